@@ -1,0 +1,4 @@
+//! `pf-status`: see pf-status(1).
+fn main() -> std::process::ExitCode {
+    prefork::cmd::status::main()
+}

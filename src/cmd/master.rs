@@ -1,0 +1,6 @@
+//! `pf-master`.
+
+/// The whole program.
+pub fn main() -> std::process::ExitCode {
+    crate::error::Exit::Failed.into()
+}

@@ -1,0 +1,6 @@
+//! `pf-status`.
+
+/// The whole program.
+pub fn main() -> std::process::ExitCode {
+    crate::error::Exit::Failed.into()
+}

@@ -1,0 +1,122 @@
+//! One error, one line; and the one table of exit codes.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a binary of the toolkit ends. The numbers are API: scripts branch on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: the honest answer is no: failed, rolled back, degraded, gave up.
+    Failed,
+    /// 2: wrong usage.
+    Usage,
+    /// 3: not running, or the master died meanwhile.
+    NotRunning,
+    /// 4: no permission.
+    Permission,
+    /// 5: not finished by `--timeout`.
+    Timeout,
+    /// 6: refused: another operation is under way, another master owns the name, or it makes no sense now.
+    Refused,
+    /// 111: the system refused (bind, open, fork).
+    System,
+    /// 126: the next program is not executable.
+    NotExecutable,
+    /// 127: the next program was not found.
+    NotFound,
+}
+
+impl Exit {
+    /// The number that the process exits with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NotRunning => 3,
+            Exit::Permission => 4,
+            Exit::Timeout => 5,
+            Exit::Refused => 6,
+            Exit::System => 111,
+            Exit::NotExecutable => 126,
+            Exit::NotFound => 127,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// What failed, why, and what to do about it: always one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// What failed, with its object: `cannot bind tcp:127.0.0.1:80`.
+    pub what: String,
+    /// Why: `Permission denied`. May be empty.
+    pub why: String,
+    /// What the reader can do. May be empty.
+    pub hint: String,
+    /// How the process exits if nobody handles it.
+    pub exit: Exit,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure of the system (exit 111).
+    pub fn system(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Error::new(Exit::System, what, why)
+    }
+
+    /// A usage error (exit 2).
+    pub fn usage(what: impl Into<String>) -> Self {
+        Error::new(Exit::Usage, what, "")
+    }
+
+    /// An error that ends the process with `exit`.
+    pub fn new(exit: Exit, what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Error { what: what.into(), why: why.to_string(), hint: String::new(), exit }
+    }
+
+    /// The same error, telling what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whatever a file name or a worker put into it, an error stays one line.
+        let mut line = self.what.clone();
+        for (before, part, after) in [(": ", &self.why, ""), (" (", &self.hint, ")")] {
+            if !part.is_empty() {
+                line.push_str(before);
+                line.push_str(part);
+                line.push_str(after);
+            }
+        }
+        f.write_str(&line.replace(['\n', '\r'], " "))
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = Error::system("cannot bind tcp:127.0.0.1:80", "Permission\ndenied").hint("run as root");
+        assert_eq!(error.to_string(), "cannot bind tcp:127.0.0.1:80: Permission denied (run as root)");
+        assert_eq!(Error::usage("no COMMAND").to_string(), "no COMMAND");
+    }
+}

@@ -1,0 +1,66 @@
+//! The signals that we speak, by name. Their numbers belong to the system, so `sys` knows them.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! signals {
+    ($($variant:ident $name:literal,)*) => {
+        /// A signal, by name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[expect(missing_docs, reason = "the names are the documentation: see signal(7)")]
+        pub enum Sig { $($variant,)* }
+
+        impl Sig {
+            /// Every signal.
+            pub const ALL: &'static [Sig] = &[$(Sig::$variant,)*];
+
+            /// The name without `SIG`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Sig::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+signals! {
+    Hup "HUP", Int "INT", Quit "QUIT", Ill "ILL", Trap "TRAP", Abrt "ABRT", Bus "BUS", Fpe "FPE", Kill "KILL",
+    Usr1 "USR1", Segv "SEGV", Usr2 "USR2", Pipe "PIPE", Alrm "ALRM", Term "TERM", Chld "CHLD", Cont "CONT",
+    Stop "STOP", Tstp "TSTP", Ttin "TTIN", Ttou "TTOU", Urg "URG", Xcpu "XCPU", Xfsz "XFSZ", Vtalrm "VTALRM",
+    Prof "PROF", Winch "WINCH", Io "IO", Pwr "PWR", Sys "SYS",
+}
+
+impl fmt::Display for Sig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Sig {
+    type Err = String;
+
+    /// Accepts `TERM`, `SIGTERM`, and either in lower case. Numbers differ between machines and are refused.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        Sig::ALL
+            .iter()
+            .copied()
+            .find(|sig| sig.name() == name)
+            .ok_or_else(|| format!("unknown signal '{text}' (names are as in TERM, QUIT, USR2)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for sig in Sig::ALL {
+            assert_eq!(sig.name().parse::<Sig>(), Ok(*sig));
+            assert_eq!(format!("sig{sig}").parse::<Sig>(), Ok(*sig));
+        }
+        assert!("15".parse::<Sig>().is_err());
+        assert!("".parse::<Sig>().is_err());
+    }
+}

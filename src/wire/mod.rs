@@ -1,0 +1,8 @@
+//! Pure codecs: bytes and strings to types and back. Every parser is total, every limit has a name.
+
+pub mod address;
+pub mod beat;
+pub mod listen_env;
+pub mod notify;
+pub mod proto;
+pub mod status;
