@@ -29,6 +29,15 @@ signals! {
     Prof "PROF", Winch "WINCH", Io "IO", Pwr "PWR", Sys "SYS",
 }
 
+/// Who sent a signal to the master: the kernel on behalf of a terminal (Ctrl-C, a resize), or a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The terminal itself.
+    Terminal,
+    /// A process.
+    Process,
+}
+
 impl fmt::Display for Sig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -1,0 +1,157 @@
+//! What the operator asked for: validated settings, as plain values.
+//!
+//! A policy belongs to a generation and is swapped with it, so that a reload that changes a setting can be rolled back whole.
+
+use std::time::Duration;
+
+use super::sig::Sig;
+
+/// The most slots that a master manages; more is a typing error rather than a wish.
+pub const MAX_SLOTS: usize = 10_000;
+
+/// How long `auto` lets a worker live that says nothing before it counts as ready.
+pub const SILENT_READY: Duration = Duration::from_secs(1);
+
+/// How often a heartbeat page is looked at while readiness hangs on it.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a rollout waits for workers that were told to finish to let go of the listeners.
+pub const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long after KILL a process that does not go is given up.
+pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Within this time the same stopping signal counts once.
+pub const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
+
+/// When a worker is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// `READY=1` or the first beat; alive for [`SILENT_READY`] as long as no worker of the service ever said either.
+    Auto,
+    /// `READY=1`, or einhorn's ack.
+    Notify,
+    /// The first beat.
+    Heartbeat,
+    /// It has lived for this long.
+    Delay(Duration),
+    /// Its exec succeeded.
+    Exec,
+    /// It wrote a newline to this fd (s6's way).
+    Fd(i32),
+}
+
+/// How many workers beyond the slots may be starting at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surge {
+    /// This many.
+    Workers(usize),
+    /// This share of the slots, rounded up.
+    Percent(u32),
+}
+
+impl Surge {
+    /// The number of workers for so many slots. 0 means: retire first, then start.
+    pub fn of(self, slots: usize) -> usize {
+        match self {
+            Surge::Workers(workers) => workers,
+            Surge::Percent(percent) => slots.saturating_mul(percent as usize).div_ceil(100),
+        }
+    }
+}
+
+/// How hard a stop is. The order is the order of escalation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// Finish what you have, then go.
+    Graceful,
+    /// Go now.
+    Quick,
+    /// KILL, to the whole group.
+    Kill,
+}
+
+impl Word {
+    /// The next harder one.
+    pub fn harder(self) -> Word {
+        match self {
+            Word::Graceful => Word::Quick,
+            Word::Quick | Word::Kill => Word::Kill,
+        }
+    }
+}
+
+/// The settings of one generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// When a worker is ready.
+    pub ready: Readiness,
+    /// Not ready by then: killed.
+    pub start_timeout: Option<Duration>,
+    /// What asks a worker to finish.
+    pub graceful_signal: Sig,
+    /// How long it may take.
+    pub graceful_timeout: Duration,
+    /// What a quick stop sends.
+    pub quick_signal: Sig,
+    /// How long a quick stop may take.
+    pub quick_timeout: Duration,
+    /// What TERM to the master means.
+    pub term: Word,
+    /// How many workers beyond the slots may be starting at once.
+    pub surge: Surge,
+    /// How long the first new worker must stay ready before a rollout goes on.
+    pub canary: Option<Duration>,
+    /// Failed starts that roll a rollout back.
+    pub start_failures: u32,
+    /// The shortest and the longest wait before a slot's next start.
+    pub backoff: (Duration, Duration),
+    /// Consecutive failed starts, with no worker ready, after which the master gives up.
+    pub give_up: Option<u32>,
+    /// Exit codes after which a worker is not started again.
+    pub fatal_exit: Vec<i32>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            ready: Readiness::Auto,
+            start_timeout: Some(Duration::from_secs(60)),
+            graceful_signal: Sig::Term,
+            graceful_timeout: Duration::from_secs(30),
+            quick_signal: Sig::Int,
+            quick_timeout: Duration::from_secs(5),
+            term: Word::Graceful,
+            surge: Surge::Workers(1),
+            canary: None,
+            start_failures: 3,
+            backoff: (Duration::from_millis(100), Duration::from_secs(30)),
+            give_up: None,
+            fatal_exit: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// The signal that carries a word to a worker, and how long the worker may take before the next harder word.
+    pub fn signal(&self, word: Word) -> (Sig, Duration) {
+        match word {
+            Word::Graceful => (self.graceful_signal, self.graceful_timeout),
+            Word::Quick => (self.quick_signal, self.quick_timeout),
+            Word::Kill => (Sig::Kill, UNKILLABLE_AFTER),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_slots_is_rounded_up() {
+        assert_eq!(Surge::Percent(10).of(4), 1);
+        assert_eq!(Surge::Percent(100).of(4), 4);
+        assert_eq!(Surge::Percent(0).of(4), 0);
+        assert_eq!(Surge::Workers(3).of(1), 3);
+    }
+}

@@ -1,0 +1,406 @@
+//! The supervisor: slots, workers and what is under way, as one value.
+//!
+//! [`Supervisor::step`] takes what happened and says what is to be done; [`Supervisor::deadline`] says when to come back
+//! with [`Event::Due`]. After every event one pass, [`Supervisor::settle`], compares what is with what is wanted and takes the next
+//! steps; so an interrupted plan needs no undoing, it is simply planned anew. The plans are in the sibling files: `rollout`, `scale`, `restart`,
+//! `stop`; what clients and signals ask for is in `command`.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::backoff::Dice;
+use super::event::{Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId};
+use super::operation::Operations;
+use super::policy::{LOOK_EVERY, Policy, Word};
+use super::rollout::{Record, Rollout};
+use super::scale::Scaling;
+use super::slot::Slot;
+use super::stop::Stopping;
+use super::time::Time;
+use super::timer::{Timer, Timers};
+use super::worker::{Effect, Input, Phase, Worker};
+
+/// What the supervisor is about, rollouts aside.
+#[derive(Debug, Clone)]
+pub(super) enum Mode {
+    /// The driver has not said that it stands ready.
+    Idle,
+    /// Slots are kept filled.
+    Running,
+    /// The workers were sent away; who waits for that.
+    Paused(Option<OpId>),
+    /// The service is going.
+    Stopping(Stopping),
+    /// It is gone.
+    Over,
+}
+
+/// A new generation that the driver was told to pin.
+#[derive(Debug, Clone)]
+pub(super) struct Pinning {
+    pub(super) op: OpId,
+    pub(super) kind: &'static str,
+    pub(super) to: Generation,
+}
+
+/// What came during a rollout and follows it, once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Remembered {
+    pub(super) hup: bool,
+    pub(super) winch: bool,
+}
+
+/// Totals since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Workers started.
+    pub spawned: u64,
+    /// Workers that became ready.
+    pub readied: u64,
+    /// Workers that ended without being asked to.
+    pub died: u64,
+    /// Workers that ended before, or at once after, they were ready.
+    pub failed_starts: u64,
+    /// Workers that had to be killed.
+    pub killed: u64,
+    /// Rollouts done.
+    pub rollouts: u64,
+    /// Rollouts rolled back.
+    pub rolled_back: u64,
+}
+
+/// The pure heart of `pf-master`.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    pub(super) policy: Rc<Policy>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) timers: Timers,
+    pub(super) dice: Dice,
+    pub(super) mode: Mode,
+    pub(super) serving: Option<Generation>,
+    pub(super) previous: Option<(Generation, Rc<Policy>)>,
+    pub(super) pinning: Option<Pinning>,
+    pub(super) rollout: Option<Rollout>,
+    pub(super) last_rollout: Option<Record>,
+    pub(super) scaling: Option<Scaling>,
+    pub(super) remembered: Remembered,
+    pub(super) operations: Operations,
+    pub(super) counters: Counters,
+    pub(super) last_generation: u64,
+    pub(super) listener_looks: u32,
+    last_worker: u64,
+    announces: bool,
+    failed_in_a_row: u32,
+}
+
+impl Supervisor {
+    /// A supervisor of so many slots whose first generation, number 1, is pinned with this policy. Nothing happens before
+    /// [`Event::Start`]. `seed`: for the jitter of backoffs.
+    pub fn new(workers: usize, policy: Rc<Policy>, seed: u64) -> Self {
+        let slots = (0..workers).map(|_| Slot::new(&policy)).collect();
+        Supervisor {
+            policy,
+            slots,
+            workers: BTreeMap::new(),
+            timers: Timers::default(),
+            dice: Dice::new(seed),
+            mode: Mode::Idle,
+            serving: None,
+            previous: None,
+            pinning: None,
+            rollout: None,
+            last_rollout: None,
+            scaling: None,
+            remembered: Remembered::default(),
+            operations: Operations::default(),
+            counters: Counters::default(),
+            last_generation: 0,
+            listener_looks: 0,
+            last_worker: 0,
+            announces: false,
+            failed_in_a_row: 0,
+        }
+    }
+
+    /// When [`Event::Due`] is wanted; None: nothing is waited for, however long it takes.
+    pub fn deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Takes one event; pushes what is to be done, in this order.
+    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        if matches!(self.mode, Mode::Over) {
+            return;
+        }
+        match event {
+            Event::Start => self.start_service(now, out),
+            Event::Forked(worker, pid) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.pid = Some(pid);
+                }
+            }
+            Event::SpawnFailed(worker, why) => self.feed(now, worker, Input::SpawnFailed(why), out),
+            Event::Executed(worker) => self.feed(now, worker, Input::Executed, out),
+            Event::ExecFailed(worker, why) => self.feed(now, worker, Input::ExecFailed(why), out),
+            Event::Said(worker, saying) => {
+                self.announces |= matches!(saying, Saying::Ready | Saying::Beat);
+                self.feed(now, worker, Input::Said(saying), out);
+            }
+            Event::Exited { worker, ended, rest } => self.feed(now, worker, Input::Exited(ended, rest), out),
+            Event::Emptied(worker) => self.feed(now, worker, Input::Emptied, out),
+            Event::LetGo(worker) => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.let_go = true;
+                }
+            }
+            Event::Signal(sig, sender) => self.signal(now, sig, sender, out),
+            Event::Command(ticket, command) => self.command(now, ticket, command, out),
+            Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
+            Event::PinFailed(generation, why) => self.pin_failed(now, generation, why, out),
+            Event::Due => self.due(now, out),
+        }
+        self.settle(now, out);
+    }
+
+    fn due(&mut self, now: Time, out: &mut Vec<Action>) {
+        for timer in self.timers.take_due(now) {
+            match timer {
+                Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
+                Timer::Ripe(worker) => self.feed(now, worker, Input::Ripe, out),
+                Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
+                Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
+                Timer::Look => {
+                    let waiting = self.workers.values().filter(|worker| worker.hangs_on_beat());
+                    out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
+                }
+                Timer::Listeners => self.look_for_listeners(out),
+                // These only bring `settle` about.
+                Timer::Backoff(_) | Timer::Canary | Timer::LetGo => {}
+            }
+        }
+    }
+
+    /// Compares what is with what is wanted and takes the next steps.
+    fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        match self.mode {
+            Mode::Running => {
+                self.fill(now, out);
+                self.settle_rollout(now, out);
+                self.settle_restarts(now, out);
+                self.settle_scaling(now, out);
+                self.follow_up(now, out);
+            }
+            Mode::Paused(_) => self.settle_pause(now, out),
+            Mode::Stopping(_) => self.settle_stop(now, out),
+            Mode::Idle | Mode::Over => {}
+        }
+        if self.workers.values().any(Worker::hangs_on_beat) {
+            self.timers.ensure(Timer::Look, now + LOOK_EVERY);
+        } else {
+            self.timers.clear(Timer::Look);
+        }
+    }
+
+    /// Every empty slot gets a worker, unless something speaks against it.
+    fn fill(&mut self, now: Time, out: &mut Vec<Action>) {
+        for index in 0..self.slots.len() {
+            let Some((generation, policy)) = self.filler(index) else { continue };
+            let resting = self.timers.runs(Timer::Backoff(index as u32));
+            let slot = &mut self.slots[index];
+            if slot.holder.is_some() || slot.after.is_some() || slot.down == Some(generation) {
+                continue;
+            }
+            // A replacement of the right generation that is under way already need not wait for its turn.
+            let under_way = slot.replacement.filter(|id| {
+                self.workers.get(id).is_some_and(|worker| worker.generation == generation)
+            });
+            if under_way.is_some() {
+                slot.holder = slot.replacement.take();
+            } else if !resting {
+                let worker = self.start_worker(now, index, generation, policy, out);
+                self.slots[index].holder = Some(worker);
+            }
+        }
+    }
+
+    /// Asks for a worker.
+    pub(super) fn start_worker(
+        &mut self,
+        now: Time,
+        index: usize,
+        generation: Generation,
+        policy: Rc<Policy>,
+        out: &mut Vec<Action>,
+    ) -> WorkerId {
+        self.last_worker += 1;
+        self.counters.spawned += 1;
+        let id = WorkerId(self.last_worker);
+        let slot = index as u32;
+        if let Some(timeout) = policy.start_timeout {
+            self.timers.set(Timer::Start(id), now + timeout);
+        }
+        self.workers.insert(id, Worker::new(id, slot, generation, policy, now));
+        out.push(Action::Spawn { worker: id, slot, generation });
+        id
+    }
+
+    /// Tells a worker to go.
+    pub(super) fn tell(&mut self, now: Time, worker: WorkerId, word: Word, out: &mut Vec<Action>) {
+        self.feed(now, worker, Input::Tell(word), out);
+    }
+
+    /// Hands an input to one worker and acts on the effects.
+    fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let mut effects = Vec::new();
+        worker.handle(now, input, self.announces, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Act(action) => {
+                    self.counters.killed += u64::from(matches!(action, Action::Signal(_, super::sig::Sig::Kill, _)));
+                    out.push(action);
+                }
+                Effect::Set(timer, at) => self.timers.set(timer, at),
+                Effect::Clear(timer) => self.timers.clear(timer),
+                Effect::BecameReady => self.became_ready(now, id, out),
+                Effect::LeaderGone(exit) => self.leader_gone(now, id, exit, out),
+                Effect::Gone => {
+                    self.timers.clear_worker(id);
+                    self.workers.remove(&id);
+                    for slot in self.slots.iter_mut().filter(|slot| slot.after == Some(id)) {
+                        slot.after = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn became_ready(&mut self, now: Time, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        self.counters.readied += 1;
+        let after = super::event::human(now.since(worker.started_at));
+        out.push(Action::Note(Level::Info, format!("{} is ready after {after}", worker.label())));
+        self.progress(id, out);
+    }
+
+    /// A worker's leader is gone: empties its place, and if nobody asked for it, counts what that means.
+    fn leader_gone(&mut self, now: Time, id: WorkerId, exit: LastExit, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id).cloned() else { return };
+        let obituary = worker.obituary(&exit);
+        let level = if worker.asked { Level::Info } else { Level::Warn };
+        out.push(Action::Note(level, obituary.clone()));
+        self.counters.died += u64::from(!worker.asked);
+        let trial = self.is_canary_on_trial(id);
+        let Some(slot) = self.slots.get_mut(worker.slot as usize) else { return };
+        for place in [&mut slot.holder, &mut slot.replacement] {
+            if *place == Some(id) {
+                *place = None;
+            }
+        }
+        let wait = slot.backoff.current();
+        let settled = worker.ready_at.is_some_and(|at| exit.at.since(at) > wait);
+        let code = match exit.ended {
+            Some(Ended::Exited(code)) => Some(code),
+            Some(Ended::Signaled(..)) | None => None,
+        };
+        slot.last_exit = Some(exit);
+        if worker.asked {
+            return;
+        }
+        slot.restarts += 1;
+        let fatal = worker.failure.is_none() && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
+        if fatal {
+            slot.down = Some(worker.generation);
+            out.push(Action::Note(Level::Error, format!("slot {}: that exit code is fatal: not started again", worker.slot)));
+        }
+        if settled && !trial && !fatal {
+            slot.backoff.reset();
+            self.timers.clear(Timer::Backoff(worker.slot));
+            return;
+        }
+        if !fatal {
+            let wait = slot.backoff.take(&mut self.dice);
+            self.timers.set(Timer::Backoff(worker.slot), now + wait);
+        }
+        self.failed_start(now, &worker, &obituary, fatal, out);
+    }
+
+    /// A start that came to nothing: whose business it is, and whether it was one too many.
+    fn failed_start(&mut self, now: Time, worker: &Worker, obituary: &str, fatal: bool, out: &mut Vec<Action>) {
+        self.counters.failed_starts += 1;
+        let someone_serves = self.workers.values().any(Worker::is_ready);
+        self.failed_in_a_row = if someone_serves { 0 } else { self.failed_in_a_row + 1 };
+        if self.rollout_failed_start(now, worker, obituary, fatal, out) {
+            return;
+        }
+        self.restart_failed_start(now, worker, obituary, fatal, out);
+        self.scaling_failed_start(now, worker, obituary, fatal, out);
+        let failures = self.failed_in_a_row;
+        if self.policy.give_up.is_some_and(|limit| failures >= limit) {
+            let reason = format!("gave up after {failures} failed starts in a row with no worker ready: {obituary}");
+            self.stop_because(now, reason, out);
+        }
+    }
+
+    fn start_service(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !matches!(self.mode, Mode::Idle) {
+            return;
+        }
+        self.mode = Mode::Running;
+        let op = self.operations.begin(now, "start", None, out);
+        let policy = Rc::clone(&self.policy);
+        self.last_generation += 1;
+        self.begin_rollout(now, Pinning { op, kind: "start", to: Generation(self.last_generation) }, policy, out);
+    }
+
+    /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
+    pub(super) fn pin(
+        &mut self,
+        now: Time,
+        kind: &'static str,
+        source: Source,
+        ticket: Option<super::event::Ticket>,
+        out: &mut Vec<Action>,
+    ) {
+        let op = self.operations.begin(now, kind, ticket, out);
+        self.last_generation += 1;
+        let to = Generation(self.last_generation);
+        self.pinning = Some(Pinning { op, kind, to });
+        out.push(Action::Pin(to, source));
+    }
+
+    fn pinned(&mut self, now: Time, generation: Generation, policy: Rc<Policy>, out: &mut Vec<Action>) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else { return };
+        if matches!(self.mode, Mode::Stopping(_)) {
+            return;
+        }
+        self.unpause(now, pinning.kind, out);
+        self.begin_rollout(now, pinning, policy, out);
+    }
+
+    fn pin_failed(&mut self, now: Time, generation: Generation, why: String, out: &mut Vec<Action>) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else { return };
+        // The generation never began, so its number was not used.
+        self.last_generation -= 1;
+        let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
+        out.push(Action::Note(Level::Error, text));
+        self.operations.end(now, pinning.op, super::event::Outcome::Failed(why), out);
+    }
+
+    /// The worker, if it lives.
+    pub(super) fn worker(&self, id: Option<WorkerId>) -> Option<&Worker> {
+        id.and_then(|id| self.workers.get(&id))
+    }
+
+    /// Workers that were told to go and may still accept, among those that `which` picks.
+    pub(super) fn still_accepting(&self, which: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
+        let told = |worker: &&Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
+        self.workers.values().filter(told).filter(|worker| !worker.let_go && which(worker)).map(|worker| worker.id).collect()
+    }
+
+    /// Whether the slot waits before its next start.
+    pub(super) fn rests(&self, index: usize) -> bool {
+        self.timers.runs(Timer::Backoff(index as u32))
+    }
+}

@@ -1,0 +1,438 @@
+//! One worker's state machine: (state, input) to state and effects, every pair written down.
+//!
+//! ```text
+//! Spawning ──exec──► Starting ──says so──► Ready
+//!     │                  │                   │
+//!     └──── told ────────┴──────── told ─────┴──► Stopping ──leader gone, group not──► Leaderless ──► Gone
+//! ```
+//!
+//! A worker that dies by itself takes the same way out: its group gets KILL at once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::event::{Action, Cause, Ended, Generation, LastExit, Level, Saying, To, WorkerId, human};
+use super::policy::{Policy, Readiness, SILENT_READY, Word};
+use super::sig::Sig;
+use super::time::Time;
+use super::timer::Timer;
+
+/// How long after its leader's end a group is looked at first; then again and again at this pace.
+const LOOK_AT_GROUP_EVERY: Duration = Duration::from_millis(50);
+
+/// Where a worker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its process was asked for; whether its exec succeeded is not known.
+    Spawning,
+    /// Its program runs, and is not ready.
+    Starting,
+    /// It may be relied on to serve.
+    Ready,
+    /// It was told to go, this hard.
+    Stopping(Word),
+    /// Its leader is gone, the rest of its group was told to go.
+    Leaderless(Word),
+    /// Its group is empty (or given up).
+    Gone,
+}
+
+/// What can happen to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// There is no process.
+    SpawnFailed(String),
+    /// Its exec succeeded.
+    Executed,
+    /// Its exec failed; its leader's end follows.
+    ExecFailed(String),
+    /// It said something.
+    Said(Saying),
+    /// It has lived long enough to count as ready, if nothing else is asked of it.
+    Ripe,
+    /// It is not ready, and its start timeout has passed.
+    StartOverdue,
+    /// The supervisor tells it to go.
+    Tell(Word),
+    /// It was told, and its time has passed.
+    Overdue,
+    /// Its leader has ended; whether its group has other members.
+    Exited(Ended, bool),
+    /// Its group is empty.
+    Emptied,
+    /// Look whether it is.
+    LookAtGroup,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Something to be done.
+    Act(Action),
+    /// A deadline.
+    Set(Timer, Time),
+    /// A deadline that does not matter any more.
+    Clear(Timer),
+    /// It is ready now.
+    BecameReady,
+    /// Its leader is gone: the slot may be filled again.
+    LeaderGone(LastExit),
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// One worker.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Its name.
+    pub id: WorkerId,
+    /// The slot that it was started for.
+    pub slot: u32,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its generation's policy.
+    pub policy: Rc<Policy>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its pid, a label.
+    pub pid: Option<i32>,
+    /// When it was asked for.
+    pub started_at: Time,
+    /// When it became ready.
+    pub ready_at: Option<Time>,
+    /// Whether the supervisor told it to go (a missed start timeout is not that).
+    pub asked: bool,
+    /// Whether it accepts no more: it said so, or holds no listener.
+    pub let_go: bool,
+    /// Why it could not be started, if so.
+    pub failure: Option<String>,
+    deadline: Option<Time>,
+    killed_for: Option<Cause>,
+}
+
+impl Worker {
+    /// A worker whose process was just asked for.
+    pub fn new(id: WorkerId, slot: u32, generation: Generation, policy: Rc<Policy>, now: Time) -> Self {
+        Worker {
+            id,
+            slot,
+            generation,
+            policy,
+            phase: Phase::Spawning,
+            pid: None,
+            started_at: now,
+            ready_at: None,
+            asked: false,
+            let_go: false,
+            failure: None,
+            deadline: None,
+            killed_for: None,
+        }
+    }
+
+    /// Whether it may be relied on to serve.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether it is on its way to being ready.
+    pub fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Spawning | Phase::Starting)
+    }
+
+    /// Whether its readiness may come through its heartbeat page.
+    pub fn hangs_on_beat(&self) -> bool {
+        self.is_starting() && matches!(self.policy.ready, Readiness::Auto | Readiness::Heartbeat)
+    }
+
+    /// How it is called in logs and messages.
+    pub fn label(&self) -> String {
+        match self.pid {
+            Some(pid) => format!("slot {}: worker {pid} of generation {}", self.slot, self.generation),
+            None => format!("slot {}: a worker of generation {}", self.slot, self.generation),
+        }
+    }
+
+    /// How it ended, in words: `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`.
+    pub fn obituary(&self, exit: &LastExit) -> String {
+        let how = match (exit.cause, &self.failure, exit.ended) {
+            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => format!("could not be started: {why}"),
+            (Cause::KilledStartTimeout, Some(why), _) => format!("was killed: {why}"),
+            (Cause::KilledStartTimeout, None, _) => format!(
+                "was killed: not ready within its start timeout of {}",
+                human(self.policy.start_timeout.unwrap_or_default())
+            ),
+            (Cause::KilledGracefulTimeout, _, _) => {
+                format!("was killed: not gone within {}", human(self.policy.graceful_timeout))
+            }
+            (_, _, Some(ended)) => ended.to_string(),
+            (_, _, None) => "is gone".to_owned(),
+        };
+        let when = match (self.asked, self.ready_at) {
+            (true, _) => String::new(),
+            (false, None) => " before it was ready".to_owned(),
+            (false, Some(ready)) => format!(" {} after it was ready", human(exit.at.since(ready))),
+        };
+        format!("{} {how}{when}", self.label())
+    }
+
+    /// Takes an input. `announces`: some worker of this service has said that it was ready, so silence is not enough.
+    pub fn handle(&mut self, now: Time, input: Input, announces: bool, out: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Spawning => self.spawning(now, input, announces, out),
+            Phase::Starting => self.starting(now, input, announces, out),
+            Phase::Ready => self.ready(now, input, out),
+            Phase::Stopping(word) => self.stopping(now, word, input, out),
+            Phase::Leaderless(word) => self.leaderless(now, word, input, out),
+            // Whatever comes late (a message read after the end, a timer of the same turn) finds nobody.
+            Phase::Gone => {}
+        }
+    }
+
+    fn spawning(&mut self, now: Time, input: Input, announces: bool, out: &mut Vec<Effect>) {
+        match input {
+            Input::SpawnFailed(why) => {
+                self.failure = Some(why);
+                self.end(now, None, false, out);
+            }
+            Input::Executed => self.executed(now, announces, out),
+            Input::ExecFailed(why) => self.failure = Some(why),
+            // Whoever speaks was executed, whether or not the driver has read that yet.
+            Input::Said(saying) => {
+                self.executed(now, announces, out);
+                if self.phase == Phase::Starting {
+                    self.said(now, saying, out);
+                }
+            }
+            Input::StartOverdue => self.start_overdue(now, None, out),
+            Input::Tell(word) => self.ask(now, word, out),
+            Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
+            Input::Ripe | Input::Overdue | Input::Emptied | Input::LookAtGroup => {}
+        }
+    }
+
+    fn starting(&mut self, now: Time, input: Input, announces: bool, out: &mut Vec<Effect>) {
+        match input {
+            Input::Said(saying) => self.said(now, saying, out),
+            Input::Ripe => {
+                let silence_is_enough = !(announces && self.policy.ready == Readiness::Auto);
+                if silence_is_enough {
+                    self.become_ready(now, out);
+                }
+            }
+            Input::StartOverdue => self.start_overdue(now, None, out),
+            Input::Tell(word) => self.ask(now, word, out),
+            Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
+            Input::SpawnFailed(_)
+            | Input::Executed
+            | Input::ExecFailed(_)
+            | Input::Overdue
+            | Input::Emptied
+            | Input::LookAtGroup => {}
+        }
+    }
+
+    fn ready(&mut self, now: Time, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Tell(word) => self.ask(now, word, out),
+            Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
+            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::SpawnFailed(_)
+            | Input::Executed
+            | Input::ExecFailed(_)
+            | Input::Ripe
+            | Input::StartOverdue
+            | Input::Overdue
+            | Input::Emptied
+            | Input::LookAtGroup => {}
+        }
+    }
+
+    fn stopping(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::Tell(harder) => self.ask(now, harder, out),
+            Input::Overdue => self.overdue(now, word, out),
+            Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
+            Input::ExecFailed(why) => self.failure = Some(why),
+            Input::SpawnFailed(why) => {
+                self.failure = Some(why);
+                self.end(now, None, false, out);
+            }
+            Input::Executed | Input::Ripe | Input::StartOverdue | Input::Emptied | Input::LookAtGroup => {}
+        }
+    }
+
+    fn leaderless(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Emptied => self.gone(out),
+            Input::LookAtGroup => {
+                out.push(Effect::Act(Action::LookAtGroup(self.id)));
+                out.push(Effect::Set(Timer::Group(self.id), now + LOOK_AT_GROUP_EVERY));
+            }
+            Input::Tell(harder) => self.ask(now, harder, out),
+            Input::Overdue => self.overdue(now, word, out),
+            Input::Said(_)
+            | Input::SpawnFailed(_)
+            | Input::Executed
+            | Input::ExecFailed(_)
+            | Input::Ripe
+            | Input::StartOverdue
+            | Input::Exited(..) => {}
+        }
+    }
+
+    fn executed(&mut self, now: Time, announces: bool, out: &mut Vec<Effect>) {
+        self.phase = Phase::Starting;
+        match self.policy.ready {
+            Readiness::Exec => self.become_ready(now, out),
+            Readiness::Delay(delay) => out.push(Effect::Set(Timer::Ripe(self.id), now + delay)),
+            Readiness::Auto if !announces => {
+                out.push(Effect::Set(Timer::Ripe(self.id), now + SILENT_READY));
+            }
+            Readiness::Auto | Readiness::Notify | Readiness::Heartbeat | Readiness::Fd(_) => {}
+        }
+    }
+
+    fn said(&mut self, now: Time, saying: Saying, out: &mut Vec<Effect>) {
+        let ready = match (self.policy.ready, saying) {
+            (Readiness::Auto, Saying::Ready | Saying::Beat)
+            | (Readiness::Notify, Saying::Ready)
+            | (Readiness::Heartbeat, Saying::Beat)
+            | (Readiness::Fd(_), Saying::Newline) => true,
+            (Readiness::Fd(fd), Saying::Closed) => {
+                let why = format!("it closed its ready fd {fd} without a newline");
+                self.start_overdue(now, Some(why), out);
+                false
+            }
+            (
+                Readiness::Auto
+                | Readiness::Notify
+                | Readiness::Heartbeat
+                | Readiness::Delay(_)
+                | Readiness::Exec
+                | Readiness::Fd(_),
+                _,
+            ) => false,
+        };
+        self.let_go |= saying == Saying::Stopping;
+        if ready {
+            self.become_ready(now, out);
+        }
+    }
+
+    fn become_ready(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.phase = Phase::Ready;
+        self.ready_at = Some(now);
+        out.push(Effect::Clear(Timer::Start(self.id)));
+        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::BecameReady);
+    }
+
+    fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
+        self.failure = why;
+        self.killed_for = Some(Cause::KilledStartTimeout);
+        self.tell(now, Word::Kill, out);
+    }
+
+    /// The supervisor's word: one signal for each degree of hardness, never the same or a softer one again.
+    fn ask(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+        let told = match self.phase {
+            Phase::Stopping(told) | Phase::Leaderless(told) => Some(told),
+            Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => None,
+        };
+        self.asked |= self.killed_for.is_none();
+        if told.is_none_or(|told| word > told) {
+            self.tell(now, word, out);
+        }
+    }
+
+    fn tell(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+        let (signal, patience) = self.policy.signal(word);
+        let mut deadline = now + patience;
+        if word == Word::Quick {
+            // A quicker end must not give more time than the graceful one had left.
+            deadline = self.deadline.map_or(deadline, |earlier| earlier.min(deadline));
+        }
+        let leader_lives = !matches!(self.phase, Phase::Leaderless(_));
+        self.phase = if leader_lives { Phase::Stopping(word) } else { Phase::Leaderless(word) };
+        // A word goes to the worker itself; KILL, and whatever comes when it is gone, to its group.
+        let to = if leader_lives && word != Word::Kill { To::Leader } else { To::Group };
+        self.deadline = Some(deadline);
+        out.push(Effect::Clear(Timer::Start(self.id)));
+        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Act(Action::Signal(self.id, signal, to)));
+        out.push(Effect::Set(Timer::Gone(self.id), deadline));
+    }
+
+    fn overdue(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+        if word == Word::Kill {
+            let text = format!("{} does not die of KILL and is given up: it stays, unsupervised", self.label());
+            out.push(Effect::Act(Action::Note(Level::Error, text)));
+            out.push(Effect::Act(Action::Abandon(self.id)));
+            if matches!(self.phase, Phase::Stopping(_)) {
+                out.push(Effect::LeaderGone(self.last_exit(now, None)));
+            }
+            self.gone(out);
+            return;
+        }
+        let (_, patience) = self.policy.signal(word);
+        let text = format!("{} is not gone after {}: killed", self.label(), human(patience));
+        out.push(Effect::Act(Action::Note(Level::Warn, text)));
+        self.killed_for = self.killed_for.or(Some(Cause::KilledGracefulTimeout));
+        self.tell(now, Word::Kill, out);
+    }
+
+    /// The leader is gone. What is left of its group gets the same word and what remains of the time; after a crash, KILL.
+    fn end(&mut self, now: Time, ended: Option<Ended>, rest: bool, out: &mut Vec<Effect>) {
+        let told = match self.phase {
+            Phase::Stopping(word) => Some(word),
+            Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Leaderless(_) | Phase::Gone => None,
+        };
+        let exit = self.last_exit(now, ended);
+        if !rest {
+            out.push(Effect::LeaderGone(exit));
+            self.gone(out);
+            return;
+        }
+        let word = told.unwrap_or(Word::Kill);
+        let (signal, patience) = self.policy.signal(word);
+        let left = self.deadline.filter(|_| told.is_some()).unwrap_or(now + patience);
+        self.phase = Phase::Leaderless(word);
+        self.deadline = Some(left);
+        let text = format!(
+            "{} has ended, but its process group has not: the rest gets {signal} (a wrapper shell that did not exec?)",
+            self.label()
+        );
+        out.push(Effect::Clear(Timer::Start(self.id)));
+        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Act(Action::Note(Level::Warn, text)));
+        out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
+        out.push(Effect::Set(Timer::Gone(self.id), left));
+        out.push(Effect::Set(Timer::Group(self.id), now + LOOK_AT_GROUP_EVERY));
+        out.push(Effect::LeaderGone(exit));
+    }
+
+    fn gone(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Gone;
+        self.let_go = true;
+        out.push(Effect::Gone);
+    }
+
+    fn last_exit(&self, at: Time, ended: Option<Ended>) -> LastExit {
+        let died_of = |sig: Sig| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == sig);
+        let cause = match (ended, self.killed_for) {
+            (None, None) => Cause::SpawnFailed,
+            (None, Some(cause)) => cause,
+            (Some(Ended::Signaled(..)), Some(cause)) if died_of(Sig::Kill) => cause,
+            (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => Cause::ExecFailed,
+            (Some(Ended::Exited(_)), _) if self.asked => Cause::Stopped,
+            (Some(Ended::Exited(_)), _) => Cause::Exited,
+            (Some(Ended::Signaled(..)), _) => {
+                let ours = [self.policy.graceful_signal, self.policy.quick_signal, Sig::Kill];
+                if self.asked && ours.into_iter().any(died_of) { Cause::Stopped } else { Cause::Signaled }
+            }
+        };
+        LastExit { cause, ended, at }
+    }
+}
