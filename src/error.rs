@@ -81,7 +81,12 @@ impl Error {
 
     /// An error that ends the process with `exit`.
     pub fn new(exit: Exit, what: impl Into<String>, why: impl fmt::Display) -> Self {
-        Error { what: what.into(), why: why.to_string(), hint: String::new(), exit }
+        Error {
+            what: what.into(),
+            why: why.to_string(),
+            hint: String::new(),
+            exit,
+        }
     }
 
     /// The same error, telling what to do.
@@ -115,8 +120,12 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line() {
-        let error = Error::system("cannot bind tcp:127.0.0.1:80", "Permission\ndenied").hint("run as root");
-        assert_eq!(error.to_string(), "cannot bind tcp:127.0.0.1:80: Permission denied (run as root)");
+        let error =
+            Error::system("cannot bind tcp:127.0.0.1:80", "Permission\ndenied").hint("run as root");
+        assert_eq!(
+            error.to_string(),
+            "cannot bind tcp:127.0.0.1:80: Permission denied (run as root)"
+        );
         assert_eq!(Error::usage("no COMMAND").to_string(), "no COMMAND");
     }
 }

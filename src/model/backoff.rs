@@ -33,7 +33,11 @@ pub struct Backoff {
 impl Backoff {
     /// A backoff that has not been needed yet.
     pub fn new((shortest, longest): (Duration, Duration)) -> Self {
-        Backoff { shortest, longest, wait: shortest }
+        Backoff {
+            shortest,
+            longest,
+            wait: shortest,
+        }
     }
 
     /// The wait that the next failure costs. A worker that was ready for longer than this was no failure.
@@ -66,7 +70,10 @@ mod tests {
         let mut backoff = Backoff::new((Duration::from_millis(100), Duration::from_millis(350)));
         for expected in [100, 200, 350, 350] {
             let wait = backoff.take(&mut dice).as_millis();
-            assert!((expected..expected + expected / 10 + 1).contains(&wait), "{expected}: {wait}");
+            assert!(
+                (expected..expected + expected / 10 + 1).contains(&wait),
+                "{expected}: {wait}"
+            );
         }
         backoff.reset();
         assert_eq!(backoff.current(), Duration::from_millis(100));

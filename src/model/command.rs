@@ -24,28 +24,55 @@ impl Supervisor {
     /// What is under way that a new rollout would collide with.
     fn busy(&self) -> Option<String> {
         if let Some(rollout) = &self.rollout {
-            return Some(format!("operation {} ({}) is under way", rollout.op, rollout.kind));
+            return Some(format!(
+                "operation {} ({}) is under way",
+                rollout.op, rollout.kind
+            ));
         }
         if let Some(pinning) = &self.pinning {
-            return Some(format!("operation {} ({}) is under way", pinning.op, pinning.kind));
+            return Some(format!(
+                "operation {} ({}) is under way",
+                pinning.op, pinning.kind
+            ));
         }
         let restart = self.slots.iter().find_map(|slot| slot.restart.as_ref())?;
-        Some(format!("operation {} (restart-worker) is under way", restart.op))
+        Some(format!(
+            "operation {} (restart-worker) is under way",
+            restart.op
+        ))
     }
 
     /// A client asks for something.
-    pub(super) fn command(&mut self, now: Time, ticket: Ticket, command: Command, out: &mut Vec<Action>) {
-        if let (Mode::Stopping(_) | Mode::Idle | Mode::Over, false) =
-            (&self.mode, matches!(command, Command::Stop(_) | Command::Signal(..) | Command::Reopen))
-        {
-            out.push(Action::Refused(ticket, Refusal::Senseless, "the service is stopping".into()));
+    pub(super) fn command(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        command: Command,
+        out: &mut Vec<Action>,
+    ) {
+        if let (Mode::Stopping(_) | Mode::Idle | Mode::Over, false) = (
+            &self.mode,
+            matches!(
+                command,
+                Command::Stop(_) | Command::Signal(..) | Command::Reopen
+            ),
+        ) {
+            out.push(Action::Refused(
+                ticket,
+                Refusal::Senseless,
+                "the service is stopping".into(),
+            ));
             return;
         }
         let exclusive = match command {
             Command::Reload | Command::Pause => true,
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback => self.rollout.is_none(),
-            Command::Scale(_) | Command::Stop(_) | Command::Resume | Command::Reopen | Command::Signal(..) => false,
+            Command::Scale(_)
+            | Command::Stop(_)
+            | Command::Resume
+            | Command::Reopen
+            | Command::Signal(..) => false,
         };
         if exclusive && let Some(busy) = self.busy() {
             out.push(Action::Refused(ticket, Refusal::Busy, busy));
@@ -74,8 +101,18 @@ impl Supervisor {
             }
             let (slots, to) = (self.slots.len(), rollout.to);
             let op = self.operations.begin(now, "rollback", Some(ticket), out);
-            out.push(Action::Progress(op, 0, slots, format!("generation {to} is rolled back")));
-            self.turn_back(now, format!("operation {op} (rollback) asked for it"), Some(op), out);
+            out.push(Action::Progress(
+                op,
+                0,
+                slots,
+                format!("generation {to} is rolled back"),
+            ));
+            self.turn_back(
+                now,
+                format!("operation {op} (rollback) asked for it"),
+                Some(op),
+                out,
+            );
             return;
         }
         match &self.previous {
@@ -95,10 +132,22 @@ impl Supervisor {
         // The master first: a worker that reopens before it would find the old name.
         out.push(Action::ReopenLogs);
         out.push(Action::PassUsr1);
-        self.operations.end(now, op, Outcome::Done("logs reopened".into(), Vec::new()), out);
+        self.operations.end(
+            now,
+            op,
+            Outcome::Done("logs reopened".into(), Vec::new()),
+            out,
+        );
     }
 
-    fn deliver(&mut self, now: Time, sig: Sig, slot: Option<u32>, ticket: Ticket, out: &mut Vec<Action>) {
+    fn deliver(
+        &mut self,
+        now: Time,
+        sig: Sig,
+        slot: Option<u32>,
+        ticket: Ticket,
+        out: &mut Vec<Action>,
+    ) {
         let to: Vec<_> = match slot {
             None => self.workers.keys().copied().collect(),
             Some(number) => {
@@ -112,9 +161,14 @@ impl Supervisor {
             }
         };
         let op = self.operations.begin(now, "signal", Some(ticket), out);
-        let message = format!("{sig} sent to {} worker{}", to.len(), if to.len() == 1 { "" } else { "s" });
+        let message = format!(
+            "{sig} sent to {} worker{}",
+            to.len(),
+            if to.len() == 1 { "" } else { "s" }
+        );
         out.extend(to.into_iter().map(|worker| Action::Deliver(worker, sig)));
-        self.operations.end(now, op, Outcome::Done(message, Vec::new()), out);
+        self.operations
+            .end(now, op, Outcome::Done(message, Vec::new()), out);
     }
 
     /// The master got a signal. Those that the terminal itself sends mean what a terminal means by them: a resize is no pause.
@@ -133,8 +187,22 @@ impl Supervisor {
                 out.push(Action::Note(Level::Warn, text));
             }
             // Not asked for by the driver; were one to come, it would mean nothing.
-            Sig::Ill | Sig::Trap | Sig::Abrt | Sig::Bus | Sig::Fpe | Sig::Kill | Sig::Segv | Sig::Pipe => {}
-            Sig::Alrm | Sig::Chld | Sig::Cont | Sig::Stop | Sig::Tstp | Sig::Urg | Sig::Xcpu | Sig::Xfsz => {}
+            Sig::Ill
+            | Sig::Trap
+            | Sig::Abrt
+            | Sig::Bus
+            | Sig::Fpe
+            | Sig::Kill
+            | Sig::Segv
+            | Sig::Pipe => {}
+            Sig::Alrm
+            | Sig::Chld
+            | Sig::Cont
+            | Sig::Stop
+            | Sig::Tstp
+            | Sig::Urg
+            | Sig::Xcpu
+            | Sig::Xfsz => {}
             Sig::Vtalrm | Sig::Prof | Sig::Io | Sig::Pwr | Sig::Sys => {}
         }
     }
@@ -142,7 +210,10 @@ impl Supervisor {
     /// Signals that manage a running service; while it stops they mean nothing.
     fn managed(&mut self, now: Time, sig: Sig, out: &mut Vec<Action>) {
         if matches!(self.mode, Mode::Stopping(_) | Mode::Over) {
-            out.push(Action::Note(Level::Info, format!("{sig} ignored: the service is stopping")));
+            out.push(Action::Note(
+                Level::Info,
+                format!("{sig} ignored: the service is stopping"),
+            ));
             return;
         }
         let busy = self.busy();
@@ -152,14 +223,20 @@ impl Supervisor {
                 match busy {
                     None => self.pin(now, "reload", Source::Now, None, out),
                     Some(busy) => {
-                        out.push(Action::Note(Level::Info, format!("HUP is remembered: {busy}")));
+                        out.push(Action::Note(
+                            Level::Info,
+                            format!("HUP is remembered: {busy}"),
+                        ));
                         self.remembered.hup = true;
                     }
                 }
             }
             (Sig::Winch, None) => self.pause(now, None, out),
             (Sig::Winch, Some(busy)) => {
-                out.push(Action::Note(Level::Info, format!("WINCH is remembered: {busy}")));
+                out.push(Action::Note(
+                    Level::Info,
+                    format!("WINCH is remembered: {busy}"),
+                ));
                 self.remembered.winch = true;
             }
             (Sig::Ttin, _) => self.scale(now, Scale::By(1), None, out),

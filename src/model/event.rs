@@ -286,8 +286,16 @@ impl fmt::Display for Ended {
         match self {
             Ended::Exited(code) => write!(f, "exited with code {code}"),
             Ended::Signaled(sig, core) => {
-                write!(f, "was killed by {}", sig.map_or("an unnamed signal", Sig::name))?;
-                if *core { write!(f, " (core dumped)") } else { Ok(()) }
+                write!(
+                    f,
+                    "was killed by {}",
+                    sig.map_or("an unnamed signal", Sig::name)
+                )?;
+                if *core {
+                    write!(f, " (core dumped)")
+                } else {
+                    Ok(())
+                }
             }
         }
     }

@@ -30,7 +30,13 @@ pub struct Operations {
 
 impl Operations {
     /// A new operation; whoever asked is told its number.
-    pub fn begin(&mut self, now: Time, kind: &'static str, ticket: Option<Ticket>, out: &mut Vec<Action>) -> OpId {
+    pub fn begin(
+        &mut self,
+        now: Time,
+        kind: &'static str,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) -> OpId {
         self.last += 1;
         let op = OpId(self.last);
         // Only ended ones are forgotten: a running one is somebody's to wait for.
@@ -39,7 +45,12 @@ impl Operations {
         {
             self.known.remove(oldest);
         }
-        self.known.push_back(Operation { op, kind, began: now, ended: None });
+        self.known.push_back(Operation {
+            op,
+            kind,
+            began: now,
+            ended: None,
+        });
         if let Some(ticket) = ticket {
             out.push(Action::Began(ticket, op));
         }
@@ -48,7 +59,9 @@ impl Operations {
 
     /// The end of an operation. It ends once: a second end (an operation that was superseded) is not told.
     pub fn end(&mut self, now: Time, op: OpId, outcome: Outcome, out: &mut Vec<Action>) {
-        let Some(known) = self.known.iter_mut().find(|known| known.op == op) else { return };
+        let Some(known) = self.known.iter_mut().find(|known| known.op == op) else {
+            return;
+        };
         if known.ended.is_none() {
             known.ended = Some((now, outcome.clone()));
             out.push(Action::Finished(op, outcome));

@@ -11,7 +11,13 @@ use super::worker::Worker;
 
 impl Supervisor {
     /// Begins to replace the worker of one slot. Different slots may be restarted together, within `--surge`.
-    pub(super) fn restart_worker(&mut self, now: Time, slot: u32, ticket: Ticket, out: &mut Vec<Action>) {
+    pub(super) fn restart_worker(
+        &mut self,
+        now: Time,
+        slot: u32,
+        ticket: Ticket,
+        out: &mut Vec<Action>,
+    ) {
         let slots = self.slots.len();
         let Some(place) = self.slots.get(slot as usize) else {
             let text = format!("there is no slot {slot}: there are {slots}, counted from 0");
@@ -24,15 +30,31 @@ impl Supervisor {
             return;
         }
         if matches!(self.mode, Mode::Paused(_)) {
-            out.push(Action::Refused(ticket, Refusal::Senseless, "paused: there is no worker to restart".into()));
+            out.push(Action::Refused(
+                ticket,
+                Refusal::Senseless,
+                "paused: there is no worker to restart".into(),
+            ));
             return;
         }
         let old = place.holder;
-        let op = self.operations.begin(now, "restart-worker", Some(ticket), out);
+        let op = self
+            .operations
+            .begin(now, "restart-worker", Some(ticket), out);
         out.push(Action::Note(Level::Info, format!("slot {slot}: restart")));
-        out.push(Action::Progress(op, 0, 1, format!("slot {slot} is restarted")));
+        out.push(Action::Progress(
+            op,
+            0,
+            1,
+            format!("slot {slot} is restarted"),
+        ));
         let place = &mut self.slots[slot as usize];
-        place.restart = Some(Restart { op, old, failures: 0, settled_at: None });
+        place.restart = Some(Restart {
+            op,
+            old,
+            failures: 0,
+            settled_at: None,
+        });
         // Whoever restarts a slot wants it tried now, whatever it failed of before.
         place.down = None;
         place.backoff.reset();
@@ -47,7 +69,9 @@ impl Supervisor {
 
     /// An empty slot is not replaced but filled.
     fn fill_after_restart(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
-        if let (Some((generation, policy)), true) = (self.filler(index), self.slots[index].after.is_none()) {
+        if let (Some((generation, policy)), true) =
+            (self.filler(index), self.slots[index].after.is_none())
+        {
             let worker = self.start_worker(now, index, generation, policy, out);
             self.slots[index].holder = Some(worker);
         }
@@ -60,9 +84,15 @@ impl Supervisor {
         }
         let surge = self.policy.surge.of(self.slots.len());
         for index in 0..self.slots.len() {
-            let Some(restart) = self.slots[index].restart.clone() else { continue };
+            let Some(restart) = self.slots[index].restart.clone() else {
+                continue;
+            };
             let slot = &self.slots[index];
-            let extra = self.slots.iter().filter(|slot| slot.replacement.is_some()).count();
+            let extra = self
+                .slots
+                .iter()
+                .filter(|slot| slot.replacement.is_some())
+                .count();
             let old_holds = slot.holder.is_some() && slot.holder == restart.old;
             if old_holds && slot.replacement.is_none() && !self.rests(index) && extra < surge {
                 if let Some((generation, policy)) = self.filler(index) {
@@ -79,9 +109,14 @@ impl Supervisor {
     /// A restart is done when a new worker is ready in the slot and the old one accepts no more.
     fn end_restart(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         let slot = &self.slots[index];
-        let Some(restart) = slot.restart.clone() else { return };
+        let Some(restart) = slot.restart.clone() else {
+            return;
+        };
         let holder = self.worker(slot.holder);
-        let Some(pid) = holder.filter(|worker| worker.is_ready() && Some(worker.id) != restart.old).map(|w| w.pid) else {
+        let Some(pid) = holder
+            .filter(|worker| worker.is_ready() && Some(worker.id) != restart.old)
+            .map(|w| w.pid)
+        else {
             return;
         };
         let since = restart.settled_at.unwrap_or(now);
@@ -93,13 +128,9 @@ impl Supervisor {
             }
             LetGo::Over(warnings) => {
                 self.slots[index].restart = None;
-                if self.slots.iter().all(|slot| slot.restart.is_none()) {
-                    self.listener_looks = 0;
-                    self.timers.clear(Timer::Listeners);
-                    self.timers.clear(Timer::LetGo);
-                }
                 let message = format!("slot {index}: worker {} is ready", pid.unwrap_or(0));
-                self.operations.end(now, restart.op, Outcome::Done(message, warnings), out);
+                self.operations
+                    .end(now, restart.op, Outcome::Done(message, warnings), out);
             }
         }
     }
@@ -114,27 +145,43 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) {
         let limit = self.policy.start_failures;
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else { return };
-        let Some(restart) = slot.restart.as_mut().filter(|restart| Some(worker.id) != restart.old) else { return };
+        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
+            return;
+        };
+        let Some(restart) = slot
+            .restart
+            .as_mut()
+            .filter(|restart| Some(worker.id) != restart.old)
+        else {
+            return;
+        };
         restart.failures += 1;
         if restart.failures < limit && !fatal {
             return;
         }
-        let Some(restart) = slot.restart.take() else { return };
+        let Some(restart) = slot.restart.take() else {
+            return;
+        };
         // The old worker still holds the slot: that one of its generation failed elsewhere does not put it down.
         if slot.holder.is_some() {
             slot.down = None;
+            self.timers.clear(Timer::Backoff(worker.slot));
         }
         let why = format!("{obituary} ({} failed starts)", restart.failures);
-        out.push(Action::Note(Level::Error, format!("restart of slot {}: {why}", worker.slot)));
-        self.operations.end(now, restart.op, Outcome::Failed(why), out);
+        out.push(Action::Note(
+            Level::Error,
+            format!("restart of slot {}: {why}", worker.slot),
+        ));
+        self.operations
+            .end(now, restart.op, Outcome::Failed(why), out);
     }
 
     /// A stop ends every restart.
     pub(super) fn abort_restarts(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
         for index in 0..self.slots.len() {
             if let Some(restart) = self.slots[index].restart.take() {
-                self.operations.end(now, restart.op, Outcome::Aborted(why.to_owned()), out);
+                self.operations
+                    .end(now, restart.op, Outcome::Aborted(why.to_owned()), out);
             }
         }
     }

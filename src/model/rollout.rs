@@ -66,7 +66,15 @@ pub(super) enum LetGo {
 impl Rollout {
     fn record(&self, now: Time, result: &'static str, error: Option<String>) -> Record {
         let took = (result != "running").then(|| now.since(self.began));
-        Record { op: self.op, kind: self.kind, from: self.from, to: self.to, result, error, took }
+        Record {
+            op: self.op,
+            kind: self.kind,
+            from: self.from,
+            to: self.to,
+            result,
+            error,
+            took,
+        }
     }
 
     /// What a running rollout looks like from outside.
@@ -81,7 +89,13 @@ impl Rollout {
 
 impl Supervisor {
     /// Begins a rollout to a generation that is pinned.
-    pub(super) fn begin_rollout(&mut self, now: Time, pinning: Pinning, policy: Rc<Policy>, out: &mut Vec<Action>) {
+    pub(super) fn begin_rollout(
+        &mut self,
+        now: Time,
+        pinning: Pinning,
+        policy: Rc<Policy>,
+        out: &mut Vec<Action>,
+    ) {
         let Pinning { op, kind, to } = pinning;
         let from = self.serving;
         let text = match from {
@@ -113,13 +127,24 @@ impl Supervisor {
     /// What an empty slot is filled from now: during a rollout from the old generation until the canary is past, then from the
     /// new one. None: not now (the first rollout waits for its canary).
     pub(super) fn filler(&self, index: usize) -> Option<(Generation, Rc<Policy>)> {
-        let old = self.serving.map(|generation| (generation, Rc::clone(&self.policy)));
-        let Some(rollout) = &self.rollout else { return old };
+        let old = self
+            .serving
+            .map(|generation| (generation, Rc::clone(&self.policy)));
+        let Some(rollout) = &self.rollout else {
+            return old;
+        };
         let new = Some((rollout.to, Rc::clone(&rollout.policy)));
         match rollout.way {
             Way::Back(..) => old,
             Way::Forward if rollout.canary_past => new,
-            Way::Forward if self.slots.get(index).is_some_and(|slot| slot.emptied_for_new) => new,
+            Way::Forward
+                if self
+                    .slots
+                    .get(index)
+                    .is_some_and(|slot| slot.emptied_for_new) =>
+            {
+                new
+            }
             Way::Forward if rollout.from.is_some() => old,
             Way::Forward if index == 0 => new,
             Way::Forward => None,
@@ -128,8 +153,13 @@ impl Supervisor {
 
     /// Whether this worker is the canary and has not been ready for long enough.
     pub(super) fn is_canary_on_trial(&self, id: WorkerId) -> bool {
-        let Some(rollout) = &self.rollout else { return false };
-        let of_new = self.workers.get(&id).is_some_and(|worker| worker.generation == rollout.to);
+        let Some(rollout) = &self.rollout else {
+            return false;
+        };
+        let of_new = self
+            .workers
+            .get(&id)
+            .is_some_and(|worker| worker.generation == rollout.to);
         rollout.way == Way::Forward && !rollout.canary_past && of_new
     }
 
@@ -155,11 +185,12 @@ impl Supervisor {
             // It may be that nobody is left who must go first.
         } else {
             self.start_replacements(now, reach, surge, is_old, (to, policy), out);
-            let ready = |worker: Option<&Worker>| worker.is_some_and(|w| w.generation == to && w.is_ready());
-            let all_ready = self
-                .slots
-                .iter()
-                .all(|slot| ready(self.worker(slot.holder)) || ready(self.worker(slot.replacement)));
+            let ready = |worker: Option<&Worker>| {
+                worker.is_some_and(|w| w.generation == to && w.is_ready())
+            };
+            let all_ready = self.slots.iter().all(|slot| {
+                ready(self.worker(slot.holder)) || ready(self.worker(slot.replacement))
+            });
             // `--surge 100%`: nobody is told anything before all new ones are ready.
             if past && (surge < slots || all_ready) {
                 self.promote_ready(now, to, out);
@@ -167,7 +198,8 @@ impl Supervisor {
         }
         let settled = past
             && self.slots.iter().all(|slot| {
-                self.worker(slot.holder).is_some_and(|worker| worker.generation == to && worker.is_ready())
+                self.worker(slot.holder)
+                    .is_some_and(|worker| worker.generation == to && worker.is_ready())
             });
         if let Some(warnings) = self.let_go_of_rollout(now, settled, is_old, out) {
             self.rollout_done(now, warnings, out);
@@ -177,11 +209,14 @@ impl Supervisor {
     /// The canary is past once the first new worker has been ready for long enough.
     fn judge_canary(&mut self, now: Time) {
         let Some(rollout) = &self.rollout else { return };
-        let (Some(trial), false) = (rollout.policy.canary, rollout.canary_past) else { return };
+        let (Some(trial), false) = (rollout.policy.canary, rollout.canary_past) else {
+            return;
+        };
         let to = rollout.to;
         let ready_at = self.slots.first().map(|slot| {
             let newcomer = [slot.replacement, slot.holder].into_iter().find_map(|id| {
-                self.worker(id).filter(|worker| worker.generation == to && worker.is_ready())
+                self.worker(id)
+                    .filter(|worker| worker.generation == to && worker.is_ready())
             });
             newcomer.and_then(|worker| worker.ready_at)
         });
@@ -211,7 +246,11 @@ impl Supervisor {
         (generation, policy): (Generation, Rc<Policy>),
         out: &mut Vec<Action>,
     ) {
-        let mut extra = self.slots.iter().filter(|slot| slot.replacement.is_some()).count();
+        let mut extra = self
+            .slots
+            .iter()
+            .filter(|slot| slot.replacement.is_some())
+            .count();
         for index in 0..reach {
             let slot = &self.slots[index];
             let needed = slot.replacement.is_none()
@@ -241,7 +280,9 @@ impl Supervisor {
     /// The replacement takes the slot; whoever held it is told to finish.
     pub(super) fn promote(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         let slot = &mut self.slots[index];
-        let Some(replacement) = slot.replacement.take() else { return };
+        let Some(replacement) = slot.replacement.take() else {
+            return;
+        };
         if let Some(old) = slot.holder.replace(replacement) {
             self.tell(now, old, Word::Graceful, out);
         }
@@ -249,7 +290,13 @@ impl Supervisor {
 
     /// `--surge 0`: the next slot whose holder `must_go` is emptied, one at a time; [`Supervisor::fill`] fills it once the
     /// old one is gone.
-    fn empty_next_slot(&mut self, now: Time, reach: usize, must_go: impl Fn(&Worker) -> bool, out: &mut Vec<Action>) {
+    fn empty_next_slot(
+        &mut self,
+        now: Time,
+        reach: usize,
+        must_go: impl Fn(&Worker) -> bool,
+        out: &mut Vec<Action>,
+    ) {
         let between = |slot: &super::slot::Slot| {
             slot.after.is_some()
                 || (slot.emptied_for_new && !self.worker(slot.holder).is_some_and(Worker::is_ready))
@@ -257,7 +304,8 @@ impl Supervisor {
         if self.slots.iter().any(between) {
             return;
         }
-        let next = (0..reach).find(|index| self.worker(self.slots[*index].holder).is_some_and(&must_go));
+        let next =
+            (0..reach).find(|index| self.worker(self.slots[*index].holder).is_some_and(&must_go));
         if let Some(index) = next {
             self.empty_slot(now, index, out);
         }
@@ -277,7 +325,14 @@ impl Supervisor {
     }
 
     fn roll_back(&mut self, now: Time, out: &mut Vec<Action>) {
-        let Some(Rollout { to, from: Some(from), .. }) = self.rollout else { return };
+        let Some(Rollout {
+            to,
+            from: Some(from),
+            ..
+        }) = self.rollout
+        else {
+            return;
+        };
         let policy = Rc::clone(&self.policy);
         let slots = self.slots.len();
         let surge = policy.surge.of(slots);
@@ -291,7 +346,8 @@ impl Supervisor {
         }
         let settled = (0..slots).all(|index| {
             let holder = self.worker(self.slots[index].holder);
-            stuck[index] || holder.is_some_and(|worker| worker.generation != to && worker.is_ready())
+            stuck[index]
+                || holder.is_some_and(|worker| worker.generation != to && worker.is_ready())
         });
         let is_new = |worker: &Worker| worker.generation == to;
         if let Some(warnings) = self.let_go_of_rollout(now, settled, is_new, out) {
@@ -302,7 +358,8 @@ impl Supervisor {
     /// Whether the old generation cannot be brought back in this slot.
     fn is_stuck(&self, index: usize) -> bool {
         let slot = &self.slots[index];
-        slot.failed_back >= self.policy.start_failures || (slot.down.is_some() && slot.down == self.serving)
+        slot.failed_back >= self.policy.start_failures
+            || (slot.down.is_some() && slot.down == self.serving)
     }
 
     /// Once `settled`, waits for those on the losing side to accept no more; the warnings, when that is over.
@@ -345,23 +402,35 @@ impl Supervisor {
             self.timers.set(Timer::LetGo, since + LET_GO_WITHIN);
             return LetGo::Waiting;
         }
-        let warning = |id: &WorkerId| {
-            let worker = self.workers.get(id)?;
-            Some(format!(
+        let mut warnings = Vec::new();
+        for id in holding {
+            let Some(worker) = self.workers.get_mut(&id) else {
+                continue;
+            };
+            // Waited for once: what drains for an hour must not hold up every rollout of that hour.
+            worker.let_go = true;
+            warnings.push(format!(
                 "{} was told to finish and still holds a listener after {}: it may still accept",
                 worker.label(),
                 super::event::human(LET_GO_WITHIN)
-            ))
-        };
-        let warnings: Vec<String> = holding.iter().filter_map(warning).collect();
-        out.extend(warnings.iter().map(|text| Action::Note(Level::Warn, text.clone())));
+            ));
+        }
+        out.extend(
+            warnings
+                .iter()
+                .map(|text| Action::Note(Level::Warn, text.clone())),
+        );
         LetGo::Over(warnings)
     }
 
     /// Has every told worker looked at that is not known to have let go.
     pub(super) fn look_for_listeners(&mut self, out: &mut Vec<Action>) {
         self.listener_looks = self.listener_looks.saturating_add(1);
-        out.extend(self.still_accepting(|_| true).into_iter().map(Action::LookForListeners));
+        out.extend(
+            self.still_accepting(|_| true)
+                .into_iter()
+                .map(Action::LookForListeners),
+        );
     }
 
     /// A failed start during a rollout. True if it was the rollout's business alone.
@@ -373,7 +442,9 @@ impl Supervisor {
         fatal: bool,
         out: &mut Vec<Action>,
     ) -> bool {
-        let Some(rollout) = &mut self.rollout else { return false };
+        let Some(rollout) = &mut self.rollout else {
+            return false;
+        };
         match rollout.way {
             Way::Forward if worker.generation == rollout.to => {
                 rollout.failures += 1;
@@ -382,7 +453,11 @@ impl Supervisor {
                     self.fail_rollout(now, format!("{obituary}, and that exit code is fatal"), out);
                 } else if failures >= limit {
                     let plural = if failures == 1 { "" } else { "s" };
-                    self.fail_rollout(now, format!("{obituary} ({failures} failed start{plural}, the limit)"), out);
+                    self.fail_rollout(
+                        now,
+                        format!("{obituary} ({failures} failed start{plural}, the limit)"),
+                        out,
+                    );
                 }
                 true
             }
@@ -392,6 +467,8 @@ impl Supervisor {
                 }
                 false
             }
+            // One of the generation that is being left: nobody needed it any more.
+            Way::Back(..) if worker.generation == rollout.to => true,
             Way::Forward | Way::Back(..) => false,
         }
     }
@@ -400,21 +477,39 @@ impl Supervisor {
     fn fail_rollout(&mut self, now: Time, why: String, out: &mut Vec<Action>) {
         let Some(rollout) = &self.rollout else { return };
         if rollout.from.is_none() {
-            let (op, record) = (rollout.op, rollout.record(now, "rolled-back", Some(why.clone())));
+            let (op, record) = (
+                rollout.op,
+                rollout.record(now, "rolled-back", Some(why.clone())),
+            );
             self.last_rollout = Some(record);
             self.rollout = None;
             self.counters.rolled_back += 1;
-            self.operations.end(now, op, Outcome::Failed(why.clone()), out);
+            self.operations
+                .end(now, op, Outcome::Failed(why.clone()), out);
             self.stop_because(now, format!("the first rollout failed: {why}"), out);
             return;
         }
-        out.push(Action::Note(Level::Error, format!("{} of generation {}: rolling back: {why}", rollout.kind, rollout.to)));
+        out.push(Action::Note(
+            Level::Error,
+            format!(
+                "{} of generation {}: rolling back: {why}",
+                rollout.kind, rollout.to
+            ),
+        ));
         self.turn_back(now, why, None, out);
     }
 
     /// Rolls a running rollout back.
-    pub(super) fn turn_back(&mut self, now: Time, why: String, asked_by: Option<OpId>, out: &mut Vec<Action>) {
-        let Some(rollout) = &mut self.rollout else { return };
+    pub(super) fn turn_back(
+        &mut self,
+        now: Time,
+        why: String,
+        asked_by: Option<OpId>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
         if let Way::Back(_, ops) = &mut rollout.way {
             ops.extend(asked_by);
             return;
@@ -438,11 +533,18 @@ impl Supervisor {
     }
 
     fn rollout_done(&mut self, now: Time, warnings: Vec<String>, out: &mut Vec<Action>) {
-        let Some(rollout) = self.rollout.take() else { return };
+        let Some(rollout) = self.rollout.take() else {
+            return;
+        };
         self.end_of_rollout();
         let record = rollout.record(now, "done", None);
         let took = super::event::human(record.took.unwrap_or_default());
-        let message = format!("{} done: generation {}, {} workers ready, {took}", rollout.kind, rollout.to, self.slots.len());
+        let message = format!(
+            "{} done: generation {}, {} workers ready, {took}",
+            rollout.kind,
+            rollout.to,
+            self.slots.len()
+        );
         self.counters.rollouts += 1;
         self.last_rollout = Some(record);
         if let Some(old) = self.serving.replace(rollout.to) {
@@ -451,28 +553,47 @@ impl Supervisor {
         }
         self.policy = rollout.policy;
         out.push(Action::Note(Level::Info, message.clone()));
-        self.operations.end(now, rollout.op, Outcome::Done(message, warnings), out);
+        self.operations
+            .end(now, rollout.op, Outcome::Done(message, warnings), out);
     }
 
     fn rolled_back(&mut self, now: Time, warnings: Vec<String>, out: &mut Vec<Action>) {
-        let stuck: Vec<String> =
-            (0..self.slots.len()).filter(|index| self.is_stuck(*index)).map(|index| index.to_string()).collect();
-        let Some(rollout) = self.rollout.take() else { return };
+        let stuck: Vec<String> = (0..self.slots.len())
+            .filter(|index| self.is_stuck(*index))
+            .map(|index| index.to_string())
+            .collect();
+        let Some(rollout) = self.rollout.take() else {
+            return;
+        };
         self.end_of_rollout();
-        let Way::Back(mut why, asked_by) = rollout.way.clone() else { return };
+        let Way::Back(mut why, asked_by) = rollout.way.clone() else {
+            return;
+        };
         if !stuck.is_empty() {
             let from = rollout.from.unwrap_or(rollout.to);
             let slots = stuck.join(", ");
-            why.push_str(&format!("; and no worker of generation {from} could be started again in slot {slots}"));
+            why.push_str(&format!(
+                "; and no worker of generation {from} could be started again in slot {slots}"
+            ));
         }
         self.counters.rolled_back += 1;
         self.last_rollout = Some(rollout.record(now, "rolled-back", Some(why.clone())));
         out.push(Action::Forget(rollout.to));
-        out.push(Action::Note(Level::Error, format!("{} of generation {}: rolled back: {why}", rollout.kind, rollout.to)));
-        self.operations.end(now, rollout.op, Outcome::RolledBack(why.clone()), out);
+        out.push(Action::Note(
+            Level::Error,
+            format!(
+                "{} of generation {}: rolled back: {why}",
+                rollout.kind, rollout.to
+            ),
+        ));
+        self.operations
+            .end(now, rollout.op, Outcome::RolledBack(why.clone()), out);
         for op in asked_by {
             let outcome = if stuck.is_empty() {
-                let text = format!("rolled back: generation {} serves", self.serving.map_or(0, |serving| serving.0));
+                let text = format!(
+                    "rolled back: generation {} serves",
+                    self.serving.map_or(0, |serving| serving.0)
+                );
                 Outcome::Done(text, warnings.clone())
             } else {
                 Outcome::Failed(why.clone())
@@ -483,30 +604,36 @@ impl Supervisor {
 
     /// A stop ends the rollout where it stands.
     pub(super) fn abort_rollout(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
-        let Some(rollout) = self.rollout.take() else { return };
+        let Some(rollout) = self.rollout.take() else {
+            return;
+        };
         self.end_of_rollout();
         self.last_rollout = Some(rollout.record(now, "aborted", Some(why.to_owned())));
-        self.operations.end(now, rollout.op, Outcome::Aborted(why.to_owned()), out);
+        self.operations
+            .end(now, rollout.op, Outcome::Aborted(why.to_owned()), out);
         if let Way::Back(_, asked_by) = rollout.way {
             for op in asked_by {
-                self.operations.end(now, op, Outcome::Aborted(why.to_owned()), out);
+                self.operations
+                    .end(now, op, Outcome::Aborted(why.to_owned()), out);
             }
         }
     }
 
     fn end_of_rollout(&mut self) {
-        self.listener_looks = 0;
-        for timer in [Timer::Canary, Timer::LetGo, Timer::Listeners] {
-            self.timers.clear(timer);
-        }
-        for slot in &mut self.slots {
+        self.timers.clear(Timer::Canary);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
             slot.emptied_for_new = false;
+            if slot.holder.is_some() {
+                self.timers.clear(Timer::Backoff(index as u32));
+            }
         }
     }
 
     /// Tells whoever waits for the rollout that one more worker of it is ready.
     pub(super) fn progress(&self, id: WorkerId, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
         let label = format!("{} ready", worker.label());
         if let (Some(rollout), Mode::Running) = (&self.rollout, &self.mode) {
             let target = match rollout.way {
@@ -514,16 +641,39 @@ impl Supervisor {
                 Way::Back(..) => rollout.from.unwrap_or(rollout.to),
             };
             let is_one = |id: Option<WorkerId>| {
-                self.worker(id).is_some_and(|worker| worker.generation == target && worker.is_ready())
+                self.worker(id)
+                    .is_some_and(|worker| worker.generation == target && worker.is_ready())
             };
-            let ready = self.slots.iter().filter(|slot| is_one(slot.holder) || is_one(slot.replacement)).count();
-            out.push(Action::Progress(rollout.op, ready, self.slots.len(), label.clone()));
+            let ready = self
+                .slots
+                .iter()
+                .filter(|slot| is_one(slot.holder) || is_one(slot.replacement))
+                .count();
+            out.push(Action::Progress(
+                rollout.op,
+                ready,
+                self.slots.len(),
+                label.clone(),
+            ));
         }
-        let ready = self.slots.iter().filter(|slot| self.worker(slot.holder).is_some_and(Worker::is_ready)).count();
+        let ready = self
+            .slots
+            .iter()
+            .filter(|slot| self.worker(slot.holder).is_some_and(Worker::is_ready))
+            .count();
         for op in self.scaling.iter().flat_map(|scaling| &scaling.ops) {
-            out.push(Action::Progress(*op, ready, self.slots.len(), label.clone()));
+            out.push(Action::Progress(
+                *op,
+                ready,
+                self.slots.len(),
+                label.clone(),
+            ));
         }
-        let restart = self.slots.get(worker.slot as usize).and_then(|slot| slot.restart.as_ref());
+        let restart = self
+            .slots
+            .get(worker.slot as usize)
+            .and_then(|slot| slot.restart.as_ref());
+        let restart = restart.filter(|restart| restart.old != Some(id));
         out.extend(restart.map(|restart| Action::Progress(restart.op, 1, 1, label)));
     }
 }

@@ -28,12 +28,20 @@ pub(super) struct Scaling {
 
 impl Supervisor {
     /// `scale`, TTIN and TTOU. While paused they count from 0 and end the pause.
-    pub(super) fn scale(&mut self, now: Time, scale: Scale, ticket: Option<Ticket>, out: &mut Vec<Action>) {
+    pub(super) fn scale(
+        &mut self,
+        now: Time,
+        scale: Scale,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) {
         let paused = matches!(self.mode, Mode::Paused(_));
         let base = if paused { 0 } else { self.slots.len() };
         let want = match scale {
             Scale::To(slots) => slots,
-            Scale::By(change) => base.saturating_add_signed(isize::try_from(change).unwrap_or(isize::MAX)),
+            Scale::By(change) => {
+                base.saturating_add_signed(isize::try_from(change).unwrap_or(isize::MAX))
+            }
         };
         if want > MAX_SLOTS {
             if let Some(ticket) = ticket {
@@ -49,18 +57,40 @@ impl Supervisor {
                 Some(scaling) => scaling.ops.push(op),
                 None => {
                     let text = format!("{want} workers, as before");
-                    self.operations.end(now, op, Outcome::Done(text, Vec::new()), out);
+                    self.operations
+                        .end(now, op, Outcome::Done(text, Vec::new()), out);
                 }
             }
             return;
         }
-        let before = if paused { Before::Paused(self.slots.len()) } else { Before::Slots(self.slots.len()) };
-        self.supersede_scaling(now, &format!("superseded by operation {op} (scale to {want})"), out);
+        let before = if paused {
+            Before::Paused(self.slots.len())
+        } else {
+            Before::Slots(self.slots.len())
+        };
+        self.supersede_scaling(
+            now,
+            &format!("superseded by operation {op} (scale to {want})"),
+            out,
+        );
         self.end_pause(now, "ended by a scale", out);
-        out.push(Action::Note(Level::Info, format!("scale: from {base} to {want} workers")));
-        out.push(Action::Progress(op, base.min(want), want, format!("from {base} to {want} workers")));
+        out.push(Action::Note(
+            Level::Info,
+            format!("scale: from {base} to {want} workers"),
+        ));
+        out.push(Action::Progress(
+            op,
+            base.min(want),
+            want,
+            format!("from {base} to {want} workers"),
+        ));
         self.resize(now, want, out);
-        self.scaling = Some(Scaling { ops: vec![op], want, before, failures: 0 });
+        self.scaling = Some(Scaling {
+            ops: vec![op],
+            want,
+            before,
+            failures: 0,
+        });
     }
 
     /// Adds empty slots, or takes the highest away; their workers are told to finish.
@@ -70,7 +100,8 @@ impl Supervisor {
             self.timers.clear(Timer::Backoff(self.slots.len() as u32));
             if let Some(restart) = slot.restart {
                 let why = format!("slot {} was scaled away", self.slots.len());
-                self.operations.end(now, restart.op, Outcome::Failed(why), out);
+                self.operations
+                    .end(now, restart.op, Outcome::Failed(why), out);
             }
             for id in [slot.holder, slot.replacement].into_iter().flatten() {
                 self.tell(now, id, Word::Graceful, out);
@@ -81,8 +112,14 @@ impl Supervisor {
     }
 
     fn supersede_scaling(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
-        for op in self.scaling.take().into_iter().flat_map(|scaling| scaling.ops) {
-            self.operations.end(now, op, Outcome::Failed(why.to_owned()), out);
+        for op in self
+            .scaling
+            .take()
+            .into_iter()
+            .flat_map(|scaling| scaling.ops)
+        {
+            self.operations
+                .end(now, op, Outcome::Failed(why.to_owned()), out);
         }
     }
 
@@ -90,19 +127,27 @@ impl Supervisor {
     pub(super) fn settle_scaling(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(scaling) = &self.scaling else { return };
         let want = scaling.want;
-        let ready = |slot: &Slot| slot.down.is_some() || self.worker(slot.holder).is_some_and(Worker::is_ready);
-        let surplus = self.workers.values().any(|worker| worker.slot as usize >= want);
+        let ready = |slot: &Slot| {
+            slot.down.is_some() || self.worker(slot.holder).is_some_and(Worker::is_ready)
+        };
+        let surplus = self
+            .workers
+            .values()
+            .any(|worker| worker.slot as usize >= want);
         if surplus || !self.slots.iter().all(ready) {
             return;
         }
-        let Some(scaling) = self.scaling.take() else { return };
+        let Some(scaling) = self.scaling.take() else {
+            return;
+        };
         let message = match scaling.before {
             Before::Paused(_) => format!("resumed: {want} workers ready"),
             Before::Slots(before) => format!("scaled from {before} to {want} workers"),
         };
         out.push(Action::Note(Level::Info, message.clone()));
         for op in scaling.ops {
-            self.operations.end(now, op, Outcome::Done(message.clone(), Vec::new()), out);
+            self.operations
+                .end(now, op, Outcome::Done(message.clone(), Vec::new()), out);
         }
     }
 
@@ -116,7 +161,9 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) {
         let limit = self.policy.start_failures;
-        let Some(scaling) = &mut self.scaling else { return };
+        let Some(scaling) = &mut self.scaling else {
+            return;
+        };
         let added = match scaling.before {
             Before::Paused(_) => true,
             Before::Slots(before) => worker.slot as usize >= before,
@@ -128,9 +175,14 @@ impl Supervisor {
         if scaling.failures < limit && !fatal {
             return;
         }
-        let Some(scaling) = self.scaling.take() else { return };
+        let Some(scaling) = self.scaling.take() else {
+            return;
+        };
         let why = format!("{obituary} ({} failed starts); undone", scaling.failures);
-        out.push(Action::Note(Level::Error, format!("scale to {}: {why}", scaling.want)));
+        out.push(Action::Note(
+            Level::Error,
+            format!("scale to {}: {why}", scaling.want),
+        ));
         match scaling.before {
             Before::Slots(before) => self.resize(now, before, out),
             // A rollout that began meanwhile has ended the pause for good.
@@ -141,7 +193,8 @@ impl Supervisor {
             }
         }
         for op in scaling.ops {
-            self.operations.end(now, op, Outcome::Failed(why.clone()), out);
+            self.operations
+                .end(now, op, Outcome::Failed(why.clone()), out);
         }
     }
 
@@ -149,12 +202,25 @@ impl Supervisor {
     pub(super) fn pause(&mut self, now: Time, ticket: Option<Ticket>, out: &mut Vec<Action>) {
         let op = self.operations.begin(now, "pause", ticket, out);
         if let Mode::Paused(_) = self.mode {
-            self.operations.end(now, op, Outcome::Done("paused, as before".into(), Vec::new()), out);
+            self.operations.end(
+                now,
+                op,
+                Outcome::Done("paused, as before".into(), Vec::new()),
+                out,
+            );
             return;
         }
         self.supersede_scaling(now, &format!("superseded by operation {op} (pause)"), out);
-        out.push(Action::Note(Level::Info, "pause: the workers are told to finish; clients queue".into()));
-        out.push(Action::Progress(op, 0, self.workers.len(), "the workers are told to finish".into()));
+        out.push(Action::Note(
+            Level::Info,
+            "pause: the workers are told to finish; clients queue".into(),
+        ));
+        out.push(Action::Progress(
+            op,
+            0,
+            self.workers.len(),
+            "the workers are told to finish".into(),
+        ));
         self.send_away(now, Some(op), out);
     }
 
@@ -162,7 +228,10 @@ impl Supervisor {
         self.mode = Mode::Paused(op);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let workers: Vec<WorkerId> = [slot.holder.take(), slot.replacement.take()].into_iter().flatten().collect();
+            let workers: Vec<WorkerId> = [slot.holder.take(), slot.replacement.take()]
+                .into_iter()
+                .flatten()
+                .collect();
             slot.after = None;
             slot.down = None;
             slot.backoff.reset();
@@ -180,7 +249,8 @@ impl Supervisor {
             && let Some(op) = op.take()
         {
             out.push(Action::Note(Level::Info, "paused".into()));
-            self.operations.end(now, op, Outcome::Done("paused".into(), Vec::new()), out);
+            self.operations
+                .end(now, op, Outcome::Done("paused".into(), Vec::new()), out);
         }
     }
 
@@ -190,18 +260,34 @@ impl Supervisor {
         let slots = self.slots.len();
         if !matches!(self.mode, Mode::Paused(_)) {
             match &mut self.scaling {
-                Some(scaling) if matches!(scaling.before, Before::Paused(_)) => scaling.ops.push(op),
+                Some(scaling) if matches!(scaling.before, Before::Paused(_)) => {
+                    scaling.ops.push(op)
+                }
                 Some(_) | None => {
                     let text = "not paused".to_owned();
-                    self.operations.end(now, op, Outcome::Done(text, Vec::new()), out);
+                    self.operations
+                        .end(now, op, Outcome::Done(text, Vec::new()), out);
                 }
             }
             return;
         }
         self.end_pause(now, "ended by a resume", out);
-        out.push(Action::Note(Level::Info, format!("resume: {slots} workers")));
-        out.push(Action::Progress(op, 0, slots, format!("{slots} workers are started")));
-        self.scaling = Some(Scaling { ops: vec![op], want: slots, before: Before::Paused(slots), failures: 0 });
+        out.push(Action::Note(
+            Level::Info,
+            format!("resume: {slots} workers"),
+        ));
+        out.push(Action::Progress(
+            op,
+            0,
+            slots,
+            format!("{slots} workers are started"),
+        ));
+        self.scaling = Some(Scaling {
+            ops: vec![op],
+            want: slots,
+            before: Before::Paused(slots),
+            failures: 0,
+        });
     }
 
     /// A rollout begins: if the service is paused, that ends, with N as it was.
@@ -214,19 +300,25 @@ impl Supervisor {
             let op = op.take();
             self.mode = Mode::Running;
             if let Some(op) = op {
-                self.operations.end(now, op, Outcome::Failed(why.to_owned()), out);
+                self.operations
+                    .end(now, op, Outcome::Failed(why.to_owned()), out);
             }
         }
     }
 
     /// A stop ends whatever waits here.
     pub(super) fn abort_scaling(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
-        let mut ops: Vec<OpId> = self.scaling.take().map(|scaling| scaling.ops).unwrap_or_default();
+        let mut ops: Vec<OpId> = self
+            .scaling
+            .take()
+            .map(|scaling| scaling.ops)
+            .unwrap_or_default();
         if let Mode::Paused(op) = &mut self.mode {
             ops.extend(op.take());
         }
         for op in ops {
-            self.operations.end(now, op, Outcome::Aborted(why.to_owned()), out);
+            self.operations
+                .end(now, op, Outcome::Aborted(why.to_owned()), out);
         }
     }
 }

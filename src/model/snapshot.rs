@@ -64,24 +64,45 @@ pub struct Seat {
 impl Supervisor {
     /// Describes now.
     pub fn snapshot(&self) -> Snapshot {
-        let slots: Vec<Seat> = self.slots.iter().enumerate().map(|(index, slot)| self.seat_of_slot(index, slot)).collect();
+        let slots: Vec<Seat> = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| self.seat_of_slot(index, slot))
+            .collect();
         let place = |worker: &Worker| self.slots.get(worker.slot as usize);
-        let holds = |worker: &Worker| place(worker).is_some_and(|slot| slot.holder == Some(worker.id));
-        let told = |worker: &Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
+        let holds =
+            |worker: &Worker| place(worker).is_some_and(|slot| slot.holder == Some(worker.id));
+        let told =
+            |worker: &Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
         let seats = |which: &dyn Fn(&Worker) -> bool| -> Vec<Seat> {
-            self.workers.values().filter(|worker| !holds(worker) && which(worker)).map(|w| self.seat(w)).collect()
+            self.workers
+                .values()
+                .filter(|worker| !holds(worker) && which(worker))
+                .map(|w| self.seat(w))
+                .collect()
         };
         Snapshot {
             state: self.state(),
-            generation: self.serving.unwrap_or(Generation(self.last_generation.max(1))),
+            generation: self
+                .serving
+                .unwrap_or(Generation(self.last_generation.max(1))),
             wanted: self.slots.len(),
             ready: slots.iter().filter(|seat| seat.state == "ready").count(),
-            starting: self.workers.values().filter(|worker| worker.is_starting()).count(),
+            starting: self
+                .workers
+                .values()
+                .filter(|worker| worker.is_starting())
+                .count(),
             backoff: slots.iter().filter(|seat| seat.state == "backoff").count(),
             replacements: seats(&|worker| !told(worker)),
             retiring: seats(&|worker| told(worker)),
             slots,
-            rollout: self.rollout.as_ref().map(super::rollout::Rollout::running).or_else(|| self.last_rollout.clone()),
+            rollout: self
+                .rollout
+                .as_ref()
+                .map(super::rollout::Rollout::running)
+                .or_else(|| self.last_rollout.clone()),
             operations: self.operations.all().cloned().collect(),
             counters: self.counters,
         }

@@ -19,7 +19,13 @@ pub(super) struct Stopping {
 
 impl Supervisor {
     /// A stop that a client asks for: joins one under way unless it is harder.
-    pub(super) fn stop_asked(&mut self, now: Time, word: Word, ticket: Option<Ticket>, out: &mut Vec<Action>) {
+    pub(super) fn stop_asked(
+        &mut self,
+        now: Time,
+        word: Word,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) {
         let op = self.operations.begin(now, "stop", ticket, out);
         self.stop(now, word, 0, None, out);
         if let Mode::Stopping(stopping) = &mut self.mode {
@@ -29,7 +35,13 @@ impl Supervisor {
 
     /// A signal that stops. A second one means the next harder word; the same one within [`SAME_SIGNAL_WITHIN`] counts once
     /// (a terminal, a supervisor and a person may all send it).
-    pub(super) fn stop_signalled(&mut self, now: Time, sig: Sig, word: Word, out: &mut Vec<Action>) {
+    pub(super) fn stop_signalled(
+        &mut self,
+        now: Time,
+        sig: Sig,
+        word: Word,
+        out: &mut Vec<Action>,
+    ) {
         let mut word = word;
         if let Mode::Stopping(stopping) = &mut self.mode {
             if let Some((last, at)) = stopping.last_signal {
@@ -51,7 +63,14 @@ impl Supervisor {
         self.stop(now, Word::Graceful, 1, Some(reason), out);
     }
 
-    fn stop(&mut self, now: Time, word: Word, code: u8, reason: Option<String>, out: &mut Vec<Action>) {
+    fn stop(
+        &mut self,
+        now: Time,
+        word: Word,
+        code: u8,
+        reason: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
         if let Mode::Stopping(stopping) = &mut self.mode {
             if word > stopping.word {
                 stopping.word = word;
@@ -65,18 +84,22 @@ impl Supervisor {
         self.abort_scaling(now, why, out);
         self.abort_restarts(now, why, out);
         if let Some(pinning) = self.pinning.take() {
-            self.operations.end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
+            self.operations
+                .end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
         }
         let text = format!("stop: {}, {} workers", word.name(), self.workers.len());
         out.push(Action::Note(Level::Info, text));
         self.remembered = Remembered::default();
-        for timer in [Timer::Canary, Timer::LetGo, Timer::Listeners] {
-            self.timers.clear(timer);
-        }
         for slot in 0..self.slots.len() {
             self.timers.clear(Timer::Backoff(slot as u32));
         }
-        self.mode = Mode::Stopping(Stopping { word, code, reason, ops: Vec::new(), last_signal: None });
+        self.mode = Mode::Stopping(Stopping {
+            word,
+            code,
+            reason,
+            ops: Vec::new(),
+            last_signal: None,
+        });
         // First the workers, then our own copies: an address refuses once the last of both is closed.
         self.tell_all(now, word, out);
         out.push(Action::CloseListeners);
@@ -87,9 +110,12 @@ impl Supervisor {
         if !self.workers.is_empty() {
             return;
         }
-        let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else { return };
+        let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else {
+            return;
+        };
         for op in stopping.ops {
-            self.operations.end(now, op, Outcome::Done("stopped".into(), Vec::new()), out);
+            self.operations
+                .end(now, op, Outcome::Done("stopped".into(), Vec::new()), out);
         }
         out.push(Action::Note(Level::Info, "stopped".into()));
         out.push(Action::Exit(stopping.code, stopping.reason));

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::backoff::Dice;
-use super::event::{Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId};
+use super::event::{
+    Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
+};
 use super::operation::Operations;
 use super::policy::{LOOK_EVERY, Policy, Word};
 use super::rollout::{Record, Rollout};
@@ -147,7 +149,11 @@ impl Supervisor {
                 self.announces |= matches!(saying, Saying::Ready | Saying::Beat);
                 self.feed(now, worker, Input::Said(saying), out);
             }
-            Event::Exited { worker, ended, rest } => self.feed(now, worker, Input::Exited(ended, rest), out),
+            Event::Exited {
+                worker,
+                ended,
+                rest,
+            } => self.feed(now, worker, Input::Exited(ended, rest), out),
             Event::Emptied(worker) => self.feed(now, worker, Input::Emptied, out),
             Event::LetGo(worker) => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
@@ -171,7 +177,10 @@ impl Supervisor {
                 Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
                 Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
                 Timer::Look => {
-                    let waiting = self.workers.values().filter(|worker| worker.hangs_on_beat());
+                    let waiting = self
+                        .workers
+                        .values()
+                        .filter(|worker| worker.hangs_on_beat());
                     out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
                 }
                 Timer::Listeners => self.look_for_listeners(out),
@@ -195,6 +204,12 @@ impl Supervisor {
             Mode::Stopping(_) => self.settle_stop(now, out),
             Mode::Idle | Mode::Over => {}
         }
+        if self.rollout.is_none() && self.slots.iter().all(|slot| slot.restart.is_none()) {
+            // Nobody waits any more for anybody to let go of the listeners.
+            self.listener_looks = 0;
+            self.timers.clear(Timer::Listeners);
+            self.timers.clear(Timer::LetGo);
+        }
         if self.workers.values().any(Worker::hangs_on_beat) {
             self.timers.ensure(Timer::Look, now + LOOK_EVERY);
         } else {
@@ -205,7 +220,9 @@ impl Supervisor {
     /// Every empty slot gets a worker, unless something speaks against it.
     fn fill(&mut self, now: Time, out: &mut Vec<Action>) {
         for index in 0..self.slots.len() {
-            let Some((generation, policy)) = self.filler(index) else { continue };
+            let Some((generation, policy)) = self.filler(index) else {
+                continue;
+            };
             let resting = self.timers.runs(Timer::Backoff(index as u32));
             let slot = &mut self.slots[index];
             if slot.holder.is_some() || slot.after.is_some() || slot.down == Some(generation) {
@@ -213,7 +230,9 @@ impl Supervisor {
             }
             // A replacement of the right generation that is under way already need not wait for its turn.
             let under_way = slot.replacement.filter(|id| {
-                self.workers.get(id).is_some_and(|worker| worker.generation == generation)
+                self.workers
+                    .get(id)
+                    .is_some_and(|worker| worker.generation == generation)
             });
             if under_way.is_some() {
                 slot.holder = slot.replacement.take();
@@ -240,8 +259,13 @@ impl Supervisor {
         if let Some(timeout) = policy.start_timeout {
             self.timers.set(Timer::Start(id), now + timeout);
         }
-        self.workers.insert(id, Worker::new(id, slot, generation, policy, now));
-        out.push(Action::Spawn { worker: id, slot, generation });
+        self.workers
+            .insert(id, Worker::new(id, slot, generation, policy, now));
+        out.push(Action::Spawn {
+            worker: id,
+            slot,
+            generation,
+        });
         id
     }
 
@@ -252,13 +276,18 @@ impl Supervisor {
 
     /// Hands an input to one worker and acts on the effects.
     fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
         let mut effects = Vec::new();
         worker.handle(now, input, self.announces, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Act(action) => {
-                    self.counters.killed += u64::from(matches!(action, Action::Signal(_, super::sig::Sig::Kill, _)));
+                    self.counters.killed += u64::from(matches!(
+                        action,
+                        Action::Signal(_, super::sig::Sig::Kill, _)
+                    ));
                     out.push(action);
                 }
                 Effect::Set(timer, at) => self.timers.set(timer, at),
@@ -277,27 +306,40 @@ impl Supervisor {
     }
 
     fn became_ready(&mut self, now: Time, id: WorkerId, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
         self.counters.readied += 1;
+        // Whatever failed in this slot before, it can start workers now.
+        self.timers.clear(Timer::Backoff(worker.slot));
         let after = super::event::human(now.since(worker.started_at));
-        out.push(Action::Note(Level::Info, format!("{} is ready after {after}", worker.label())));
+        out.push(Action::Note(
+            Level::Info,
+            format!("{} is ready after {after}", worker.label()),
+        ));
         self.progress(id, out);
     }
 
     /// A worker's leader is gone: empties its place, and if nobody asked for it, counts what that means.
     fn leader_gone(&mut self, now: Time, id: WorkerId, exit: LastExit, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id).cloned() else { return };
+        let Some(worker) = self.workers.get(&id).cloned() else {
+            return;
+        };
         let obituary = worker.obituary(&exit);
-        let level = if worker.asked { Level::Info } else { Level::Warn };
+        let level = if worker.asked {
+            Level::Info
+        } else {
+            Level::Warn
+        };
         out.push(Action::Note(level, obituary.clone()));
         self.counters.died += u64::from(!worker.asked);
         let trial = self.is_canary_on_trial(id);
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else { return };
-        for place in [&mut slot.holder, &mut slot.replacement] {
-            if *place == Some(id) {
-                *place = None;
-            }
-        }
+        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
+            return;
+        };
+        let held = [&mut slot.holder, &mut slot.replacement]
+            .into_iter()
+            .any(|place| place.take_if(|who| *who == id).is_some());
         let wait = slot.backoff.current();
         let settled = worker.ready_at.is_some_and(|at| exit.at.since(at) > wait);
         let code = match exit.ended {
@@ -305,14 +347,22 @@ impl Supervisor {
             Some(Ended::Signaled(..)) | None => None,
         };
         slot.last_exit = Some(exit);
-        if worker.asked {
+        // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
+        if worker.asked || !held {
             return;
         }
         slot.restarts += 1;
-        let fatal = worker.failure.is_none() && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
+        let fatal = worker.failure.is_none()
+            && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if fatal {
             slot.down = Some(worker.generation);
-            out.push(Action::Note(Level::Error, format!("slot {}: that exit code is fatal: not started again", worker.slot)));
+            out.push(Action::Note(
+                Level::Error,
+                format!(
+                    "slot {}: that exit code is fatal: not started again",
+                    worker.slot
+                ),
+            ));
         }
         if settled && !trial && !fatal {
             slot.backoff.reset();
@@ -327,10 +377,21 @@ impl Supervisor {
     }
 
     /// A start that came to nothing: whose business it is, and whether it was one too many.
-    fn failed_start(&mut self, now: Time, worker: &Worker, obituary: &str, fatal: bool, out: &mut Vec<Action>) {
+    fn failed_start(
+        &mut self,
+        now: Time,
+        worker: &Worker,
+        obituary: &str,
+        fatal: bool,
+        out: &mut Vec<Action>,
+    ) {
         self.counters.failed_starts += 1;
         let someone_serves = self.workers.values().any(Worker::is_ready);
-        self.failed_in_a_row = if someone_serves { 0 } else { self.failed_in_a_row + 1 };
+        self.failed_in_a_row = if someone_serves {
+            0
+        } else {
+            self.failed_in_a_row + 1
+        };
         if self.rollout_failed_start(now, worker, obituary, fatal, out) {
             return;
         }
@@ -338,7 +399,9 @@ impl Supervisor {
         self.scaling_failed_start(now, worker, obituary, fatal, out);
         let failures = self.failed_in_a_row;
         if self.policy.give_up.is_some_and(|limit| failures >= limit) {
-            let reason = format!("gave up after {failures} failed starts in a row with no worker ready: {obituary}");
+            let reason = format!(
+                "gave up after {failures} failed starts in a row with no worker ready: {obituary}"
+            );
             self.stop_because(now, reason, out);
         }
     }
@@ -351,7 +414,16 @@ impl Supervisor {
         let op = self.operations.begin(now, "start", None, out);
         let policy = Rc::clone(&self.policy);
         self.last_generation += 1;
-        self.begin_rollout(now, Pinning { op, kind: "start", to: Generation(self.last_generation) }, policy, out);
+        self.begin_rollout(
+            now,
+            Pinning {
+                op,
+                kind: "start",
+                to: Generation(self.last_generation),
+            },
+            policy,
+            out,
+        );
     }
 
     /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
@@ -370,8 +442,16 @@ impl Supervisor {
         out.push(Action::Pin(to, source));
     }
 
-    fn pinned(&mut self, now: Time, generation: Generation, policy: Rc<Policy>, out: &mut Vec<Action>) {
-        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else { return };
+    fn pinned(
+        &mut self,
+        now: Time,
+        generation: Generation,
+        policy: Rc<Policy>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
+            return;
+        };
         if matches!(self.mode, Mode::Stopping(_)) {
             return;
         }
@@ -379,13 +459,22 @@ impl Supervisor {
         self.begin_rollout(now, pinning, policy, out);
     }
 
-    fn pin_failed(&mut self, now: Time, generation: Generation, why: String, out: &mut Vec<Action>) {
-        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else { return };
+    fn pin_failed(
+        &mut self,
+        now: Time,
+        generation: Generation,
+        why: String,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
+            return;
+        };
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
         let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
         out.push(Action::Note(Level::Error, text));
-        self.operations.end(now, pinning.op, super::event::Outcome::Failed(why), out);
+        self.operations
+            .end(now, pinning.op, super::event::Outcome::Failed(why), out);
     }
 
     /// The worker, if it lives.
@@ -395,8 +484,14 @@ impl Supervisor {
 
     /// Workers that were told to go and may still accept, among those that `which` picks.
     pub(super) fn still_accepting(&self, which: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
-        let told = |worker: &&Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
-        self.workers.values().filter(told).filter(|worker| !worker.let_go && which(worker)).map(|worker| worker.id).collect()
+        let told =
+            |worker: &&Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
+        self.workers
+            .values()
+            .filter(told)
+            .filter(|worker| !worker.let_go && which(worker))
+            .map(|worker| worker.id)
+            .collect()
     }
 
     /// Whether the slot waits before its next start.

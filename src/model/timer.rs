@@ -55,7 +55,12 @@ impl Timers {
 
     /// Stops everything that waits for this worker.
     pub fn clear_worker(&mut self, worker: WorkerId) {
-        for timer in [Timer::Start(worker), Timer::Ripe(worker), Timer::Gone(worker), Timer::Group(worker)] {
+        for timer in [
+            Timer::Start(worker),
+            Timer::Ripe(worker),
+            Timer::Gone(worker),
+            Timer::Group(worker),
+        ] {
             self.clear(timer);
         }
     }
@@ -67,8 +72,12 @@ impl Timers {
 
     /// Takes out every timer whose deadline has come, earliest first.
     pub fn take_due(&mut self, now: Time) -> Vec<Timer> {
-        let mut due: Vec<(Time, Timer)> =
-            self.0.iter().filter(|(_, at)| **at <= now).map(|(timer, at)| (*at, *timer)).collect();
+        let mut due: Vec<(Time, Timer)> = self
+            .0
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(timer, at)| (*at, *timer))
+            .collect();
         due.sort();
         for (_, timer) in &due {
             self.0.remove(timer);
@@ -90,7 +99,10 @@ mod tests {
         timers.set(Timer::Backoff(0), Time(20));
         timers.ensure(Timer::Canary, Time(99));
         assert_eq!(timers.next(), Some(Time(10)));
-        assert_eq!(timers.take_due(Time(20)), [Timer::Canary, Timer::Backoff(0)]);
+        assert_eq!(
+            timers.take_due(Time(20)),
+            [Timer::Canary, Timer::Backoff(0)]
+        );
         assert_eq!(timers.next(), Some(Time(30)));
     }
 }

@@ -11,14 +11,19 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::event::{Action, Cause, Ended, Generation, LastExit, Level, Saying, To, WorkerId, human};
+use super::event::{
+    Action, Cause, Ended, Generation, LastExit, Level, Saying, To, WorkerId, human,
+};
 use super::policy::{Policy, Readiness, SILENT_READY, Word};
 use super::sig::Sig;
 use super::time::Time;
 use super::timer::Timer;
 
-/// How long after its leader's end a group is looked at first; then again and again at this pace.
-const LOOK_AT_GROUP_EVERY: Duration = Duration::from_millis(50);
+/// How long after its leader's end a group is looked at first; then less and less often.
+const LOOK_AT_GROUP_AFTER: Duration = Duration::from_millis(20);
+
+/// The most time between two looks at a group.
+const LOOK_AT_GROUP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a worker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +112,19 @@ pub struct Worker {
     /// Why it could not be started, if so.
     pub failure: Option<String>,
     deadline: Option<Time>,
-    killed_for: Option<Cause>,
+    killed_for: Option<(Cause, Duration)>,
+    looked_at_group: u32,
 }
 
 impl Worker {
     /// A worker whose process was just asked for.
-    pub fn new(id: WorkerId, slot: u32, generation: Generation, policy: Rc<Policy>, now: Time) -> Self {
+    pub fn new(
+        id: WorkerId,
+        slot: u32,
+        generation: Generation,
+        policy: Rc<Policy>,
+        now: Time,
+    ) -> Self {
         Worker {
             id,
             slot,
@@ -127,6 +139,7 @@ impl Worker {
             failure: None,
             deadline: None,
             killed_for: None,
+            looked_at_group: 0,
         }
     }
 
@@ -148,22 +161,34 @@ impl Worker {
     /// How it is called in logs and messages.
     pub fn label(&self) -> String {
         match self.pid {
-            Some(pid) => format!("slot {}: worker {pid} of generation {}", self.slot, self.generation),
-            None => format!("slot {}: a worker of generation {}", self.slot, self.generation),
+            Some(pid) => format!(
+                "slot {}: worker {pid} of generation {}",
+                self.slot, self.generation
+            ),
+            None => format!(
+                "slot {}: a worker of generation {}",
+                self.slot, self.generation
+            ),
         }
     }
 
     /// How it ended, in words: `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`.
     pub fn obituary(&self, exit: &LastExit) -> String {
+        let patience = human(
+            self.killed_for
+                .map_or(Duration::ZERO, |(_, patience)| patience),
+        );
         let how = match (exit.cause, &self.failure, exit.ended) {
-            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => format!("could not be started: {why}"),
-            (Cause::KilledStartTimeout, Some(why), _) => format!("was killed: {why}"),
-            (Cause::KilledStartTimeout, None, _) => format!(
-                "was killed: not ready within its start timeout of {}",
-                human(self.policy.start_timeout.unwrap_or_default())
-            ),
+            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => {
+                return self.tale("could not be started", why);
+            }
+            (Cause::KilledStartTimeout, Some(why), _) => return self.tale("was killed", why),
+            (Cause::KilledStartTimeout, None, _) => {
+                let why = format!("not ready within its start timeout of {patience}");
+                return self.tale("was killed", &why);
+            }
             (Cause::KilledGracefulTimeout, _, _) => {
-                format!("was killed: not gone within {}", human(self.policy.graceful_timeout))
+                format!("was killed: not gone within {patience}")
             }
             (_, _, Some(ended)) => ended.to_string(),
             (_, _, None) => "is gone".to_owned(),
@@ -174,6 +199,10 @@ impl Worker {
             (false, Some(ready)) => format!(" {} after it was ready", human(exit.at.since(ready))),
         };
         format!("{} {how}{when}", self.label())
+    }
+
+    fn tale(&self, what: &str, why: &str) -> String {
+        format!("{} {what}: {why}", self.label())
     }
 
     /// Takes an input. `announces`: some worker of this service has said that it was ready, so silence is not enough.
@@ -259,7 +288,11 @@ impl Worker {
                 self.failure = Some(why);
                 self.end(now, None, false, out);
             }
-            Input::Executed | Input::Ripe | Input::StartOverdue | Input::Emptied | Input::LookAtGroup => {}
+            Input::Executed
+            | Input::Ripe
+            | Input::StartOverdue
+            | Input::Emptied
+            | Input::LookAtGroup => {}
         }
     }
 
@@ -268,7 +301,12 @@ impl Worker {
             Input::Emptied => self.gone(out),
             Input::LookAtGroup => {
                 out.push(Effect::Act(Action::LookAtGroup(self.id)));
-                out.push(Effect::Set(Timer::Group(self.id), now + LOOK_AT_GROUP_EVERY));
+                self.looked_at_group = self.looked_at_group.saturating_add(1);
+                let pace = LOOK_AT_GROUP_AFTER.saturating_mul(1 << self.looked_at_group.min(10));
+                out.push(Effect::Set(
+                    Timer::Group(self.id),
+                    now + pace.min(LOOK_AT_GROUP_WITHIN),
+                ));
             }
             Input::Tell(harder) => self.ask(now, harder, out),
             Input::Overdue => self.overdue(now, word, out),
@@ -331,7 +369,10 @@ impl Worker {
 
     fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
         self.failure = why;
-        self.killed_for = Some(Cause::KilledStartTimeout);
+        self.killed_for = Some((
+            Cause::KilledStartTimeout,
+            self.policy.start_timeout.unwrap_or_default(),
+        ));
         self.tell(now, Word::Kill, out);
     }
 
@@ -352,12 +393,22 @@ impl Worker {
         let mut deadline = now + patience;
         if word == Word::Quick {
             // A quicker end must not give more time than the graceful one had left.
-            deadline = self.deadline.map_or(deadline, |earlier| earlier.min(deadline));
+            deadline = self
+                .deadline
+                .map_or(deadline, |earlier| earlier.min(deadline));
         }
         let leader_lives = !matches!(self.phase, Phase::Leaderless(_));
-        self.phase = if leader_lives { Phase::Stopping(word) } else { Phase::Leaderless(word) };
+        self.phase = if leader_lives {
+            Phase::Stopping(word)
+        } else {
+            Phase::Leaderless(word)
+        };
         // A word goes to the worker itself; KILL, and whatever comes when it is gone, to its group.
-        let to = if leader_lives && word != Word::Kill { To::Leader } else { To::Group };
+        let to = if leader_lives && word != Word::Kill {
+            To::Leader
+        } else {
+            To::Group
+        };
         self.deadline = Some(deadline);
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
@@ -367,7 +418,10 @@ impl Worker {
 
     fn overdue(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
         if word == Word::Kill {
-            let text = format!("{} does not die of KILL and is given up: it stays, unsupervised", self.label());
+            let text = format!(
+                "{} does not die of KILL and is given up: it stays, unsupervised",
+                self.label()
+            );
             out.push(Effect::Act(Action::Note(Level::Error, text)));
             out.push(Effect::Act(Action::Abandon(self.id)));
             if matches!(self.phase, Phase::Stopping(_)) {
@@ -377,9 +431,15 @@ impl Worker {
             return;
         }
         let (_, patience) = self.policy.signal(word);
-        let text = format!("{} is not gone after {}: killed", self.label(), human(patience));
+        let text = format!(
+            "{} is not gone after {}: killed",
+            self.label(),
+            human(patience)
+        );
         out.push(Effect::Act(Action::Note(Level::Warn, text)));
-        self.killed_for = self.killed_for.or(Some(Cause::KilledGracefulTimeout));
+        self.killed_for = self
+            .killed_for
+            .or(Some((Cause::KilledGracefulTimeout, patience)));
         self.tell(now, Word::Kill, out);
     }
 
@@ -387,7 +447,11 @@ impl Worker {
     fn end(&mut self, now: Time, ended: Option<Ended>, rest: bool, out: &mut Vec<Effect>) {
         let told = match self.phase {
             Phase::Stopping(word) => Some(word),
-            Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Leaderless(_) | Phase::Gone => None,
+            Phase::Spawning
+            | Phase::Starting
+            | Phase::Ready
+            | Phase::Leaderless(_)
+            | Phase::Gone => None,
         };
         let exit = self.last_exit(now, ended);
         if !rest {
@@ -397,7 +461,10 @@ impl Worker {
         }
         let word = told.unwrap_or(Word::Kill);
         let (signal, patience) = self.policy.signal(word);
-        let left = self.deadline.filter(|_| told.is_some()).unwrap_or(now + patience);
+        let left = self
+            .deadline
+            .filter(|_| told.is_some())
+            .unwrap_or(now + patience);
         self.phase = Phase::Leaderless(word);
         self.deadline = Some(left);
         let text = format!(
@@ -409,7 +476,10 @@ impl Worker {
         out.push(Effect::Act(Action::Note(Level::Warn, text)));
         out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
         out.push(Effect::Set(Timer::Gone(self.id), left));
-        out.push(Effect::Set(Timer::Group(self.id), now + LOOK_AT_GROUP_EVERY));
+        out.push(Effect::Set(
+            Timer::Group(self.id),
+            now + LOOK_AT_GROUP_AFTER,
+        ));
         out.push(Effect::LeaderGone(exit));
     }
 
@@ -423,14 +493,24 @@ impl Worker {
         let died_of = |sig: Sig| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == sig);
         let cause = match (ended, self.killed_for) {
             (None, None) => Cause::SpawnFailed,
-            (None, Some(cause)) => cause,
-            (Some(Ended::Signaled(..)), Some(cause)) if died_of(Sig::Kill) => cause,
-            (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => Cause::ExecFailed,
+            (None, Some((cause, _))) => cause,
+            (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Sig::Kill) => cause,
+            (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => {
+                Cause::ExecFailed
+            }
             (Some(Ended::Exited(_)), _) if self.asked => Cause::Stopped,
             (Some(Ended::Exited(_)), _) => Cause::Exited,
             (Some(Ended::Signaled(..)), _) => {
-                let ours = [self.policy.graceful_signal, self.policy.quick_signal, Sig::Kill];
-                if self.asked && ours.into_iter().any(died_of) { Cause::Stopped } else { Cause::Signaled }
+                let ours = [
+                    self.policy.graceful_signal,
+                    self.policy.quick_signal,
+                    Sig::Kill,
+                ];
+                if self.asked && ours.into_iter().any(died_of) {
+                    Cause::Stopped
+                } else {
+                    Cause::Signaled
+                }
             }
         };
         LastExit { cause, ended, at }

@@ -247,11 +247,21 @@ pub fn parse_request(line: &[u8]) -> Result<Request, (Failure, Option<Value>)> {
     };
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        Err(error) => return fail(Code::BadRequest, format!("the line is not JSON: {error}"), None),
+        Err(error) => {
+            return fail(
+                Code::BadRequest,
+                format!("the line is not JSON: {error}"),
+                None,
+            );
+        }
     };
     let id = value.get("id").cloned();
     let Some(cmd) = value.get("cmd").and_then(Value::as_str).map(str::to_owned) else {
-        return fail(Code::BadRequest, "a request is an object with a \"cmd\"".into(), id);
+        return fail(
+            Code::BadRequest,
+            "a request is an object with a \"cmd\"".into(),
+            id,
+        );
     };
     serde_json::from_value(value).or_else(|error| {
         let text = error.to_string();
@@ -269,8 +279,14 @@ mod tests {
 
     #[test]
     fn a_request_reads_as_the_contract_writes_it() {
-        let request = parse_request(br#"{"cmd": "scale", "workers": "+1", "id": 7}"#).expect("valid");
-        assert_eq!(request.command, Command::Scale { workers: "+1".into() });
+        let request =
+            parse_request(br#"{"cmd": "scale", "workers": "+1", "id": 7}"#).expect("valid");
+        assert_eq!(
+            request.command,
+            Command::Scale {
+                workers: "+1".into()
+            }
+        );
         assert_eq!(request.id, Some(7.into()));
         assert!(request.wait);
     }
@@ -286,7 +302,16 @@ mod tests {
 
     #[test]
     fn hostile_lines_are_errors() {
-        for line in [&b""[..], b"{", b"[]", b"7", b"\xff\xfe", br#"{"cmd":3}"#, br#"{"cmd":"scale"}"#, br#"{"cmd":"restart-worker","slot":-1}"#] {
+        for line in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"7",
+            b"\xff\xfe",
+            br#"{"cmd":3}"#,
+            br#"{"cmd":"scale"}"#,
+            br#"{"cmd":"restart-worker","slot":-1}"#,
+        ] {
             let (failure, _) = parse_request(line).expect_err("bad");
             assert_eq!(failure.code, Code::BadRequest, "{failure:?}");
             assert!(!failure.message.contains('\n'));

@@ -1,1 +1,207 @@
-//! x
+//! Every pair of (worker state, input), once, by hand from the contract: what a worker does with what in which state.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use prefork::model::event::{Action, Cause, Ended, Generation, Saying, To, WorkerId};
+use prefork::model::policy::{Policy, Readiness, Word};
+use prefork::model::sig::Sig;
+use prefork::model::time::Time;
+use prefork::model::worker::{Effect, Input, Phase, Worker};
+
+const NOW: Time = Time(1_000_000_000);
+
+fn phases() -> Vec<Phase> {
+    let mut phases = vec![Phase::Spawning, Phase::Starting, Phase::Ready, Phase::Gone];
+    for word in [Word::Graceful, Word::Quick, Word::Kill] {
+        phases.push(Phase::Stopping(word));
+        phases.push(Phase::Leaderless(word));
+    }
+    phases
+}
+
+fn inputs() -> Vec<Input> {
+    vec![
+        Input::SpawnFailed("why".into()),
+        Input::Executed,
+        Input::ExecFailed("why".into()),
+        Input::Said(Saying::Ready),
+        Input::Said(Saying::Beat),
+        Input::Said(Saying::Newline),
+        Input::Said(Saying::Closed),
+        Input::Said(Saying::Stopping),
+        Input::Ripe,
+        Input::StartOverdue,
+        Input::Tell(Word::Graceful),
+        Input::Tell(Word::Quick),
+        Input::Tell(Word::Kill),
+        Input::Overdue,
+        Input::Exited(Ended::Exited(0), false),
+        Input::Exited(Ended::Exited(0), true),
+        Input::Emptied,
+        Input::LookAtGroup,
+    ]
+}
+
+fn worker(phase: Phase, ready: Readiness) -> Worker {
+    let policy = Policy {
+        ready,
+        ..Policy::default()
+    };
+    let mut worker = Worker::new(WorkerId(1), 0, Generation(1), Rc::new(policy), Time(0));
+    worker.phase = phase;
+    worker
+}
+
+/// What a phase may become: nothing ever comes back from being told, nor from being gone.
+fn may_become(from: Phase, to: Phase) -> bool {
+    let rank = |phase: Phase| match phase {
+        Phase::Spawning => (0, Word::Graceful),
+        Phase::Starting => (1, Word::Graceful),
+        Phase::Ready => (2, Word::Graceful),
+        Phase::Stopping(word) => (3, word),
+        Phase::Leaderless(word) => (4, word),
+        Phase::Gone => (5, Word::Kill),
+    };
+    let ((from_rank, from_word), (to_rank, to_word)) = (rank(from), rank(to));
+    to_rank >= from_rank && (from_rank < 3 || to_word >= from_word)
+}
+
+#[test]
+fn every_pair_keeps_the_order_of_a_life() {
+    let ways = [
+        Readiness::Auto,
+        Readiness::Notify,
+        Readiness::Heartbeat,
+        Readiness::Exec,
+        Readiness::Delay(Duration::from_secs(1)),
+        Readiness::Fd(9),
+    ];
+    let mut pairs = 0;
+    for ready in ways {
+        for phase in phases() {
+            for input in inputs() {
+                for announces in [false, true] {
+                    let mut worker = worker(phase, ready);
+                    let mut out = Vec::new();
+                    worker.handle(NOW, input.clone(), announces, &mut out);
+                    pairs += 1;
+                    let pair = format!(
+                        "{phase:?} {input:?} {ready:?} -> {:?} {out:?}",
+                        worker.phase
+                    );
+                    assert!(may_become(phase, worker.phase), "{pair}");
+                    let gone = out.contains(&Effect::Gone);
+                    assert_eq!(
+                        gone,
+                        worker.phase == Phase::Gone && phase != Phase::Gone,
+                        "{pair}"
+                    );
+                    let became_ready = out.contains(&Effect::BecameReady);
+                    assert_eq!(
+                        became_ready,
+                        worker.phase == Phase::Ready && phase != Phase::Ready,
+                        "{pair}"
+                    );
+                    check_signals(phase, &input, &out, &pair);
+                    check_end(phase, &input, &out, &pair);
+                }
+            }
+        }
+    }
+    assert_eq!(pairs, ways.len() * phases().len() * inputs().len() * 2);
+}
+
+/// A signal goes out only when the worker is told harder than before, or its leader left others behind.
+fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
+    let signals: Vec<(Sig, To)> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Act(Action::Signal(_, sig, to)) => Some((*sig, *to)),
+            _ => None,
+        })
+        .collect();
+    assert!(signals.len() <= 1, "{pair}");
+    let told = match phase {
+        Phase::Stopping(word) | Phase::Leaderless(word) => Some(word),
+        _ => None,
+    };
+    if let Input::Tell(word) = input
+        && phase != Phase::Gone
+    {
+        assert_eq!(
+            signals.is_empty(),
+            told.is_some_and(|told| *word <= told),
+            "{pair}"
+        );
+    }
+    for (sig, to) in signals {
+        // KILL always goes to the group; a group without a leader has nobody else.
+        let leaderless =
+            matches!(phase, Phase::Leaderless(_)) || matches!(input, Input::Exited(_, true));
+        assert_eq!(to == To::Group, sig == Sig::Kill || leaderless, "{pair}");
+    }
+}
+
+/// The end of a leader is told once, and only by what ends it.
+fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
+    let ends = out
+        .iter()
+        .filter(|effect| matches!(effect, Effect::LeaderGone(_)))
+        .count();
+    let has_leader = !matches!(phase, Phase::Leaderless(_) | Phase::Gone);
+    let expected = match input {
+        Input::Exited(..) => has_leader,
+        Input::SpawnFailed(_) => matches!(phase, Phase::Spawning | Phase::Stopping(_)),
+        Input::Overdue => phase == Phase::Stopping(Word::Kill),
+        _ => false,
+    };
+    assert_eq!(ends, usize::from(expected), "{pair}");
+}
+
+#[test]
+fn the_cause_of_an_end_is_told_truly() {
+    let cases: [(Option<Word>, Ended, Cause); 7] = [
+        (None, Ended::Exited(0), Cause::Exited),
+        (
+            None,
+            Ended::Signaled(Some(Sig::Kill), false),
+            Cause::Signaled,
+        ),
+        (Some(Word::Graceful), Ended::Exited(0), Cause::Stopped),
+        (
+            Some(Word::Graceful),
+            Ended::Signaled(Some(Sig::Term), false),
+            Cause::Stopped,
+        ),
+        (
+            Some(Word::Graceful),
+            Ended::Signaled(Some(Sig::Segv), true),
+            Cause::Signaled,
+        ),
+        (
+            Some(Word::Quick),
+            Ended::Signaled(Some(Sig::Int), false),
+            Cause::Stopped,
+        ),
+        (
+            Some(Word::Kill),
+            Ended::Signaled(Some(Sig::Kill), false),
+            Cause::Stopped,
+        ),
+    ];
+    for (told, ended, cause) in cases {
+        let mut worker = worker(Phase::Ready, Readiness::Notify);
+        let mut out = Vec::new();
+        if let Some(word) = told {
+            worker.handle(NOW, Input::Tell(word), true, &mut out);
+        }
+        out.clear();
+        worker.handle(NOW, Input::Exited(ended, false), true, &mut out);
+        let exit = out.iter().find_map(|effect| match effect {
+            Effect::LeaderGone(exit) => Some(exit.cause),
+            _ => None,
+        });
+        assert_eq!(exit, Some(cause), "{told:?} {ended:?}");
+    }
+}

@@ -5,7 +5,11 @@ use prefork::model::event::{Action, Outcome, Refusal, Source, To};
 /// One action, as transcripts show it.
 pub fn action(action: &Action) -> String {
     match action {
-        Action::Spawn { worker, slot, generation } => format!("spawn {} slot={slot} gen={generation}", worker.0),
+        Action::Spawn {
+            worker,
+            slot,
+            generation,
+        } => format!("spawn {} slot={slot} gen={generation}", worker.0),
         Action::Signal(worker, sig, To::Leader) => format!("signal {} {sig}", worker.0),
         Action::Signal(worker, sig, To::Group) => format!("signal {} {sig} to its group", worker.0),
         Action::Deliver(worker, sig) => format!("deliver {} {sig}", worker.0),
@@ -28,11 +32,15 @@ pub fn action(action: &Action) -> String {
             };
             format!("ticket {}: {kind}: {why}", ticket.0)
         }
-        Action::Progress(op, done, total, text) => format!("operation {op}: {done}/{total}: {text}"),
+        Action::Progress(op, done, total, text) => {
+            format!("operation {op}: {done}/{total}: {text}")
+        }
         Action::Finished(op, outcome) => {
             let (kind, text) = match outcome {
                 Outcome::Done(text, warnings) if warnings.is_empty() => ("done", text.clone()),
-                Outcome::Done(text, warnings) => ("done", format!("{text} [{}]", warnings.join("; "))),
+                Outcome::Done(text, warnings) => {
+                    ("done", format!("{text} [{}]", warnings.join("; ")))
+                }
                 Outcome::Failed(text) => ("failed", text.clone()),
                 Outcome::RolledBack(text) => ("rolled back", text.clone()),
                 Outcome::Aborted(text) => ("aborted", text.clone()),

@@ -20,7 +20,10 @@ use super::render;
 fn transcripts_answer_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let rewrite = std::env::var_os("PF_REWRITE").is_some();
-    let mut files: Vec<_> = std::fs::read_dir(&folder).expect("scenarios").map(|entry| entry.expect("entry").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("scenarios")
+        .map(|entry| entry.expect("entry").path())
+        .collect();
     files.sort();
     assert!(files.len() >= 10, "only {} transcripts", files.len());
     let mut wrong = Vec::new();
@@ -33,16 +36,26 @@ fn transcripts_answer_as_written() {
         if rewrite {
             std::fs::write(&file, &actual).expect("rewrite");
         } else {
-            wrong.push(format!("{}:\n{}", file.display(), first_difference(&expected, &actual)));
+            wrong.push(format!(
+                "{}:\n{}",
+                file.display(),
+                first_difference(&expected, &actual)
+            ));
         }
     }
-    assert!(wrong.is_empty(), "PF_REWRITE=1 rewrites; the differences:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "PF_REWRITE=1 rewrites; the differences:\n{}",
+        wrong.join("\n")
+    );
 }
 
 fn first_difference(expected: &str, actual: &str) -> String {
     let mut lines = expected.lines().zip(actual.lines()).enumerate();
     match lines.find(|(_, (old, new))| old != new) {
-        Some((number, (old, new))) => format!("line {}:\n  written: {old}\n  answered: {new}", number + 1),
+        Some((number, (old, new))) => {
+            format!("line {}:\n  written: {old}\n  answered: {new}", number + 1)
+        }
         None => "one is the other's beginning".into(),
     }
 }
@@ -82,11 +95,15 @@ impl Session {
         let (verb, rest) = words.split_first().expect("a verb");
         match *verb {
             "new" => {
-                rest[1..].iter().for_each(|setting| set(&mut self.policy, setting));
+                rest[1..]
+                    .iter()
+                    .for_each(|setting| set(&mut self.policy, setting));
                 let slots = rest[0].parse().expect("slots");
                 self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
             }
-            "set" => rest.iter().for_each(|setting| set(&mut self.policy, setting)),
+            "set" => rest
+                .iter()
+                .for_each(|setting| set(&mut self.policy, setting)),
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
             "slots" => self.show_slots(),
@@ -97,10 +114,15 @@ impl Session {
             }
             "start" => self.step(Event::Start),
             "signal" => {
-                let sender = if rest.get(1) == Some(&"terminal") { Sender::Terminal } else { Sender::Process };
+                let sender = if rest.get(1) == Some(&"terminal") {
+                    Sender::Terminal
+                } else {
+                    Sender::Process
+                };
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
-            "reload" | "rollback" | "scale" | "stop" | "pause" | "resume" | "restart" | "reopen" | "deliver" => {
+            "reload" | "rollback" | "scale" | "stop" | "pause" | "resume" | "restart"
+            | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -158,13 +180,27 @@ impl Session {
     fn show_slots(&mut self) {
         let snapshot = self.supervisor().snapshot();
         let seat = |seat: &prefork::model::snapshot::Seat| {
-            let worker = seat.worker.map_or("-".into(), |worker| worker.0.to_string());
-            let generation = seat.generation.map_or("-".into(), |generation| generation.to_string());
+            let worker = seat
+                .worker
+                .map_or("-".into(), |worker| worker.0.to_string());
+            let generation = seat
+                .generation
+                .map_or("-".into(), |generation| generation.to_string());
             format!("{}:{worker}/{generation} {}", seat.slot, seat.state)
         };
-        let list = |seats: &[prefork::model::snapshot::Seat]| seats.iter().map(seat).collect::<Vec<_>>().join(", ");
-        self.answers.push(format!("{}, generation {}: {}", snapshot.state, snapshot.generation, list(&snapshot.slots)));
-        for (name, seats) in [("starting", &snapshot.replacements), ("retiring", &snapshot.retiring)] {
+        let list = |seats: &[prefork::model::snapshot::Seat]| {
+            seats.iter().map(seat).collect::<Vec<_>>().join(", ")
+        };
+        self.answers.push(format!(
+            "{}, generation {}: {}",
+            snapshot.state,
+            snapshot.generation,
+            list(&snapshot.slots)
+        ));
+        for (name, seats) in [
+            ("starting", &snapshot.replacements),
+            ("retiring", &snapshot.retiring),
+        ] {
             if !seats.is_empty() {
                 self.answers.push(format!("{name}: {}", list(seats)));
             }
@@ -179,10 +215,13 @@ fn duration(text: &str) -> Duration {
 fn range(text: &str) -> Vec<WorkerId> {
     match text.split_once("..") {
         Some((first, last)) => {
-            let (first, last): (u64, u64) = (first.parse().expect("first"), last.parse().expect("last"));
+            let (first, last): (u64, u64) =
+                (first.parse().expect("first"), last.parse().expect("last"));
             (first..=last).map(WorkerId).collect()
         }
-        None => vec![WorkerId(text.parse().unwrap_or_else(|_| panic!("no worker: {text}")))],
+        None => vec![WorkerId(
+            text.parse().unwrap_or_else(|_| panic!("no worker: {text}")),
+        )],
     }
 }
 
@@ -203,7 +242,11 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
                 ("code", code) => Ended::Exited(code.parse().expect("code")),
                 (_, signal) => Ended::Signaled(Some(signal.parse().expect("signal")), false),
             };
-            Event::Exited { worker, ended, rest: rest.get(1) == Some(&"rest") }
+            Event::Exited {
+                worker,
+                ended,
+                rest: rest.get(1) == Some(&"rest"),
+            }
         }
         _ => panic!("unknown command {verb}"),
     }
@@ -219,7 +262,9 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("stop", Some(&"now")) => Command::Stop(Word::Quick),
         ("stop", _) => Command::Stop(Word::Graceful),
         ("restart", Some(slot)) => Command::RestartWorker(slot.parse().expect("slot")),
-        ("scale", Some(by)) if by.starts_with(['+', '-']) => Command::Scale(Scale::By(by.parse().expect("by"))),
+        ("scale", Some(by)) if by.starts_with(['+', '-']) => {
+            Command::Scale(Scale::By(by.parse().expect("by")))
+        }
         ("scale", Some(to)) => Command::Scale(Scale::To(to.parse().expect("to"))),
         ("deliver", Some(sig)) => {
             let slot = rest.get(1).map(|slot| slot.parse().expect("slot"));
@@ -256,9 +301,19 @@ fn set(policy: &mut Policy, setting: &str) {
         "graceful-signal" => policy.graceful_signal = value.parse().expect("signal"),
         "quick-timeout" => policy.quick_timeout = duration(value),
         "give-up" => policy.give_up = Some(value.parse().expect("give-up")),
-        "fatal-exit" => policy.fatal_exit = value.split(',').map(|code| code.parse().expect("code")).collect(),
-        "term" => policy.term = if value == "quick" { Word::Quick } else { Word::Graceful },
+        "fatal-exit" => {
+            policy.fatal_exit = value
+                .split(',')
+                .map(|code| code.parse().expect("code"))
+                .collect()
+        }
+        "term" => {
+            policy.term = if value == "quick" {
+                Word::Quick
+            } else {
+                Word::Graceful
+            }
+        }
         _ => panic!("unknown setting {key}"),
     }
 }
-
