@@ -223,7 +223,7 @@ impl World {
         };
         if !process.executed {
             process.executed = true;
-            if self.dice.below(10) == 0 {
+            if self.dice.below(30) == 0 {
                 self.step(Event::ExecFailed(id, "no such file".into()), false)?;
                 return self.exit(id, Ended::Exited(127), true);
             }
@@ -247,7 +247,7 @@ impl World {
         }
         let told = process.graceful > 0 || process.killed;
         // Most that die were told to; a few crash.
-        if !told && self.dice.below(3) > 0 {
+        if !told && self.dice.below(5) > 0 {
             return Ok(());
         }
         let ended = match self.dice.below(8) {
@@ -335,6 +335,8 @@ impl World {
                 Sig::Usr1,
                 (self.dice.below(2) == 0).then(|| self.dice.below(5) as u32),
             ),
+            // Early stops are rare, so that most lifetimes are long ones.
+            _ if self.steps < 50 && self.dice.below(8) > 0 => Command::Resume,
             _ => Command::Stop(if self.dice.below(2) == 0 {
                 Word::Quick
             } else {
@@ -406,7 +408,7 @@ impl World {
                         "{worker:?} is started from generation {generation}, which is not pinned"
                     ));
                 }
-                if self.dice.below(25) == 0 {
+                if self.dice.below(80) == 0 {
                     self.unborn.insert(*worker);
                     return Ok(Some(Event::SpawnFailed(
                         *worker,
