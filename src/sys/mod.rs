@@ -4,6 +4,7 @@ pub mod beat;
 pub mod clock;
 pub mod control;
 pub mod cpus;
+pub mod dial;
 pub mod dirlock;
 pub mod exec;
 pub mod fd;

@@ -1,1 +1,6 @@
 //! Snapshot to text.
+
+pub mod line;
+pub mod listeners;
+pub mod plan;
+pub mod progress;

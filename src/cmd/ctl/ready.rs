@@ -1,0 +1,62 @@
+//! `wait --ready`: also for a master that is not there yet.
+
+use std::time::Duration;
+
+use super::instead;
+use super::job::Job;
+use crate::client::{LOOK_AGAIN, Reach, died};
+use crate::error::{Exit, Result};
+use crate::model::time::Time;
+use crate::sys::clock;
+use crate::wire::proto::Command;
+
+/// How long a refused permission may be that of a control socket which is just being bound: under a closed umask first,
+/// with its owner and mode a moment later.
+const BEING_BOUND: Duration = Duration::from_millis(500);
+
+/// Waits for the master to appear, then until it says that all is ready.
+///
+/// Once connected it is that master which is waited for: its death is exit 3.
+pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
+    let reach = appear(job)?;
+    let Some(mut connection) = reach.control else {
+        return instead::signal(job, reach.master.as_ref(), &command);
+    };
+    job.waiting.on("waiting until all slots are ready");
+    let line = job.exchange(&mut connection, command)?;
+    job.conclude(line.ok_or_else(died)?)
+}
+
+fn appear(job: &Job) -> Result<Reach> {
+    let mut denied: Option<Time> = None;
+    let mut told = false;
+    loop {
+        let error = match job.target.reach(job.deadline) {
+            Ok(reach) => return Ok(reach),
+            Err(error) => error,
+        };
+        let now = clock::now();
+        let may_pass = match error.exit {
+            Exit::NotRunning => {
+                denied = None;
+                true
+            }
+            Exit::Permission => now.since(*denied.get_or_insert(now)) < BEING_BOUND,
+            _ => false,
+        };
+        if !may_pass {
+            return Err(job.late(error));
+        }
+        let left = job
+            .deadline
+            .map_or(LOOK_AGAIN, |deadline| deadline.since(now));
+        if left.is_zero() {
+            return Err(job.too_late(&error.to_string()));
+        }
+        if !told {
+            job.waiting.on("waiting for the master to appear");
+            told = true;
+        }
+        clock::pause(left.min(LOOK_AGAIN));
+    }
+}

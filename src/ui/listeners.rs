@@ -1,0 +1,76 @@
+//! The table of listeners.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::line::printable;
+use crate::wire::status::Listener;
+
+/// A row a listener: name, address, fd (as workers have it), and how many connections of how many wait to be accepted. Unknown
+/// is `-`. Every line ends in a newline.
+pub fn table(listeners: &[Listener]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "ADDRESS", "FD", "QUEUE"]);
+    for listener in listeners {
+        table.add_row([
+            listener
+                .name
+                .as_deref()
+                .map_or_else(|| "-".to_owned(), printable),
+            printable(&listener.address),
+            listener.fd.to_string(),
+            queue(listener),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for number in [2, 3] {
+        if let Some(column) = table.column_mut(number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+fn queue(listener: &Listener) -> String {
+    let part = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    match (listener.queued, listener.backlog) {
+        (None, None) => "-".to_owned(),
+        (queued, backlog) => format!("{}/{}", part(queued), part(backlog)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_a_listener() {
+        let listeners = [
+            Listener {
+                name: Some("http".into()),
+                address: "tcp:127.0.0.1:8080".into(),
+                fd: 3,
+                queued: Some(2),
+                backlog: Some(4096),
+            },
+            Listener {
+                name: None,
+                address: "udp:127.0.0.1:53".into(),
+                fd: 4,
+                queued: None,
+                backlog: None,
+            },
+        ];
+        assert_eq!(
+            table(&listeners),
+            "NAME  ADDRESS             FD   QUEUE\n\
+             http  tcp:127.0.0.1:8080   3  2/4096\n\
+             -     udp:127.0.0.1:53     4       -\n"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! What a rollout would do, for people.
+
+use std::fmt::Display;
+
+use super::line::printable;
+use crate::wire::proto::{Change, Plan};
+
+/// The plan as text, one fact a line; what stays is said to stay.
+pub fn text(plan: &Plan) -> String {
+    let mut lines = vec![
+        ("program", change(&plan.program)),
+        ("inode", change(&plan.inode)),
+        ("cwd", change(&plan.cwd)),
+    ];
+    for (label, differences) in [
+        ("environment", &plan.environment),
+        ("listeners", &plan.listeners),
+    ] {
+        if differences.is_empty() {
+            lines.push((label, "unchanged".to_owned()));
+        }
+        for (index, difference) in differences.iter().enumerate() {
+            lines.push((if index == 0 { label } else { "" }, printable(difference)));
+        }
+    }
+    lines.push(("peak workers", plan.peak_workers.to_string()));
+    lines
+        .into_iter()
+        .map(|(label, value)| format!("{label:<13}{value}\n"))
+        .collect()
+}
+
+fn change<T: Display + PartialEq>(change: &Change<T>) -> String {
+    let show = |value: &Option<T>| {
+        value.as_ref().map_or_else(
+            || "unknown".to_owned(),
+            |value| printable(&value.to_string()),
+        )
+    };
+    if change.from == change.to {
+        return format!("{} (unchanged)", show(&change.to));
+    }
+    format!("{} -> {}", show(&change.from), show(&change.to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_a_line() {
+        let plan = Plan {
+            program: Change {
+                from: Some("/srv/1/app".into()),
+                to: Some("/srv/2/app".into()),
+            },
+            inode: Change {
+                from: Some(7),
+                to: None,
+            },
+            cwd: Change {
+                from: Some("/srv".into()),
+                to: Some("/srv".into()),
+            },
+            environment: vec!["+A=1\n2".into(), "-B=2".into()],
+            listeners: vec![],
+            peak_workers: 5,
+        };
+        assert_eq!(
+            text(&plan),
+            "program      /srv/1/app -> /srv/2/app\n\
+             inode        7 -> unknown\n\
+             cwd          /srv (unchanged)\n\
+             environment  +A=1 2\n\
+             \x20            -B=2\n\
+             listeners    unchanged\n\
+             peak workers 5\n"
+        );
+    }
+}

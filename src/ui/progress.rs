@@ -1,0 +1,158 @@
+//! What a waiting command shows: a bar, plain lines, or nothing.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::line::printable;
+use crate::wire::proto::Progress;
+
+/// How often the bar is drawn though nothing happens, so that its clock goes on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How progress is shown; decided once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A bar, for a terminal.
+    Bar,
+    /// A line an event, for logs and pipes.
+    Plain,
+    /// Nothing at all.
+    Quiet,
+}
+
+impl Style {
+    /// The style for a command that was told to be `quiet` or not, whose stderr is a terminal of type `term` or not.
+    pub fn choose(quiet: bool, terminal: bool, term: Option<&OsStr>) -> Self {
+        match (quiet, terminal) {
+            (true, _) => Style::Quiet,
+            (false, true) if term.is_none_or(|term| term != "dumb") => Style::Bar,
+            (false, _) => Style::Plain,
+        }
+    }
+}
+
+/// One waiting command on stderr. The bar is gone when this is dropped, so that an error stands on a line of its own.
+#[derive(Debug)]
+pub struct Waiting {
+    style: Style,
+    /// `pf-ctl: reload`
+    who: String,
+    /// Hidden unless the style is a bar: nobody has to ask.
+    bar: ProgressBar,
+}
+
+impl Waiting {
+    /// A command of `program` that waits for what `verb` does.
+    pub fn new(style: Style, program: &str, verb: &str) -> Self {
+        let target = match style {
+            Style::Bar => ProgressDrawTarget::stderr(),
+            Style::Plain | Style::Quiet => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target)
+            .with_style(template("{prefix} {spinner} {elapsed} {wide_msg}"));
+        bar.set_prefix(verb.to_owned());
+        Waiting {
+            style,
+            who: format!("{program}: {verb}"),
+            bar,
+        }
+    }
+
+    /// A step of the operation.
+    pub fn step(&self, progress: &Progress) {
+        let (done, total) = (progress.done, progress.total);
+        if total > 0 && self.bar.length().is_none() {
+            self.bar.set_style(template(
+                "{prefix} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}",
+            ));
+        }
+        if total > 0 {
+            self.bar
+                .set_length(u64::try_from(total).unwrap_or(u64::MAX));
+        }
+        self.bar
+            .set_position(u64::try_from(done).unwrap_or(u64::MAX));
+        let count = if total > 0 {
+            format!(" ({done} of {total})")
+        } else {
+            String::new()
+        };
+        self.show(&progress.message, &count);
+    }
+
+    /// What is being waited for, where no steps are told.
+    pub fn on(&self, what: &str) {
+        self.show(what, "");
+    }
+
+    /// Something that the reader should know although it was done.
+    pub fn warn(&self, warning: &str) {
+        self.line(&format!("{}: warning: {}", self.who, printable(warning)));
+    }
+
+    /// The last line: what was done.
+    pub fn done(&self, program: &str, message: &str) {
+        self.line(&format!("{program}: {}", printable(message)));
+    }
+
+    fn show(&self, message: &str, count: &str) {
+        let message = printable(message);
+        if self.style == Style::Plain && !message.is_empty() {
+            self.line(&format!("{}: {message}{count}", self.who));
+        }
+        self.bar.set_message(message);
+        // Begun with the first event: what is done at once flickers no bar.
+        self.bar.enable_steady_tick(TICK);
+    }
+
+    fn line(&self, line: &str) {
+        if self.style != Style::Quiet {
+            // Nobody is left to tell that stderr cannot be written.
+            self.bar
+                .suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_style_is_decided_by_quiet_terminal_and_term() {
+        let xterm = Some(OsStr::new("xterm"));
+        assert_eq!(Style::choose(false, true, xterm), Style::Bar);
+        assert_eq!(Style::choose(false, true, None), Style::Bar);
+        assert_eq!(
+            Style::choose(false, true, Some(OsStr::new("dumb"))),
+            Style::Plain
+        );
+        assert_eq!(Style::choose(false, false, xterm), Style::Plain);
+        assert_eq!(Style::choose(true, true, xterm), Style::Quiet);
+    }
+
+    #[test]
+    fn the_templates_are_sound() {
+        for text in [
+            "{prefix} {spinner} {elapsed} {wide_msg}",
+            "{prefix} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}",
+        ] {
+            assert!(ProgressStyle::with_template(text).is_ok());
+        }
+    }
+}
