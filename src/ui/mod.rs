@@ -1,1 +1,4 @@
 //! Snapshot to text.
+
+pub mod table;
+pub mod text;
