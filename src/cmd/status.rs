@@ -17,24 +17,30 @@ use crate::wire::status::Status;
 
 const PROG: &str = "pf-status";
 
-/// Show what a master and its workers are doing
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all slots are ready, or the service is paused as asked for
+  1  degraded, or not known: the master has no control socket or does not answer
+  2  wrong usage
+  3  not running
+  4  no permission";
+
+/// Shows what a master and its workers are doing
 ///
-/// Asks the master that TARGET names for its status and prints it: a summary line, a table with a row for each slot, the listeners
-/// with their accept queues, and the last rollout.
-///
-/// The exit code alone answers whether all is well, so this can be used as a health check: 0 all slots are ready (or the service is
-/// paused, as asked for), 1 degraded or not known, 3 not running, 4 no permission, 2 wrong usage.
+/// Prints a summary line, a table with a row for each slot, the listeners with their accept queues, and the last rollout. The exit
+/// code alone answers whether all is well, so that this can be used as a health check.
 #[derive(Debug, Parser)]
-#[command(name = PROG, version, max_term_width = 100)]
+#[command(name = PROG, version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Args {
     /// The master's pid file, or its control socket
     ///
-    /// The control socket of a pid file is the path with `.pid` replaced by `.ctl`, or with `.ctl` appended.
+    /// The control socket of a pid file is the same path with .pid replaced by .ctl, else with .ctl appended.
+    #[arg(value_name = "TARGET")]
     target: PathBuf,
 
     /// Print the status document of the control protocol, as JSON on one line
     ///
-    /// Exactly what the master sent: fields that a newer master adds are kept. See pf-tools(7).
+    /// It is what the master sent: fields that a newer master adds are kept. See pf-tools(7).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 
