@@ -4,3 +4,5 @@ pub mod line;
 pub mod listeners;
 pub mod plan;
 pub mod progress;
+pub mod table;
+pub mod text;
