@@ -61,8 +61,10 @@ fn work() -> Result<(), Box<dyn Error>> {
     // 4. Serve until told to finish. A client is accepted only where it will be answered: the flag is looked at before each
     //    accept, and nothing ends the loop between an accept and the end of its answer.
     while !stopping.load(Ordering::Relaxed) {
-        let mut fds: Vec<PollFd> =
-            listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd> = listeners
+            .iter()
+            .map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN))
+            .collect();
         fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -86,7 +88,10 @@ fn serve(listener: &Socket) {
     let outcome = match listener.accept() {
         Ok((client, _)) => answer(&client),
         Err(error)
-            if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted) =>
+            if matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+            ) =>
         {
             Ok(())
         }
@@ -116,13 +121,23 @@ fn answer(client: &Socket) -> io::Result<()> {
     let pid = std::process::id();
     let text = String::from_utf8_lossy(&line);
     let mut client = client;
-    client.write_all(format!("hello {}, from slot {slot}, generation {generation}, pid {pid}\n", text.trim_end()).as_bytes())
+    client.write_all(
+        format!(
+            "hello {}, from slot {slot}, generation {generation}, pid {pid}\n",
+            text.trim_end()
+        )
+        .as_bytes(),
+    )
 }
 
 /// The listeners that systemd's protocol promises: `LISTEN_FDS` of them, from fd 3, if `LISTEN_PID` is us.
 fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
     const FIRST: i32 = 3;
-    let number = |name| env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    let number = |name| {
+        env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u32>().ok())
+    };
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Err("no listeners: start me with pf-listen and pf-master".into());
     }
@@ -130,7 +145,10 @@ fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
     let mut listeners = Vec::new();
     for fd in FIRST..FIRST.saturating_add(count) {
         // SAFETY: the protocol gives these descriptors to us, this is called once, and nothing else here uses them.
-        #[expect(unsafe_code, reason = "a number from the environment becomes a descriptor")]
+        #[expect(
+            unsafe_code,
+            reason = "a number from the environment becomes a descriptor"
+        )]
         let listener = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
         if !listener.is_listener()? {
             return Err(format!("fd {fd} does not listen").into());
@@ -142,10 +160,14 @@ fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
 
 /// Tells the master something about us, if it listens: `NOTIFY_SOCKET` is a path, or an abstract name behind an `@`.
 fn notify(message: &str) -> io::Result<()> {
-    let Ok(name) = env::var("NOTIFY_SOCKET") else { return Ok(()) };
+    let Ok(name) = env::var("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
     let address = match name.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(&name)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+    UnixDatagram::unbound()?
+        .send_to_addr(message.as_bytes(), &address)
+        .map(drop)
 }

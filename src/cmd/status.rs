@@ -61,7 +61,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help goes to stdout, a usage error to stderr; whether anybody reads it is not ours to judge.
             let _ = error.print();
-            ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Done })
+            ExitCode::from(if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            })
         }
     }
 }
@@ -85,15 +89,30 @@ fn status(args: &Args) -> Result<Exit> {
 fn fetch(target: &Target) -> Result<(Status, String)> {
     let control = target.reach(None).map_err(unknown)?.control;
     let Some(mut control) = control else {
-        return Err(Error::new(Exit::Failed, "status not known", target.no_control()));
+        return Err(Error::new(
+            Exit::Failed,
+            "status not known",
+            target.no_control(),
+        ));
     };
-    control.send(&Request { command: Command::Status, id: None, wait: true, key: None }).map_err(unknown)?;
+    control
+        .send(&Request {
+            command: Command::Status,
+            id: None,
+            wait: true,
+            key: None,
+        })
+        .map_err(unknown)?;
     while let Some(line) = control.next_line().map_err(unknown)? {
         if let Answer::Reply(reply) = line.answer {
             return open(*reply, &line.text);
         }
     }
-    Err(Error::new(Exit::NotRunning, "not running", "the master has just left"))
+    Err(Error::new(
+        Exit::NotRunning,
+        "not running",
+        "the master has just left",
+    ))
 }
 
 /// Takes the status out of a reply.
@@ -104,13 +123,27 @@ fn open(reply: Reply, line: &str) -> Result<(Status, String)> {
         status: Option<&'a RawValue>,
     }
     if let Some(failure) = reply.error.filter(|_| !reply.ok) {
-        let exit = if failure.code == Code::Permission { Exit::Permission } else { Exit::Failed };
-        return Err(Error::new(exit, "status not known", text::plain(&failure.message)));
+        let exit = if failure.code == Code::Permission {
+            Exit::Permission
+        } else {
+            Exit::Failed
+        };
+        return Err(Error::new(
+            exit,
+            "status not known",
+            text::plain(&failure.message),
+        ));
     }
-    let document = serde_json::from_str(line).ok().and_then(|Envelope { status }| status);
+    let document = serde_json::from_str(line)
+        .ok()
+        .and_then(|Envelope { status }| status);
     match (reply.status, document) {
         (Some(status), Some(document)) => Ok((*status, document.get().to_owned())),
-        _ => Err(Error::new(Exit::Failed, "status not known", "the master's answer has none")),
+        _ => Err(Error::new(
+            Exit::Failed,
+            "status not known",
+            "the master's answer has none",
+        )),
     }
 }
 
@@ -118,14 +151,18 @@ fn open(reply: Reply, line: &str) -> Result<(Status, String)> {
 fn unknown(error: Error) -> Error {
     match error.exit {
         Exit::Usage | Exit::NotRunning | Exit::Permission => error,
-        _ => Error { exit: Exit::Failed, ..error },
+        _ => Error {
+            exit: Exit::Failed,
+            ..error
+        },
     }
 }
 
 /// Whether all is as asked for. A rollout under way is no reason to complain as long as every slot is ready; a master that
 /// stops is one, since whoever asks should look elsewhere.
 fn verdict(status: &Status) -> Exit {
-    let ready = status.workers.ready >= status.workers.wanted && status.slots.iter().all(|slot| slot.state == "ready");
+    let ready = status.workers.ready >= status.workers.wanted
+        && status.slots.iter().all(|slot| slot.state == "ready");
     match status.state.as_str() {
         "paused" => Exit::Done,
         "starting" | "running" | "rolling" if ready => Exit::Done,
@@ -177,7 +214,13 @@ mod tests {
                 ready: slots.iter().filter(|slot| **slot == "ready").count(),
                 ..Workers::default()
             },
-            slots: slots.iter().map(|state| Slot { state: (*state).into(), ..Slot::default() }).collect(),
+            slots: slots
+                .iter()
+                .map(|state| Slot {
+                    state: (*state).into(),
+                    ..Slot::default()
+                })
+                .collect(),
             ..Status::default()
         };
         for (state, slots, exit) in [
@@ -199,7 +242,10 @@ mod tests {
     fn escaped_json_means_the_same() {
         let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
         let escaped = harmless(json);
-        assert_eq!(escaped, "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}");
+        assert_eq!(
+            escaped,
+            "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
+        );
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
         assert_eq!(value(&escaped), value(json));
     }

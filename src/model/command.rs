@@ -184,7 +184,7 @@ impl Supervisor {
             Sig::Hup | Sig::Winch | Sig::Ttin | Sig::Ttou => self.managed(now, sig, out),
             Sig::Usr2 => {
                 let text = "USR2 ignored: this version cannot start a second master".to_owned();
-                out.push(Action::Note(Level::Warn, text));
+                out.push(Action::note(Level::Warn, text));
             }
             // Not asked for by the driver; were one to come, it would mean nothing.
             Sig::Ill
@@ -210,7 +210,7 @@ impl Supervisor {
     /// Signals that manage a running service; while it stops they mean nothing.
     fn managed(&mut self, now: Time, sig: Sig, out: &mut Vec<Action>) {
         if matches!(self.mode, Mode::Stopping(_) | Mode::Over) {
-            out.push(Action::Note(
+            out.push(Action::note(
                 Level::Info,
                 format!("{sig} ignored: the service is stopping"),
             ));
@@ -223,7 +223,7 @@ impl Supervisor {
                 match busy {
                     None => self.pin(now, "reload", Source::Now, None, out),
                     Some(busy) => {
-                        out.push(Action::Note(
+                        out.push(Action::note(
                             Level::Info,
                             format!("HUP is remembered: {busy}"),
                         ));
@@ -233,7 +233,7 @@ impl Supervisor {
             }
             (Sig::Winch, None) => self.pause(now, None, out),
             (Sig::Winch, Some(busy)) => {
-                out.push(Action::Note(
+                out.push(Action::note(
                     Level::Info,
                     format!("WINCH is remembered: {busy}"),
                 ));

@@ -188,6 +188,17 @@ pub enum Level {
     Debug,
 }
 
+/// The worker that a line of the log is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject {
+    /// Its slot.
+    pub slot: u32,
+    /// Its pid.
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: Generation,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -230,10 +241,17 @@ pub enum Action {
     Progress(OpId, usize, usize, String),
     /// An operation has ended.
     Finished(OpId, Outcome),
-    /// A line for the log.
-    Note(Level, String),
+    /// A line for the log, and which worker it is about.
+    Note(Level, Option<Subject>, String),
     /// The end: exit with this code; the reason, if it is not the one that was asked for.
     Exit(u8, Option<String>),
+}
+
+impl Action {
+    /// A line about the service.
+    pub(super) fn note(level: Level, text: String) -> Action {
+        Action::Note(level, None, text)
+    }
 }
 
 /// Why and how a slot's process ended: the closed set of the status document.

@@ -41,7 +41,7 @@ impl Supervisor {
         let op = self
             .operations
             .begin(now, "restart-worker", Some(ticket), out);
-        out.push(Action::Note(Level::Info, format!("slot {slot}: restart")));
+        out.push(Action::note(Level::Info, format!("slot {slot}: restart")));
         out.push(Action::Progress(
             op,
             0,
@@ -168,7 +168,7 @@ impl Supervisor {
             self.timers.clear(Timer::Backoff(worker.slot));
         }
         let why = format!("{obituary} ({} failed starts)", restart.failures);
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Error,
             format!("restart of slot {}: {why}", worker.slot),
         ));

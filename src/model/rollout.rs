@@ -102,7 +102,7 @@ impl Supervisor {
             Some(from) => format!("{kind}: from generation {from} to {to}"),
             None => format!("{kind}: generation {to}, {} workers", self.slots.len()),
         };
-        out.push(Action::Note(Level::Info, text.clone()));
+        out.push(Action::note(Level::Info, text.clone()));
         out.push(Action::Progress(op, 0, self.slots.len(), text));
         let canary_past = policy.canary.is_none();
         // What went wrong with the old generation says nothing about the new one.
@@ -418,7 +418,7 @@ impl Supervisor {
         out.extend(
             warnings
                 .iter()
-                .map(|text| Action::Note(Level::Warn, text.clone())),
+                .map(|text| Action::note(Level::Warn, text.clone())),
         );
         LetGo::Over(warnings)
     }
@@ -489,7 +489,7 @@ impl Supervisor {
             self.stop_because(now, format!("the first rollout failed: {why}"), out);
             return;
         }
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Error,
             format!(
                 "{} of generation {}: rolling back: {why}",
@@ -552,7 +552,7 @@ impl Supervisor {
             out.extend(previous.map(|(generation, _)| Action::Forget(generation)));
         }
         self.policy = rollout.policy;
-        out.push(Action::Note(Level::Info, message.clone()));
+        out.push(Action::note(Level::Info, message.clone()));
         self.operations
             .end(now, rollout.op, Outcome::Done(message, warnings), out);
     }
@@ -579,7 +579,7 @@ impl Supervisor {
         self.counters.rolled_back += 1;
         self.last_rollout = Some(rollout.record(now, "rolled-back", Some(why.clone())));
         out.push(Action::Forget(rollout.to));
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Error,
             format!(
                 "{} of generation {}: rolled back: {why}",

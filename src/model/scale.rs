@@ -74,7 +74,7 @@ impl Supervisor {
             out,
         );
         self.end_pause(now, "ended by a scale", out);
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Info,
             format!("scale: from {base} to {want} workers"),
         ));
@@ -144,7 +144,7 @@ impl Supervisor {
             Before::Paused(_) => format!("resumed: {want} workers ready"),
             Before::Slots(before) => format!("scaled from {before} to {want} workers"),
         };
-        out.push(Action::Note(Level::Info, message.clone()));
+        out.push(Action::note(Level::Info, message.clone()));
         for op in scaling.ops {
             self.operations
                 .end(now, op, Outcome::Done(message.clone(), Vec::new()), out);
@@ -179,7 +179,7 @@ impl Supervisor {
             return;
         };
         let why = format!("{obituary} ({} failed starts); undone", scaling.failures);
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Error,
             format!("scale to {}: {why}", scaling.want),
         ));
@@ -211,7 +211,7 @@ impl Supervisor {
             return;
         }
         self.supersede_scaling(now, &format!("superseded by operation {op} (pause)"), out);
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Info,
             "pause: the workers are told to finish; clients queue".into(),
         ));
@@ -248,7 +248,7 @@ impl Supervisor {
             && self.workers.is_empty()
             && let Some(op) = op.take()
         {
-            out.push(Action::Note(Level::Info, "paused".into()));
+            out.push(Action::note(Level::Info, "paused".into()));
             self.operations
                 .end(now, op, Outcome::Done("paused".into(), Vec::new()), out);
         }
@@ -272,7 +272,7 @@ impl Supervisor {
             return;
         }
         self.end_pause(now, "ended by a resume", out);
-        out.push(Action::Note(
+        out.push(Action::note(
             Level::Info,
             format!("resume: {slots} workers"),
         ));

@@ -74,7 +74,7 @@ impl Supervisor {
         if let Mode::Stopping(stopping) = &mut self.mode {
             if word > stopping.word {
                 stopping.word = word;
-                out.push(Action::Note(Level::Info, format!("stop: {}", word.name())));
+                out.push(Action::note(Level::Info, format!("stop: {}", word.name())));
                 self.tell_all(now, word, out);
             }
             return;
@@ -88,7 +88,7 @@ impl Supervisor {
                 .end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
         }
         let text = format!("stop: {}, {} workers", word.name(), self.workers.len());
-        out.push(Action::Note(Level::Info, text));
+        out.push(Action::note(Level::Info, text));
         self.remembered = Remembered::default();
         for slot in 0..self.slots.len() {
             self.timers.clear(Timer::Backoff(slot as u32));
@@ -117,7 +117,7 @@ impl Supervisor {
             self.operations
                 .end(now, op, Outcome::Done("stopped".into(), Vec::new()), out);
         }
-        out.push(Action::Note(Level::Info, "stopped".into()));
+        out.push(Action::note(Level::Info, "stopped".into()));
         out.push(Action::Exit(stopping.code, stopping.reason));
     }
 }

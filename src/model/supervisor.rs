@@ -313,7 +313,7 @@ impl Supervisor {
         // Whatever failed in this slot before, it can start workers now.
         self.timers.clear(Timer::Backoff(worker.slot));
         let after = super::event::human(now.since(worker.started_at));
-        out.push(Action::Note(
+        out.push(worker.note(
             Level::Info,
             format!("{} is ready after {after}", worker.label()),
         ));
@@ -331,7 +331,7 @@ impl Supervisor {
         } else {
             Level::Warn
         };
-        out.push(Action::Note(level, obituary.clone()));
+        out.push(worker.note(level, obituary.clone()));
         self.counters.died += u64::from(!worker.asked);
         let trial = self.is_canary_on_trial(id);
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
@@ -356,7 +356,7 @@ impl Supervisor {
             && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if fatal {
             slot.down = Some(worker.generation);
-            out.push(Action::Note(
+            out.push(Action::note(
                 Level::Error,
                 format!(
                     "slot {}: that exit code is fatal: not started again",
@@ -472,7 +472,7 @@ impl Supervisor {
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
         let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
-        out.push(Action::Note(Level::Error, text));
+        out.push(Action::note(Level::Error, text));
         self.operations
             .end(now, pinning.op, super::event::Outcome::Failed(why), out);
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::event::{
-    Action, Cause, Ended, Generation, LastExit, Level, Saying, To, WorkerId, human,
+    Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, To, WorkerId, human,
 };
 use super::policy::{Policy, Readiness, SILENT_READY, Word};
 use super::sig::Sig;
@@ -199,6 +199,16 @@ impl Worker {
             (false, Some(ready)) => format!(" {} after it was ready", human(exit.at.since(ready))),
         };
         format!("{} {how}{when}", self.label())
+    }
+
+    /// A line of the log about this worker.
+    pub fn note(&self, level: Level, text: String) -> Action {
+        let subject = Subject {
+            slot: self.slot,
+            pid: self.pid,
+            generation: self.generation,
+        };
+        Action::Note(level, Some(subject), text)
     }
 
     fn tale(&self, what: &str, why: &str) -> String {
@@ -422,7 +432,7 @@ impl Worker {
                 "{} does not die of KILL and is given up: it stays, unsupervised",
                 self.label()
             );
-            out.push(Effect::Act(Action::Note(Level::Error, text)));
+            out.push(Effect::Act(self.note(Level::Error, text)));
             out.push(Effect::Act(Action::Abandon(self.id)));
             if matches!(self.phase, Phase::Stopping(_)) {
                 out.push(Effect::LeaderGone(self.last_exit(now, None)));
@@ -436,7 +446,7 @@ impl Worker {
             self.label(),
             human(patience)
         );
-        out.push(Effect::Act(Action::Note(Level::Warn, text)));
+        out.push(Effect::Act(self.note(Level::Warn, text)));
         self.killed_for = self
             .killed_for
             .or(Some((Cause::KilledGracefulTimeout, patience)));
@@ -473,7 +483,7 @@ impl Worker {
         );
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
-        out.push(Effect::Act(Action::Note(Level::Warn, text)));
+        out.push(Effect::Act(self.note(Level::Warn, text)));
         out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
         out.push(Effect::Set(Timer::Gone(self.id), left));
         out.push(Effect::Set(

@@ -37,7 +37,10 @@ pub fn usage(pid: i32) -> Option<Usage> {
     let pages: u64 = field(statm, 1)?;
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
     let cpu = Duration::from(clock_gettime(clock).ok()?);
-    Some(Usage { rss_bytes: pages.saturating_mul(page_size()), cpu })
+    Some(Usage {
+        rss_bytes: pages.saturating_mul(page_size()),
+        cpu,
+    })
 }
 
 /// The live processes of the process group `pgid`. Zombies do not count: a group of zombies is gone.
@@ -52,12 +55,21 @@ pub fn group_members(pgid: i32) -> Vec<i32> {
 ///
 /// As [`group_members`] otherwise.
 pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
-    let mut members: BTreeMap<i32, Vec<i32>> = pgids.iter().map(|pgid| (*pgid, Vec::new())).collect();
+    let mut members: BTreeMap<i32, Vec<i32>> =
+        pgids.iter().map(|pgid| (*pgid, Vec::new())).collect();
     let scanned = fs::read_dir("/proc").and_then(|entries| {
         for entry in entries {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(pid) = entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
             // One cheap system call decides for most processes of the machine that they do not matter.
-            let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else { continue };
+            let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
+                continue;
+            };
             if let Some(group) = members.get_mut(&pgid.as_raw())
                 && is_live(pid)
             {
@@ -68,7 +80,8 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     });
     if scanned.is_err() {
         for (pgid, group) in &mut members {
-            let exists = *pgid > 1 && !matches!(killpg(Pid::from_raw(*pgid), None), Err(Errno::ESRCH));
+            let exists =
+                *pgid > 1 && !matches!(killpg(Pid::from_raw(*pgid), None), Err(Errno::ESRCH));
             if group.is_empty() && exists {
                 group.push(*pgid);
             }
@@ -104,7 +117,11 @@ fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
-        if target.to_str().and_then(linked_socket).is_some_and(|inode| inodes.contains(&inode)) {
+        if target
+            .to_str()
+            .and_then(linked_socket)
+            .is_some_and(|inode| inodes.contains(&inode))
+        {
             return Ok(true);
         }
     }
@@ -113,7 +130,11 @@ fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
 
 /// The inode in a link target such as `socket:[4711]`.
 fn linked_socket(target: &str) -> Option<u64> {
-    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    target
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 /// The inode of an open socket, as `/proc/PID/fd` and the kernel's socket tables name it.
@@ -126,7 +147,10 @@ pub fn socket_inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// Whether the process `pid` has a handler for the signal `number`, from the mask `SigCgt`.
 pub fn catches(pid: i32, number: i32) -> Option<bool> {
-    let bit = u32::try_from(number).ok()?.checked_sub(1).filter(|bit| *bit < 64)?;
+    let bit = u32::try_from(number)
+        .ok()?
+        .checked_sub(1)
+        .filter(|bit| *bit < 64)?;
     let mask = u64::from_str_radix(&status_field(pid, "SigCgt:")?, 16).ok()?;
     Some(mask & (1 << bit) != 0)
 }
@@ -178,7 +202,10 @@ fn after_name(stat: &[u8]) -> Option<&[u8]> {
 
 /// The field with this index among fields parted by white space.
 fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
-    let field = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(index)?;
+    let field = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|field| !field.is_empty())
+        .nth(index)?;
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
@@ -186,7 +213,9 @@ fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
 fn status_field(pid: i32, key: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{}/status", positive(pid)?)).ok()?;
     // A process can put what it likes into its name, but the kernel escapes line ends there.
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key.as_bytes()))?;
+    let line = status
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(key.as_bytes()))?;
     Some(std::str::from_utf8(line).ok()?.trim().to_owned())
 }
 
@@ -209,7 +238,11 @@ fn positive(pid: i32) -> Option<i32> {
 fn page_size() -> u64 {
     static PAGE: OnceLock<u64> = OnceLock::new();
     *PAGE.get_or_init(|| {
-        sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+        sysconf(SysconfVar::PAGE_SIZE)
+            .ok()
+            .flatten()
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or(4096)
     })
 }
 
@@ -230,13 +263,25 @@ mod tests {
 
     impl Cat {
         fn start() -> Cat {
-            let mut child =
-                Command::new("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+            let mut child = Command::new("cat")
+                .process_group(0)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("cat");
             let mut input = child.stdin.take().expect("piped");
             // One line there and back: it has executed.
             input.write_all(b"x").expect("written");
-            child.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("echoed");
-            Cat { child, input: Some(input) }
+            child
+                .stdout
+                .as_mut()
+                .expect("piped")
+                .read_exact(&mut [0])
+                .expect("echoed");
+            Cat {
+                child,
+                input: Some(input),
+            }
         }
 
         fn pid(&self) -> i32 {
@@ -267,7 +312,10 @@ mod tests {
     fn usage_of_this_process_is_plausible() {
         let ours = usage(myself()).expect("we live");
         assert!((64 * 1024..1 << 40).contains(&ours.rss_bytes), "{ours:?}");
-        assert!(ours.cpu > Duration::ZERO && ours.cpu < Duration::from_secs(3600), "{ours:?}");
+        assert!(
+            ours.cpu > Duration::ZERO && ours.cpu < Duration::from_secs(3600),
+            "{ours:?}"
+        );
     }
 
     #[test]
@@ -304,8 +352,9 @@ mod tests {
 
     #[test]
     fn a_zombie_with_living_threads_is_alive() {
-        let line =
-            |state: char, threads: u32| format!("7 (a ) Z b) {state} 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 {threads} 0 99");
+        let line = |state: char, threads: u32| {
+            format!("7 (a ) Z b) {state} 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 {threads} 0 99")
+        };
         let live = |line: String| is_live_stat(after_name(line.as_bytes()).expect("a name"));
         assert!(live(line('S', 1)));
         assert!(live(line('Z', 2)));
@@ -329,9 +378,15 @@ mod tests {
     #[test]
     fn link_targets_are_read_totally() {
         assert_eq!(linked_socket("socket:[4711]"), Some(4711));
-        for other in
-            ["", "socket:[", "socket:[]", "socket:[x]", "pipe:[7]", "/tmp/socket:[7]", "socket:[99999999999999999999]"]
-        {
+        for other in [
+            "",
+            "socket:[",
+            "socket:[]",
+            "socket:[x]",
+            "pipe:[7]",
+            "/tmp/socket:[7]",
+            "socket:[99999999999999999999]",
+        ] {
             assert_eq!(linked_socket(other), None, "{other}");
         }
     }
@@ -346,7 +401,12 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("sh");
-        shell.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("the trap stands");
+        shell
+            .stdout
+            .as_mut()
+            .expect("piped")
+            .read_exact(&mut [0])
+            .expect("the trap stands");
         let pid = i32::try_from(shell.id()).expect("a pid");
         assert_eq!(catches(pid, nix::libc::SIGUSR1), Some(true));
         assert_eq!(catches(pid, nix::libc::SIGUSR2), Some(false));

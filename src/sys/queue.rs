@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, socket,
+};
 use nix::{getsockopt_impl, libc, sockopt_impl};
 use socket2::{Domain, SockRef, Type};
 
@@ -60,7 +62,9 @@ impl Depths {
     }
 
     fn unix_depth(&mut self, inode: u64) -> io::Result<Option<Depth>> {
-        let Ok(inode) = u32::try_from(inode) else { return Ok(None) };
+        let Ok(inode) = u32::try_from(inode) else {
+            return Ok(None);
+        };
         match self.ask_unix(inode)? {
             Answer::Depth(depth) => Ok(depth),
             Answer::Failed(Errno::ENOENT) | Answer::Other => Ok(None),
@@ -80,7 +84,11 @@ impl Depths {
             )?),
         };
         let netlink = netlink.as_raw_fd();
-        send(netlink, &unix_request(inode, self.sequence), MsgFlags::MSG_DONTWAIT)?;
+        send(
+            netlink,
+            &unix_request(inode, self.sequence),
+            MsgFlags::MSG_DONTWAIT,
+        )?;
         let mut buffer = [0; 4096];
         // The kernel answers within the send, so there is nothing to wait for; older answers are leftovers of a failure.
         loop {
@@ -155,7 +163,9 @@ enum Answer {
 /// Reads one netlink datagram; total, whatever the bytes.
 fn parse_answer(bytes: &[u8], inode: u32, sequence: u32) -> Answer {
     let length = word(bytes, 0).and_then(|length| usize::try_from(length).ok());
-    let Some(message) = length.and_then(|length| bytes.get(..length)) else { return Answer::Other };
+    let Some(message) = length.and_then(|length| bytes.get(..length)) else {
+        return Answer::Other;
+    };
     if word(message, 8) != Some(sequence) {
         return Answer::Other;
     }
@@ -182,7 +192,10 @@ fn find_queue(mut attributes: &[u8]) -> Option<Depth> {
         let length = usize::from(half(attributes, 0)?);
         if half(attributes, 2)? == QUEUE {
             let value = attributes.get(4..length)?;
-            return Some(Depth { queued: word(value, 0)?, backlog: word(value, 4)? });
+            return Some(Depth {
+                queued: word(value, 0)?,
+                backlog: word(value, 4)?,
+            });
         }
         // A length below the attribute's own head would never end.
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
@@ -216,12 +229,32 @@ mod tests {
             };
             SockRef::from(&listener).listen(5).expect("listens");
             let at = listener.local_addr().expect("an address");
-            assert_eq!(depth(listener.as_fd()).expect("told"), Some(Depth { queued: 0, backlog: 5 }));
+            assert_eq!(
+                depth(listener.as_fd()).expect("told"),
+                Some(Depth {
+                    queued: 0,
+                    backlog: 5
+                })
+            );
             // Once connect has returned here, the connection stands in the queue: loopback delivers within the call.
-            let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(at).expect("connected")).collect();
-            assert_eq!(depth(listener.as_fd()).expect("told"), Some(Depth { queued: 3, backlog: 5 }));
+            let clients: Vec<_> = (0..3)
+                .map(|_| TcpStream::connect(at).expect("connected"))
+                .collect();
+            assert_eq!(
+                depth(listener.as_fd()).expect("told"),
+                Some(Depth {
+                    queued: 3,
+                    backlog: 5
+                })
+            );
             let accepted = listener.accept().expect("accepted");
-            assert_eq!(depth(listener.as_fd()).expect("told"), Some(Depth { queued: 2, backlog: 5 }));
+            assert_eq!(
+                depth(listener.as_fd()).expect("told"),
+                Some(Depth {
+                    queued: 2,
+                    backlog: 5
+                })
+            );
             drop((clients, accepted));
         }
     }
@@ -234,7 +267,10 @@ mod tests {
             Ok(Answer::Depth(None)) => true,
             answer => {
                 eprintln!("skipped: no diagnosis of Unix sockets here: {answer:?}");
-                assert!(matches!(answer, Err(_) | Ok(Answer::Failed(_))), "{answer:?}");
+                assert!(
+                    matches!(answer, Err(_) | Ok(Answer::Failed(_))),
+                    "{answer:?}"
+                );
                 false
             }
         }
@@ -251,15 +287,41 @@ mod tests {
         let listener = UnixListener::bind(&path).expect("bound");
         SockRef::from(&listener).listen(7).expect("listens");
         let seqpacket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("a socket");
-        seqpacket.bind(&SockAddr::unix(&seqpacket_path).expect("short")).expect("bound");
-        assert_eq!(depths.of(seqpacket.as_fd()).expect("told"), None, "it does not listen yet");
+        seqpacket
+            .bind(&SockAddr::unix(&seqpacket_path).expect("short"))
+            .expect("bound");
+        assert_eq!(
+            depths.of(seqpacket.as_fd()).expect("told"),
+            None,
+            "it does not listen yet"
+        );
         seqpacket.listen(2).expect("listens");
 
-        let clients: Vec<_> = (0..4).map(|_| UnixStream::connect(&path).expect("connected")).collect();
-        assert_eq!(depths.of(listener.as_fd()).expect("told"), Some(Depth { queued: 4, backlog: 7 }));
-        assert_eq!(depths.of(seqpacket.as_fd()).expect("told"), Some(Depth { queued: 0, backlog: 2 }));
+        let clients: Vec<_> = (0..4)
+            .map(|_| UnixStream::connect(&path).expect("connected"))
+            .collect();
+        assert_eq!(
+            depths.of(listener.as_fd()).expect("told"),
+            Some(Depth {
+                queued: 4,
+                backlog: 7
+            })
+        );
+        assert_eq!(
+            depths.of(seqpacket.as_fd()).expect("told"),
+            Some(Depth {
+                queued: 0,
+                backlog: 2
+            })
+        );
         let accepted = listener.accept().expect("accepted");
-        assert_eq!(depths.of(listener.as_fd()).expect("told"), Some(Depth { queued: 3, backlog: 7 }));
+        assert_eq!(
+            depths.of(listener.as_fd()).expect("told"),
+            Some(Depth {
+                queued: 3,
+                backlog: 7
+            })
+        );
         drop((clients, accepted));
     }
 
@@ -268,7 +330,12 @@ mod tests {
         let mut depths = Depths::new();
         let udp = UdpSocket::bind("127.0.0.1:0").expect("bound");
         assert_eq!(depths.of(udp.as_fd()).expect("told"), None);
-        assert_eq!(depths.of(UnixDatagram::unbound().expect("a socket").as_fd()).expect("told"), None);
+        assert_eq!(
+            depths
+                .of(UnixDatagram::unbound().expect("a socket").as_fd())
+                .expect("told"),
+            None
+        );
         let unconnected = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         assert_eq!(depths.of(unconnected.as_fd()).expect("told"), None);
         let null = std::fs::File::open("/dev/null").expect("opened");
@@ -301,7 +368,13 @@ mod tests {
     #[test]
     fn answers_are_read_totally() {
         let whole = answer();
-        assert_eq!(parse_answer(&whole, 99, 7), Answer::Depth(Some(Depth { queued: 3, backlog: 128 })));
+        assert_eq!(
+            parse_answer(&whole, 99, 7),
+            Answer::Depth(Some(Depth {
+                queued: 3,
+                backlog: 128
+            }))
+        );
         assert_eq!(parse_answer(&whole, 99, 8), Answer::Other);
         assert_eq!(parse_answer(&whole, 98, 7), Answer::Other);
         for end in 0..whole.len() {
@@ -312,7 +385,13 @@ mod tests {
             if let Some(length) = honest.first_chunk_mut() {
                 *length = u32::try_from(end).expect("small").to_ne_bytes();
             }
-            assert!(matches!(parse_answer(&honest, 99, 7), Answer::Other | Answer::Depth(None)), "cut at {end}");
+            assert!(
+                matches!(
+                    parse_answer(&honest, 99, 7),
+                    Answer::Other | Answer::Depth(None)
+                ),
+                "cut at {end}"
+            );
         }
         let zero_length = [0_u8; 64];
         assert_eq!(find_queue(&zero_length), None);
@@ -321,7 +400,13 @@ mod tests {
     #[test]
     fn a_refusal_carries_its_errno() {
         let mut bytes = Vec::new();
-        for word in [20_u32, u32::from(ERROR), 7, 0, (-libc::EPERM).cast_unsigned()] {
+        for word in [
+            20_u32,
+            u32::from(ERROR),
+            7,
+            0,
+            (-libc::EPERM).cast_unsigned(),
+        ] {
             bytes.extend(word.to_ne_bytes());
         }
         assert_eq!(parse_answer(&bytes, 99, 7), Answer::Failed(Errno::EPERM));

@@ -13,12 +13,18 @@ pub fn render(status: &Status) -> String {
     let mut parts = vec![summary(status) + "\n"];
     let rows: Vec<Row> = rows(status).collect();
     if !rows.is_empty() {
-        let header =
-            ["SLOT", "PID", "GEN", "STATE", "UPTIME", "BEAT", "REQUESTS", "CONNS", "RESTARTS", "RSS", "CPU", "STATUS"];
+        let header = [
+            "SLOT", "PID", "GEN", "STATE", "UPTIME", "BEAT", "REQUESTS", "CONNS", "RESTARTS",
+            "RSS", "CPU", "STATUS",
+        ];
         parts.push(layout(&header, &[3, 11], rows));
     }
     if !status.listeners.is_empty() {
-        parts.push(layout(&["LISTENER", "ADDRESS", "FD", "QUEUE"], &[0, 1], status.listeners.iter().map(listener)));
+        parts.push(layout(
+            &["LISTENER", "ADDRESS", "FD", "QUEUE"],
+            &[0, 1],
+            status.listeners.iter().map(listener),
+        ));
     }
     if let Some(last) = &status.rollout {
         parts.push(rollout(last) + "\n");
@@ -38,9 +44,11 @@ fn summary(status: &Status) -> String {
         line += &format!(" (release {})", plain(release));
     }
     line += &format!(", {} of {} workers ready", workers.ready, workers.wanted);
-    for (count, what) in
-        [(workers.starting, "starting"), (workers.retiring, "retiring"), (workers.backoff, "waiting to be started again")]
-    {
+    for (count, what) in [
+        (workers.starting, "starting"),
+        (workers.retiring, "retiring"),
+        (workers.backoff, "waiting to be started again"),
+    ] {
         if count > 0 {
             line += &format!(", {count} {what}");
         }
@@ -58,7 +66,10 @@ fn summary(status: &Status) -> String {
 /// A row a slot; after them the workers that hold none, which their state tells.
 fn rows(status: &Status) -> impl Iterator<Item = Row> {
     let slots = status.slots.iter().map(|slot| row(slot, ""));
-    let starting = status.starting.iter().map(|slot| row(slot, " (replacement)"));
+    let starting = status
+        .starting
+        .iter()
+        .map(|slot| row(slot, " (replacement)"));
     let retiring = status.retiring.iter().map(|slot| row(slot, " (retiring)"));
     slots.chain(starting).chain(retiring)
 }
@@ -84,7 +95,9 @@ fn row(slot: &Slot, mark: &str) -> Row {
 fn note(slot: &Slot) -> String {
     match (&slot.status, &slot.last_exit) {
         (Some(text), _) => plain_cut(text, STATUS_LIMIT),
-        (None, Some(exit)) if slot.state != "ready" && exit.cause != "stopped" => format!("last exit: {}", last_exit(exit)),
+        (None, Some(exit)) if slot.state != "ready" && exit.cause != "stopped" => {
+            format!("last exit: {}", last_exit(exit))
+        }
         (None, _) => String::new(),
     }
 }
@@ -136,13 +149,23 @@ fn rollout(last: &Rollout) -> String {
 /// Columns parted by two spaces, numbers to the right but for the columns `left`; no lines, nothing at a row's end.
 fn layout(header: &[&str], left: &[usize], rows: impl IntoIterator<Item = Row>) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(header.iter().copied()).add_rows(rows);
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(header.iter().copied())
+        .add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        let alignment = if left.contains(&index) { CellAlignment::Left } else { CellAlignment::Right };
+        let alignment = if left.contains(&index) {
+            CellAlignment::Left
+        } else {
+            CellAlignment::Right
+        };
         column.set_cell_alignment(alignment);
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
 }
 
 fn known<T: ToString>(value: Option<T>) -> String {
@@ -182,7 +205,11 @@ mod tests {
             generation: 3,
             uptime_s: Some(93_600.0),
             command: vec!["./app".into(), "--port".into()],
-            workers: Workers { wanted: 2, ready: 2, ..Workers::default() },
+            workers: Workers {
+                wanted: 2,
+                ready: 2,
+                ..Workers::default()
+            },
             slots: vec![slot(0, 4712), slot(1, 4713)],
             listeners: vec![
                 Listener {
@@ -192,7 +219,11 @@ mod tests {
                     queued: Some(7),
                     backlog: Some(4096),
                 },
-                Listener { address: "unixgram:/run/app.log".into(), fd: 4, ..Listener::default() },
+                Listener {
+                    address: "unixgram:/run/app.log".into(),
+                    fd: 4,
+                    ..Listener::default()
+                },
             ],
             rollout: Some(Rollout {
                 kind: "reload".into(),
@@ -230,7 +261,13 @@ last rollout: reload, generation 2 to 3, done in 1.2s
         status.role = "old".into();
         status.state = "rolling".into();
         status.release = Some("2026.1".into());
-        status.workers = Workers { wanted: 2, ready: 1, starting: 1, retiring: 1, backoff: 1 };
+        status.workers = Workers {
+            wanted: 2,
+            ready: 1,
+            starting: 1,
+            retiring: 1,
+            backoff: 1,
+        };
         status.slots = vec![
             slot(0, 4712),
             Slot {
@@ -255,10 +292,19 @@ last rollout: reload, generation 2 to 3, done in 1.2s
             status: Some("warming caches".into()),
             ..Slot::default()
         }];
-        status.retiring = vec![Slot { state: "stopping".into(), generation: Some(2), ..slot(1, 99) }];
+        status.retiring = vec![Slot {
+            state: "stopping".into(),
+            generation: Some(2),
+            ..slot(1, 99)
+        }];
         status.listeners.clear();
-        status.rollout =
-            Some(Rollout { kind: "reload".into(), from: Some(3), to: 4, result: "running".into(), ..Rollout::default() });
+        status.rollout = Some(Rollout {
+            kind: "reload".into(),
+            from: Some(3),
+            to: 4,
+            result: "running".into(),
+            ..Rollout::default()
+        });
         let expected = "\
 rolling (old master), generation 3 (release 2026.1), 1 of 2 workers ready, 1 starting, 1 retiring, \
 1 waiting to be started again, pid 4711, up 1d 2h: ./app --port
@@ -312,13 +358,37 @@ last rollout: start, generation 1, rolled-back in 1m: slot 0: killed-start-timeo
         for slot in &mut status.slots {
             (slot.state, slot.status) = (text(), Some(text() + &"x".repeat(100_000)));
         }
-        let exit = LastExit { cause: text(), signal: Some(text()), ..LastExit::default() };
-        status.starting = vec![Slot { status: None, last_exit: Some(exit), ..slot(0, 1) }];
-        status.starting.iter_mut().for_each(|slot| slot.state = text());
-        status.rollout = Some(Rollout { kind: text(), result: text(), error: Some(text()), ..Rollout::default() });
+        let exit = LastExit {
+            cause: text(),
+            signal: Some(text()),
+            ..LastExit::default()
+        };
+        status.starting = vec![Slot {
+            status: None,
+            last_exit: Some(exit),
+            ..slot(0, 1)
+        }];
+        status
+            .starting
+            .iter_mut()
+            .for_each(|slot| slot.state = text());
+        status.rollout = Some(Rollout {
+            kind: text(),
+            result: text(),
+            error: Some(text()),
+            ..Rollout::default()
+        });
         let rendered = render(&status);
-        assert!(!rendered.chars().any(|c| c != '\n' && crate::ui::text::is_hostile(c)), "{rendered:?}");
-        assert_eq!(rendered.lines().count(), render(&healthy()).lines().count() + 1);
+        assert!(
+            !rendered
+                .chars()
+                .any(|c| c != '\n' && crate::ui::text::is_hostile(c)),
+            "{rendered:?}"
+        );
+        assert_eq!(
+            rendered.lines().count(),
+            render(&healthy()).lines().count() + 1
+        );
         assert!(rendered.len() < 20_000, "a long status text is cut");
     }
 }

@@ -45,7 +45,8 @@ pub fn size(bytes: u64) -> String {
 
 /// Whether a character could act on a terminal, or make a line read as another: controls, and what changes the direction of writing.
 pub fn is_hostile(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text from elsewhere with every hostile character written out (`\n`, `\u{1b}`), so that it stays one harmless line.

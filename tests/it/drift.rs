@@ -40,8 +40,14 @@ fn same(path: &str, generated: &str) {
         return;
     }
     let committed = fs::read_to_string(at(path)).unwrap_or_default();
-    let line = committed.lines().zip(generated.lines()).position(|(old, new)| old != new);
-    assert!(committed == generated, "{path} is out of date at line {line:?}; PF_REWRITE=1 cargo test drift writes it anew");
+    let line = committed
+        .lines()
+        .zip(generated.lines())
+        .position(|(old, new)| old != new);
+    assert!(
+        committed == generated,
+        "{path} is out of date at line {line:?}; PF_REWRITE=1 cargo test drift writes it anew"
+    );
 }
 
 #[test]
@@ -56,7 +62,10 @@ fn completions_are_those_of_the_command_lines() {
             clap_complete::generate(shell, &mut command(), *program, &mut script);
             let script = String::from_utf8(script).expect("UTF-8");
             // Some lines of the generated scripts end in blanks.
-            let tidy: String = script.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+            let tidy: String = script
+                .lines()
+                .map(|line| line.trim_end().to_owned() + "\n")
+                .collect();
             same(&format!("completions/{file}"), &tidy);
         }
     }
@@ -66,18 +75,31 @@ fn completions_are_those_of_the_command_lines() {
 fn man_pages_are_those_of_the_command_lines() {
     for (program, command) in PROGRAMS {
         let prose = read(&format!("man/sections/{program}.roff"));
-        let (before, after) = prose.split_once(OPTIONS_GO_HERE).expect("a place for the options");
+        let (before, after) = prose
+            .split_once(OPTIONS_GO_HERE)
+            .expect("a place for the options");
         let command = built(program, *command);
-        let page = [title(&command), before.to_owned(), options(&command), verbs(&command), after.to_owned()].concat();
+        let page = [
+            title(&command),
+            before.to_owned(),
+            options(&command),
+            verbs(&command),
+            after.to_owned(),
+        ]
+        .concat();
         same(&format!("man/{program}.1"), &page);
     }
 }
 
 fn title(command: &clap::Command) -> String {
-    let (name, version) = (escaped(command.get_name()), command.get_version().unwrap_or_default());
+    let (name, version) = (
+        escaped(command.get_name()),
+        command.get_version().unwrap_or_default(),
+    );
     // The preamble of all that is rendered by clap: an apostrophe that stays one.
-    format!(".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH {name} 1 \"\" \"pf\\-tools {version}\" \"pf\\-tools\"\n")
-        + &section(|out| Man::new(command.clone()).render_name_section(out))
+    format!(
+        ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH {name} 1 \"\" \"pf\\-tools {version}\" \"pf\\-tools\"\n"
+    ) + &section(|out| Man::new(command.clone()).render_name_section(out))
 }
 
 fn options(command: &clap::Command) -> String {
@@ -86,18 +108,33 @@ fn options(command: &clap::Command) -> String {
 
 /// What each verb does and takes; the options that all of them take come first, once.
 fn verbs(command: &clap::Command) -> String {
-    let verbs: Vec<_> = command.get_subcommands().filter(|verb| verb.get_name() != "help").collect();
+    let verbs: Vec<_> = command
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+        .collect();
     let mut names = verbs.iter().map(|verb| ids(verb));
-    let Some(first) = names.next() else { return String::new() };
-    let common = names.fold(first, |common, other| common.intersection(&other).cloned().collect());
+    let Some(first) = names.next() else {
+        return String::new();
+    };
+    let common = names.fold(first, |common, other| {
+        common.intersection(&other).cloned().collect()
+    });
     let mut text = String::from(".SH VERBS\nAll of them take\n");
     if let Some(verb) = verbs.first() {
         text += &options_where(verb, |id| common.contains(id));
     }
     for verb in verbs {
         text += &format!(".SS {}\n", escaped(verb.get_name()));
-        let about = verb.get_long_about().or_else(|| verb.get_about()).map(ToString::to_string).unwrap_or_default();
-        text += &about.split("\n\n").map(escaped).collect::<Vec<_>>().join("\n.PP\n");
+        let about = verb
+            .get_long_about()
+            .or_else(|| verb.get_about())
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        text += &about
+            .split("\n\n")
+            .map(escaped)
+            .collect::<Vec<_>>()
+            .join("\n.PP\n");
         text += "\n";
         text += &options_where(verb, |id| !common.contains(id));
     }
@@ -105,18 +142,24 @@ fn verbs(command: &clap::Command) -> String {
 }
 
 fn ids(command: &clap::Command) -> BTreeSet<String> {
-    command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
+    command
+        .get_arguments()
+        .map(|arg| arg.get_id().to_string())
+        .collect()
 }
 
 /// The options of a verb that are chosen, without a heading.
 fn options_where(verb: &clap::Command, chosen: impl Fn(&str) -> bool) -> String {
     let help = |id: &str| id == "help" || id == "version";
     let shown = verb.clone().mut_args(|arg| {
-        let hide = arg.is_hide_set() || help(arg.get_id().as_str()) || !chosen(arg.get_id().as_str());
+        let hide =
+            arg.is_hide_set() || help(arg.get_id().as_str()) || !chosen(arg.get_id().as_str());
         arg.hide(hide)
     });
     let text = options(&shown);
-    text.strip_prefix(".SH OPTIONS\n").unwrap_or(&text).to_owned()
+    text.strip_prefix(".SH OPTIONS\n")
+        .unwrap_or(&text)
+        .to_owned()
 }
 
 /// A section as it is rendered, without the preamble that each one repeats; and a paragraph's end within an option's text
@@ -125,29 +168,54 @@ fn section(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) 
     let mut out = Vec::new();
     render(&mut out).expect("memory");
     let text = String::from_utf8(out).expect("UTF-8");
-    let lines = text.lines().filter(|line| !line.starts_with(".ie \\n(.g") && !line.starts_with(".el .ds Aq"));
-    lines.map(|line| if line.is_empty() { ".IP\n".to_owned() } else { line.to_owned() + "\n" }).collect()
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with(".ie \\n(.g") && !line.starts_with(".el .ds Aq"));
+    lines
+        .map(|line| {
+            if line.is_empty() {
+                ".IP\n".to_owned()
+            } else {
+                line.to_owned() + "\n"
+            }
+        })
+        .collect()
 }
 
 fn escaped(text: impl AsRef<str>) -> String {
-    text.as_ref().replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq")
+    text.as_ref()
+        .replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq")
 }
 
 /// Every long option of these tools, verbs included.
 fn long_options() -> BTreeSet<String> {
     fn collect(command: &clap::Command, into: &mut BTreeSet<String>) {
-        into.extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned));
-        command.get_subcommands().for_each(|verb| collect(verb, into));
+        into.extend(
+            command
+                .get_arguments()
+                .filter_map(|arg| arg.get_long())
+                .map(str::to_owned),
+        );
+        command
+            .get_subcommands()
+            .for_each(|verb| collect(verb, into));
     }
     let mut all = BTreeSet::new();
-    PROGRAMS.iter().for_each(|(program, command)| collect(&built(program, *command), &mut all));
+    PROGRAMS
+        .iter()
+        .for_each(|(program, command)| collect(&built(program, *command), &mut all));
     all
 }
 
 #[test]
 fn the_prose_names_no_option_that_is_not_there() {
     let known = long_options();
-    let mut pages: Vec<String> = PROGRAMS.iter().map(|(program, _)| format!("man/sections/{program}.roff")).collect();
+    let mut pages: Vec<String> = PROGRAMS
+        .iter()
+        .map(|(program, _)| format!("man/sections/{program}.roff"))
+        .collect();
     // What this page shares is shared by all.
     if PROGRAMS.len() == 4 {
         pages.push("man/pf-tools.7".into());
@@ -170,24 +238,35 @@ fn named_options(text: &str) -> impl Iterator<Item = String> {
     let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.split("--").skip(1).filter_map(move |rest| {
         let name: String = rest.chars().take_while(|c| part(*c)).collect();
-        name.starts_with(|c: char| c.is_ascii_lowercase()).then_some(name)
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            .then_some(name)
     })
 }
 
 #[test]
 fn named_options_are_found() {
-    let names: Vec<_> = named_options("pf-ctl stop --timeout 30s -- x --ready fd=N\n.BR --json ,").collect();
+    let names: Vec<_> =
+        named_options("pf-ctl stop --timeout 30s -- x --ready fd=N\n.BR --json ,").collect();
     assert_eq!(names, ["timeout", "ready", "json"]);
 }
 
 #[test]
 fn man_pages_are_sound_roff() {
-    let pages = PROGRAMS.iter().map(|(program, _)| format!("man/{program}.1")).chain(["man/pf-tools.7".into()]);
+    let pages = PROGRAMS
+        .iter()
+        .map(|(program, _)| format!("man/{program}.1"))
+        .chain(["man/pf-tools.7".into()]);
     for page in pages {
-        let groff =
-            Command::new("groff").args(["-t", "-man", "-wall", "-Tutf8"]).arg(at(&page)).stdout(Stdio::null()).output();
+        let groff = Command::new("groff")
+            .args(["-t", "-man", "-wall", "-Tutf8"])
+            .arg(at(&page))
+            .stdout(Stdio::null())
+            .output();
         match groff {
-            Ok(output) => assert!(output.status.success() && output.stderr.is_empty(), "{page}: {output:?}"),
+            Ok(output) => assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{page}: {output:?}"
+            ),
             Err(error) => return skip(&format!("no groff: {error}")),
         }
     }

@@ -29,17 +29,26 @@ const DEGRADED: &str = r#"{"pid":4711,"role":"master","state":"running","generat
 
 fn pf_status(target: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pf-status"));
-    command.arg(target).args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg(target)
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 fn start(target: &Path, options: &[&str]) -> Child {
-    pf_status(target, options).spawn().expect("pf-status starts")
+    pf_status(target, options)
+        .spawn()
+        .expect("pf-status starts")
 }
 
 /// Runs `pf-status` where no master is to answer.
 fn run(target: &Path, options: &[&str]) -> Output {
-    start(target, options).wait_with_output().expect("pf-status ends")
+    start(target, options)
+        .wait_with_output()
+        .expect("pf-status ends")
 }
 
 /// The master's end: a control socket in a directory of its own.
@@ -53,7 +62,9 @@ impl Master {
         let dir = tempfile::tempdir().expect("a directory");
         let listener = UnixListener::bind(dir.path().join(name)).expect("bound");
         // An accept on Linux keeps to the receive timeout.
-        SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).expect("set");
+        SockRef::from(&listener)
+            .set_read_timeout(Some(PATIENCE))
+            .expect("set");
         Master { dir, listener }
     }
 
@@ -67,9 +78,15 @@ impl Master {
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream.set_write_timeout(Some(PATIENCE)).expect("set");
         let mut line = String::new();
-        BufReader::new(&mut stream).read_line(&mut line).expect("a request");
+        BufReader::new(&mut stream)
+            .read_line(&mut line)
+            .expect("a request");
         let request: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(request.get("cmd").and_then(|cmd| cmd.as_str()), Some("status"), "{line}");
+        assert_eq!(
+            request.get("cmd").and_then(|cmd| cmd.as_str()),
+            Some("status"),
+            "{line}"
+        );
         stream
     }
 
@@ -82,7 +99,10 @@ impl Master {
 
     /// The same for a status document, which may stand on several lines here.
     fn tells(&self, options: &[&str], document: &str) -> Output {
-        let line = format!("{{\"ok\":true,\"status\":{}}}\n", document.replace('\n', ""));
+        let line = format!(
+            "{{\"ok\":true,\"status\":{}}}\n",
+            document.replace('\n', "")
+        );
         self.answers(&self.path("app.ctl"), options, line.as_bytes())
     }
 }
@@ -113,7 +133,10 @@ fn one_error(output: &Output, code: i32) -> String {
     assert_exit(output, code);
     assert!(output.stdout.is_empty(), "{output:?}");
     let error = String::from_utf8(output.stderr.clone()).expect("UTF-8");
-    assert!(error.starts_with("pf-status: ") && error.ends_with('\n') && error.lines().count() == 1, "{error:?}");
+    assert!(
+        error.starts_with("pf-status: ") && error.ends_with('\n') && error.lines().count() == 1,
+        "{error:?}"
+    );
     error
 }
 
@@ -147,11 +170,17 @@ fn the_exit_code_tells_a_degraded_service_and_quiet_says_no_more() {
     let master = Master::at("app.ctl");
     let output = master.tells(&[], DEGRADED);
     assert_exit(&output, 1);
-    assert!(stdout(&output).contains("1 of 2 workers ready, 1 waiting to be started again"), "{output:?}");
+    assert!(
+        stdout(&output).contains("1 of 2 workers ready, 1 waiting to be started again"),
+        "{output:?}"
+    );
     for (document, code) in [(READY, 0), (DEGRADED, 1)] {
         let output = master.tells(&["-q"], document);
         assert_exit(&output, code);
-        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        assert!(
+            output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
     }
     let paused = DEGRADED.replace("running", "paused");
     assert_exit(&master.tells(&["--json"], &paused), 0);
@@ -165,7 +194,9 @@ fn json_is_passed_through_as_it_came() {
     assert_exit(&output, 0);
     assert_eq!(stdout(&output), format!("{document}\n"));
     // Steps of operations may come before the reply.
-    let line = format!("{{\"event\":\"progress\",\"op\":1}}\n{{\"id\":1,\"status\":{document},\"ok\":true}}\n");
+    let line = format!(
+        "{{\"event\":\"progress\",\"op\":1}}\n{{\"id\":1,\"status\":{document},\"ok\":true}}\n"
+    );
     let output = master.answers(&master.path("app.ctl"), &["--json"], line.as_bytes());
     assert_eq!(stdout(&output), format!("{document}\n"));
 }
@@ -174,8 +205,11 @@ fn json_is_passed_through_as_it_came() {
 fn hostile_strings_never_reach_the_terminal() {
     let evil = r"\u001b]0;owned\u0007\r\n\u009b2J\u202e";
     let raw = "\u{9b}2J\u{202e}\u{7f}";
-    let document =
-        READY.replace("serving", &format!("{evil}{raw}")).replace("--port", evil).replace("done", raw).replace("http", raw);
+    let document = READY
+        .replace("serving", &format!("{evil}{raw}"))
+        .replace("--port", evil)
+        .replace("done", raw)
+        .replace("http", raw);
     let master = Master::at("app.ctl");
     for options in [&[][..], &["--json"]] {
         let output = master.tells(options, &document);
@@ -188,7 +222,11 @@ fn hostile_strings_never_reach_the_terminal() {
 
 #[test]
 fn the_control_socket_of_a_pid_file_is_found() {
-    for (pid_file, control) in [("app.pid", "app.ctl"), ("app", "app.ctl"), ("app.pid.oldbin", "app.pid.oldbin.ctl")] {
+    for (pid_file, control) in [
+        ("app.pid", "app.ctl"),
+        ("app", "app.ctl"),
+        ("app.pid.oldbin", "app.pid.oldbin.ctl"),
+    ] {
         let master = Master::at(control);
         let pid_file = master.path(pid_file);
         let _held = locked(&pid_file);
@@ -212,7 +250,10 @@ fn p8_what_does_not_run_is_exit_3() {
         one_error(&run(target, &["--json"]), 3);
         let quiet = run(target, &["-q"]);
         assert_exit(&quiet, 3);
-        assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet:?}");
+        assert!(
+            quiet.stdout.is_empty() && quiet.stderr.is_empty(),
+            "{quiet:?}"
+        );
     }
 }
 
@@ -229,7 +270,9 @@ fn a_master_without_a_control_socket_is_exit_1() {
 fn a_socket_that_may_not_be_used_is_exit_4() {
     let master = Master::at("app.ctl");
     let path = master.path("app.ctl");
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed")
+    };
     mode(master.dir.path(), 0o755);
     mode(&path, 0o000);
     let mut command = pf_status(&path, &[]);
@@ -281,7 +324,10 @@ fn a_reader_that_has_left_is_no_error() {
         let mut child = start(&master.path("app.ctl"), options);
         let mut stream = master.request();
         drop(child.stdout.take());
-        let line = format!("{{\"ok\":true,\"status\":{}}}\n", document.replace('\n', ""));
+        let line = format!(
+            "{{\"ok\":true,\"status\":{}}}\n",
+            document.replace('\n', "")
+        );
         stream.write_all(line.as_bytes()).expect("answered");
         let output = child.wait_with_output().expect("pf-status ends");
         assert_exit(&output, code);
@@ -292,10 +338,19 @@ fn a_reader_that_has_left_is_no_error() {
 #[test]
 fn a_full_disk_is_an_error() {
     let master = Master::at("app.ctl");
-    let full = File::options().write(true).open("/dev/full").expect("opened");
-    let child = pf_status(&master.path("app.ctl"), &[]).stdout(full).spawn().expect("pf-status starts");
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("opened");
+    let child = pf_status(&master.path("app.ctl"), &[])
+        .stdout(full)
+        .spawn()
+        .expect("pf-status starts");
     let line = format!("{{\"ok\":true,\"status\":{}}}\n", READY.replace('\n', ""));
-    master.request().write_all(line.as_bytes()).expect("answered");
+    master
+        .request()
+        .write_all(line.as_bytes())
+        .expect("answered");
     one_error(&child.wait_with_output().expect("pf-status ends"), 1);
 }
 
@@ -307,5 +362,8 @@ fn wrong_usage_is_exit_2_and_help_is_not() {
     assert_exit(&run(target, &["--unknown"]), 2);
     let help = run(target, &["--help"]);
     assert_exit(&help, 0);
-    assert!(stdout(&help).contains("--json") && help.stderr.is_empty(), "{help:?}");
+    assert!(
+        stdout(&help).contains("--json") && help.stderr.is_empty(),
+        "{help:?}"
+    );
 }

@@ -385,7 +385,7 @@ impl World {
                     let _ = writeln!(self.transcript, "  {}", render::action(&action));
                 }
                 // What undoes a scale takes workers away again; what superseded a pause was asked for.
-                may_lower |= matches!(&action, Action::Note(_, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
+                may_lower |= matches!(&action, Action::Note(_, _, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
                 events.extend(self.perform(&action)?);
             }
         }
