@@ -9,6 +9,7 @@ pub mod ctl;
 pub mod listen;
 pub mod master;
 pub mod status;
+pub(crate) mod values;
 
 /// Runs a program; its error becomes one line on stderr.
 pub(crate) fn run(prog: &str, body: impl FnOnce() -> Result<Exit>) -> ExitCode {

@@ -1,1 +1,132 @@
-//! The loop.
+//! The loop of `pf-master`: waits, turns what happened into events, has the model decide, performs what it says.
+//!
+//! One thread around one `poll` over the signals, the control connections, and a nested epoll of what grows with the workers. The order within
+//! a turn is part of the design (see [`turn`]): a worker that said it was ready and then died is never seen as one that died before it was
+//! ready.
+//!
+//! - [`pin`]: what a generation's workers are started from, resolved once.
+//! - `process`: the processes behind the model's worker ids, with their descriptors.
+//! - `perform`: actions to system calls.
+//! - `clients`: control connections, who waits for which operation.
+//! - `report`: the status document.
+
+mod clients;
+mod perform;
+mod process;
+mod report;
+mod requests;
+mod turn;
+
+pub mod pin;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::model::Supervisor;
+use crate::model::event::{Event, Generation};
+use crate::model::policy::Policy;
+use crate::model::time::Time;
+use crate::sys::clock;
+use crate::sys::control::ControlSocket;
+use crate::sys::listener::Listener;
+use crate::sys::pidfile::PidFile;
+use crate::sys::signals::Signals;
+
+use clients::Clients;
+use pin::{Pin, Recipe};
+use process::Processes;
+
+/// Everything that stands before the first worker is started.
+pub struct Setup {
+    /// Where the log goes.
+    pub log: Log,
+    /// The signals, installed already.
+    pub signals: Signals,
+    /// What workers are started from.
+    pub recipe: Recipe,
+    /// How many slots.
+    pub workers: usize,
+    /// The first generation's settings.
+    pub policy: Policy,
+    /// The listeners, in the order of their fds.
+    pub listeners: Vec<Listener>,
+    /// The control socket, listening.
+    pub control: Option<ControlSocket>,
+    /// The pid file, locked.
+    pub pid_file: Option<PidFile>,
+    /// RLIMIT_NOFILE as the master was given it, for the workers.
+    pub nofile: Option<(u64, u64)>,
+}
+
+/// How the master ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The exit code.
+    pub code: u8,
+    /// Why, where it was not asked for.
+    pub reason: Option<String>,
+}
+
+/// The driver: owns every descriptor and the map between processes and the model's worker ids.
+struct Driver {
+    log: Log,
+    signals: Signals,
+    supervisor: Supervisor,
+    recipe: Recipe,
+    policy: Rc<Policy>,
+    pins: BTreeMap<Generation, Rc<Pin>>,
+    listeners: Rc<Vec<Listener>>,
+    processes: Processes,
+    clients: Clients,
+    control: Option<ControlSocket>,
+    started: Time,
+    started_wall: SystemTime,
+    end: Option<End>,
+}
+
+/// Runs the service until it has ended.
+///
+/// # Errors
+/// The first generation cannot be pinned (exit 1), or the system refuses what the loop itself needs (exit 111).
+pub fn run(setup: Setup) -> Result<End> {
+    let Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile } = setup;
+    let policy = Rc::new(policy);
+    let listeners = Rc::new(listeners);
+    let first = Generation(1);
+    let pin = recipe.pin(first, Rc::clone(&policy), Rc::clone(&listeners))?;
+    let processes = Processes::new(nofile).map_err(|error| Error::system("cannot set the loop up", error))?;
+    let mut driver = Driver {
+        log,
+        signals,
+        supervisor: Supervisor::new(workers, Rc::clone(&policy), seed()),
+        recipe,
+        policy,
+        pins: BTreeMap::from([(first, Rc::new(pin))]),
+        listeners,
+        processes,
+        clients: Clients::default(),
+        control,
+        started: clock::now(),
+        started_wall: clock::wall(),
+        end: None,
+    };
+    driver.feed(Event::Start);
+    let end = driver.turn_until_the_end();
+    driver.clients.farewell();
+    // The names go last, and only while they are ours: whoever waits for them may start the next master at once.
+    if let Some(Err(error)) = driver.control.take().map(ControlSocket::remove) {
+        driver.log.warn(format_args!("cannot remove the control socket: {error}"));
+    }
+    if let Some(Err(error)) = pid_file.map(PidFile::remove) {
+        driver.log.warn(format_args!("cannot remove the pid file: {error}"));
+    }
+    Ok(end)
+}
+
+/// Slots of different masters need not wait in step; a clock that is odd is random enough for that.
+fn seed() -> u64 {
+    clock::now().0 ^ (u64::from(std::process::id()) << 32)
+}

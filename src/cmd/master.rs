@@ -1,6 +1,0 @@
-//! `pf-master`.
-
-/// The whole program.
-pub fn main() -> std::process::ExitCode {
-    crate::error::Exit::Failed.into()
-}

@@ -1,0 +1,236 @@
+//! The command line of `pf-master`: what it says of itself, and how its values are read.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations};
+use crate::model::policy::{MAX_SLOTS, Readiness, Surge};
+use crate::model::sig::Sig;
+use crate::wire::address::ListenSpec;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    stopped as asked
+  1    gave up, or the first rollout failed
+  2    wrong usage
+  6    another live master owns the pid file
+  111  could not set up";
+
+/// Forks and supervises workers
+///
+/// Inherits listeners from the environment (and binds those of --listen), starts workers in N slots, and keeps them running. A
+/// worker is any program that accepts on an inherited descriptor, or any long-running job.
+#[derive(Debug, Parser)]
+#[command(name = super::PROG, version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(super) struct Args {
+    /// Number of slots
+    ///
+    /// The default is the number of usable CPUs: the smaller of CPU affinity and cgroup quota, rounded up.
+    #[arg(short = 'n', long, value_name = "N", value_parser = slots)]
+    pub(super) workers: Option<usize>,
+
+    /// Bind this address here too; repeatable
+    ///
+    /// The grammar is that of pf-listen, see pf-tools(7). An address that is inherited already is not bound again.
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub(super) listen: Vec<ListenSpec>,
+
+    /// Pid file: the number and a newline, locked for the master's life
+    ///
+    /// It appears once the control socket listens, before the first worker starts.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) pid: Option<PathBuf>,
+
+    /// Control socket: a Unix path with the options mode=, owner=, group=
+    ///
+    /// The default is the pid file with .pid replaced by .ctl (else .ctl appended), mode 0600.
+    #[arg(long, value_name = "ADDRESS", value_parser = ControlSpec::from_str, conflicts_with = "no_control")]
+    pub(super) control: Option<ControlSpec>,
+
+    /// No control socket
+    #[arg(long)]
+    pub(super) no_control: bool,
+
+    /// When a worker is ready: auto, notify, heartbeat, delay=D, exec, or fd=N
+    ///
+    /// auto: READY=1 on NOTIFY_SOCKET or its first beat; as long as no worker ever did either, having lived for 1s. notify:
+    /// READY=1. heartbeat: its first beat. delay=D: it has lived for D. exec: its program runs. fd=N: it writes a newline to fd N.
+    #[arg(short, long, value_name = "HOW", default_value = "auto", value_parser = readiness)]
+    pub(super) ready: Readiness,
+
+    /// Not ready by then: killed, a failed start (off: never)
+    #[arg(long, value_name = "D", default_value = "60s", value_parser = duration_or_off)]
+    pub(super) start_timeout: Off<Duration>,
+
+    /// What asks a worker to finish
+    #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = deadly)]
+    pub(super) graceful_signal: Sig,
+
+    /// How long it may take; then KILL to its whole group
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
+    pub(super) graceful_timeout: Duration,
+
+    /// What a quick stop sends
+    #[arg(long, value_name = "SIG", default_value = "INT", value_parser = deadly)]
+    pub(super) quick_signal: Sig,
+
+    /// How long a quick stop may take; then KILL
+    #[arg(long, value_name = "D", default_value = "5s", value_parser = duration)]
+    pub(super) quick_timeout: Duration,
+
+    /// What TERM to the master means
+    #[arg(long, value_name = "HOW", default_value = "graceful")]
+    pub(super) term: Term,
+
+    /// How many workers beyond the slots may be starting at once; N% of the slots too
+    ///
+    /// 100%: no old worker is told anything before all new ones are ready. 0: retire first, then start.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = surge)]
+    pub(super) surge: Surge,
+
+    /// The first new worker must stay ready this long before a rollout goes on
+    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
+    pub(super) canary: Off<Duration>,
+
+    /// Failed starts that roll a rollout back; the first rollout: exit 1
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) start_failures: u32,
+
+    /// Wait before a slot's next start: doubling from MIN to MAX, with jitter
+    ///
+    /// A worker that was ready for longer than the current wait is replaced at once.
+    #[arg(long, value_name = "MIN..MAX", default_value = "100ms..30s", value_parser = durations)]
+    pub(super) backoff: (Duration, Duration),
+
+    /// Exit 1 after N consecutive failed starts with no worker ready
+    #[arg(long, value_name = "N", default_value = "off", value_parser = count_or_off)]
+    pub(super) give_up: Off<u32>,
+
+    /// A worker that exits with one of these codes is not started again
+    ///
+    /// Before it was ready this fails the rollout at once; after it the slot stays down.
+    #[arg(long, value_name = "CODE,...", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
+    pub(super) fatal_exit: Vec<i32>,
+
+    /// Working directory of the workers, resolved anew for each generation
+    #[arg(long, value_name = "DIR")]
+    pub(super) chdir: Option<PathBuf>,
+
+    /// A variable of the workers' environment; repeatable
+    #[arg(long, value_name = "K=V", value_parser = clap::value_parser!(OsString))]
+    pub(super) env: Vec<OsString>,
+
+    /// Workers get nothing of the master's own environment
+    #[arg(long)]
+    pub(super) clear_env: bool,
+
+    /// The master's log; reopened on USR1 and HUP (default: stderr)
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+
+    /// How the log's lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+
+    /// Validate options, program and addresses; start nothing
+    #[arg(long)]
+    pub(super) check: bool,
+
+    /// Log more
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+
+    /// Log warnings and errors alone
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    /// The worker command
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// What TERM to the master means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Term {
+    /// A graceful stop
+    Graceful,
+    /// A quick stop, Unicorn's way
+    Quick,
+}
+
+/// How the log's lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where the control socket is: the Unix part of the address grammar.
+#[derive(Debug, Clone)]
+pub(super) struct ControlSpec(pub(super) ListenSpec);
+
+impl FromStr for ControlSpec {
+    type Err = String;
+
+    /// A path without a scheme is one all the same: nothing else can be meant here.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let spec: ListenSpec = if text.starts_with("unix:") || text.starts_with(['/', '.']) {
+            text.parse()?
+        } else {
+            format!("unix:{text}").parse()?
+        };
+        if spec.name.is_some() {
+            return Err("a control socket has no name".to_owned());
+        }
+        Ok(ControlSpec(spec))
+    }
+}
+
+fn slots(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(slots) if slots <= MAX_SLOTS => Ok(slots),
+        _ => Err(format!("a number of workers, at most {MAX_SLOTS}")),
+    }
+}
+
+/// What a worker can be ended by: STOP and CONT would leave it where it is.
+fn deadly(text: &str) -> Result<Sig, String> {
+    let sig: Sig = text.parse()?;
+    match sig {
+        Sig::Stop | Sig::Cont | Sig::Chld => Err(format!("{sig} asks no worker to finish")),
+        _ => Ok(sig),
+    }
+}
+
+fn readiness(text: &str) -> Result<Readiness, String> {
+    let (how, value) = match text.split_once('=') {
+        Some((how, value)) => (how, Some(value)),
+        None => (text, None),
+    };
+    match (how, value) {
+        ("auto", None) => Ok(Readiness::Auto),
+        ("notify", None) => Ok(Readiness::Notify),
+        ("heartbeat", None) => Ok(Readiness::Heartbeat),
+        ("exec", None) => Ok(Readiness::Exec),
+        ("delay", Some(delay)) => duration(delay).map(Readiness::Delay),
+        ("fd", Some(number)) => match number.parse() {
+            Ok(number @ 3..=65_535) => Ok(Readiness::Fd(number)),
+            _ => Err("the ready fd is a number from 3 on".to_owned()),
+        },
+        _ => Err("one of auto, notify, heartbeat, delay=D, exec, fd=N".to_owned()),
+    }
+}
+
+fn surge(text: &str) -> Result<Surge, String> {
+    let wrong = || "a number of workers, or a share of the slots as in 25%".to_owned();
+    match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Surge::Percent).ok_or_else(wrong),
+        None => text.parse().ok().filter(|workers| *workers <= MAX_SLOTS).map(Surge::Workers).ok_or_else(wrong),
+    }
+}

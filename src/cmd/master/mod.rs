@@ -1,0 +1,50 @@
+//! `pf-master`: forks and supervises workers.
+
+mod cli;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::driver;
+use crate::error::{Error, Exit, Result};
+use crate::sys::signals::Signals;
+
+/// How the program calls itself.
+const PROG: &str = "pf-master";
+
+/// The command line, for help, man page and completions.
+pub fn command() -> clap::Command {
+    cli::Args::command()
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // Before anything else: from here on no signal of the table can end the master by its default action.
+    let signals = Signals::install();
+    match cli::Args::try_parse() {
+        Ok(args) => super::run(PROG, || {
+            let signals = signals.map_err(|error| Error::system("cannot install signal handlers", error))?;
+            master(args, signals)
+        }),
+        Err(error) => {
+            // Help goes to stdout, a usage error to stderr; whether anybody reads it is not ours to judge.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Done })
+        }
+    }
+}
+
+fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
+    if args.check {
+        setup::check(&args)?;
+        return Ok(Exit::Done);
+    }
+    let end = driver::run(setup::prepare(args, signals)?)?;
+    match end.reason {
+        Some(reason) => Err(Error::new(Exit::Failed, reason, "")),
+        None if end.code == 0 => Ok(Exit::Done),
+        None => Ok(Exit::Failed),
+    }
+}

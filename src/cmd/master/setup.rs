@@ -1,0 +1,233 @@
+//! From the command line to everything that stands before the first worker is started.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::cli::{Args, ControlSpec, LogFormat, Term};
+use crate::driver::Setup;
+use crate::driver::pin::{Environment, Recipe, is_ours};
+use crate::error::{Error, Exit, Result};
+use crate::log::{Format, Log, Sink};
+use crate::model::event::Generation;
+use crate::model::policy::{Policy, Readiness, Word};
+use crate::sys::control::ControlSocket;
+use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::pidfile::{self, Owner, PidFile};
+use crate::sys::signals::Signals;
+use crate::sys::{clock, cpus, limits, program, users, wait};
+use crate::wire::address::{Address, Kind, ListenSpec};
+use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
+
+/// How long a start that finds its control socket taken waits for the pid file of whoever took it.
+const RIVAL_WITHIN: Duration = Duration::from_secs(1);
+
+/// `--check`: everything is read and resolved, nothing is bound, written or started.
+pub(super) fn check(args: &Args) -> Result<()> {
+    let log = log(args)?;
+    let listeners = inherited(&log)?;
+    for spec in &args.listen {
+        listener::check(spec)?;
+    }
+    check_ready_fd(args.ready, listeners.len() + args.listen.len())?;
+    if let Some(ControlSpec(spec)) = &args.control {
+        control_place(spec)?;
+    }
+    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
+    Ok(())
+}
+
+/// Does it.
+pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
+    let log = log(&args)?;
+    let recipe = recipe(&args)?;
+    let policy = policy(&args);
+    let mut tell = |text: String| log.warn(text);
+    let listeners = listener::arrange(inherited(&log)?, &args.listen, true, &Retry::default(), &mut tell)?;
+    check_ready_fd(policy.ready, listeners.len())?;
+    // Orphans of workers become ours, so that a group can be seen to its end.
+    wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
+    let nofile = limits::raise_nofile();
+    for listener in &listeners {
+        log.info(format_args!("listener {}: {}", listener.label(), listener.address));
+    }
+    let workers = match args.workers {
+        Some(workers) => workers,
+        None => {
+            let workers = cpus::usable();
+            log.info(format_args!("{workers} workers, as many as usable CPUs"));
+            workers
+        }
+    };
+    let (control, pid_file) = claim(&args)?;
+    Ok(Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile })
+}
+
+fn log(args: &Args) -> Result<Log> {
+    let sink = args.log.clone().map_or(Sink::Stderr, Sink::File);
+    let format = match args.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let verbosity = if args.quiet { -1 } else { i8::try_from(args.verbose).unwrap_or(i8::MAX) };
+    Log::new(super::PROG, sink, format, verbosity)
+}
+
+fn policy(args: &Args) -> Policy {
+    Policy {
+        ready: args.ready,
+        start_timeout: args.start_timeout.on(),
+        graceful_signal: args.graceful_signal,
+        graceful_timeout: args.graceful_timeout,
+        quick_signal: args.quick_signal,
+        quick_timeout: args.quick_timeout,
+        term: match args.term {
+            Term::Graceful => Word::Graceful,
+            Term::Quick => Word::Quick,
+        },
+        surge: args.surge,
+        canary: args.canary.on(),
+        start_failures: args.start_failures,
+        backoff: args.backoff,
+        give_up: args.give_up.on(),
+        fatal_exit: args.fatal_exit.clone(),
+    }
+}
+
+fn recipe(args: &Args) -> Result<Recipe> {
+    let own: Environment = std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect();
+    let variable = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let start_dir = program::start_dir(variable("PWD").as_deref())
+        .map_err(|error| Error::system("cannot tell the working directory", error))?;
+    Ok(Recipe {
+        command: args.command.clone(),
+        start_dir,
+        chdir: args.chdir.clone(),
+        path: variable("PATH"),
+        set: args.env.iter().map(|setting| variable_setting(setting)).collect::<Result<_>>()?,
+        environment: if args.clear_env { Vec::new() } else { own },
+    })
+}
+
+fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
+    use std::ffi::OsStr;
+    let bytes = setting.as_bytes();
+    let wrong = || Error::usage(format!("--env {}: a variable is written K=V", setting.to_string_lossy()));
+    let equals = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(wrong)?;
+    let (name, value) = (OsStr::from_bytes(&bytes[..equals]), OsStr::from_bytes(&bytes[equals + 1..]));
+    if is_ours(name) {
+        let text = format!("--env {}: this variable is the master's own", name.to_string_lossy());
+        return Err(Error::usage(text));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The listeners that the environment hands us.
+fn inherited(log: &Log) -> Result<Vec<Listener>> {
+    let own = std::process::id();
+    match listen_env::parse(|name| std::env::var_os(name), own).map_err(Error::usage)? {
+        Inheritance::None => Ok(Vec::new()),
+        Inheritance::ForSomeoneElse { pid } => {
+            log.warn(format_args!(
+                "LISTEN_FDS is ignored: it is meant for process {pid}, and this is process {own} (a shell in the chain that did not exec?)"
+            ));
+            Ok(Vec::new())
+        }
+        Inheritance::Inherited { count, names } => listener::inherited(count, &names),
+    }
+}
+
+fn check_ready_fd(ready: Readiness, listeners: usize) -> Result<()> {
+    let end = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
+    match ready {
+        Readiness::Fd(number) if (FIRST_FD..end).contains(&number) => Err(Error::usage(format!(
+            "--ready fd={number} lies within the listeners' fds, {FIRST_FD} to {}",
+            end - 1
+        ))
+        .hint(format!("take {end} or more"))),
+        _ => Ok(()),
+    }
+}
+
+/// The names that tell the world of this master: the control socket listens before the pid file appears.
+fn claim(args: &Args) -> Result<(Option<ControlSocket>, Option<PidFile>)> {
+    if let Some(path) = &args.pid {
+        refuse_rival(path)?;
+    }
+    let control = match control_of(args)? {
+        None => None,
+        Some((path, mode, owner, group)) => match ControlSocket::bind(&path, mode, owner, group) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                // Another start may be a step ahead: its pid file says so in a moment.
+                let until = clock::now() + RIVAL_WITHIN;
+                while let (Some(pid), true) = (&args.pid, clock::now() < until) {
+                    refuse_rival(pid)?;
+                    clock::pause(Duration::from_millis(10));
+                }
+                return Err(error);
+            }
+        },
+    };
+    match args.pid.as_deref().map(PidFile::acquire).transpose() {
+        Ok(pid_file) => Ok((control, pid_file)),
+        Err(error) => {
+            if let Some(control) = control {
+                // Only its own name goes; what else went wrong is told already.
+                let _ = control.remove();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn refuse_rival(pid_file: &Path) -> Result<()> {
+    match pidfile::owner(pid_file) {
+        Ok(Owner::Alive(pid)) => {
+            let what = format!("pid file {}", pid_file.display());
+            Err(Error::new(Exit::Refused, what, format!("master {pid} owns it")).hint("stop that one first"))
+        }
+        Ok(Owner::Unreachable) => {
+            let what = format!("pid file {}", pid_file.display());
+            Err(Error::new(Exit::Refused, what, "a process of another pid namespace owns it"))
+        }
+        // Whether it can be taken is found out by taking it.
+        Ok(Owner::Absent | Owner::Stale) | Err(_) => Ok(()),
+    }
+}
+
+type Place = (PathBuf, u32, Option<u32>, Option<u32>);
+
+fn control_of(args: &Args) -> Result<Option<Place>> {
+    if args.no_control {
+        return Ok(None);
+    }
+    match (&args.control, &args.pid) {
+        (Some(ControlSpec(spec)), _) => control_place(spec).map(Some),
+        (None, Some(pid_file)) => Ok(Some((crate::client::control_path(pid_file), 0o600, None, None))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn control_place(spec: &ListenSpec) -> Result<Place> {
+    let wrong = |why: &str| Error::usage(format!("--control {spec}: {why}"));
+    let Address::Unix(Kind::Stream, path) = &spec.address else {
+        return Err(wrong("a control socket is a Unix path"));
+    };
+    let options = &spec.options;
+    let owner = options.owner.as_deref().map(users::uid).transpose()?;
+    let group = options.group.as_deref().map(users::gid).transpose()?;
+    let known = crate::wire::address::Options {
+        mode: options.mode,
+        owner: options.owner.clone(),
+        group: options.group.clone(),
+        ..Default::default()
+    };
+    if known != *options {
+        return Err(wrong("a control socket takes the options mode=, owner= and group= alone"));
+    }
+    let mode = options.mode.unwrap_or(0o600);
+    Ok((path.clone(), mode, owner.map(|uid| uid.as_raw()), group.map(|gid| gid.as_raw())))
+}

@@ -1,0 +1,181 @@
+//! Actions to system calls; facts that they yield go back to the model in the same turn.
+
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+
+use crate::log::{About, Level as LogLevel};
+use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
+use crate::model::sig::Sig;
+use crate::sys::{clock, proc};
+
+use super::pin::Pin;
+use super::{Driver, End};
+
+impl Driver {
+    /// Hands an event to the model, performs what it says, and goes on until nothing more follows.
+    pub(super) fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        let mut actions = Vec::new();
+        while let Some(event) = events.pop_front() {
+            self.supervisor.step(clock::now(), event, &mut actions);
+            let mut suspects = Vec::new();
+            for action in actions.drain(..) {
+                self.perform(action, &mut events, &mut suspects);
+            }
+            if !suspects.is_empty() {
+                events.extend(self.who_let_go(&suspects));
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>, suspects: &mut Vec<WorkerId>) {
+        match action {
+            Action::Spawn { worker, slot, generation } => events.push_back(self.spawn(worker, slot, generation)),
+            Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
+            Action::Deliver(worker, sig) => self.deliver(worker, sig),
+            Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
+            Action::Forget(generation) => {
+                self.pins.remove(&generation);
+            }
+            Action::LookAtBeat(worker) => events.extend(self.look_at_beat(worker)),
+            // One scan of /proc serves all that are looked at together.
+            Action::LookForListeners(worker) => suspects.push(worker),
+            Action::LookAtGroup(worker) => events.extend(self.processes.look_at_group(worker)),
+            Action::Abandon(worker) => {
+                self.processes.remove(worker);
+            }
+            Action::ReopenLogs => self.reopen_logs(),
+            Action::PassUsr1 => self.pass_usr1(),
+            Action::CloseListeners => {
+                // Every pin holds the same copies; workers have their own.
+                self.pins.clear();
+                self.listeners = Rc::default();
+            }
+            Action::Began(ticket, op) => self.clients.began(ticket, op),
+            Action::Refused(ticket, refusal, message) => self.clients.refused(ticket, refusal, message),
+            Action::Progress(op, done, total, message) => self.clients.progress(op, done, total, &message),
+            Action::Finished(op, outcome) => {
+                let generation = self.supervisor.snapshot().generation;
+                self.clients.finished(op, &outcome, generation);
+            }
+            Action::Note(level, subject, text) => self.note(level, subject, &text),
+            Action::Exit(code, reason) => self.end = Some(End { code, reason }),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: u32, generation: Generation) -> Event {
+        let Some(pin) = self.pins.get(&generation).map(Rc::clone) else {
+            return Event::SpawnFailed(worker, format!("generation {generation} is not pinned"));
+        };
+        match self.processes.spawn(&pin, worker, slot) {
+            Ok(pid) => {
+                self.log.debug(format_args!("slot {slot}: worker {pid} of generation {generation} started"));
+                Event::Forked(worker, pid)
+            }
+            Err(why) => Event::SpawnFailed(worker, why),
+        }
+    }
+
+    /// What asks a worker to go is followed by CONT: a stopped process would never see it.
+    fn signal_worker(&mut self, worker: WorkerId, sig: Sig, to: To) {
+        let Some(process) = self.processes.get(worker) else { return };
+        let send = |sig| match to {
+            To::Leader => process.group.signal_leader(sig),
+            To::Group => process.group.signal_group(sig),
+        };
+        let sent = match sig {
+            Sig::Kill => send(sig),
+            _ => send(sig).and_then(|reached| send(Sig::Cont).map(|_| reached)),
+        };
+        if let Err(error) = sent {
+            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+        }
+    }
+
+    fn deliver(&mut self, worker: WorkerId, sig: Sig) {
+        let Some(process) = self.processes.get(worker) else { return };
+        if let Err(error) = process.group.signal_leader(sig) {
+            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+        }
+    }
+
+    fn pin(&mut self, generation: Generation, source: Source) -> Event {
+        let pin = match source {
+            Source::Now => self.recipe.pin(generation, Rc::clone(&self.policy), Rc::clone(&self.listeners)),
+            Source::Of(old) => match self.pins.get(&old) {
+                Some(pin) => pin.renumbered(generation),
+                None => return Event::PinFailed(generation, format!("generation {old} is forgotten")),
+            },
+        };
+        match pin {
+            Ok(pin) => {
+                let policy = Rc::clone(&pin.policy);
+                self.log.debug(format_args!(
+                    "generation {generation}: {} in {}",
+                    pin.program.display(),
+                    pin.cwd.display()
+                ));
+                self.pins.insert(generation, Rc::<Pin>::new(pin));
+                Event::Pinned(generation, policy)
+            }
+            Err(error) => Event::PinFailed(generation, error.to_string()),
+        }
+    }
+
+    fn look_at_beat(&mut self, worker: WorkerId) -> Option<Event> {
+        let process = self.processes.get_mut(worker)?;
+        let beat = process.beat.look().unwrap_or(false);
+        beat.then(|| process.beat(clock::now()))
+    }
+
+    /// Those among the suspects whose whole group holds none of our listeners any more.
+    fn who_let_go(&self, suspects: &[WorkerId]) -> Vec<Event> {
+        let leaders: Vec<(WorkerId, i32)> = suspects
+            .iter()
+            .filter_map(|id| self.processes.get(*id).map(|process| (*id, process.group.leader())))
+            .collect();
+        let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
+        let inodes: HashSet<u64> = self.listeners.iter().map(|listener| listener.inode()).collect();
+        let members = proc::groups_members(&numbers);
+        let let_go = |pid: &i32| {
+            let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
+            // What cannot be looked at may well hold one.
+            matches!(proc::holds_socket(members, &inodes), Ok(false))
+        };
+        leaders.iter().filter(|(_, pid)| let_go(pid)).map(|(id, _)| Event::LetGo(*id)).collect()
+    }
+
+    fn reopen_logs(&mut self) {
+        match self.log.reopen() {
+            Ok(()) => self.log.debug("log reopened"),
+            Err(error) => self.log.error(format_args!("the log stays where it was: {error}")),
+        }
+    }
+
+    /// USR1 goes on to workers that catch it; others would die of it (U15).
+    fn pass_usr1(&mut self) {
+        let usr1 = crate::sys::signals::number(Sig::Usr1);
+        for process in self.processes.all().filter(|process| !process.leaderless) {
+            if proc::catches(process.group.leader(), usr1) == Some(true)
+                && let Err(error) = process.group.signal_leader(Sig::Usr1)
+            {
+                self.log.warn(format_args!("cannot send USR1 to process {}: {error}", process.group.leader()));
+            }
+        }
+    }
+
+    fn note(&self, level: Level, subject: Option<Subject>, text: &str) {
+        let about = subject.map_or_else(About::default, |subject| About {
+            slot: Some(subject.slot),
+            worker_pid: subject.pid,
+            generation: Some(subject.generation.0),
+        });
+        let level = match level {
+            Level::Error => LogLevel::Error,
+            Level::Warn => LogLevel::Warn,
+            Level::Info => LogLevel::Info,
+            Level::Debug => LogLevel::Debug,
+        };
+        self.log.write(level, about, text);
+    }
+}

@@ -1,0 +1,249 @@
+//! A generation, pinned: what its workers are started from, resolved once, when it begins.
+//!
+//! The real working directory, the program's real directory (its last component as given), the environment. A crash's replacement and a
+//! rollback use the pin and nothing else, so a switched `current` symlink acts at the next rollout and never before.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::error::{Error, Exit, Result};
+use crate::model::event::Generation;
+use crate::model::policy::{Policy, Readiness};
+use crate::sys::listener::Listener;
+use crate::sys::program;
+use crate::wire::listen_env::{self, FIRST_FD};
+
+/// An environment: names and values, a name once.
+pub type Environment = Vec<(OsString, OsString)>;
+
+/// What the operator wrote, unresolved: read anew for each generation.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The worker command.
+    pub command: Vec<OsString>,
+    /// Where the master was started, as `$PWD` named it (U17).
+    pub start_dir: PathBuf,
+    /// `--chdir`, relative to that.
+    pub chdir: Option<PathBuf>,
+    /// The master's own environment without the protocols' variables; empty with `--clear-env`.
+    pub environment: Environment,
+    /// `--env`.
+    pub set: Environment,
+    /// Where programs without a slash are looked for if the workers' environment has no PATH.
+    pub path: Option<OsString>,
+}
+
+/// One generation's resolved facts.
+#[derive(Debug)]
+pub struct Pin {
+    /// Its number.
+    pub generation: Generation,
+    /// Its settings.
+    pub policy: Rc<Policy>,
+    /// The working directory, resolved.
+    pub cwd: PathBuf,
+    /// The program: its directory resolved, its last component as given.
+    pub program: PathBuf,
+    /// The command as given.
+    pub command: Vec<OsString>,
+    /// The environment before our own variables.
+    pub environment: Environment,
+    /// Its listeners.
+    pub listeners: Rc<Vec<Listener>>,
+    /// The fd of the heartbeat page in its workers.
+    pub beat_fd: i32,
+    strings: Strings,
+}
+
+/// What every spawn hands to the kernel, made once.
+#[derive(Debug)]
+struct Strings {
+    program: CString,
+    argv: Vec<CString>,
+    cwd: CString,
+    env: Vec<CString>,
+}
+
+impl Recipe {
+    /// Resolves the recipe as the world stands now.
+    ///
+    /// # Errors
+    /// A directory or program that is not there or may not be executed, a byte that no exec can carry: exit 1, and the
+    /// path stands in the message.
+    pub fn pin(&self, generation: Generation, policy: Rc<Policy>, listeners: Rc<Vec<Listener>>) -> Result<Pin> {
+        let wanted = self.chdir.as_ref().map_or_else(|| self.start_dir.clone(), |dir| self.start_dir.join(dir));
+        let cwd = program::real_dir(&wanted)
+            .map_err(|error| failed(format!("working directory {}", wanted.display()), error))?;
+        let environment = merged(&self.environment, &self.set);
+        let name = self.command.first().ok_or_else(|| Error::usage("no worker COMMAND"))?;
+        let path = value(&environment, "PATH").or(self.path.as_deref());
+        let program = program::find(name, &cwd, path)
+            .map_err(|error| failed(format!("worker program {}", Path::new(name).display()), error))?;
+        let beat_fd = beat_fd(listeners.len(), policy.ready);
+        let strings = Strings {
+            program: c_string(program.as_os_str())?,
+            argv: self.command.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?,
+            cwd: c_string(cwd.as_os_str())?,
+            env: common_env(generation, &environment, &listeners, beat_fd)?,
+        };
+        let command = self.command.clone();
+        Ok(Pin { generation, policy, cwd, program, command, environment, listeners, beat_fd, strings })
+    }
+}
+
+impl Pin {
+    /// The same under another number: what a rollback starts.
+    ///
+    /// # Errors
+    /// The program has gone meanwhile: exit 1.
+    pub fn renumbered(&self, generation: Generation) -> Result<Pin> {
+        program::check(&self.program)
+            .map_err(|error| failed(format!("worker program {}", self.program.display()), error))?;
+        program::real_dir(&self.cwd)
+            .map_err(|error| failed(format!("working directory {}", self.cwd.display()), error))?;
+        Ok(Pin {
+            generation,
+            policy: Rc::clone(&self.policy),
+            cwd: self.cwd.clone(),
+            program: self.program.clone(),
+            command: self.command.clone(),
+            environment: self.environment.clone(),
+            listeners: Rc::clone(&self.listeners),
+            beat_fd: self.beat_fd,
+            strings: Strings {
+                program: self.strings.program.clone(),
+                argv: self.strings.argv.clone(),
+                cwd: self.strings.cwd.clone(),
+                env: common_env(generation, &self.environment, &self.listeners, self.beat_fd)?,
+            },
+        })
+    }
+
+    /// The generation's `PF_RELEASE`.
+    pub fn release(&self) -> Option<String> {
+        value(&self.environment, "PF_RELEASE").map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// What a worker of this slot is started with; `notify`: the address of its notification socket.
+    pub fn launch(&self, slot: u32, notify: &str, nofile: Option<(u64, u64)>) -> crate::sys::spawn::Launch {
+        let own = [format!("PF_WORKER={slot}"), format!("NOTIFY_SOCKET={notify}")];
+        let mut env = self.strings.env.clone();
+        // Neither holds a NUL: a number, and an address of our own making.
+        env.extend(own.into_iter().filter_map(|variable| CString::new(variable).ok()));
+        crate::sys::spawn::Launch {
+            program: self.strings.program.clone(),
+            argv: self.strings.argv.clone(),
+            env,
+            stamp_listen_pid: !self.listeners.is_empty(),
+            cwd: self.strings.cwd.clone(),
+            death_signal: self.policy.graceful_signal,
+            nofile,
+        }
+    }
+}
+
+/// The first number after the listeners that the ready fd does not have.
+fn beat_fd(listeners: usize, ready: Readiness) -> i32 {
+    let first = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
+    if ready == Readiness::Fd(first) { first.saturating_add(1) } else { first }
+}
+
+/// The variables that all workers of a generation share.
+fn common_env(
+    generation: Generation,
+    environment: &Environment,
+    listeners: &[Listener],
+    beat_fd: i32,
+) -> Result<Vec<CString>> {
+    let mut own: Vec<(&str, String)> = vec![
+        ("PF_GENERATION", generation.to_string()),
+        ("PF_MASTER_PID", std::process::id().to_string()),
+        ("PF_HEARTBEAT_FD", beat_fd.to_string()),
+    ];
+    if !listeners.is_empty() {
+        let names = listeners.iter().map(|listener| listener.name.as_ref().map(|name| name.as_str()));
+        let (count, names) = listen_env::render(names);
+        own.push(("LISTEN_FDS", count));
+        own.push(("LISTEN_FDNAMES", names));
+    }
+    let ours = own.iter().map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
+    let theirs = environment
+        .iter()
+        .filter(|(name, _)| !is_ours(name))
+        .map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+    theirs.chain(ours).map(|(name, value)| variable(name, value)).collect()
+}
+
+/// Whether the variable belongs to the master: what it was given of these protocols itself is not for its workers, and what a user sets would
+/// only contradict the master.
+pub fn is_ours(name: &OsStr) -> bool {
+    const OURS: [&str; 9] = [
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PIDFDID",
+        "FDSTORE",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "PF_HEARTBEAT_FD",
+    ];
+    OURS.iter().any(|ours| name == OsStr::new(ours))
+        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"].iter().any(|ours| name == OsStr::new(ours))
+}
+
+fn merged(base: &Environment, set: &Environment) -> Environment {
+    let mut merged: Environment =
+        base.iter().filter(|(name, _)| !set.iter().any(|(other, _)| other == name)).cloned().collect();
+    for (index, (name, value)) in set.iter().enumerate() {
+        // The last of several counts.
+        if !set[index + 1..].iter().any(|(later, _)| later == name) {
+            merged.push((name.clone(), value.clone()));
+        }
+    }
+    merged
+}
+
+fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
+    environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_os_str())
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> Result<CString> {
+    let mut bytes = name.to_os_string().into_vec();
+    bytes.push(b'=');
+    bytes.extend_from_slice(value.as_bytes());
+    c_string(OsStr::from_bytes(&bytes))
+}
+
+fn c_string(text: &OsStr) -> Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| failed(format!("'{}'", text.to_string_lossy()), "holds a NUL byte"))
+}
+
+fn failed(what: String, why: impl std::fmt::Display) -> Error {
+    Error::new(Exit::Failed, what, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn what_is_set_wins_and_the_last_of_several_counts() {
+        let base = environment(&[("A", "1"), ("B", "2")]);
+        let set = environment(&[("B", "3"), ("C", "4"), ("B", "5")]);
+        assert_eq!(merged(&base, &set), environment(&[("A", "1"), ("C", "4"), ("B", "5")]));
+    }
+
+    #[test]
+    fn the_heartbeat_page_comes_after_the_listeners_and_not_at_the_ready_fd() {
+        assert_eq!(beat_fd(2, Readiness::Auto), 5);
+        assert_eq!(beat_fd(2, Readiness::Fd(5)), 6);
+        assert_eq!(beat_fd(2, Readiness::Fd(9)), 5);
+    }
+}

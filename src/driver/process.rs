@@ -1,0 +1,328 @@
+//! The processes behind the model's worker ids, with the descriptors that belong to each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::model::event::{Ended, Event, Generation, Saying, WorkerId};
+use crate::model::policy::Readiness;
+use crate::model::time::Time;
+use crate::sys::beat::Beat;
+use crate::sys::group::Group;
+use crate::sys::notify::NotifySocket;
+use crate::sys::poll::{Interest, Nest, Ready};
+use crate::sys::spawn::{self, Outcome, Plumbing};
+use crate::sys::{fd, users, wait};
+use crate::wire::notify::{Message, parse};
+
+use super::pin::Pin;
+
+/// How many datagrams of one worker a turn takes: one that floods delays nobody else.
+const DATAGRAMS_A_TURN: usize = 64;
+
+/// One worker's process.
+pub(super) struct Process {
+    pub(super) id: WorkerId,
+    pub(super) generation: Generation,
+    pub(super) group: Group,
+    pub(super) beat: Beat,
+    pub(super) last_beat: Option<Time>,
+    /// Its last `STATUS=`.
+    pub(super) status: Option<String>,
+    /// Its leader has been reaped; the rest of its group lives.
+    pub(super) leaderless: bool,
+    notify: NotifySocket,
+    outcome: Option<OwnedFd>,
+    ready: Option<File>,
+}
+
+/// What a descriptor of a worker is for; with the worker's id it makes the token in the nest.
+#[derive(Clone, Copy)]
+enum Use {
+    Outcome = 0,
+    Notify = 1,
+    Ready = 2,
+}
+
+/// All of them.
+pub(super) struct Processes {
+    by_id: BTreeMap<WorkerId, Process>,
+    by_pid: HashMap<i32, WorkerId>,
+    nest: Nest,
+    null: File,
+    nofile: Option<(u64, u64)>,
+    own_pid: i32,
+    own_uid: u32,
+}
+
+impl Processes {
+    pub(super) fn new(nofile: Option<(u64, u64)>) -> io::Result<Self> {
+        Ok(Processes {
+            by_id: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            nest: Nest::new()?,
+            null: fd::null()?,
+            nofile,
+            own_pid: i32::try_from(std::process::id()).unwrap_or(0),
+            own_uid: users::own_uid(),
+        })
+    }
+
+    /// Readable when any worker has something to say.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.nest.fd()
+    }
+
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Process> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Process> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Process> {
+        self.by_id.values()
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.by_id.values_mut()
+    }
+
+    /// Starts a worker from its pin; its pid, or why there is none.
+    pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
+        let notify = NotifySocket::bind().map_err(|error| format!("cannot make its notify socket: {error}"))?;
+        let beat = Beat::create().map_err(|error| format!("cannot make its heartbeat page: {error}"))?;
+        let launch = pin.launch(slot, notify.address(), self.nofile);
+        let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
+        fds.extend(pin.listeners.iter().zip(crate::wire::listen_env::FIRST_FD..).map(|(l, at)| (l.as_fd(), at)));
+        fds.push((beat.fd(), pin.beat_fd));
+        let pipe = match pin.policy.ready {
+            Readiness::Fd(number) => {
+                Some((fd::pipe().map_err(|error| format!("cannot make its ready pipe: {error}"))?, number))
+            }
+            Readiness::Auto
+            | Readiness::Notify
+            | Readiness::Heartbeat
+            | Readiness::Delay(_)
+            | Readiness::Exec => None,
+        };
+        fds.extend(pipe.as_ref().map(|((_, write), number)| (write.as_fd(), *number)));
+        let plumbing = Plumbing { stdin: self.null.as_fd(), fds: &fds };
+        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid).map_err(|error| format!("cannot fork: {error}"))?;
+        let pid = spawned.pid;
+        drop(fds);
+        let mut process = Process {
+            id,
+            generation: pin.generation,
+            group: Group::of_child(pid).map_err(|error| error.to_string())?,
+            beat,
+            last_beat: None,
+            status: None,
+            leaderless: false,
+            notify,
+            outcome: Some(spawned.outcome),
+            ready: pipe.map(|((read, _), _)| read.into()),
+        };
+        // A worker that cannot be heard is still supervised: by its exit, and by its start timeout.
+        for (fd, what) in process.descriptors() {
+            let _ = self.nest.add(fd, token(id, what), Interest::READ);
+        }
+        process.leaderless = false;
+        self.by_pid.insert(pid, id);
+        self.by_id.insert(id, process);
+        Ok(pid)
+    }
+
+    /// Forgets a process, its descriptors with it.
+    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Process> {
+        let process = self.by_id.remove(&id)?;
+        self.by_pid.remove(&process.group.leader());
+        for (fd, _) in process.descriptors() {
+            let _ = self.nest.remove(fd);
+        }
+        Some(process)
+    }
+
+    /// Those whose leader has ended, not reaped yet.
+    pub(super) fn exits(&self) -> Vec<WorkerId> {
+        let ended = |process: &&Process| {
+            !process.leaderless && matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
+        };
+        self.by_id.values().filter(ended).map(|process| process.id).collect()
+    }
+
+    /// Reaps the leader: how it ended, and whether its group has other members. What has none is forgotten.
+    pub(super) fn reap(&mut self, id: WorkerId) -> Option<Event> {
+        let process = self.by_id.get_mut(&id)?;
+        let ended = match process.group.reap() {
+            Ok(Some(ended)) => translate(ended),
+            Ok(None) => return None,
+            // Somebody else reaped our child: how it ended is lost, that it did is not.
+            Err(_) => Ended::Signaled(None, false),
+        };
+        let rest = !process.group.is_empty();
+        process.leaderless = true;
+        if !rest {
+            self.remove(id);
+        }
+        Some(Event::Exited { worker: id, ended, rest })
+    }
+
+    /// The leaderless groups that are empty by now; forgotten.
+    pub(super) fn emptied(&mut self) -> Vec<Event> {
+        let empty = |process: &&Process| process.leaderless && process.group.is_empty();
+        let gone: Vec<WorkerId> = self.by_id.values().filter(empty).map(|process| process.id).collect();
+        gone.into_iter().map(|id| self.forget_emptied(id)).collect()
+    }
+
+    /// Whether this group is empty by now; forgotten if so.
+    pub(super) fn look_at_group(&mut self, id: WorkerId) -> Option<Event> {
+        let process = self.by_id.get(&id)?;
+        (process.leaderless && process.group.is_empty()).then(|| self.forget_emptied(id))
+    }
+
+    fn forget_emptied(&mut self, id: WorkerId) -> Event {
+        self.remove(id);
+        Event::Emptied(id)
+    }
+
+    /// Reaps orphans that have become ours. One of our own leaders that ends meanwhile stays for the next turn: what it said last has to be
+    /// read first.
+    pub(super) fn reap_strangers(&self) -> u64 {
+        let mut reaped = 0;
+        while wait::reap_stranger(&|pid| self.by_pid.contains_key(&pid)).is_some() {
+            reaped += 1;
+        }
+        reaped
+    }
+
+    /// Takes what workers have said, spawns' outcomes first.
+    pub(super) fn hear(&mut self, now: Time) -> Vec<Event> {
+        let mut found: Vec<(u64, Ready)> = Vec::new();
+        if self.nest.ready(&mut found).is_err() {
+            return Vec::new();
+        }
+        found.sort_by_key(|(token, _)| token % 4);
+        let mut events = Vec::new();
+        for (token, _) in found {
+            let id = WorkerId(token / 4);
+            match token % 4 {
+                0 => self.hear_outcome(id, &mut events),
+                1 => self.hear_notify(id, now, &mut events),
+                _ => self.hear_ready(id, &mut events),
+            }
+        }
+        events
+    }
+
+    /// Takes all that one worker has said: before its end is acted on.
+    pub(super) fn hear_last_words(&mut self, id: WorkerId, now: Time) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.hear_outcome(id, &mut events);
+        self.hear_notify(id, now, &mut events);
+        self.hear_ready(id, &mut events);
+        events
+    }
+
+    fn hear_outcome(&mut self, id: WorkerId, events: &mut Vec<Event>) {
+        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(fd) = &process.outcome else { return };
+        let event = match spawn::outcome(fd.as_fd()) {
+            Outcome::Pending => return,
+            Outcome::Executed => Event::Executed(id),
+            Outcome::Failed { stage, errno } => {
+                Event::ExecFailed(id, format!("{stage}: {}", io::Error::from_raw_os_error(errno)))
+            }
+        };
+        let _ = self.nest.remove(fd.as_fd());
+        process.outcome = None;
+        events.push(event);
+    }
+
+    fn hear_notify(&mut self, id: WorkerId, now: Time, events: &mut Vec<Event>) {
+        let own_uid = self.own_uid;
+        let Some(process) = self.by_id.get_mut(&id) else { return };
+        for _ in 0..DATAGRAMS_A_TURN {
+            let datagram = match process.notify.receive() {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) | Err(_) => return,
+            };
+            // The address says who speaks; the kernel says on whose behalf: ours, the worker's (the same user here), or root's.
+            if datagram.uid != own_uid && datagram.uid != 0 {
+                continue;
+            }
+            for message in parse(&datagram.text) {
+                events.extend(process.said(id, now, message));
+            }
+        }
+    }
+
+    fn hear_ready(&mut self, id: WorkerId, events: &mut Vec<Event>) {
+        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(pipe) = &mut process.ready else { return };
+        let mut chunk = [0; 512];
+        // It is read to its end, so that a worker that goes on writing there gets no SIGPIPE and never blocks.
+        let closed = match pipe.read(&mut chunk) {
+            Ok(0) => true,
+            Ok(length) => {
+                if chunk[..length].contains(&b'\n') {
+                    events.push(Event::Said(id, Saying::Newline));
+                }
+                false
+            }
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        };
+        if closed {
+            let _ = self.nest.remove(pipe.as_fd());
+            process.ready = None;
+            events.push(Event::Said(id, Saying::Closed));
+        }
+    }
+}
+
+impl Process {
+    /// Its page has changed, or it said `WATCHDOG=1`.
+    pub(super) fn beat(&mut self, now: Time) -> Event {
+        self.last_beat = Some(now);
+        Event::Said(self.id, Saying::Beat)
+    }
+
+    fn said(&mut self, id: WorkerId, now: Time, message: Message) -> Option<Event> {
+        match message {
+            Message::Ready => Some(Event::Said(id, Saying::Ready)),
+            Message::Stopping => Some(Event::Said(id, Saying::Stopping)),
+            Message::Watchdog => Some(self.beat(now)),
+            Message::Status(text) => {
+                self.status = (!text.is_empty()).then_some(text);
+                None
+            }
+            // A barrier is answered by closing the descriptor that came along, which has happened by now.
+            Message::Barrier
+            | Message::Reloading
+            | Message::WatchdogTrigger
+            | Message::WatchdogUsec(_)
+            | Message::ExtendTimeoutUsec(_)
+            | Message::MainPid(_) => None,
+        }
+    }
+
+    fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Use)> {
+        let mut all = vec![(self.notify.fd(), Use::Notify)];
+        all.extend(self.outcome.as_ref().map(|fd| (fd.as_fd(), Use::Outcome)));
+        all.extend(self.ready.as_ref().map(|file| (file.as_fd(), Use::Ready)));
+        all
+    }
+}
+
+fn token(id: WorkerId, what: Use) -> u64 {
+    id.0 * 4 + what as u64
+}
+
+fn translate(ended: wait::Ended) -> Ended {
+    match ended {
+        wait::Ended::Exited(code) => Ended::Exited(code),
+        wait::Ended::Signaled { signal, core } => Ended::Signaled(crate::sys::signals::from_number(signal), core),
+    }
+}

@@ -1,0 +1,260 @@
+//! Control requests: from a line to an answer, or to an event for the model.
+
+use serde_json::Value;
+
+use crate::model::event::{Command as Asked, Event, OpId, Scale};
+use crate::model::policy::Word;
+use crate::model::sig::{Sender, Sig};
+use crate::model::time::Time;
+use crate::sys::control::Input;
+use crate::sys::poll::Ready;
+use crate::sys::{clock, signals, users};
+use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
+
+use super::Driver;
+use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
+
+impl Driver {
+    /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
+    pub(super) fn admit(&mut self) {
+        while let Some(control) = &self.control {
+            match control.accept() {
+                Ok(Some(_)) if self.clients.len() >= MAX_CLIENTS => {
+                    self.clients.dropped += 1;
+                    self.log.warn(format_args!("a control client was turned away: {MAX_CLIENTS} are connected"));
+                }
+                Ok(Some(conn)) => {
+                    let (pid, uid, _) = conn.peer();
+                    if control.admits(uid, users::own_uid()) {
+                        self.clients.add(conn);
+                    } else {
+                        self.log.warn(format_args!("control client {pid} of uid {uid} refused"));
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.log.warn(format_args!("cannot accept a control client: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads from clients that are ready, and answers.
+    pub(super) fn serve_clients(&mut self, ready: &[Ready], now: Time) {
+        for (place, number) in self.clients.numbers().into_iter().enumerate() {
+            let ready = ready.get(place).copied().unwrap_or_default();
+            let Some(client) = self.clients.get_mut(number) else { continue };
+            if !(ready.read || ready.hangup || client.more) {
+                let late = client.owing_since.is_some_and(|since| now >= since + LINE_WITHIN);
+                if late {
+                    let text = format!("the line was not finished within {} s", LINE_WITHIN.as_secs());
+                    client.fail(Code::BadRequest, text, None);
+                    client.owing_since = None;
+                    client.silent = true;
+                }
+                continue;
+            }
+            let turn = client.conn.read();
+            client.more = turn.more;
+            let owes = client.conn.owes_rest();
+            client.owing_since = client.owing_since.filter(|_| owes && turn.inputs.is_empty()).or(owes.then_some(now));
+            for input in turn.inputs {
+                self.take(number, input);
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64, input: Input) {
+        match input {
+            Input::Line(line) => match parse_request(&line) {
+                Ok(request) => self.request(number, request),
+                Err((failure, id)) => self.fail(number, failure.code, failure.message, id),
+            },
+            Input::TooLong => {
+                let text = format!("the line is longer than {} KiB", MAX_REQUEST / 1024);
+                self.fail(number, Code::BadRequest, text, None);
+            }
+            Input::End => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.silent = true;
+                    client.owing_since = None;
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, number: u64, request: Request) {
+        let Request { command, id, wait, key } = request;
+        if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
+            return self.join(number, op, wait, id);
+        }
+        let asked = match command {
+            Command::Status => return self.reply(number, id, |driver, reply| reply.status = Some(Box::new(driver.status()))),
+            Command::Listeners => {
+                return self.reply(number, id, |driver, reply| reply.listeners = Some(driver.listener_list()));
+            }
+            Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
+            Command::Reload { dry_run: true } => return self.dry_run(number, id),
+            Command::Signal { signal, workers, slot } => match signal_command(&signal, workers, slot) {
+                Ok(Some(asked)) => asked,
+                Ok(None) => return self.signal_self(number, id, &signal),
+                Err(why) => return self.fail(number, Code::Usage, why, id),
+            },
+            Command::Scale { workers } => match scale(&workers) {
+                Ok(scale) => Asked::Scale(scale),
+                Err(why) => return self.fail(number, Code::Usage, why, id),
+            },
+            Command::Reload { dry_run: false } => Asked::Reload,
+            Command::Rollback => Asked::Rollback,
+            Command::Stop { now } => Asked::Stop(if now { Word::Quick } else { Word::Graceful }),
+            Command::Pause => Asked::Pause,
+            Command::Resume => Asked::Resume,
+            Command::RestartWorker { slot } => Asked::RestartWorker(slot),
+            Command::Reopen => Asked::Reopen,
+        };
+        let stop = matches!(asked, Asked::Stop(_));
+        let ticket = self.clients.ticket(number, id, key, wait, stop);
+        self.feed(Event::Command(ticket, asked));
+    }
+
+    /// A repeated key: the operation is joined, not begun again.
+    fn join(&mut self, number: u64, op: OpId, wait: bool, id: Option<Value>) {
+        if wait {
+            return self.wait_request(number, id, false, Some(op.0));
+        }
+        self.reply(number, id, |_, reply| reply.op = Some(op.0));
+    }
+
+    fn wait_request(&mut self, number: u64, id: Option<Value>, ready: bool, op: Option<u64>) {
+        let op = match (ready, op) {
+            // Answered at the end of this turn, if they are ready already.
+            (true, None) => return self.clients.wait_for(number, id, None),
+            (false, Some(op)) => OpId(op),
+            _ => {
+                let text = "wait takes either \"ready\": true or \"op\": N".to_owned();
+                return self.fail(number, Code::Usage, text, id);
+            }
+        };
+        let generation = self.supervisor.snapshot().generation;
+        match self.supervisor.operation(op).map(|operation| operation.ended.clone()) {
+            None => {
+                let text = format!("no operation {op} is known: it never was, or is older than the last 20");
+                self.fail(number, Code::Usage, text, id);
+            }
+            Some(None) => self.clients.wait_for(number, id, Some(op)),
+            Some(Some((_, outcome))) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.reply(reply_of(op, &outcome, generation, id));
+                }
+            }
+        }
+    }
+
+    fn dry_run(&mut self, number: u64, id: Option<Value>) {
+        match self.plan() {
+            Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
+            Err(why) => self.fail(number, Code::Failed, why, id),
+        }
+    }
+
+    /// Delivers a signal to the master itself: one that it handles as if it had come, another really.
+    fn signal_self(&mut self, number: u64, id: Option<Value>, signal: &str) {
+        let Ok(sig) = signal.parse::<Sig>() else { return };
+        self.reply(number, id, |_, reply| reply.message = Some(format!("{sig} sent to the master")));
+        if signals::HANDLED.contains(&sig) {
+            return self.signalled(sig, Sender::Process);
+        }
+        self.flush_clients();
+        if let Err(error) = signals::send_to_self(sig) {
+            self.log.error(format_args!("cannot send {sig} to ourselves: {error}"));
+        }
+    }
+
+    fn reply(&mut self, number: u64, id: Option<Value>, fill: impl FnOnce(&mut Self, &mut Reply)) {
+        let mut reply = Reply { ok: true, id, ..Reply::default() };
+        fill(self, &mut reply);
+        if let Some(client) = self.clients.get_mut(number) {
+            client.reply(reply);
+        }
+    }
+
+    fn fail(&mut self, number: u64, code: Code, message: String, id: Option<Value>) {
+        if let Some(client) = self.clients.get_mut(number) {
+            client.fail(code, message, id);
+        }
+    }
+
+    /// Tells those who wait for all slots to be ready, if they are.
+    pub(super) fn answer_waiters(&mut self) {
+        if self.clients.awaits_ready() && self.supervisor.is_ready() {
+            let snapshot = self.supervisor.snapshot();
+            self.clients.all_ready(snapshot.generation, snapshot.ready);
+        }
+    }
+
+    /// Sends what is queued.
+    pub(super) fn flush_clients(&mut self) {
+        self.clients.flush();
+    }
+
+    /// What a reload would do.
+    fn plan(&self) -> Result<Plan, String> {
+        let now = self.pins.get(&self.supervisor.snapshot().generation).ok_or("the service is stopping")?;
+        let next = crate::model::event::Generation(now.generation.0 + 1);
+        let policy = std::rc::Rc::clone(&self.policy);
+        let then = self
+            .recipe
+            .pin(next, policy, std::rc::Rc::clone(&self.listeners))
+            .map_err(|error| error.to_string())?;
+        Ok(super::report::plan(now, &then, self.supervisor.snapshot().wanted))
+    }
+}
+
+/// `"4"`, `4`, `"+1"`, `"-2"`.
+fn scale(workers: &Value) -> Result<Scale, String> {
+    let text = match workers {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        _ => workers.to_string(),
+    };
+    let wrong = || format!("'{text}' is no number of workers (N, +N or -N)");
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.strip_prefix(['+', '-']) {
+        Some(by) if digits(by) => {
+            // A number that no i64 holds is far beyond the limit, whichever way.
+            let by: i64 = by.parse().unwrap_or(i64::MAX);
+            Ok(Scale::By(if text.starts_with('-') { -by } else { by }))
+        }
+        None if digits(&text) => Ok(Scale::To(text.parse().unwrap_or(usize::MAX))),
+        _ => Err(wrong()),
+    }
+}
+
+/// None: to the master itself.
+fn signal_command(signal: &str, workers: bool, slot: Option<u32>) -> Result<Option<Asked>, String> {
+    let sig: Sig = signal.parse()?;
+    match (workers, slot) {
+        (true, Some(_)) => Err("either all workers or one slot, not both".into()),
+        (true, None) => Ok(Some(Asked::Signal(sig, None))),
+        (false, Some(slot)) => Ok(Some(Asked::Signal(sig, Some(slot)))),
+        (false, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_workers_is_read_in_every_form() {
+        assert_eq!(scale(&4.into()), Ok(Scale::To(4)));
+        assert_eq!(scale(&"4".into()), Ok(Scale::To(4)));
+        assert_eq!(scale(&"+1".into()), Ok(Scale::By(1)));
+        assert_eq!(scale(&(-2).into()), Ok(Scale::By(-2)));
+        assert_eq!(scale(&"99999999999999999999".into()), Ok(Scale::To(usize::MAX)));
+        for wrong in [Value::from("many"), Value::from(""), Value::from("+"), Value::from("1.5"), Value::Null, Value::from(1.5)] {
+            assert!(scale(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

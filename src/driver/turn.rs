@@ -1,0 +1,121 @@
+//! One turn of the loop, in the order that makes a race harmless.
+//!
+//! 1. Wait for the signals, the workers' descriptors, the control connections, or the model's deadline.
+//! 2. Look which leaders have ended, without reaping them.
+//! 3. Hear what workers have said; a worker that has ended said it before that.
+//! 4. Only then act on the ends, and reap orphans that have become ours.
+//! 5. Signals to the master, control requests, deadlines.
+
+use std::os::fd::BorrowedFd;
+
+use crate::model::event::{Event, WorkerId};
+use crate::model::sig::{Sender, Sig};
+use crate::model::time::Time;
+use crate::sys::clock;
+use crate::sys::poll::{Interest, Poller, Ready};
+
+use super::{Driver, End};
+
+/// What the wait was ended by.
+struct Woken {
+    signals: bool,
+    workers: bool,
+    knocks: bool,
+    clients: Vec<Ready>,
+}
+
+impl Driver {
+    /// Turns until the model says that it is over.
+    pub(super) fn turn_until_the_end(&mut self) -> End {
+        let mut poller = Poller::new();
+        loop {
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            let woken = self.wait(&mut poller);
+            self.turn(&woken);
+        }
+    }
+
+    fn wait(&self, poller: &mut Poller) -> Woken {
+        let mut fds: Vec<(BorrowedFd<'_>, Interest)> =
+            vec![(self.signals.fd(), Interest::READ), (self.processes.fd(), Interest::READ)];
+        fds.extend(self.control.as_ref().map(|control| (control.fd(), Interest::READ)));
+        let first_client = fds.len();
+        fds.extend(self.clients.interests());
+        let model = self.supervisor.deadline();
+        let deadline = [model, self.clients.deadline()].into_iter().flatten().min();
+        match poller.wait(&fds, deadline) {
+            Ok(ready) => Woken {
+                signals: ready[0].any(),
+                workers: ready[1].any(),
+                knocks: first_client > 2 && ready[2].any(),
+                clients: ready[first_client..].to_vec(),
+            },
+            Err(error) => {
+                // ENOMEM, say. Looking at everything is slower than being told, and never wrong.
+                self.log.warn(format_args!("cannot wait: {error}: looking at everything instead"));
+                clock::pause(std::time::Duration::from_millis(50));
+                let all = Ready { read: true, write: true, hangup: false };
+                Woken { signals: true, workers: true, knocks: true, clients: vec![all; fds.len() - first_client] }
+            }
+        }
+    }
+
+    fn turn(&mut self, woken: &Woken) {
+        let now = clock::now();
+        let signals = if woken.signals { self.signals.pending() } else { Vec::new() };
+        let children = signals.iter().any(|(sig, _)| *sig == Sig::Chld);
+        let exits = if children { self.processes.exits() } else { Vec::new() };
+        if woken.workers {
+            for event in self.processes.hear(now) {
+                self.feed(event);
+            }
+        }
+        if children {
+            self.bury(&exits, now);
+        }
+        for (sig, sender) in signals {
+            if sig != Sig::Chld {
+                self.signalled(sig, sender);
+            }
+        }
+        if woken.knocks {
+            self.admit();
+        }
+        self.serve_clients(&woken.clients, now);
+        if self.supervisor.deadline().is_some_and(|at| at <= clock::now()) {
+            self.feed(Event::Due);
+        }
+        self.answer_waiters();
+        self.flush_clients();
+    }
+
+    /// Acts on the ends of leaders and of groups.
+    fn bury(&mut self, exits: &[WorkerId], now: Time) {
+        for id in exits {
+            for event in self.processes.hear_last_words(*id, now) {
+                self.feed(event);
+            }
+            if let Some(event) = self.processes.reap(*id) {
+                self.feed(event);
+            }
+        }
+        let strangers = self.processes.reap_strangers();
+        if strangers > 0 {
+            self.log.debug(format_args!("reaped {strangers} processes that are not workers"));
+        }
+        for event in self.processes.emptied() {
+            self.feed(event);
+        }
+    }
+
+    /// The master got a signal.
+    pub(super) fn signalled(&mut self, sig: Sig, sender: Sender) {
+        self.log.debug(format_args!("{sig} from {}", match sender {
+            Sender::Terminal => "the terminal",
+            Sender::Process => "a process",
+        }));
+        self.feed(Event::Signal(sig, sender));
+    }
+}

@@ -1,0 +1,13 @@
+//! RLIMIT_NOFILE: the master takes all it may, its workers get what the master was given.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft limit to the hard one; what both were before, for the workers. None where the limit cannot be read.
+pub fn raise_nofile() -> Option<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard {
+        // A refusal leaves the old limit, which is an answer as well.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    Some((soft, hard))
+}

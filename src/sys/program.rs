@@ -1,0 +1,103 @@
+//! Finding a program and a directory as exec will find them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+
+/// The directory with every symlink resolved.
+///
+/// # Errors
+/// ENOENT, EACCES, or ENOTDIR where the path is something else.
+pub fn real_dir(path: &Path) -> io::Result<PathBuf> {
+    let real = fs::canonicalize(path)?;
+    if real.is_dir() { Ok(real) } else { Err(Errno::ENOTDIR.into()) }
+}
+
+/// The program that `name` means in `cwd`: one with a slash is a path, another is looked for in `path` (the PATH variable). Its
+/// directory is resolved, its last component stays as given, so that a `current` symlink is followed now and not later.
+///
+/// # Errors
+/// ENOENT where there is none; EACCES where there is one that may not be executed.
+pub fn find(name: &OsStr, cwd: &Path, path: Option<&OsStr>) -> io::Result<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return resolve(&cwd.join(name));
+    }
+    let mut found = Errno::ENOENT;
+    let path = path.unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
+    for dir in path.as_bytes().split(|byte| *byte == b':') {
+        // An empty entry is the working directory, as in execvp(3).
+        match resolve(&cwd.join(OsStr::from_bytes(dir)).join(name)) {
+            Ok(program) => return Ok(program),
+            Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => found = Errno::EACCES,
+            Err(_) => {}
+        }
+    }
+    Err(found.into())
+}
+
+/// Whether this is a file that we may execute.
+///
+/// # Errors
+/// Why not: ENOENT, EACCES.
+pub fn check(program: &Path) -> io::Result<()> {
+    if fs::metadata(program)?.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
+    Ok(access(program, AccessFlags::X_OK)?)
+}
+
+fn resolve(program: &Path) -> io::Result<PathBuf> {
+    check(program)?;
+    let (Some(dir), Some(last)) = (program.parent(), program.file_name()) else {
+        return Err(Errno::ENOENT.into());
+    };
+    Ok(real_dir(dir)?.join(last))
+}
+
+/// The directory that this process was started in, as `$PWD` names it if that is the same directory: so that a path through a
+/// symlink is followed anew later (U17).
+///
+/// # Errors
+/// The directory is gone, or cannot be read.
+pub fn start_dir(pwd: Option<&OsStr>) -> io::Result<PathBuf> {
+    let same = |path: &Path| -> Option<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let (named, actual) = (fs::metadata(path).ok()?, fs::metadata(".").ok()?);
+        Some((named.dev(), named.ino()) == (actual.dev(), actual.ino()))
+    };
+    match pwd.map(Path::new) {
+        Some(path) if path.is_absolute() && same(path) == Some(true) => Ok(path.to_owned()),
+        _ => std::env::current_dir(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn the_directory_is_resolved_and_the_last_component_stays() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = fs::canonicalize(dir.path()).expect("real");
+        fs::create_dir(root.join("one")).expect("dir");
+        fs::write(root.join("one/real-app"), "#!/bin/sh\n").expect("file");
+        fs::set_permissions(root.join("one/real-app"), fs::Permissions::from_mode(0o755)).expect("mode");
+        symlink("real-app", root.join("one/app")).expect("symlink");
+        symlink("one", root.join("current")).expect("symlink");
+        let found = find(OsStr::new("./current/app"), &root, None).expect("found");
+        assert_eq!(found, root.join("one/app"));
+        let path = root.join("current");
+        assert_eq!(find(OsStr::new("app"), Path::new("/"), Some(path.as_os_str())).expect("in PATH"), found);
+        let missing = find(OsStr::new("nothing"), &root, Some(path.as_os_str())).expect_err("missing");
+        assert_eq!(missing.raw_os_error(), Some(Errno::ENOENT as i32));
+        fs::write(root.join("one/data"), "").expect("file");
+        assert!(find(OsStr::new("./one/data"), &root, None).is_err());
+        assert!(find(OsStr::new("./one"), &root, None).is_err());
+    }
+}
