@@ -7,6 +7,7 @@ pub mod cpus;
 pub mod dirlock;
 pub mod exec;
 pub mod fd;
+pub mod holder;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;

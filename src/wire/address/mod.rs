@@ -20,6 +20,7 @@ pub use bound::Bound;
 pub use host::{Endpoint, Host, Port};
 pub use name::Name;
 pub use options::Options;
+pub use parse::MAX_UNIX;
 
 /// The CID that stands for every CID of this machine (`VMADDR_CID_ANY`).
 pub const VSOCK_ANY: u32 = u32::MAX;
