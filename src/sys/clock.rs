@@ -1,19 +1,30 @@
-//! The machine's monotonic clock.
+//! The clocks: the only place that looks at one.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 use rustix::event::{Timespec, poll};
 
 use crate::model::time::Time;
 
-/// Now, on the monotonic clock.
+/// Now, on `CLOCK_MONOTONIC`, which goes on across an exec. All deadlines are on this clock.
 pub fn now() -> Time {
-    let spec =
-        clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    // This clock cannot fail on any system that we run on; should it, time standing still is harmless.
+    let spec = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
     let seconds = u64::try_from(spec.tv_sec()).unwrap_or(0);
     let nanos = u64::try_from(spec.tv_nsec()).unwrap_or(0);
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// The wall clock, for people to read; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A moment as RFC 3339 in UTC, to the millisecond: `2026-01-31T12:00:00.000Z`.
+pub fn rfc3339(moment: SystemTime) -> String {
+    humantime::format_rfc3339_millis(moment).to_string()
 }
 
 /// Does nothing for `duration`; for the rare thing that has no descriptor to wait on.
@@ -24,7 +35,25 @@ pub fn pause(duration: Duration) {
         if left.is_zero() {
             return;
         }
-        // An interrupted wait is taken up again by the loop.
+        // An interrupted wait is taken up again by the loop; one too long for the system to express ends at a signal only.
         let _ = poll(&mut [], Timespec::try_from(left).ok().as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_lasts() {
+        let start = now();
+        pause(Duration::from_millis(3));
+        assert!(now().since(start) >= Duration::from_millis(3));
+    }
+
+    #[test]
+    fn moments_are_rfc3339() {
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)), "1970-01-02T00:00:00.123Z");
+        assert!(wall() > SystemTime::UNIX_EPOCH);
     }
 }

@@ -1,1 +1,209 @@
-//! (in preparation)
+//! Descriptors by number: taking over those that were inherited, and placing those that are to be passed on.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
+
+use crate::error::{Error, Result};
+
+/// Borrows a descriptor that is known by number only, for one system call.
+fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: any number but -1 may be borrowed; whether it is open is what the system call that follows tells.
+    (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Takes over descriptor `fd`, which our parent left open for us, and makes it close-on-exec, so that it is passed on only where it
+/// is meant to be.
+///
+/// To be called once for a descriptor, before anything else in this process could have been given its number. It is an error if it is not open.
+pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
+    set_cloexec(fd, true).map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(errno)))?;
+    // SAFETY: it is open, as the call above has shown, and nobody else in this process owns it, as the caller has promised.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Another descriptor, close-on-exec, of what `fd` refers to. `fd` itself stays as it is.
+pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
+    let copied = borrow(fd).ok_or(rustix::io::Errno::BADF).and_then(|fd| fcntl_dupfd_cloexec(fd, 3));
+    copied.map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(Errno::from_raw(errno.raw_os_error()))))
+}
+
+fn describe(errno: Errno) -> &'static str {
+    if errno == Errno::EBADF { "it is not open" } else { errno.desc() }
+}
+
+/// Sets or clears close-on-exec. Does not allocate: usable between fork and exec.
+pub fn set_cloexec(fd: RawFd, on: bool) -> nix::Result<()> {
+    let flags = if on { FdFlags::CLOEXEC } else { FdFlags::empty() };
+    let borrowed = borrow(fd).ok_or(Errno::EBADF)?;
+    fcntl_setfd(borrowed, flags).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+}
+
+/// Whether descriptor `fd` is open and would stay open across an exec.
+pub fn survives_exec(fd: RawFd) -> bool {
+    borrow(fd).is_some_and(|fd| fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)))
+}
+
+/// The numbers from `first` on that `sources` are about to be placed at, but at which something unrelated that would survive the exec is open.
+pub fn in_the_way(sources: &[RawFd], first: RawFd) -> Vec<RawFd> {
+    (first..).take(sources.len()).filter(|fd| survives_exec(*fd) && !sources.contains(fd)).collect()
+}
+
+/// What an open descriptor refers to, for a message: `pipe:[4711]`, `/var/log/app.log`.
+pub fn what_is(fd: RawFd) -> String {
+    let target = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    target.map_or_else(|_| "unknown".into(), |target| target.display().to_string())
+}
+
+/// Places the descriptors `sources` at `first`, `first + 1` and so on, open across an exec; what was there is closed. `sources` then
+/// holds numbers above the range for those that stood within it, in a place not their own.
+///
+/// Does not allocate: usable between fork and exec. On failure some may have been placed.
+pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
+    let count = RawFd::try_from(sources.len()).map_err(|_| Errno::EMFILE)?;
+    let end = first.checked_add(count).ok_or(Errno::EMFILE)?;
+    // All that stand in another's place must leave before the first is placed: the order of sources is arbitrary.
+    for (source, target) in sources.iter_mut().zip(first..) {
+        if (first..end).contains(source) && *source != target {
+            let fd = borrow(*source).ok_or(Errno::EBADF)?;
+            let moved = fcntl_dupfd_cloexec(fd, end).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+            *source = std::os::fd::IntoRawFd::into_raw_fd(moved);
+        }
+    }
+    for (source, target) in sources.iter().zip(first..) {
+        if *source == target {
+            set_cloexec(target, false)?;
+            continue;
+        }
+        // SAFETY: dup2 takes any two numbers. What `target` was is given up, as documented; the exec that follows ends all owners.
+        Errno::result(unsafe { libc::dup2(*source, target) })?;
+    }
+    Ok(())
+}
+
+/// Makes every descriptor from `first` on close-on-exec.
+pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the call only sets a flag on descriptors.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if done == 0 {
+            return Ok(());
+        }
+    }
+    // An old kernel, or a seccomp filter that does not know the call.
+    for fd in open_from(first) {
+        match set_cloexec(fd, true) {
+            // The descriptor of the listing itself has gone meanwhile.
+            Ok(()) | Err(Errno::EBADF) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// The open descriptors from `first` on.
+fn open_from(first: RawFd) -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else {
+        let limit = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX).ok().flatten();
+        let limit = RawFd::try_from(limit.unwrap_or(1024)).unwrap_or(RawFd::MAX);
+        return (first..limit).collect();
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd >= first).collect()
+}
+
+/// Places `fds` at `first` and up for an exec, as [`place`] does, and gives them up to it: from here on they are known by number only.
+pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
+    let mut sources: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    // Their numbers may now belong to others of them; so they must not be closed one by one. The exec closes what was not placed.
+    fds.into_iter().for_each(std::mem::forget);
+    place(&mut sources, first).map_err(|errno| {
+        let error = Error::system("cannot place the listeners", errno.desc());
+        if errno == Errno::EMFILE || errno == Errno::EBADF { error.hint("raise the limit of open files: ulimit -n") } else { error }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Descriptors at numbers that no other thread of the test program reaches.
+    const HIGH: RawFd = 700;
+
+    fn open_at(fd: RawFd, content: &str) -> RawFd {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(content.as_bytes()).expect("written");
+        // SAFETY: the number is this test's own.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), fd) }, fd);
+        set_cloexec(fd, true).expect("open");
+        fd
+    }
+
+    fn content(fd: RawFd) -> String {
+        let mut file = File::from(duplicate(fd).expect("open"));
+        let mut text = String::new();
+        file.rewind().expect("a file");
+        file.read_to_string(&mut text).expect("text");
+        text
+    }
+
+    fn close_range(from: RawFd, to: RawFd) {
+        for fd in from..to {
+            if set_cloexec(fd, true).is_ok() {
+                drop(adopt(fd));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Every permutation of places within and above the range ends in order.
+        #[test]
+        fn descriptors_end_in_order_wherever_they_were(numbers in proptest::sample::subsequence((HIGH..HIGH + 8).collect::<Vec<_>>(), 1..6).prop_shuffle()) {
+            let texts: Vec<String> = (0..numbers.len()).map(|index| format!("file {index}")).collect();
+            let mut sources: Vec<RawFd> = numbers.iter().zip(&texts).map(|(fd, text)| open_at(*fd, text)).collect();
+            let count = RawFd::try_from(sources.len()).expect("few");
+            place(&mut sources, HIGH).expect("placed");
+            let placed: Vec<String> = (HIGH..HIGH + count).map(content).collect();
+            let survive = (HIGH..HIGH + count).all(survives_exec);
+            let only = (HIGH + count..HIGH + 40).all(|fd| !survives_exec(fd));
+            close_range(HIGH, HIGH + 40);
+            prop_assert_eq!(placed, texts);
+            prop_assert!(survive && only);
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told_and_what_is_not_open_refused() {
+        let base = 800;
+        open_at(base, "ours");
+        open_at(base + 1, "unrelated");
+        set_cloexec(base + 1, false).expect("open");
+        assert_eq!(in_the_way(&[base, 3], base), [base + 1]);
+        assert_eq!(in_the_way(&[base + 1, base], base), Vec::<RawFd>::new());
+        close_range(base, base + 2);
+        assert_eq!(adopt(base).expect_err("closed").to_string(), "cannot take over fd 800: it is not open");
+        assert_eq!(duplicate(base).expect_err("closed").to_string(), "cannot take over fd 800: it is not open");
+        assert!(adopt(-1).is_err());
+        assert_eq!(place(&mut [base + 5], base), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn everything_from_a_number_on_is_closed_on_exec() {
+        let base = 900;
+        open_at(base, "a");
+        set_cloexec(base, false).expect("open");
+        assert!(open_from(base).contains(&base));
+        close_from_on_exec(base).expect("set");
+        assert!(!survives_exec(base));
+        close_range(base, base + 1);
+    }
+}

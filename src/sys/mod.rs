@@ -8,6 +8,7 @@ pub mod dial;
 pub mod dirlock;
 pub mod exec;
 pub mod fd;
+pub mod holder;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;

@@ -1,1 +1,122 @@
-//! (in preparation)
+//! systemd's `LISTEN_*` variables: how a process learns which of its descriptors are listeners. See sd_listen_fds(3).
+
+use std::ffi::OsString;
+
+/// The first listener's descriptor.
+pub const FIRST_FD: i32 = 3;
+
+/// What stands in `LISTEN_FDNAMES` for a listener without a name.
+pub const NAMELESS: &str = "unknown";
+
+/// The most listeners that are believed; a count beyond what a process can have open is malformed.
+const MAX_FDS: usize = 1 << 20;
+
+/// The variables of this protocol. A program that takes or re-exports the listeners must not pass old ones on.
+pub const VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
+
+/// What the environment says about inherited listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inheritance {
+    /// Nothing was passed to us: there is no `LISTEN_FDS`, or no `LISTEN_PID` that says for whom.
+    None,
+    /// The listeners are meant for another process; so our descriptors are something else.
+    ForSomeoneElse {
+        /// That process.
+        pid: u32,
+    },
+    /// Descriptors from [`FIRST_FD`] on are ours.
+    Inherited {
+        /// How many.
+        count: usize,
+        /// The names, in order; empty where no names were given.
+        names: Vec<String>,
+    },
+}
+
+/// Reads the variables, which `lookup` finds, as the process `own_pid`.
+///
+/// The error is one line that names the malformed variable.
+pub fn parse(lookup: impl Fn(&str) -> Option<OsString>, own_pid: u32) -> Result<Inheritance, String> {
+    let (Some(count), Some(pid)) = (lookup("LISTEN_FDS"), lookup("LISTEN_PID")) else {
+        return Ok(Inheritance::None);
+    };
+    let pid = number("LISTEN_PID", &pid).and_then(|pid| u32::try_from(pid).map_err(|_| malformed("LISTEN_PID", &pid.to_string())))?;
+    if pid != own_pid {
+        return Ok(Inheritance::ForSomeoneElse { pid });
+    }
+    let count = number("LISTEN_FDS", &count)?;
+    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_FDS).ok_or_else(|| malformed("LISTEN_FDS", &count.to_string()))?;
+    let names = match lookup("LISTEN_FDNAMES") {
+        Some(names) if count > 0 => {
+            let names: Vec<String> = names.to_string_lossy().split(':').map(str::to_owned).collect();
+            if names.len() != count {
+                return Err(format!("LISTEN_FDNAMES has {} names for {count} listeners", names.len()));
+            }
+            names
+        }
+        _ => vec![],
+    };
+    Ok(Inheritance::Inherited { count, names })
+}
+
+/// A decimal number without a sign.
+fn number(variable: &str, value: &OsString) -> Result<u64, String> {
+    let text = value.to_string_lossy();
+    let digits = text.chars().all(|c| c.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| malformed(variable, &text))
+}
+
+fn malformed(variable: &str, value: &str) -> String {
+    format!("{variable} is malformed: '{}'", value.escape_default())
+}
+
+/// The values of `LISTEN_FDS` and `LISTEN_FDNAMES` for listeners with these names, in order. `LISTEN_PID` is for the process that
+/// executes the next program to add: only it knows its pid.
+pub fn render<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (String, String) {
+    let names: Vec<&str> = names.into_iter().map(|name| name.unwrap_or(NAMELESS)).collect();
+    (names.len().to_string(), names.join(":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Inheritance, String> {
+        parse(|wanted| variables.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value.into()), 42)
+    }
+
+    #[test]
+    fn g1_inheriting_not_inheriting_and_a_malformed_count_are_distinct() {
+        assert_eq!(read(&[]), Ok(Inheritance::None));
+        assert_eq!(read(&[("LISTEN_FDS", "2")]), Ok(Inheritance::None), "no LISTEN_PID: not ours");
+        assert_eq!(read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "7")]), Ok(Inheritance::ForSomeoneElse { pid: 7 }));
+        assert_eq!(read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42")]), Ok(Inheritance::Inherited { count: 2, names: vec![] }));
+        for count in ["", "x", "-1", "+1", " 1", "1 ", "99999999999999999999", "4294967296"] {
+            assert_eq!(read(&[("LISTEN_FDS", count), ("LISTEN_PID", "42")]), Err(format!("LISTEN_FDS is malformed: '{count}'")));
+        }
+        assert_eq!(read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "x")]), Err("LISTEN_PID is malformed: 'x'".into()));
+        assert_eq!(read(&[("LISTEN_FDS", "x"), ("LISTEN_PID", "7")]), Ok(Inheritance::ForSomeoneElse { pid: 7 }));
+    }
+
+    #[test]
+    fn names_must_be_as_many_as_listeners() {
+        let ours = |names| read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42"), ("LISTEN_FDNAMES", names)]);
+        assert_eq!(ours("a:b"), Ok(Inheritance::Inherited { count: 2, names: vec!["a".into(), "b".into()] }));
+        assert_eq!(ours(":"), Ok(Inheritance::Inherited { count: 2, names: vec!["".into(), "".into()] }));
+        assert_eq!(ours("a"), Err("LISTEN_FDNAMES has 1 names for 2 listeners".into()));
+    }
+
+    #[test]
+    fn rendering_is_read_back() {
+        assert_eq!(render([Some("web"), None]), ("2".into(), "web:unknown".into()));
+        assert_eq!(render([]), ("0".into(), String::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn random_values_never_panic(fds in "\\PC{0,8}", pid in "\\PC{0,8}", names in "\\PC{0,8}") {
+            let _ = read(&[("LISTEN_FDS", &fds), ("LISTEN_PID", &pid), ("LISTEN_FDNAMES", &names)]);
+        }
+    }
+}

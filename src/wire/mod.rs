@@ -5,4 +5,6 @@ pub mod beat;
 pub mod listen_env;
 pub mod notify;
 pub mod proto;
+pub mod services;
+pub mod size;
 pub mod status;

@@ -1,0 +1,186 @@
+//! From what is asked for to the sockets that it takes: hosts and services resolved, copies counted.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Socket, Type};
+
+use super::Bound;
+use crate::error::{Error, Result};
+use crate::sys::unix_path::reason_of;
+use crate::wire::address::{Address, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
+use crate::wire::services;
+
+/// One socket that is wanted.
+#[derive(Debug)]
+pub(super) struct Want {
+    pub(super) name: Option<Name>,
+    pub(super) at: At,
+    /// It may be missing if the machine does not have the address: an IPv6 address that a host name also has.
+    pub(super) optional: bool,
+}
+
+/// Where it is to be found or bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Address(Bound),
+    Fd(RawFd),
+}
+
+/// All that one spec wants. Those with port 0 get one port together.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    pub(super) spec: &'a ListenSpec,
+    pub(super) wants: Vec<Want>,
+    /// The system has chosen the port just now, and may be asked for another.
+    pub(super) port_is_chosen: bool,
+}
+
+impl Group<'_> {
+    /// From here on, all of the group that leave the port to the system want this one.
+    pub(super) fn settle_port(&mut self, port: u16) {
+        for want in self.wants.iter_mut().filter(|want| want.port() == Some(0)) {
+            want.set_port(port);
+        }
+    }
+
+    /// Leaves a port that the system chose to it once more. False if it did not choose.
+    pub(super) fn unsettle_port(&mut self) -> bool {
+        if self.port_is_chosen {
+            self.wants.iter_mut().for_each(|want| want.set_port(0));
+        }
+        std::mem::take(&mut self.port_is_chosen)
+    }
+}
+
+impl Want {
+    pub(super) fn port(&self) -> Option<u16> {
+        match &self.at {
+            At::Address(at) => at.port(),
+            At::Fd(_) => None,
+        }
+    }
+
+    fn set_port(&mut self, port: u16) {
+        if let At::Address(at) = &mut self.at {
+            *at = at.clone().with_port(port);
+        }
+    }
+}
+
+/// Whether two addresses are one: a path is the same however it was given.
+pub(super) fn same(one: &Bound, other: &Bound) -> bool {
+    match (one, other) {
+        (Bound::Unix(kind, path), Bound::Unix(other_kind, other)) => kind == other_kind && absolute(path) == absolute(other),
+        _ => one == other,
+    }
+}
+
+/// What `specs` want, in their order. A spec that only repeats an earlier one wants nothing more (it is the same listener), unless each is
+/// to have a socket of its own.
+pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
+    let mut groups: Vec<Group> = vec![];
+    for spec in specs {
+        let mut wants = wants(spec)?;
+        if !spec.options.reuseport && spec.options.copies.is_none() {
+            for earlier in groups.iter().flat_map(|group| &group.wants) {
+                for (index, want) in wants.iter().enumerate().rev() {
+                    if want.at == earlier.at && !picks_port(&want.at) {
+                        if want.name.is_some() && want.name != earlier.name {
+                            return Err(Error::usage(format!("{spec} is given twice, under two names")));
+                        }
+                        wants.remove(index);
+                        break;
+                    }
+                }
+            }
+        }
+        groups.push(Group { spec, wants, port_is_chosen: false });
+    }
+    Ok(groups)
+}
+
+/// Whether the system is to choose the port, so that two of the same are two.
+fn picks_port(at: &At) -> bool {
+    matches!(at, At::Address(Bound::Tcp(at) | Bound::Udp(at)) if at.port() == 0) || matches!(at, At::Address(Bound::Vsock { port: 0, .. }))
+}
+
+fn wants(spec: &ListenSpec) -> Result<Vec<Want>> {
+    let places: Vec<At> = match &spec.address {
+        Address::Tcp(at) => resolve(at, "tcp", spec)?.into_iter().map(|at| At::Address(Bound::Tcp(at))).collect(),
+        Address::Udp(at) => resolve(at, "udp", spec)?.into_iter().map(|at| At::Address(Bound::Udp(at))).collect(),
+        Address::Unix(kind, path) => vec![At::Address(Bound::Unix(*kind, absolute(path)))],
+        Address::Abstract(kind, name) => vec![At::Address(Bound::Abstract(*kind, name.clone().into_bytes()))],
+        Address::Vsock { cid, port } => vec![At::Address(Bound::Vsock { cid: *cid, port: *port })],
+        Address::Fd(fd) => vec![At::Fd(*fd)],
+    };
+    let several = places.len() > 1;
+    let optional = |at: &At| several && matches!(at, At::Address(Bound::Tcp(SocketAddr::V6(_)) | Bound::Udp(SocketAddr::V6(_))));
+    let wants = |copy: Option<u32>| {
+        let name = match (&spec.name, copy) {
+            (Some(name), Some(copy)) => Some(name.copy(copy)),
+            (name, _) => name.clone(),
+        };
+        places.iter().map(move |at| {
+            let at = match at {
+                At::Address(bound) => At::Address(bound.clone()),
+                At::Fd(fd) => At::Fd(*fd),
+            };
+            Want { name: name.clone(), optional: optional(&at), at }
+        })
+    };
+    Ok(match spec.options.copies {
+        None => wants(None).collect(),
+        Some(copies) => (0..copies).flat_map(|copy| wants(Some(copy)).collect::<Vec<_>>()).collect(),
+    })
+}
+
+/// The path from the root, so that it stays true for a process that runs in another directory; the path as it was given where that would be too
+/// long for the system.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    match std::path::absolute(path) {
+        Ok(absolute) if absolute.as_os_str().len() <= MAX_UNIX => absolute,
+        _ => path.to_owned(),
+    }
+}
+
+/// Every address of the endpoint's host, in the resolver's order, none twice.
+fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec<SocketAddr>> {
+    let port = match &endpoint.port {
+        Port::Number(port) => *port,
+        Port::Service(name) => service(name, protocol)?,
+    };
+    let host = match &endpoint.host {
+        Host::Any if spec.options.v6only || has_ipv6() => return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into()]),
+        Host::Any => return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]),
+        Host::V4(address) => return Ok(vec![(IpAddr::V4(*address), port).into()]),
+        Host::V6(address, None) => return Ok(vec![(IpAddr::V6(*address), port).into()]),
+        Host::V6(address, Some(zone)) => format!("{address}%{zone}"),
+        Host::Name(name) => name.clone(),
+    };
+    let found = (host.as_str(), port).to_socket_addrs();
+    let found = found.map_err(|error| Error::system(format!("cannot resolve host {host}"), reason_of(&error)))?;
+    let mut addresses: Vec<SocketAddr> = vec![];
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(Error::system(format!("cannot resolve host {host}"), "it has no address"));
+    }
+    Ok(addresses)
+}
+
+fn service(name: &str, protocol: &str) -> Result<u16> {
+    let what = || format!("cannot find the port of service '{name}'");
+    let table = std::fs::read("/etc/services").map_err(|error| Error::system(what(), format!("/etc/services: {}", reason_of(&error))))?;
+    services::port(&String::from_utf8_lossy(&table), name, protocol).ok_or_else(|| {
+        Error::system(what(), format!("/etc/services has none for {protocol}")).hint("an address is HOST:PORT; a path begins with / or ./")
+    })
+}
+
+fn has_ipv6() -> bool {
+    Socket::new(Domain::IPV6, Type::DGRAM, None).is_ok()
+}

@@ -1,0 +1,54 @@
+//! A listener's name.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest name, as systemd has it for `LISTEN_FDNAMES`.
+const MAX: usize = 255;
+
+/// A listener's name: `[A-Za-z0-9_.-]{1,255}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `text` is a name that can be given to a listener.
+    pub fn is_valid(text: &str) -> bool {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        (1..=MAX).contains(&text.len()) && text.chars().all(fits)
+    }
+
+    /// A name that came with an inherited listener. Service managers also use characters that we do not let be given (systemd's
+    /// default is the unit's name, as in `web@1.socket`); such a name is passed on as it is. `None` for what means that there is no
+    /// name (`unknown`, nothing), and for what could not stand in a list or on a line (a colon, a space, control characters).
+    pub fn inherited(text: &str) -> Option<Name> {
+        let fits = (1..=MAX).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != ':');
+        (fits && text != super::super::listen_env::NAMELESS).then(|| Name(text.to_owned()))
+    }
+
+    /// The name of copy `index` of a listener with `copies=N`: `NAME.0`.
+    pub fn copy(&self, index: u32) -> Name {
+        Name(format!("{self}.{index}"))
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if Name::is_valid(text) {
+            return Ok(Name(text.to_owned()));
+        }
+        Err(format!("'{text}' is not a listener's name (letters, digits, '_', '.' and '-', at most {MAX})"))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
