@@ -203,7 +203,10 @@ mod tests {
         counter.fetch_add(1, Ordering::Relaxed);
         let before = beat.seen;
         assert!(beat.look().expect("looked"));
-        assert_eq!((before.changed, before.mode), (beat.seen.changed, beat.seen.mode));
+        assert_eq!(
+            (before.changed, before.mode),
+            (beat.seen.changed, beat.seen.mode)
+        );
         assert_eq!(beat.page().expect("read").beats, 1);
         assert!(!beat.look().expect("looked"));
         // SAFETY: the mapping made above; `counter` is not used any more.

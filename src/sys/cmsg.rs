@@ -13,9 +13,8 @@ use nix::libc;
 /// What the kernel lets one message carry (SCM_MAX_FD).
 const MAX_FDS: usize = 253;
 /// Room for that many descriptors and the credentials, each with its header.
-const ROOM: usize = MAX_FDS * size_of::<libc::c_int>()
-    + size_of::<libc::ucred>()
-    + 4 * size_of::<libc::cmsghdr>();
+const ROOM: usize =
+    MAX_FDS * size_of::<libc::c_int>() + size_of::<libc::ucred>() + 4 * size_of::<libc::cmsghdr>();
 
 /// A received message.
 #[derive(Debug)]
@@ -84,11 +83,10 @@ unsafe fn take(message: &libc::msghdr, received: &mut Received) {
             match (found.cmsg_level, found.cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                     let first: *const libc::c_int = data.cast();
-                    received
-                        .fds
-                        .extend((0..size / size_of::<libc::c_int>()).map(|index| {
-                            OwnedFd::from_raw_fd(first.add(index).read_unaligned())
-                        }));
+                    received.fds.extend(
+                        (0..size / size_of::<libc::c_int>())
+                            .map(|index| OwnedFd::from_raw_fd(first.add(index).read_unaligned())),
+                    );
                 }
                 (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
                     let sender: libc::ucred = data.cast::<libc::ucred>().read_unaligned();

@@ -2,10 +2,7 @@
 //!
 //! While the leader is not reaped its number belongs to it, so `kill` is safe. After the reap the number lives on only as long
 //! as the group has a member; a pidfd of the leader, opened before the reap, still names exactly that group.
-#![expect(
-    unsafe_code,
-    reason = "no crate has pidfd_send_signal with flags yet"
-)]
+#![expect(unsafe_code, reason = "no crate has pidfd_send_signal with flags yet")]
 
 use std::fs;
 use std::io;
@@ -125,8 +122,8 @@ impl Group {
         if let Leader::Reaped(Some(handle)) = &self.state {
             match reached(pidfd_signal_group(handle, number)) {
                 // A kernel before 6.9 knows no such flag.
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                }
                 sent => return sent,
             }
         }

@@ -10,8 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, VsockAddr, connect, send as send_bytes, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockType, VsockAddr, connect, send as send_bytes,
+    setsockopt, socket, sockopt,
 };
 
 use super::clock::now;
@@ -199,7 +199,10 @@ mod tests {
         say(&address, "");
         let datagram = socket.receive().expect("read").expect("one");
         assert_eq!(datagram.text, b"READY=1\nSTATUS=here");
-        assert_eq!(datagram.pid, i32::try_from(std::process::id()).expect("a pid"));
+        assert_eq!(
+            datagram.pid,
+            i32::try_from(std::process::id()).expect("a pid")
+        );
         assert_eq!(datagram.uid, nix::unistd::getuid().as_raw());
         assert!(datagram.fds.is_empty());
         assert_eq!(socket.receive().expect("read").expect("empty").text, b"");
@@ -270,7 +273,15 @@ mod tests {
         drop(manager);
         let error = send(path.as_os_str(), "READY=1").expect_err("dead");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        for address in ["", "relative", "vsock:", "vsock:1", "vsock:x:1", "vsock:1:2:3", "tcp:1:2"] {
+        for address in [
+            "",
+            "relative",
+            "vsock:",
+            "vsock:1",
+            "vsock:x:1",
+            "vsock:1:2:3",
+            "tcp:1:2",
+        ] {
             let error = send(OsStr::new(address), "READY=1").expect_err("no address");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{address}");
         }

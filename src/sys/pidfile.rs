@@ -75,7 +75,10 @@ impl PidFile {
                 Attempt::Raced => {}
             }
         }
-        Err(Error::system(what(), "others take and leave it all the time"))
+        Err(Error::system(
+            what(),
+            "others take and leave it all the time",
+        ))
     }
 
     /// Where it is; absolute.
@@ -269,11 +272,13 @@ pub fn owner(path: &Path) -> Result<Owner> {
     if !file.metadata().is_ok_and(|found| found.is_file()) {
         return Err(Error::system(what(), not_regular()));
     }
-    Ok(match holder(&file).map_err(|error| Error::system(what(), error))? {
-        None => Owner::Stale,
-        Some(pid) if pid > 0 => Owner::Alive(pid),
-        Some(_) => Owner::Unreachable,
-    })
+    Ok(
+        match holder(&file).map_err(|error| Error::system(what(), error))? {
+            None => Owner::Stale,
+            Some(pid) if pid > 0 => Owner::Alive(pid),
+            Some(_) => Owner::Unreachable,
+        },
+    )
 }
 
 /// The live owner of the pid file, with a handle that can only ever mean that process; `None` if it is absent or stale.
@@ -463,7 +468,10 @@ pub mod tests {
             assert_eq!(error.exit, Exit::System);
             assert!(error.to_string().contains("not a regular file"), "{error}");
         }
-        assert_eq!(fs::read_to_string(path("target")).expect("there"), "precious");
+        assert_eq!(
+            fs::read_to_string(path("target")).expect("there"),
+            "precious"
+        );
         assert!(owner(&path("dir")).is_err());
         assert!(owner(&path("fifo")).is_err());
         let error = PidFile::acquire(&path("no/such/dir.pid")).expect_err("refused");
@@ -477,9 +485,16 @@ pub mod tests {
         let path = dir.path().join("app.pid");
         // A limit of 0 bytes a file stands for the full disk; it is per process, so another is made to hit it.
         let full = "ulimit -f 0; trap '' XFSZ; exec \"$0\" \"$@\"";
-        let mut peer = Peer::start_under(&["sh", "-c", full], "pidfile", &[path.to_str().expect("UTF-8")]);
+        let mut peer = Peer::start_under(
+            &["sh", "-c", full],
+            "pidfile",
+            &[path.to_str().expect("UTF-8")],
+        );
         let told = ask(&mut peer, "acquire");
-        assert!(told.starts_with("System ") && told.contains("File too large"), "{told}");
+        assert!(
+            told.starts_with("System ") && told.contains("File too large"),
+            "{told}"
+        );
         assert_eq!(litter(dir.path()), 0);
     }
 

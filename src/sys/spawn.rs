@@ -3,10 +3,7 @@
 //! Every signal is blocked from before the fork until all dispositions are the default; without that, a signal sent at once
 //! would run the master's handler in the child and be lost. The parent-death signal is armed last, since changes of
 //! credentials clear it, and then the parent is compared with the one that was meant, since it may have died before.
-#![expect(
-    unsafe_code,
-    reason = "fork, and the system calls between it and exec"
-)]
+#![expect(unsafe_code, reason = "fork, and the system calls between it and exec")]
 
 use std::ffi::CString;
 use std::io;
@@ -656,10 +653,7 @@ pub mod tests {
     #[test]
     fn gaps_lie_between_and_above_the_targets() {
         assert_eq!(gaps(&[0, 1, 2]), [(3, u32::MAX)]);
-        assert_eq!(
-            gaps(&[0, 1, 2, 2, 3, 7]),
-            [(4, 6), (8, u32::MAX)]
-        );
+        assert_eq!(gaps(&[0, 1, 2, 2, 3, 7]), [(4, 6), (8, u32::MAX)]);
         assert_eq!(gaps(&[]), [(0, u32::MAX)]);
     }
 

@@ -158,10 +158,7 @@ pub mod tests {
         assert_eq!(reap(pid).expect("ours"), Some(killed));
 
         let pid = sh("kill -40 $$");
-        assert!(matches!(
-            await_end(pid),
-            Ended::Signaled { signal: 40, .. }
-        ));
+        assert!(matches!(await_end(pid), Ended::Signaled { signal: 40, .. }));
         reap(pid).expect("ours").expect("ended");
 
         let pid = sh("read never </dev/zero; sleep 60");

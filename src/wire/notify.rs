@@ -114,9 +114,24 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_ignored() {
         for text in [
-            "", "\n\n", "=", "READY", "READY=", "READY=0", "READY=1 ", " READY=1", "ready=1",
-            "MAINPID=0", "MAINPID=-1", "MAINPID=+1", "MAINPID=99999999999", "WATCHDOG_USEC=",
-            "WATCHDOG_USEC=1s", "WATCHDOG_USEC=99999999999999999999", "BARRIER=2", "FDSTORE=1",
+            "",
+            "\n\n",
+            "=",
+            "READY",
+            "READY=",
+            "READY=0",
+            "READY=1 ",
+            " READY=1",
+            "ready=1",
+            "MAINPID=0",
+            "MAINPID=-1",
+            "MAINPID=+1",
+            "MAINPID=99999999999",
+            "WATCHDOG_USEC=",
+            "WATCHDOG_USEC=1s",
+            "WATCHDOG_USEC=99999999999999999999",
+            "BARRIER=2",
+            "FDSTORE=1",
         ] {
             assert_eq!(parse(text.as_bytes()), [], "{text:?}");
         }
