@@ -176,7 +176,7 @@ impl Master {
 
     /// Sends it a signal. Errors: exit 4 where we may not, 3 where it has gone.
     pub fn signal(&self, sig: Sig) -> Result<()> {
-        pidfile::signal(&self.process, sig).map_err(|error| {
+        pidfile::pidfd_signal(&self.process, sig).map_err(|error| {
             if self.wait_gone(Some(Time(0))).unwrap_or(false) {
                 return not_running(format!("process {} has gone", self.pid));
             }
@@ -186,13 +186,13 @@ impl Master {
 
     /// Waits until it has exited, or until `deadline`; whether it has. A zombie has exited: its parent may reap it late.
     pub fn wait_gone(&self, deadline: Option<Time>) -> Result<bool> {
-        pidfile::wait_gone(&self.process, deadline)
+        pidfile::pidfd_wait(&self.process, deadline)
             .map_err(|error| Error::system(format!("cannot wait for process {}", self.pid), error))
     }
 }
 
 /// The control socket that belongs to a pid file: `.pid` replaced by `.ctl`, else `.ctl` appended.
-fn control_path(pid_file: &Path) -> PathBuf {
+pub fn control_path(pid_file: &Path) -> PathBuf {
     if pid_file.extension() == Some(OsStr::new("pid")) {
         return pid_file.with_extension("ctl");
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::model::event::{Ended, Event, Generation, Saying, WorkerId};
+use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
 use crate::model::time::Time;
 use crate::sys::beat::Beat;
@@ -24,7 +24,6 @@ const DATAGRAMS_A_TURN: usize = 64;
 /// One worker's process.
 pub(super) struct Process {
     pub(super) id: WorkerId,
-    pub(super) generation: Generation,
     pub(super) group: Group,
     pub(super) beat: Beat,
     pub(super) last_beat: Option<Time>,
@@ -115,7 +114,6 @@ impl Processes {
         drop(fds);
         let mut process = Process {
             id,
-            generation: pin.generation,
             group: Group::of_child(pid).map_err(|error| error.to_string())?,
             beat,
             last_beat: None,

@@ -8,7 +8,7 @@ use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
 use crate::sys::control::Input;
 use crate::sys::poll::Ready;
-use crate::sys::{clock, signals, users};
+use crate::sys::signals;
 use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
 
 use super::Driver;
@@ -25,7 +25,7 @@ impl Driver {
                 }
                 Ok(Some(conn)) => {
                     let (pid, uid, _) = conn.peer();
-                    if control.admits(uid, users::own_uid()) {
+                    if control.admits(uid) {
                         self.clients.add(conn);
                     } else {
                         self.log.warn(format_args!("control client {pid} of uid {uid} refused"));
@@ -73,6 +73,10 @@ impl Driver {
             },
             Input::TooLong => {
                 let text = format!("the line is longer than {} KiB", MAX_REQUEST / 1024);
+                self.fail(number, Code::BadRequest, text, None);
+            }
+            Input::Cut => {
+                let text = "the last line had no end".to_owned();
                 self.fail(number, Code::BadRequest, text, None);
             }
             Input::End => {

@@ -29,15 +29,6 @@ signals! {
     Prof "PROF", Winch "WINCH", Io "IO", Pwr "PWR", Sys "SYS",
 }
 
-/// Who sent a signal to the master: the kernel on behalf of a terminal (Ctrl-C, a resize), or a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// The terminal itself.
-    Terminal,
-    /// A process.
-    Process,
-}
-
 impl fmt::Display for Sig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -57,6 +48,15 @@ impl FromStr for Sig {
             .find(|sig| sig.name() == name)
             .ok_or_else(|| format!("unknown signal '{text}' (names are as in TERM, QUIT, USR2)"))
     }
+}
+
+/// Who sent a signal. A terminal's signals mean something else than a process's: nobody decided to send them to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sender {
+    /// The kernel, on behalf of the terminal: a key, a resize, a hang-up.
+    Terminal,
+    /// A process: `kill`, `pf-ctl`, a service manager.
+    Process,
 }
 
 #[cfg(test)]

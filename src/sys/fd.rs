@@ -126,6 +126,24 @@ pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
     })
 }
 
+/// The null device, for reading and writing; close-on-exec.
+///
+/// # Errors
+/// What open(2) said.
+pub fn null() -> std::io::Result<std::fs::File> {
+    std::fs::File::options().read(true).write(true).open("/dev/null")
+}
+
+/// A pipe: the end to read from, which never blocks, and the end to write to; both close-on-exec.
+///
+/// # Errors
+/// What pipe2(2) or fcntl(2) said: EMFILE, ENFILE.
+pub fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok((read, write))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

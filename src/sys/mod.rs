@@ -2,6 +2,7 @@
 
 pub mod beat;
 pub mod clock;
+pub mod cmsg;
 pub mod control;
 pub mod cpus;
 pub mod dial;
@@ -9,15 +10,21 @@ pub mod dirlock;
 pub mod exec;
 pub mod fd;
 pub mod holder;
+pub mod group;
+pub mod limits;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;
 pub mod pidfile;
 pub mod poll;
 pub mod proc;
+pub mod program;
 pub mod queue;
+pub mod random;
 pub mod signals;
 pub mod spawn;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unix_path;
 pub mod users;
 pub mod wait;

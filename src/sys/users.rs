@@ -4,6 +4,11 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::error::{Error, Result};
 
+/// The user that this process acts as.
+pub fn own_uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
 /// The number of a user given by name or number. A number need not belong to anybody.
 pub fn uid(text: &str) -> Result<Uid> {
     match text.parse() {

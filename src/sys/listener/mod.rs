@@ -31,6 +31,13 @@ pub struct Retry {
     pub delay: Duration,
 }
 
+impl Default for Retry {
+    /// Five more tries, half a second apart (U3).
+    fn default() -> Self {
+        Retry { tries: Some(5), delay: Duration::from_millis(500) }
+    }
+}
+
 impl Retry {
     /// One try only.
     pub const NONE: Retry = Retry { tries: Some(0), delay: Duration::ZERO };
@@ -123,6 +130,16 @@ impl AsFd for Listener {
 /// values that the system caps; [`arrange`] does both.
 pub fn bind(spec: &ListenSpec) -> Result<Vec<Listener>> {
     arrange(vec![], std::slice::from_ref(spec), false, &Retry::NONE, &mut |_| {})
+}
+
+/// Whether the address can be understood on this machine: hosts, services, users and groups are looked up. Nothing is bound.
+///
+/// # Errors
+/// What cannot be found.
+pub fn check(spec: &ListenSpec) -> Result<()> {
+    wanted::groups(std::slice::from_ref(spec))?;
+    super::unix_path::Access::of(&spec.options)?;
+    Ok(())
 }
 
 /// Takes over the `count` listeners that stand at fd 3 and up, as `LISTEN_FDS` says, with the names of `LISTEN_FDNAMES` (or none). To be called
