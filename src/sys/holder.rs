@@ -7,7 +7,7 @@ use procfs::process::{FDTarget, all_processes};
 
 use super::listener::Bound;
 
-/// The process that holds a socket bound at `at`, as `pid 4711 (nginx)`; `None` if it cannot be seen. Looks through all processes: for error
+/// The process that holds a socket bound at `at`, as `pid 4711, nginx`; `None` if it cannot be seen. Looks through all processes: for error
 /// messages, not for the way of every start.
 pub fn of(at: &Bound) -> Option<String> {
     let inodes = inodes(at);
@@ -19,7 +19,7 @@ pub fn of(at: &Bound) -> Option<String> {
         process.fd().is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| holds(&fd.target))))
     };
     let process = all_processes().ok()?.flatten().find(holds)?;
-    let command = process.stat().map(|stat| format!(" ({})", stat.comm)).unwrap_or_default();
+    let command = process.stat().map(|stat| format!(", {}", stat.comm)).unwrap_or_default();
     Some(format!("pid {}{command}", process.pid))
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn bind(path: &Path, kind: Kind, access: &Access, bind: impl FnOnce()
     access.set(path, Some(mode)).and_then(|()| listen()).map_err(|error| {
         // Ours, and nobody has used it yet: leave no dead file behind.
         let _ = fs::remove_file(path);
-        Failure::Other(fail(format!("mode {mode:04o} and owner: {}", reason_of(&error))))
+        Failure::Other(fail(format!("setting its mode and owner: {}", reason_of(&error))))
     })
 }
 
@@ -142,5 +142,65 @@ pub(crate) fn reason_of(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => Errno::from_raw(number).desc().to_owned(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{SockAddr, Type};
+
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::symlink_metadata(path).map_or(0, |found| found.mode() & 0o7777)
+    }
+
+    #[test]
+    fn mode_and_owner_hold_before_the_first_client() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let address = SockAddr::unix(&path).expect("short");
+        let root = Uid::effective().is_root();
+        let (uid, gid) = if root { (Uid::from_raw(4242), Gid::from_raw(4343)) } else { (Uid::effective(), Gid::effective()) };
+        let access = Access { mode: Some(0o640), uid: Some(uid), gid: Some(gid) };
+        let born = || {
+            socket.bind(&address)?;
+            assert_eq!(mode_of(&path), 0, "nobody may connect yet");
+            Ok(())
+        };
+        let opened = || {
+            let found = fs::symlink_metadata(&path)?;
+            assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o640, uid.as_raw(), gid.as_raw()));
+            assert_eq!(probe(&path, Kind::Stream), Err(Errno::ECONNREFUSED), "and still nobody can");
+            socket.listen(5)
+        };
+        bind(&path, Kind::Stream, &access, born, opened).map_err(Failure::into_error).expect("bound");
+        assert_eq!(probe(&path, Kind::Stream), Ok(()));
+    }
+
+    #[test]
+    fn what_could_not_be_set_up_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let address = SockAddr::unix(&path).expect("short");
+        let refuse = || Err(io::Error::from_raw_os_error(Errno::EPERM as i32));
+        let failure = bind(&path, Kind::Stream, &Access::default(), || socket.bind(&address), refuse).expect_err("refused");
+        let expected = format!("cannot bind unix:{}: setting its mode and owner: Operation not permitted", path.display());
+        assert_eq!(failure.into_error().to_string(), expected);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn mode_and_owner_of_what_is_no_socket_any_more_stay() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "").expect("written");
+        let before = mode_of(&path);
+        let access = Access { mode: Some(0o777), ..Access::default() };
+        let error = access.set_again(&path).expect_err("no socket").to_string();
+        assert_eq!(error, format!("cannot set mode and owner of {}: it is not a socket any more", path.display()));
+        assert_eq!(mode_of(&path), before);
     }
 }

@@ -1,6 +1,11 @@
 //! The integration tests: one binary, so that it links once.
 
+mod addresses;
 mod ctl;
 mod drift;
+mod listen;
+mod listen_inherit;
+mod listen_support;
 mod model;
 mod status;
+mod unix_paths;

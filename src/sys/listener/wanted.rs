@@ -84,21 +84,32 @@ pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
     for spec in specs {
         let mut wants = wants(spec)?;
         if !spec.options.reuseport && spec.options.copies.is_none() {
-            for earlier in groups.iter().flat_map(|group| &group.wants) {
-                for (index, want) in wants.iter().enumerate().rev() {
-                    if want.at == earlier.at && !picks_port(&want.at) {
-                        if want.name.is_some() && want.name != earlier.name {
-                            return Err(Error::usage(format!("{spec} is given twice, under two names")));
-                        }
-                        wants.remove(index);
-                        break;
-                    }
-                }
+            let mut kept = vec![];
+            for want in wants {
+                kept.extend(unless_repeated(want, spec, &mut groups)?);
             }
+            wants = kept;
         }
         groups.push(Group { spec, wants, port_is_chosen: false });
     }
     Ok(groups)
+}
+
+/// `want`, if none of the earlier groups wants it already.
+fn unless_repeated(want: Want, spec: &ListenSpec, earlier: &mut [Group]) -> Result<Option<Want>> {
+    for group in earlier {
+        let same = |earlier: &&mut Want| earlier.at == want.at && !picks_port(&want.at);
+        let Some(first) = group.wants.iter_mut().find(same) else { continue };
+        if group.spec.options != spec.options {
+            return Err(Error::usage(format!("{spec} is given twice, with other options")));
+        }
+        if first.name.is_some() && want.name.is_some() && first.name != want.name {
+            return Err(Error::usage(format!("{spec} is given twice, under two names")));
+        }
+        first.name = want.name.or(first.name.take());
+        return Ok(None);
+    }
+    Ok(Some(want))
 }
 
 /// Whether the system is to choose the port, so that two of the same are two.
