@@ -102,12 +102,12 @@ fn stream_socket() -> io::Result<OwnedFd> {
 
 /// Makes the path free, or tells why it is not.
 fn clear(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
+    let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found if !found?.file_type().is_socket() => {
-            return Err(io::Error::other("a file that is no socket is there"));
-        }
-        _ => {}
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("a file that is no socket is there"));
     }
     match connect(stream_socket()?.as_raw_fd(), &UnixAddr::new(path)?) {
         Err(Errno::ECONNREFUSED) => fs::remove_file(path),

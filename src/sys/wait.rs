@@ -104,7 +104,7 @@ fn ended(code: i32, status: i32) -> Ended {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
@@ -128,6 +128,7 @@ pub mod tests {
             .expect("it has ended within the limit")
     }
 
+    #[expect(clippy::zombie_processes, reason = "the tests reap it themselves")]
     fn sh(script: &str) -> i32 {
         let child = Command::new("sh")
             .args(["-c", script])
