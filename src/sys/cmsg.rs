@@ -73,6 +73,7 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
 
 /// # Safety
 /// `message` has been filled in by recvmsg, and nobody has taken its descriptors yet.
+#[allow(clippy::unnecessary_cast, reason = "the length is a u32 in musl")]
 unsafe fn take(message: &libc::msghdr, received: &mut Received) {
     // SAFETY: the CMSG macros stay within the control buffer, whose headers the kernel has written; data is read unaligned.
     unsafe {

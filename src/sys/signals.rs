@@ -153,7 +153,7 @@ fn signal(sig: Sig) -> Signal {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::fs::OpenOptions;
     use std::io::Write;
     use std::time::Duration;
@@ -201,9 +201,10 @@ pub mod tests {
         };
         tcsetwinsize(&terminal, size).expect("resized");
         talk.say(&format!("{:?}", next(&mut signals)));
-        std::fs::File::from(terminal)
-            .write_all(b"\x03")
-            .expect("typed");
+        let mut terminal = std::fs::File::from(terminal);
+        terminal.write_all(b"\x03").expect("typed");
+        talk.say(&format!("{:?}", next(&mut signals)));
+        drop(terminal);
         talk.say(&format!("{:?}", next(&mut signals)));
     }
 
@@ -220,8 +221,13 @@ pub mod tests {
             kill(pid, sig).expect("sent");
             assert_eq!(peer.talk.hear().as_deref(), Some(told));
         }
-        assert_eq!(peer.talk.hear().as_deref(), Some("[(Winch, Terminal)]"));
-        assert_eq!(peer.talk.hear().as_deref(), Some("[(Int, Terminal)]"));
+        for told in [
+            "[(Winch, Terminal)]",
+            "[(Int, Terminal)]",
+            "[(Hup, Terminal)]",
+        ] {
+            assert_eq!(peer.talk.hear().as_deref(), Some(told));
+        }
     }
 
     #[test]

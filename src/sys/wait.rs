@@ -104,7 +104,7 @@ fn ended(code: i32, status: i32) -> Ended {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
@@ -128,6 +128,7 @@ pub mod tests {
             .expect("it has ended within the limit")
     }
 
+    #[expect(clippy::zombie_processes, reason = "the tests reap it themselves")]
     fn sh(script: &str) -> i32 {
         let child = Command::new("sh")
             .args(["-c", script])
@@ -179,17 +180,22 @@ pub mod tests {
     /// A subreaper with one child of its own and one orphan.
     pub fn play(talk: &mut Talk) {
         become_subreaper().expect("a subreaper");
-        // The middle process tells its child's number and dies, which makes the child ours.
-        let orphan: i32 = {
-            let out = Command::new("sh")
-                .args(["-c", "sh -c 'exit 3' </dev/null >/dev/null & echo $!"])
-                .output()
-                .expect("sh runs");
-            String::from_utf8_lossy(&out.stdout)
-                .trim()
-                .parse()
-                .expect("a pid")
-        };
+        // The middle process tells its child's number and dies, which makes the child ours; only then it may end.
+        let mut middle = Command::new("sh")
+            .args([
+                "-c",
+                "exec 3<&0; sh -c 'read go; exit 3' <&3 >/dev/null & echo $!",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh runs");
+        let go = middle.stdin.take();
+        let out = middle.wait_with_output().expect("ended");
+        let told = String::from_utf8_lossy(&out.stdout);
+        let orphan: i32 = told.trim().parse().expect("a pid");
+        assert_eq!(peek(orphan).expect("ours now"), None);
+        drop(go);
         assert_eq!(await_end(orphan), Ended::Exited(3));
         let known = sh("exit 4");
         assert_eq!(await_end(known), Ended::Exited(4));
