@@ -52,12 +52,10 @@ impl Backlog {
     }
 }
 
-#[cfg(target_os = "linux")]
 sockopt_impl!(
     /// How many Fast Open connections may be pending.
     TcpFastOpen, SetOnly, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, libc::c_int
 );
-#[cfg(target_os = "linux")]
 sockopt_impl!(
     /// For how many seconds a connection without data is not worth an accept.
     TcpDeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, libc::c_int

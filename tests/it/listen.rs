@@ -10,7 +10,8 @@ use crate::listen_support::{
 
 fn run(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(pf_listen());
-    command.args(args);
+    // A directory in PATH that may not be searched would make "not found" a "permission denied", as it does for env(1).
+    command.args(args).env("PATH", "/usr/bin:/bin");
     finished(command)
 }
 

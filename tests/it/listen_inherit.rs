@@ -208,6 +208,13 @@ fn a_port_that_the_system_chose_goes_on() {
 }
 
 #[test]
+fn what_no_address_names_is_closed_before_its_port_is_bound() {
+    let (report, errors) = chained_at("0.0.0.0:0", "--tries 0 tcp:${AT##*:}");
+    assert!(addresses(&report)[0].starts_with("tcp:[::]:"), "{report}");
+    assert!(errors.contains("closing inherited listener tcp:0.0.0.0:"), "{errors}");
+}
+
+#[test]
 fn copies_stay_what_they_are() {
     let (report, _) = chained_at("web=127.0.0.1:0,copies=3", "web=$AT,copies=4");
     assert_eq!(report["env"]["LISTEN_FDNAMES"], "web.0:web.1:web.2:web.3");
