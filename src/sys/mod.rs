@@ -2,11 +2,13 @@
 
 pub mod beat;
 pub mod clock;
+pub mod cmsg;
 pub mod control;
 pub mod cpus;
 pub mod dirlock;
 pub mod exec;
 pub mod fd;
+pub mod group;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;
@@ -14,8 +16,11 @@ pub mod pidfile;
 pub mod poll;
 pub mod proc;
 pub mod queue;
+pub mod random;
 pub mod signals;
 pub mod spawn;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unix_path;
 pub mod users;
 pub mod wait;
