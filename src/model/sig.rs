@@ -50,6 +50,15 @@ impl FromStr for Sig {
     }
 }
 
+/// Who sent a signal. A terminal's signals mean something else than a process's: nobody decided to send them to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sender {
+    /// The kernel, on behalf of the terminal: a key, a resize, a hang-up.
+    Terminal,
+    /// A process: `kill`, `pf-ctl`, a service manager.
+    Process,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
