@@ -1,0 +1,395 @@
+//! A worker's process group, and how it is signalled without ever hitting another's.
+//!
+//! While the leader is not reaped its number belongs to it, so `kill` is safe. After the reap the number lives on only as long
+//! as the group has a member; a pidfd of the leader, opened before the reap, still names exactly that group.
+#![expect(unsafe_code, reason = "no crate has pidfd_send_signal with flags yet")]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::signals;
+use super::wait::{self, Ended};
+use crate::model::sig::Sig;
+
+/// Linux 6.9.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// A worker's process group, by its leader: a child of ours that leads a session of its own (or is about to).
+#[derive(Debug)]
+pub struct Group {
+    leader: i32,
+    state: Leader,
+}
+
+#[derive(Debug)]
+enum Leader {
+    /// Not reaped: the number is its own.
+    Present,
+    /// Reaped; the pidfd still names the group, where the kernel gave us one.
+    Reaped(Option<OwnedFd>),
+}
+
+impl Group {
+    /// The group that the unreaped child `pid` leads.
+    ///
+    /// # Errors
+    /// EINVAL for a number that no child can have: `kill` would take it for "everybody".
+    pub fn of_child(pid: i32) -> io::Result<Group> {
+        if pid <= 1 {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(Group {
+            leader: pid,
+            state: Leader::Present,
+        })
+    }
+
+    /// The leader's pid, which is the group's number.
+    pub fn leader(&self) -> i32 {
+        self.leader
+    }
+
+    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it.
+    ///
+    /// # Errors
+    /// ECHILD: it has been reaped already.
+    pub fn reap(&mut self) -> io::Result<Option<Ended>> {
+        match self.state {
+            Leader::Reaped(_) => return Err(Errno::ECHILD.into()),
+            Leader::Present if wait::peek(self.leader)?.is_none() => return Ok(None),
+            Leader::Present => {}
+        }
+        // Before the reap: after it the number may be another's.
+        let handle = rustix::process::Pid::from_raw(self.leader)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let ended = wait::reap(self.leader)?;
+        self.state = Leader::Reaped(handle);
+        if matches!(self.send_after_reap(0), Ok(Reached::Nobody)) {
+            self.state = Leader::Reaped(None);
+        }
+        Ok(ended)
+    }
+
+    /// Sends `sig` to the leader; false if it has been reaped. One that has exited and is not reaped takes it without effect.
+    ///
+    /// # Errors
+    /// EPERM: it has changed its user, and we are not root.
+    pub fn signal_leader(&self, sig: Sig) -> io::Result<bool> {
+        match self.state {
+            Leader::Reaped(_) => Ok(false),
+            Leader::Present => {
+                reached(kill(Pid::from_raw(self.leader), named(sig))).map(Reached::somebody)
+            }
+        }
+    }
+
+    /// Sends `sig` to every process of the group; false if there is none left.
+    ///
+    /// # Errors
+    /// EPERM: none of them may be signalled by us.
+    pub fn signal_group(&self, sig: Sig) -> io::Result<bool> {
+        let reached = match self.state {
+            Leader::Reaped(_) => self.send_after_reap(signals::number(sig))?,
+            Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(sig)))? {
+                // Just forked, it has not made its session yet: there is no group of this number, only the leader.
+                Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(sig)))?,
+                somebody => somebody,
+            },
+        };
+        Ok(reached.somebody())
+    }
+
+    /// Whether no live process is left in the group. Zombies do not count: pid 1 may reap late.
+    pub fn is_empty(&self) -> bool {
+        let nobody = match self.state {
+            Leader::Reaped(_) => matches!(self.send_after_reap(0), Ok(Reached::Nobody)),
+            // A running leader counts even before it has made its group.
+            Leader::Present if matches!(wait::peek(self.leader), Ok(None)) => return false,
+            Leader::Present => false,
+        };
+        // Without /proc nobody can tell a zombie from the living: better to wait for it.
+        nobody || has_live_member(self.leader) == Some(false)
+    }
+
+    fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
+        if let Leader::Reaped(Some(handle)) = &self.state {
+            match reached(pidfd_signal_group(handle, number)) {
+                // A kernel before 6.9 knows no such flag.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                }
+                sent => return sent,
+            }
+        }
+        // Without the pidfd: only if a live member proves that the number still means our session. The gap between looking and
+        // sending is what an old kernel leaves.
+        if has_live_member(self.leader) != Some(true) {
+            return Ok(Reached::Nobody);
+        }
+        let signal = Signal::try_from(number).ok();
+        reached(killpg(Pid::from_raw(self.leader), signal))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Somebody,
+    Nobody,
+}
+
+impl Reached {
+    fn somebody(self) -> bool {
+        self == Reached::Somebody
+    }
+}
+
+fn reached(sent: nix::Result<()>) -> io::Result<Reached> {
+    match sent {
+        Ok(()) => Ok(Reached::Somebody),
+        Err(Errno::ESRCH) => Ok(Reached::Nobody),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn named(sig: Sig) -> Option<Signal> {
+    Signal::try_from(signals::number(sig)).ok()
+}
+
+fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> {
+    // SAFETY: plain numbers and a null siginfo, which the call allows; the descriptor is open as long as `handle` lives.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            handle.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Whether /proc has a live process of this group and of the session of the same number; `None` without /proc.
+fn has_live_member(group: i32) -> Option<bool> {
+    let mut any = false;
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // It may have gone since the directory was read.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        any |= is_live_member(&stat, group);
+    }
+    Some(any)
+}
+
+fn is_live_member(stat: &str, group: i32) -> bool {
+    // The command's name may hold anything, also `)`: what follows the last one is numbers.
+    let Some((_, rest)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |index: usize| fields.get(index).and_then(|text| text.parse::<i32>().ok());
+    // A zombie with several threads is a process whose first thread has ended: alive.
+    let zombie = matches!(fields.first(), Some(&("Z" | "X" | "x"))) && number(17).unwrap_or(1) <= 1;
+    !zombie && number(2) == Some(group) && number(3) == Some(group)
+}
+
+/// Whether the process has a handler for `sig`. One that has none would die of USR1 (U15). False if it has gone.
+pub fn catches(pid: i32, sig: Sig) -> bool {
+    in_mask(pid, "SigCgt:", sig)
+}
+
+/// Whether the process ignores `sig`.
+pub fn ignores(pid: i32, sig: Sig) -> bool {
+    in_mask(pid, "SigIgn:", sig)
+}
+
+fn in_mask(pid: i32, field: &str, sig: Sig) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (signals::number(sig) - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::sys::wait::tests::await_end;
+
+    /// A shell that leads a session of its own, and the line that it says once it stands.
+    fn leader(script: &str) -> (Child, String) {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        // SAFETY: setsid is async-signal-safe and allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+        }
+        let mut child = command.spawn().expect("sh runs");
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        out.read_line(&mut line).expect("a line");
+        (child, line.trim().to_owned())
+    }
+
+    fn pid(child: &Child) -> i32 {
+        i32::try_from(child.id()).expect("a pid")
+    }
+
+    #[test]
+    fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() {
+        // A subreaper would adopt the rest; here pid 1 does, so only signals tell.
+        let (child, rest) = leader("sleep 60 >/dev/null & echo $!; exit 5");
+        let rest: i32 = rest.parse().expect("a pid");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        assert_eq!(await_end(group.leader()), Ended::Exited(5));
+        assert!(group.signal_group(Sig::Cont).expect("sent"));
+        assert_eq!(group.reap().expect("ours"), Some(Ended::Exited(5)));
+        assert!(group.reap().is_err());
+
+        assert!(
+            matches!(group.state, Leader::Reaped(Some(_))),
+            "by its handle"
+        );
+        assert!(!group.is_empty());
+        assert!(!group.signal_leader(Sig::Term).expect("told"));
+        let handle = pidfd_open(
+            rustix::process::Pid::from_raw(rest).expect("a pid"),
+            PidfdFlags::empty(),
+        )
+        .expect("the rest lives");
+        assert!(group.signal_group(Sig::Kill).expect("sent"));
+        let ended = crate::sys::pidfile::pidfd_wait(
+            &handle,
+            Some(crate::sys::clock::now() + std::time::Duration::from_secs(10)),
+        );
+        assert!(ended.expect("waited"), "the rest has ended");
+        assert!(group.is_empty());
+        // The number is free now, and whoever gets it is not ours: the handle names the old group alone.
+        if let Leader::Reaped(Some(handle)) = &group.state {
+            let sent = reached(pidfd_signal_group(handle, libc::SIGKILL)).expect("told");
+            // Until pid 1 has reaped it, the rest is a zombie of the group.
+            let zombie = fs::read_to_string(format!("/proc/{rest}/stat"))
+                .is_ok_and(|stat| stat.contains(") Z "));
+            assert!(zombie || sent == Reached::Nobody, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn r99_a_reused_number_is_never_hit() {
+        // The number is taken again on purpose (ns_last_pid, root only): the new owner is of another group.
+        let (child, _) = leader("echo up");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        let number = group.leader();
+        await_end(number);
+        let raw = rustix::process::Pid::from_raw(number).expect("a pid");
+        let kept = pidfd_open(raw, PidfdFlags::empty()).expect("a pidfd");
+        group.reap().expect("ours").expect("ended");
+        let next = std::path::Path::new("/proc/sys/kernel/ns_last_pid");
+        for _ in 0..500 {
+            if fs::write(next, (number - 1).to_string()).is_err() {
+                let _ = writeln!(io::stderr(), "skipped: only root can have a pid again");
+                return;
+            }
+            let (mut other, _) = leader("echo up; exec sleep 60");
+            let again = pid(&other) == number;
+            if again {
+                assert_eq!(pidfd_signal_group(&kept, libc::SIGKILL), Err(Errno::ESRCH));
+                group.state = Leader::Reaped(Some(kept.try_clone().expect("a copy")));
+                assert!(!group.signal_group(Sig::Kill).expect("told"));
+                assert!(wait::peek(number).expect("our child").is_none(), "alive");
+            }
+            other.kill().expect("ours");
+            other.wait().expect("ours");
+            if again {
+                return;
+            }
+        }
+        panic!("the number {number} never came back");
+    }
+
+    #[test]
+    fn without_a_handle_a_live_member_proves_the_number() {
+        let (child, rest) = leader("sleep 60 >/dev/null & echo $!");
+        let rest: i32 = rest.parse().expect("a pid");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        await_end(group.leader());
+        group.reap().expect("ours").expect("ended");
+        group.state = Leader::Reaped(None);
+        assert!(!group.is_empty());
+        let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
+        let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
+        assert!(group.signal_group(Sig::Kill).expect("sent"));
+        let limit = crate::sys::clock::now() + std::time::Duration::from_secs(10);
+        assert!(crate::sys::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
+        assert!(group.is_empty());
+        assert!(!group.signal_group(Sig::Kill).expect("told"));
+    }
+
+    #[test]
+    fn a_group_of_zombies_is_empty() {
+        let (child, _) = leader("echo up");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        await_end(group.leader());
+        assert!(group.is_empty(), "only the unreaped leader is left");
+        group.reap().expect("ours").expect("ended");
+        assert!(group.is_empty());
+        assert!(!group.signal_group(Sig::Kill).expect("told"));
+    }
+
+    #[test]
+    fn numbers_that_mean_everybody_are_refused() {
+        for number in [1, 0, -1, i32::MIN] {
+            assert!(Group::of_child(number).is_err());
+        }
+    }
+
+    #[test]
+    fn members_are_told_by_group_session_state_and_threads() {
+        let line = |state: &str, group: i32, session: i32, threads: i32| {
+            format!(
+                "7 (a) b) {state} 1 {group} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 9"
+            )
+        };
+        assert!(is_live_member(&line("S", 7, 7, 1), 7));
+        assert!(!is_live_member(&line("S", 8, 7, 1), 7));
+        assert!(!is_live_member(&line("S", 7, 8, 1), 7));
+        assert!(!is_live_member(&line("Z", 7, 7, 1), 7));
+        assert!(is_live_member(&line("Z", 7, 7, 2), 7));
+        for garbage in ["", "7", "7 (x)", "7 (x) S", "7 (x) S a b c"] {
+            assert!(!is_live_member(garbage, 7));
+        }
+    }
+
+    #[test]
+    fn u15_a_handler_is_seen_in_proc() {
+        let (mut child, _) = leader("trap : USR1; trap '' USR2; echo up; read x </dev/zero");
+        let number = pid(&child);
+        assert!(catches(number, Sig::Usr1));
+        assert!(!catches(number, Sig::Usr2));
+        assert!(ignores(number, Sig::Usr2));
+        assert!(!ignores(number, Sig::Usr1));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert!(!catches(number, Sig::Usr1));
+    }
+}
