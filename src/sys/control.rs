@@ -1,1 +1,578 @@
-//! (in preparation)
+//! The control socket (P1 to P4): its path, and a line-based connection that no client can use to hold up the loop or to fill
+//! the memory.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
+    socket, sockopt,
+};
+use nix::sys::stat::{Mode, fchmod};
+
+use super::dirlock::lock_dir_of;
+use crate::error::{Error, Result};
+use crate::wire::proto::MAX_REQUEST;
+
+const BACKLOG: i32 = 128;
+/// How much one [`Conn::read`] takes, in bytes and in lines: then it is another's turn.
+const TURN_BYTES: usize = 64 * 1024;
+const TURN_LINES: usize = 64;
+const CHUNK: usize = 16 * 1024;
+/// A client that has not taken this many bytes of earlier answers gets no more.
+const MAX_BEHIND: usize = 4 * 1024 * 1024;
+
+/// The listening control socket.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl ControlSocket {
+    /// Binds `path`; a dead server's socket is replaced, a live one's is not, and what is no socket is never touched. Mode and
+    /// owner hold before the first client can connect.
+    ///
+    /// # Errors
+    /// Exit 111: the path is in use or no socket, too long (107 bytes), or the system refused.
+    pub fn bind(path: &Path, mode: u32, owner: Option<u32>, group: Option<u32>) -> Result<Self> {
+        let what = || format!("cannot bind control socket {}", path.display());
+        let path = std::path::absolute(path).map_err(|error| Error::system(what(), error))?;
+        // Two starters must not both find the dead one and unlink each other's.
+        let _lock = lock_dir_of(&path)?;
+        clear(&path).map_err(|error| Error::system(what(), error))?;
+        let (listener, inode) =
+            listen_at(&path, mode, owner, group).map_err(|error| Error::system(what(), error))?;
+        Ok(ControlSocket {
+            listener,
+            path,
+            inode,
+        })
+    }
+
+    /// Readable when there is a client to [`accept`](Self::accept).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Where it is; absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next client; `None` if there is none.
+    ///
+    /// # Errors
+    /// What accept4(2) said: EMFILE, ENFILE, ENOMEM. The client then still waits, so the socket stays readable.
+    pub fn accept(&self) -> io::Result<Option<Conn>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => Conn::new(stream).map(Some),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Removes the path, if it still names our socket.
+    ///
+    /// # Errors
+    /// What lstat(2) or unlink(2) said; a path that is not there, or another's, is none.
+    pub fn remove(self) -> io::Result<()> {
+        let _lock = lock_dir_of(&self.path);
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.inode => fs::remove_file(&self.path),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn stream_socket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
+}
+
+/// Makes the path free, or tells why it is not.
+fn clear(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("a file that is no socket is there"));
+    }
+    match connect(stream_socket()?.as_raw_fd(), &UnixAddr::new(path)?) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path),
+        Err(Errno::ENOENT) => Ok(()),
+        // A full queue is a live server's; so is a socket of another type, as far as anybody can tell.
+        Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Err(Errno::EADDRINUSE.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn listen_at(
+    path: &Path,
+    mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> io::Result<(UnixListener, (u64, u64))> {
+    let socket = stream_socket()?;
+    // Linux gives the path the socket's own mode: so it is closed from the start, without the process-wide umask.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let settled = settle(path, mode, owner, group).and_then(|inode| {
+        listen(&socket, Backlog::new(BACKLOG)?)?;
+        Ok(inode)
+    });
+    match settled {
+        Ok(inode) => Ok((UnixListener::from(socket), inode)),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// Sets owner and mode of the path that we have just bound, and of nothing that was put in its place: by a handle.
+fn settle(
+    path: &Path,
+    mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> io::Result<(u64, u64)> {
+    let handle = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path)?;
+    let found = handle.metadata()?;
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("another has replaced it"));
+    }
+    let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(&by_handle, owner, group)?;
+    }
+    if found.permissions().mode() & 0o7777 != mode {
+        fs::set_permissions(&by_handle, PermissionsExt::from_mode(mode))?;
+    }
+    Ok((found.dev(), found.ino()))
+}
+
+/// What a client said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A line, without its newline.
+    Line(Vec<u8>),
+    /// A line of more than 64 KiB: skipped, and the connection goes on.
+    TooLong,
+    /// It says no more: it has closed, or shut down its side and may still read. A last line without a newline is dropped.
+    End,
+}
+
+/// What one turn of reading gave.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// In order.
+    pub inputs: Vec<Input>,
+    /// There is more already here, that no poll will tell: read again next turn.
+    pub more: bool,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Conn {
+    stream: UnixStream,
+    peer: (i32, u32, u32),
+    /// Bytes that have been read and not looked at.
+    chunk: Vec<u8>,
+    looked_at: usize,
+    /// A line's beginning.
+    partial: Vec<u8>,
+    skipping: bool,
+    ended: bool,
+    output: Vec<u8>,
+    written: usize,
+}
+
+impl Conn {
+    fn new(stream: UnixStream) -> io::Result<Conn> {
+        stream.set_nonblocking(true)?;
+        let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+        Ok(Conn {
+            stream,
+            peer: (peer.pid(), peer.uid(), peer.gid()),
+            chunk: Vec::new(),
+            looked_at: 0,
+            partial: Vec::new(),
+            skipping: false,
+            ended: false,
+            output: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Readable when there is something to [`read`](Self::read), writable when there is room to [`flush`](Self::flush).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Who connected: pid (0 if in another pid namespace), uid, gid, as they were then.
+    pub fn peer(&self) -> (i32, u32, u32) {
+        self.peer
+    }
+
+    /// Whether reading makes sense: false after [`Input::End`], when the descriptor would be readable for ever.
+    pub fn wants_read(&self) -> bool {
+        !self.ended
+    }
+
+    /// Reads what is there: at most 64 KiB or 64 lines, so that one client's flood is not another's wait.
+    pub fn read(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        let mut taken = 0;
+        loop {
+            self.split(&mut turn.inputs);
+            if turn.inputs.len() >= TURN_LINES || self.ended || taken >= TURN_BYTES {
+                break;
+            }
+            match self.fill() {
+                Ok(0) => {
+                    self.ended = true;
+                    self.partial = Vec::new();
+                    turn.inputs.push(Input::End);
+                }
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Broken is ended: the next flush tells.
+                Err(_) => {
+                    self.ended = true;
+                    turn.inputs.push(Input::End);
+                }
+            }
+        }
+        turn.more = self.looked_at < self.chunk.len();
+        if !turn.more {
+            // An idle client costs nothing.
+            self.chunk = Vec::new();
+            self.looked_at = 0;
+        }
+        turn
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        self.looked_at = 0;
+        self.chunk.clear();
+        self.chunk.resize(CHUNK, 0);
+        let read = self.stream.read(&mut self.chunk);
+        self.chunk.truncate(*read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    fn split(&mut self, inputs: &mut Vec<Input>) {
+        while inputs.len() < TURN_LINES {
+            let rest = self.chunk.get(self.looked_at..).unwrap_or_default();
+            let Some(piece) = rest.split_inclusive(|byte| *byte == b'\n').next() else {
+                return;
+            };
+            self.looked_at += piece.len();
+            let whole = piece.ends_with(b"\n");
+            if self.skipping {
+                self.skipping = !whole;
+            } else if self.partial.len() + piece.len() > MAX_REQUEST {
+                self.partial = Vec::new();
+                self.skipping = !whole;
+                inputs.push(Input::TooLong);
+            } else {
+                self.partial.extend_from_slice(piece);
+                if whole {
+                    self.partial.pop();
+                    inputs.push(Input::Line(std::mem::take(&mut self.partial)));
+                }
+            }
+        }
+    }
+
+    /// Queues `line` and a newline, to be sent by [`flush`](Self::flush). False if the client has left more than 4 MiB of
+    /// earlier lines unread: it is to be dropped.
+    #[must_use = "a client that does not read must be dropped"]
+    pub fn send(&mut self, line: &str) -> bool {
+        if self.behind() > MAX_BEHIND && (self.flush().is_err() || self.behind() > MAX_BEHIND) {
+            return false;
+        }
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.push(b'\n');
+        true
+    }
+
+    /// Sends what the client takes without waiting.
+    ///
+    /// # Errors
+    /// EPIPE or ECONNRESET: it has gone, and is to be dropped.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while self.wants_write() {
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            match self.stream.write(rest) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.wants_write() {
+            self.output = Vec::new();
+            self.written = 0;
+        } else if self.written > self.output.len() / 2 {
+            self.output.drain(..self.written);
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Whether anything is queued.
+    pub fn wants_write(&self) -> bool {
+        self.behind() > 0
+    }
+
+    fn behind(&self) -> usize {
+        self.output.len().saturating_sub(self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::Shutdown;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::clock::now;
+    use crate::sys::poll::{Interest, Poller};
+
+    fn bound(path: &Path) -> ControlSocket {
+        ControlSocket::bind(path, 0o600, None, None).expect("bound")
+    }
+
+    fn pair(socket: &ControlSocket) -> (UnixStream, Conn) {
+        let client = UnixStream::connect(socket.path()).expect("connected");
+        let conn = socket.accept().expect("accepted").expect("a client");
+        (client, conn)
+    }
+
+    fn line(text: &str) -> Input {
+        Input::Line(text.as_bytes().to_vec())
+    }
+
+    fn mode(path: &Path) -> u32 {
+        let found = fs::symlink_metadata(path).expect("there");
+        found.permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn p1_it_listens_with_the_mode_asked_for_and_goes_with_its_master() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.ctl");
+        let socket = bound(&path);
+        assert_eq!(mode(&path), 0o600);
+        assert!(socket.accept().expect("nobody").is_none());
+        let (_client, conn) = pair(&socket);
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+        assert_eq!(conn.peer(), (own, uid.as_raw(), gid.as_raw()));
+        for fd in [socket.fd(), conn.fd()] {
+            let flags = rustix::io::fcntl_getfd(fd).expect("flags");
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+            let flags = rustix::fs::fcntl_getfl(fd).expect("flags");
+            assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+        }
+        socket.remove().expect("removed");
+        assert!(!path.exists());
+        let open = ControlSocket::bind(&path, 0o666, None, None).expect("bound");
+        assert_eq!(mode(&path), 0o666, "whatever the umask");
+        drop(open);
+    }
+
+    #[test]
+    fn owner_and_group_are_set() {
+        if !nix::unistd::getuid().is_root() {
+            let _ = writeln!(io::stderr(), "skipped: only root can give files away");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.ctl");
+        let _socket = ControlSocket::bind(&path, 0o660, Some(65534), Some(1)).expect("bound");
+        let found = fs::symlink_metadata(&path).expect("there");
+        assert_eq!((found.uid(), found.gid(), mode(&path)), (65534, 1, 0o660));
+    }
+
+    #[test]
+    fn p8_a_live_server_keeps_its_path_and_a_dead_one_loses_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.ctl");
+        let socket = bound(&path);
+        // Also with a full queue: the probe does not wait.
+        let waiting: Vec<_> = (0..=BACKLOG)
+            .map(|_| {
+                let client = stream_socket().expect("a socket");
+                let _ = connect(client.as_raw_fd(), &UnixAddr::new(&path).expect("short"));
+                client
+            })
+            .collect();
+        let error = ControlSocket::bind(&path, 0o600, None, None).expect_err("in use");
+        assert!(
+            error.to_string().contains("Address already in use"),
+            "{error}"
+        );
+        drop((socket, waiting));
+        let next = bound(&path);
+        pair(&next);
+        // Another's in its place is not ours to remove.
+        fs::remove_file(&path).expect("removed");
+        let other = UnixListener::bind(&path).expect("bound");
+        next.remove().expect("nothing to do");
+        assert!(path.exists());
+        drop(other);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_touched() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").expect("written");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).expect("linked");
+        for path in [&path, &link] {
+            let error = ControlSocket::bind(path, 0o600, None, None).expect_err("refused");
+            assert!(error.to_string().contains("no socket"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("there"), "data");
+        let long = dir.path().join("x".repeat(108));
+        assert!(ControlSocket::bind(&long, 0o600, None, None).is_err());
+    }
+
+    #[test]
+    fn p3_lines_come_whole_and_an_unfinished_last_one_is_dropped() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = bound(&dir.path().join("app.ctl"));
+        let (mut client, mut conn) = pair(&socket);
+        assert_eq!(conn.read(), Turn::default());
+        client.write_all(b"one\ntw").expect("written");
+        assert_eq!(conn.read().inputs, [line("one")]);
+        client.write_all(b"o\n\nthr").expect("written");
+        assert_eq!(conn.read().inputs, [line("two"), line("")]);
+        client.shutdown(Shutdown::Write).expect("shut");
+        assert_eq!(conn.read().inputs, [Input::End]);
+        assert!(!conn.wants_read());
+        assert_eq!(conn.read(), Turn::default());
+        // It has said all that it wants to say, and still listens.
+        assert!(conn.send("answer"));
+        conn.flush().expect("sent");
+        let mut text = String::new();
+        BufReader::new(&client).read_line(&mut text).expect("read");
+        assert_eq!(text, "answer\n");
+        drop(client);
+        assert!(conn.send("more"));
+        assert!(conn.flush().is_err());
+    }
+
+    /// Reads until `lines` inputs have come, feeding what the client still has to say.
+    fn exchange(
+        client: &mut UnixStream,
+        mut rest: &[u8],
+        conn: &mut Conn,
+        lines: usize,
+    ) -> Vec<Input> {
+        client.set_nonblocking(true).expect("non-blocking");
+        let limit = now() + Duration::from_secs(10);
+        let mut inputs = Vec::new();
+        while inputs.len() < lines {
+            assert!(now() < limit, "only {} inputs", inputs.len());
+            if let Ok(count) = client.write(rest) {
+                rest = rest.get(count..).unwrap_or_default();
+            }
+            inputs.extend(conn.read().inputs);
+            assert!(conn.partial.capacity() <= 2 * MAX_REQUEST);
+        }
+        inputs
+    }
+
+    #[test]
+    fn p4_a_line_that_is_too_long_is_skipped_in_bounded_memory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = bound(&dir.path().join("app.ctl"));
+        let (mut client, mut conn) = pair(&socket);
+        let fits = "x".repeat(MAX_REQUEST - 1);
+        let text = format!("{fits}\n{fits}y\n{}\nlast\n", "z".repeat(1 << 20));
+        let inputs = exchange(&mut client, text.as_bytes(), &mut conn, 4);
+        assert_eq!(
+            inputs,
+            [line(&fits), Input::TooLong, Input::TooLong, line("last")]
+        );
+    }
+
+    #[test]
+    fn p4_a_flood_is_taken_in_bounded_turns_and_nothing_is_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = bound(&dir.path().join("app.ctl"));
+        let (mut client, mut conn) = pair(&socket);
+        client.write_all(&b"a\n".repeat(150)).expect("written");
+        let turns: Vec<(usize, bool)> = (0..4)
+            .map(|_| {
+                let turn = conn.read();
+                (turn.inputs.len(), turn.more)
+            })
+            .collect();
+        assert_eq!(turns, [(64, true), (64, true), (22, false), (0, false)]);
+        // Bytes without an end are bounded too.
+        client.set_nonblocking(true).expect("non-blocking");
+        let mut sent = 0;
+        while let Ok(count) = client.write(&[b'x'; CHUNK]) {
+            sent += count;
+        }
+        assert!(sent > TURN_BYTES + CHUNK, "the socket holds {sent}");
+        conn.read();
+        let ready = Poller::new()
+            .wait(&[(conn.fd(), Interest::READ)], Some(now()))
+            .expect("poll")
+            .to_vec();
+        assert!(
+            ready.iter().all(|ready| ready.read),
+            "the rest is for later"
+        );
+    }
+
+    #[test]
+    fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = bound(&dir.path().join("app.ctl"));
+        let (client, mut conn) = pair(&socket);
+        let big = "b".repeat(MAX_BEHIND + (1 << 20));
+        assert!(conn.send(&big), "one answer may have any size");
+        conn.flush().expect("no error");
+        assert!(conn.wants_write());
+        assert!(!conn.send("more"), "but nothing goes behind it");
+        // Once it reads, it is served again.
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a limit");
+        let mut client = BufReader::new(client);
+        let mut got = 0;
+        while got < big.len() + 1 {
+            conn.flush().expect("no error");
+            let count = client.fill_buf().expect("read").len();
+            client.consume(count);
+            got += count;
+        }
+        conn.flush().expect("no error");
+        assert!(!conn.wants_write());
+        assert!(conn.send("more"));
+    }
+}
