@@ -266,6 +266,10 @@ mod tests {
         assert_eq!(group.reap().expect("ours"), Some(Ended::Exited(5)));
         assert!(group.reap().is_err());
 
+        assert!(
+            matches!(group.state, Leader::Reaped(Some(_))),
+            "by its handle"
+        );
         assert!(!group.is_empty());
         assert!(!group.signal_leader(Sig::Term).expect("told"));
         let handle = pidfd_open(
@@ -321,6 +325,24 @@ mod tests {
             }
         }
         panic!("the number {number} never came back");
+    }
+
+    #[test]
+    fn without_a_handle_a_live_member_proves_the_number() {
+        let (child, rest) = leader("sleep 60 >/dev/null & echo $!");
+        let rest: i32 = rest.parse().expect("a pid");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        await_end(group.leader());
+        group.reap().expect("ours").expect("ended");
+        group.state = Leader::Reaped(None);
+        assert!(!group.is_empty());
+        let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
+        let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
+        assert!(group.signal_group(Sig::Kill).expect("sent"));
+        let limit = crate::sys::clock::now() + std::time::Duration::from_secs(10);
+        assert!(crate::sys::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
+        assert!(group.is_empty());
+        assert!(!group.signal_group(Sig::Kill).expect("told"));
     }
 
     #[test]
