@@ -30,6 +30,16 @@ pub struct Heart {
     pub(super) held: bool,
 }
 
+impl Heart {
+    /// A heart that has not beaten.
+    pub(super) fn new(timeout: Option<Duration>) -> Self {
+        Heart {
+            timeout,
+            ..Heart::default()
+        }
+    }
+}
+
 impl Worker {
     /// Whether its heartbeat page has to be looked at while it is ready.
     pub fn is_timed(&self) -> bool {
@@ -54,8 +64,14 @@ impl Worker {
                 self.arm(out);
             }
             Saying::Extend(by) => self.extend(now, by, out),
-            Saying::Trigger if self.phase == Phase::Ready => self.abort(now, "it asked for it".to_owned(), out),
-            Saying::Trigger | Saying::Ready | Saying::Newline | Saying::Closed | Saying::Stopping => {}
+            Saying::Trigger if self.phase == Phase::Ready => {
+                self.abort(now, "it asked for it".to_owned(), out)
+            }
+            Saying::Trigger
+            | Saying::Ready
+            | Saying::Newline
+            | Saying::Closed
+            | Saying::Stopping => {}
         }
     }
 
@@ -78,7 +94,9 @@ impl Worker {
 
     /// Its time has passed, as far as is known.
     pub(super) fn beat_overdue(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let Some(timeout) = self.heart.timeout else { return };
+        let Some(timeout) = self.heart.timeout else {
+            return;
+        };
         if !self.heart.suspect {
             self.heart.suspect = true;
             out.push(Effect::Act(Action::LookAtBeat(self.id)));
@@ -87,15 +105,30 @@ impl Worker {
             return;
         }
         let silence = human(now.since(self.heart.last.unwrap_or(now)));
-        self.abort(now, format!("no heartbeat for {silence} (the timeout is {})", human(timeout)), out);
+        self.abort(
+            now,
+            format!(
+                "no heartbeat for {silence} (the timeout is {})",
+                human(timeout)
+            ),
+            out,
+        );
     }
 
     /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes on.
     pub(super) fn held(&mut self, now: Time, held: bool, out: &mut Vec<Effect>) {
-        let Some(timeout) = self.heart.timeout else { return };
+        let Some(timeout) = self.heart.timeout else {
+            return;
+        };
         if held != self.heart.held {
-            let text = if held { "is stopped or traced: not timed" } else { "goes on: timed again" };
-            out.push(Effect::Act(self.note(Level::Info, format!("{} {text}", self.label()))));
+            let text = if held {
+                "is stopped or traced: not timed"
+            } else {
+                "goes on: timed again"
+            };
+            out.push(Effect::Act(
+                self.note(Level::Info, format!("{} {text}", self.label())),
+            ));
         }
         if held {
             self.heart.suspect = false;
@@ -115,7 +148,11 @@ impl Worker {
             let (_, patience) = self.policy.signal(Word::Abort);
             out.push(Effect::Set(Timer::Gone(self.id), now + patience));
         } else {
-            let text = format!("{} is not gone after {}: killed", self.label(), self.policy.abort_signal);
+            let text = format!(
+                "{} is not gone after {}: killed",
+                self.label(),
+                self.policy.abort_signal
+            );
             out.push(Effect::Act(self.note(Level::Warn, text)));
             self.tell(now, Word::Kill, out);
         }
@@ -125,7 +162,10 @@ impl Worker {
         let text = format!("{}: {why}: {}", self.label(), self.policy.abort_signal);
         out.push(Effect::Act(self.note(Level::Error, text)));
         self.failure = Some(why);
-        self.killed_for = Some((Cause::KilledHeartbeat, self.heart.timeout.unwrap_or_default()));
+        self.killed_for = Some((
+            Cause::KilledHeartbeat,
+            self.heart.timeout.unwrap_or_default(),
+        ));
         out.push(Effect::Clear(Timer::Beat(self.id)));
         self.tell(now, Word::Abort, out);
     }
@@ -150,16 +190,23 @@ impl Worker {
                     out.push(Effect::Set(Timer::Gone(self.id), until));
                 }
             }
-            Phase::Stopping(Word::Quick | Word::Abort | Word::Kill) | Phase::Leaderless(_) | Phase::Gone => {}
+            Phase::Stopping(Word::Quick | Word::Abort | Word::Kill)
+            | Phase::Leaderless(_)
+            | Phase::Gone => {}
         }
     }
 
     fn arm(&self, out: &mut Vec<Effect>) {
-        let (Phase::Ready, Some(timeout), Some(last)) = (self.phase, self.heart.timeout, self.heart.last) else {
+        let (Phase::Ready, Some(timeout), Some(last)) =
+            (self.phase, self.heart.timeout, self.heart.last)
+        else {
             out.push(Effect::Clear(Timer::Beat(self.id)));
             return;
         };
         let due = last + timeout;
-        out.push(Effect::Set(Timer::Beat(self.id), self.heart.excused_until.map_or(due, |until| until.max(due))));
+        out.push(Effect::Set(
+            Timer::Beat(self.id),
+            self.heart.excused_until.map_or(due, |until| until.max(due)),
+        ));
     }
 }

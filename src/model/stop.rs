@@ -135,7 +135,10 @@ impl Supervisor {
     fn may_linger(&self) -> bool {
         match &self.mode {
             Mode::Stopping(stopping) => {
-                stopping.word == Word::Graceful && stopping.code == 0 && self.serving.is_some() && !stopping.paused
+                stopping.word == Word::Graceful
+                    && stopping.code == 0
+                    && self.serving.is_some()
+                    && !stopping.paused
             }
             Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
         }
@@ -157,8 +160,12 @@ impl Supervisor {
         if let Mode::Stopping(stopping) = &mut self.mode {
             stopping.stage = Stage::DrainingQueues;
         }
-        out.push(Action::note(Level::Info, "stop: waiting for the accept queues to be empty".into()));
-        self.timers.set(Timer::QueuesLate, now + self.policy.graceful_timeout);
+        out.push(Action::note(
+            Level::Info,
+            "stop: waiting for the accept queues to be empty".into(),
+        ));
+        self.timers
+            .set(Timer::QueuesLate, now + self.policy.graceful_timeout);
         out.push(Action::LookAtQueues);
         self.timers.set(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
     }
@@ -192,7 +199,9 @@ impl Supervisor {
     }
 
     fn tell_everybody(&mut self, now: Time, out: &mut Vec<Action>) {
-        let Mode::Stopping(stopping) = &mut self.mode else { return };
+        let Mode::Stopping(stopping) = &mut self.mode else {
+            return;
+        };
         let (word, told) = (stopping.word, stopping.stage == Stage::Told);
         stopping.stage = Stage::Told;
         for timer in [Timer::StopDelay, Timer::Queues, Timer::QueuesLate] {
@@ -211,7 +220,8 @@ impl Supervisor {
     /// The stop is over when nobody is left.
     pub(super) fn settle_stop(&mut self, now: Time, out: &mut Vec<Action>) {
         if self.stage() == Some(Stage::DrainingQueues) {
-            self.timers.ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
+            self.timers
+                .ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
         }
         if !self.workers.is_empty() || self.still_lingers() {
             return;

@@ -235,8 +235,16 @@ impl Supervisor {
     /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest timeout otherwise,
     /// and never when neither is asked for.
     fn plan_next_look(&mut self, now: Time) {
-        let starting = self.workers.values().any(Worker::hangs_on_beat).then_some(LOOK_EVERY);
-        let timed = self.workers.values().filter(|worker| worker.is_timed()).filter_map(|worker| worker.heart.timeout);
+        let starting = self
+            .workers
+            .values()
+            .any(Worker::hangs_on_beat)
+            .then_some(LOOK_EVERY);
+        let timed = self
+            .workers
+            .values()
+            .filter(|worker| worker.is_timed())
+            .filter_map(|worker| worker.heart.timeout);
         let quarter = timed.min().map(|timeout| timeout / 4);
         match [starting, quarter].into_iter().flatten().min() {
             Some(pace) => self.timers.advance(Timer::Look, now + pace),
@@ -246,17 +254,30 @@ impl Supervisor {
 
     /// The master's own loop was late (the machine slept, the process was stopped or starved): nobody is blamed for silence.
     fn pardon_if_late(&mut self, now: Time, out: &mut Vec<Action>) {
-        let late = self.timers.next().map(|due| now.since(due)).unwrap_or_default();
+        let late = self
+            .timers
+            .next()
+            .map(|due| now.since(due))
+            .unwrap_or_default();
         let timed: Vec<WorkerId> = self
             .workers
             .values()
-            .filter(|worker| worker.is_timed() && worker.heart.timeout.is_some_and(|timeout| late > timeout / 4))
+            .filter(|worker| {
+                worker.is_timed()
+                    && worker
+                        .heart
+                        .timeout
+                        .is_some_and(|timeout| late > timeout / 4)
+            })
             .map(|worker| worker.id)
             .collect();
         if timed.is_empty() {
             return;
         }
-        let text = format!("the loop was late by {}: heartbeats are timed anew", super::event::human(late));
+        let text = format!(
+            "the loop was late by {}: heartbeats are timed anew",
+            super::event::human(late)
+        );
         out.push(Action::note(Level::Warn, text));
         for id in timed {
             self.feed(now, id, Input::Pardon, out);

@@ -147,7 +147,7 @@ impl Worker {
             id,
             slot,
             generation,
-            heart: Heart { timeout: policy.timeout, ..Heart::default() },
+            heart: Heart::new(policy.timeout),
             start_by: policy.start_timeout.map(|timeout| now + timeout),
             policy,
             phase: Phase::Spawning,
@@ -521,9 +521,14 @@ impl Worker {
     /// Too many drain, and this is the oldest.
     fn over_limit(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
         if word < Word::Kill {
-            let text = format!("{} is the oldest of too many that drain: killed", self.label());
+            let text = format!(
+                "{} is the oldest of too many that drain: killed",
+                self.label()
+            );
             out.push(Effect::Act(self.note(Level::Warn, text)));
-            self.killed_for = self.killed_for.or(Some((Cause::KilledLimit, Duration::ZERO)));
+            self.killed_for = self
+                .killed_for
+                .or(Some((Cause::KilledLimit, Duration::ZERO)));
             self.tell(now, Word::Kill, out);
         }
     }

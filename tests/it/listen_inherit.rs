@@ -211,7 +211,10 @@ fn a_port_that_the_system_chose_goes_on() {
 fn what_no_address_names_is_closed_before_its_port_is_bound() {
     let (report, errors) = chained_at("0.0.0.0:0", "--tries 0 tcp:${AT##*:}");
     assert!(addresses(&report)[0].starts_with("tcp:[::]:"), "{report}");
-    assert!(errors.contains("closing inherited listener tcp:0.0.0.0:"), "{errors}");
+    assert!(
+        errors.contains("closing inherited listener tcp:0.0.0.0:"),
+        "{errors}"
+    );
 }
 
 #[test]
