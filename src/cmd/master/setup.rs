@@ -51,7 +51,8 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     let nofile = limits::raise_nofile();
     for listener in &listeners {
-        log.info(format_args!("listener {}: {}", listener.label(), listener.address));
+        let name = listener.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        log.info(format_args!("listener{name} at {}", listener.address));
     }
     let workers = match args.workers {
         Some(workers) => workers,
