@@ -116,6 +116,10 @@ impl Driver {
             Sender::Terminal => "the terminal",
             Sender::Process => "a process",
         }));
+        // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
+        if sender == Sender::Terminal && self.signals.was_ignored(sig) {
+            return;
+        }
         self.feed(Event::Signal(sig, sender));
     }
 }
