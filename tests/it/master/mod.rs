@@ -2,4 +2,6 @@
 
 mod descriptors;
 mod environment;
+mod signals;
 mod start;
+mod terminal;

@@ -1,7 +1,7 @@
 //! A `pf-master` that runs, and what is done to it from outside.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ pub(crate) struct Launch<'a> {
     wrapped_in: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     cwd: PathBuf,
+    stdin: Option<File>,
     command: Vec<OsString>,
 }
 
@@ -37,6 +38,7 @@ impl<'a> Launch<'a> {
             wrapped_in: Vec::new(),
             environment: Vec::new(),
             cwd: scene.dir().to_owned(),
+            stdin: None,
             command: vec!["sh".into(), scene.path("app").into()],
         }
     }
@@ -86,6 +88,11 @@ impl<'a> Launch<'a> {
         self
     }
 
+    pub(crate) fn stdin(mut self, stdin: File) -> Self {
+        self.stdin = Some(stdin);
+        self
+    }
+
     /// Starts it, and waits until all its slots are ready.
     #[track_caller]
     pub(crate) fn start(self) -> Master {
@@ -104,7 +111,6 @@ impl<'a> Launch<'a> {
             .expect("a log");
         let mut command = self.assembled();
         let child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -121,14 +127,9 @@ impl<'a> Launch<'a> {
         let files = ["run.out", "run.err"].map(|name| self.scene.path(name));
         let [out, err] = files
             .each_ref()
-            .map(|path| std::fs::File::create(path).expect("a file"));
+            .map(|path| File::create(path).expect("a file"));
         let mut command = self.assembled();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .expect("it starts");
+        let child = command.stdout(out).stderr(err).spawn().expect("it starts");
         // A `Master`, so that one which does not end is killed with its workers.
         let mut master = Master {
             child,
@@ -164,6 +165,10 @@ impl<'a> Launch<'a> {
         ] {
             command.env_remove(ours);
         }
+        command.stdin(match &self.stdin {
+            Some(file) => file.try_clone().expect("a copy").into(),
+            None => Stdio::null(),
+        });
         command.env("PF_TEST_EXE", std::env::current_exe().expect("this test"));
         command.env("PF_TEST_SAY", self.scene.path("say"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
