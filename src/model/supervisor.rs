@@ -206,6 +206,8 @@ impl Supervisor {
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         match self.mode {
             Mode::Running => {
+                // Before the slots are filled: the first rollout fills the others once its canary is past.
+                self.judge_canary(now);
                 self.fill(now, out);
                 self.settle_rollout(now, out);
                 self.settle_restarts(now, out);

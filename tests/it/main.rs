@@ -6,6 +6,8 @@ mod drift;
 mod listen;
 mod listen_inherit;
 mod listen_support;
+mod master;
 mod model;
+mod service;
 mod status;
 mod unix_paths;
