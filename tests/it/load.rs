@@ -301,7 +301,16 @@ fn every_kind_of_loss_is_told_from_the_others() {
         kind_of(&|stream| stream.peek(&mut [0; 2]).map(drop)),
         Err(Kind::Reset)
     );
-    drop(listener);
+    // Bound and not listening. (A listener that is dropped may live on in what another test has just forked.)
+    let mute = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .expect("bound");
+    let target = Target::Tcp(
+        mute.local_addr()
+            .ok()
+            .and_then(|at| at.as_socket())
+            .expect("an address"),
+    );
     assert_eq!(
         request(&target, "7").map_err(|(kind, _)| kind),
         Err(Kind::Refused)
