@@ -92,12 +92,23 @@ struct Driver {
 /// # Errors
 /// The first generation cannot be pinned (exit 1), or the system refuses what the loop itself needs (exit 111).
 pub fn run(setup: Setup) -> Result<End> {
-    let Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile } = setup;
+    let Setup {
+        log,
+        signals,
+        recipe,
+        workers,
+        policy,
+        listeners,
+        control,
+        pid_file,
+        nofile,
+    } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
     let first = Generation(1);
     let pin = recipe.pin(first, Rc::clone(&policy), Rc::clone(&listeners))?;
-    let processes = Processes::new(nofile).map_err(|error| Error::system("cannot set the loop up", error))?;
+    let processes =
+        Processes::new(nofile).map_err(|error| Error::system("cannot set the loop up", error))?;
     let mut driver = Driver {
         log,
         signals,
@@ -118,10 +129,14 @@ pub fn run(setup: Setup) -> Result<End> {
     driver.clients.farewell();
     // The names go last, and only while they are ours: whoever waits for them may start the next master at once.
     if let Some(Err(error)) = driver.control.take().map(ControlSocket::remove) {
-        driver.log.warn(format_args!("cannot remove the control socket: {error}"));
+        driver
+            .log
+            .warn(format_args!("cannot remove the control socket: {error}"));
     }
     if let Some(Err(error)) = pid_file.map(PidFile::remove) {
-        driver.log.warn(format_args!("cannot remove the pid file: {error}"));
+        driver
+            .log
+            .warn(format_args!("cannot remove the pid file: {error}"));
     }
     Ok(end)
 }

@@ -28,9 +28,18 @@ impl Driver {
         }
     }
 
-    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>, suspects: &mut Vec<WorkerId>) {
+    fn perform(
+        &mut self,
+        action: Action,
+        events: &mut VecDeque<Event>,
+        suspects: &mut Vec<WorkerId>,
+    ) {
         match action {
-            Action::Spawn { worker, slot, generation } => events.push_back(self.spawn(worker, slot, generation)),
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+            } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
             Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
@@ -52,8 +61,12 @@ impl Driver {
                 self.listeners = Rc::default();
             }
             Action::Began(ticket, op) => self.clients.began(ticket, op),
-            Action::Refused(ticket, refusal, message) => self.clients.refused(ticket, refusal, message),
-            Action::Progress(op, done, total, message) => self.clients.progress(op, done, total, &message),
+            Action::Refused(ticket, refusal, message) => {
+                self.clients.refused(ticket, refusal, message)
+            }
+            Action::Progress(op, done, total, message) => {
+                self.clients.progress(op, done, total, &message)
+            }
             Action::Finished(op, outcome) => {
                 let generation = self.supervisor.snapshot().generation;
                 self.clients.finished(op, &outcome, generation);
@@ -69,7 +82,9 @@ impl Driver {
         };
         match self.processes.spawn(&pin, worker, slot) {
             Ok(pid) => {
-                self.log.debug(format_args!("slot {slot}: worker {pid} of generation {generation} started"));
+                self.log.debug(format_args!(
+                    "slot {slot}: worker {pid} of generation {generation} started"
+                ));
                 Event::Forked(worker, pid)
             }
             Err(why) => Event::SpawnFailed(worker, why),
@@ -78,7 +93,9 @@ impl Driver {
 
     /// What asks a worker to go is followed by CONT: a stopped process would never see it.
     fn signal_worker(&mut self, worker: WorkerId, sig: Sig, to: To) {
-        let Some(process) = self.processes.get(worker) else { return };
+        let Some(process) = self.processes.get(worker) else {
+            return;
+        };
         let send = |sig| match to {
             To::Leader => process.group.signal_leader(sig),
             To::Group => process.group.signal_group(sig),
@@ -88,23 +105,37 @@ impl Driver {
             _ => send(sig).and_then(|reached| send(Sig::Cont).map(|_| reached)),
         };
         if let Err(error) = sent {
-            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+            self.log.error(format_args!(
+                "cannot send {sig} to process {}: {error}",
+                process.group.leader()
+            ));
         }
     }
 
     fn deliver(&mut self, worker: WorkerId, sig: Sig) {
-        let Some(process) = self.processes.get(worker) else { return };
+        let Some(process) = self.processes.get(worker) else {
+            return;
+        };
         if let Err(error) = process.group.signal_leader(sig) {
-            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+            self.log.error(format_args!(
+                "cannot send {sig} to process {}: {error}",
+                process.group.leader()
+            ));
         }
     }
 
     fn pin(&mut self, generation: Generation, source: Source) -> Event {
         let pin = match source {
-            Source::Now => self.recipe.pin(generation, Rc::clone(&self.policy), Rc::clone(&self.listeners)),
+            Source::Now => self.recipe.pin(
+                generation,
+                Rc::clone(&self.policy),
+                Rc::clone(&self.listeners),
+            ),
             Source::Of(old) => match self.pins.get(&old) {
                 Some(pin) => pin.renumbered(generation),
-                None => return Event::PinFailed(generation, format!("generation {old} is forgotten")),
+                None => {
+                    return Event::PinFailed(generation, format!("generation {old} is forgotten"));
+                }
             },
         };
         match pin {
@@ -132,23 +163,37 @@ impl Driver {
     fn who_let_go(&self, suspects: &[WorkerId]) -> Vec<Event> {
         let leaders: Vec<(WorkerId, i32)> = suspects
             .iter()
-            .filter_map(|id| self.processes.get(*id).map(|process| (*id, process.group.leader())))
+            .filter_map(|id| {
+                self.processes
+                    .get(*id)
+                    .map(|process| (*id, process.group.leader()))
+            })
             .collect();
         let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
-        let inodes: HashSet<u64> = self.listeners.iter().map(|listener| listener.inode()).collect();
+        let inodes: HashSet<u64> = self
+            .listeners
+            .iter()
+            .map(|listener| listener.inode())
+            .collect();
         let members = proc::groups_members(&numbers);
         let let_go = |pid: &i32| {
             let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
             // What cannot be looked at may well hold one.
             matches!(proc::holds_socket(members, &inodes), Ok(false))
         };
-        leaders.iter().filter(|(_, pid)| let_go(pid)).map(|(id, _)| Event::LetGo(*id)).collect()
+        leaders
+            .iter()
+            .filter(|(_, pid)| let_go(pid))
+            .map(|(id, _)| Event::LetGo(*id))
+            .collect()
     }
 
     fn reopen_logs(&mut self) {
         match self.log.reopen() {
             Ok(()) => self.log.debug("log reopened"),
-            Err(error) => self.log.error(format_args!("the log stays where it was: {error}")),
+            Err(error) => self
+                .log
+                .error(format_args!("the log stays where it was: {error}")),
         }
     }
 
@@ -159,7 +204,10 @@ impl Driver {
             if proc::catches(process.group.leader(), usr1) == Some(true)
                 && let Err(error) = process.group.signal_leader(Sig::Usr1)
             {
-                self.log.warn(format_args!("cannot send USR1 to process {}: {error}", process.group.leader()));
+                self.log.warn(format_args!(
+                    "cannot send USR1 to process {}: {error}",
+                    process.group.leader()
+                ));
             }
         }
     }

@@ -91,25 +91,40 @@ impl Processes {
 
     /// Starts a worker from its pin; its pid, or why there is none.
     pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
-        let notify = NotifySocket::bind().map_err(|error| format!("cannot make its notify socket: {error}"))?;
-        let beat = Beat::create().map_err(|error| format!("cannot make its heartbeat page: {error}"))?;
+        let notify = NotifySocket::bind()
+            .map_err(|error| format!("cannot make its notify socket: {error}"))?;
+        let beat =
+            Beat::create().map_err(|error| format!("cannot make its heartbeat page: {error}"))?;
         let launch = pin.launch(slot, notify.address(), self.nofile);
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
-        fds.extend(pin.listeners.iter().zip(crate::wire::listen_env::FIRST_FD..).map(|(l, at)| (l.as_fd(), at)));
+        fds.extend(
+            pin.listeners
+                .iter()
+                .zip(crate::wire::listen_env::FIRST_FD..)
+                .map(|(l, at)| (l.as_fd(), at)),
+        );
         fds.push((beat.fd(), pin.beat_fd));
         let pipe = match pin.policy.ready {
-            Readiness::Fd(number) => {
-                Some((fd::pipe().map_err(|error| format!("cannot make its ready pipe: {error}"))?, number))
-            }
+            Readiness::Fd(number) => Some((
+                fd::pipe().map_err(|error| format!("cannot make its ready pipe: {error}"))?,
+                number,
+            )),
             Readiness::Auto
             | Readiness::Notify
             | Readiness::Heartbeat
             | Readiness::Delay(_)
             | Readiness::Exec => None,
         };
-        fds.extend(pipe.as_ref().map(|((_, write), number)| (write.as_fd(), *number)));
-        let plumbing = Plumbing { stdin: self.null.as_fd(), fds: &fds };
-        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid).map_err(|error| format!("cannot fork: {error}"))?;
+        fds.extend(
+            pipe.as_ref()
+                .map(|((_, write), number)| (write.as_fd(), *number)),
+        );
+        let plumbing = Plumbing {
+            stdin: self.null.as_fd(),
+            fds: &fds,
+        };
+        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
+            .map_err(|error| format!("cannot fork: {error}"))?;
         let pid = spawned.pid;
         drop(fds);
         let mut process = Process {
@@ -146,9 +161,14 @@ impl Processes {
     /// Those whose leader has ended, not reaped yet.
     pub(super) fn exits(&self) -> Vec<WorkerId> {
         let ended = |process: &&Process| {
-            !process.leaderless && matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
+            !process.leaderless
+                && matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
         };
-        self.by_id.values().filter(ended).map(|process| process.id).collect()
+        self.by_id
+            .values()
+            .filter(ended)
+            .map(|process| process.id)
+            .collect()
     }
 
     /// Reaps the leader: how it ended, and whether its group has other members. What has none is forgotten.
@@ -165,13 +185,22 @@ impl Processes {
         if !rest {
             self.remove(id);
         }
-        Some(Event::Exited { worker: id, ended, rest })
+        Some(Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        })
     }
 
     /// The leaderless groups that are empty by now; forgotten.
     pub(super) fn emptied(&mut self) -> Vec<Event> {
         let empty = |process: &&Process| process.leaderless && process.group.is_empty();
-        let gone: Vec<WorkerId> = self.by_id.values().filter(empty).map(|process| process.id).collect();
+        let gone: Vec<WorkerId> = self
+            .by_id
+            .values()
+            .filter(empty)
+            .map(|process| process.id)
+            .collect();
         gone.into_iter().map(|id| self.forget_emptied(id)).collect()
     }
 
@@ -225,14 +254,17 @@ impl Processes {
     }
 
     fn hear_outcome(&mut self, id: WorkerId, events: &mut Vec<Event>) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
         let Some(fd) = &process.outcome else { return };
         let event = match spawn::outcome(fd.as_fd()) {
             Outcome::Pending => return,
             Outcome::Executed => Event::Executed(id),
-            Outcome::Failed { stage, errno } => {
-                Event::ExecFailed(id, format!("{stage}: {}", io::Error::from_raw_os_error(errno)))
-            }
+            Outcome::Failed { stage, errno } => Event::ExecFailed(
+                id,
+                format!("{stage}: {}", io::Error::from_raw_os_error(errno)),
+            ),
         };
         let _ = self.nest.remove(fd.as_fd());
         process.outcome = None;
@@ -241,7 +273,9 @@ impl Processes {
 
     fn hear_notify(&mut self, id: WorkerId, now: Time, events: &mut Vec<Event>) {
         let own_uid = self.own_uid;
-        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
         for _ in 0..DATAGRAMS_A_TURN {
             let datagram = match process.notify.receive() {
                 Ok(Some(datagram)) => datagram,
@@ -258,8 +292,12 @@ impl Processes {
     }
 
     fn hear_ready(&mut self, id: WorkerId, events: &mut Vec<Event>) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
-        let Some(pipe) = &mut process.ready else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let Some(pipe) = &mut process.ready else {
+            return;
+        };
         let mut chunk = [0; 512];
         // It is read to its end, so that a worker that goes on writing there gets no SIGPIPE and never blocks.
         let closed = match pipe.read(&mut chunk) {
@@ -270,7 +308,10 @@ impl Processes {
                 }
                 false
             }
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ),
         };
         if closed {
             let _ = self.nest.remove(pipe.as_fd());
@@ -321,6 +362,8 @@ fn token(id: WorkerId, what: Use) -> u64 {
 fn translate(ended: wait::Ended) -> Ended {
     match ended {
         wait::Ended::Exited(code) => Ended::Exited(code),
-        wait::Ended::Signaled { signal, core } => Ended::Signaled(crate::sys::signals::from_number(signal), core),
+        wait::Ended::Signaled { signal, core } => {
+            Ended::Signaled(crate::sys::signals::from_number(signal), core)
+        }
     }
 }

@@ -21,19 +21,23 @@ impl Driver {
             match control.accept() {
                 Ok(Some(_)) if self.clients.len() >= MAX_CLIENTS => {
                     self.clients.dropped += 1;
-                    self.log.warn(format_args!("a control client was turned away: {MAX_CLIENTS} are connected"));
+                    self.log.warn(format_args!(
+                        "a control client was turned away: {MAX_CLIENTS} are connected"
+                    ));
                 }
                 Ok(Some(conn)) => {
                     let (pid, uid, _) = conn.peer();
                     if control.admits(uid) {
                         self.clients.add(conn);
                     } else {
-                        self.log.warn(format_args!("control client {pid} of uid {uid} refused"));
+                        self.log
+                            .warn(format_args!("control client {pid} of uid {uid} refused"));
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.log.warn(format_args!("cannot accept a control client: {error}"));
+                    self.log
+                        .warn(format_args!("cannot accept a control client: {error}"));
                     return;
                 }
             }
@@ -44,11 +48,18 @@ impl Driver {
     pub(super) fn serve_clients(&mut self, ready: &[Ready], now: Time) {
         for (place, number) in self.clients.numbers().into_iter().enumerate() {
             let ready = ready.get(place).copied().unwrap_or_default();
-            let Some(client) = self.clients.get_mut(number) else { continue };
+            let Some(client) = self.clients.get_mut(number) else {
+                continue;
+            };
             if !(ready.read || ready.hangup || client.more) {
-                let late = client.owing_since.is_some_and(|since| now >= since + LINE_WITHIN);
+                let late = client
+                    .owing_since
+                    .is_some_and(|since| now >= since + LINE_WITHIN);
                 if late {
-                    let text = format!("the line was not finished within {} s", LINE_WITHIN.as_secs());
+                    let text = format!(
+                        "the line was not finished within {} s",
+                        LINE_WITHIN.as_secs()
+                    );
                     client.fail(Code::BadRequest, text, None);
                     client.owing_since = None;
                     client.silent = true;
@@ -58,7 +69,10 @@ impl Driver {
             let turn = client.conn.read();
             client.more = turn.more;
             let owes = client.conn.owes_rest();
-            client.owing_since = client.owing_since.filter(|_| owes && turn.inputs.is_empty()).or(owes.then_some(now));
+            client.owing_since = client
+                .owing_since
+                .filter(|_| owes && turn.inputs.is_empty())
+                .or(owes.then_some(now));
             for input in turn.inputs {
                 self.take(number, input);
             }
@@ -89,18 +103,33 @@ impl Driver {
     }
 
     fn request(&mut self, number: u64, request: Request) {
-        let Request { command, id, wait, key } = request;
+        let Request {
+            command,
+            id,
+            wait,
+            key,
+        } = request;
         if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
             return self.join(number, op, wait, id);
         }
         let asked = match command {
-            Command::Status => return self.reply(number, id, |driver, reply| reply.status = Some(Box::new(driver.status()))),
+            Command::Status => {
+                return self.reply(number, id, |driver, reply| {
+                    reply.status = Some(Box::new(driver.status()))
+                });
+            }
             Command::Listeners => {
-                return self.reply(number, id, |driver, reply| reply.listeners = Some(driver.listener_list()));
+                return self.reply(number, id, |driver, reply| {
+                    reply.listeners = Some(driver.listener_list())
+                });
             }
             Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
             Command::Reload { dry_run: true } => return self.dry_run(number, id),
-            Command::Signal { signal, workers, slot } => match signal_command(&signal, workers, slot) {
+            Command::Signal {
+                signal,
+                workers,
+                slot,
+            } => match signal_command(&signal, workers, slot) {
                 Ok(Some(asked)) => asked,
                 Ok(None) => return self.signal_self(number, id, &signal),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
@@ -141,9 +170,15 @@ impl Driver {
             }
         };
         let generation = self.supervisor.snapshot().generation;
-        match self.supervisor.operation(op).map(|operation| operation.ended.clone()) {
+        match self
+            .supervisor
+            .operation(op)
+            .map(|operation| operation.ended.clone())
+        {
             None => {
-                let text = format!("no operation {op} is known: it never was, or is older than the last 20");
+                let text = format!(
+                    "no operation {op} is known: it never was, or is older than the last 20"
+                );
                 self.fail(number, Code::Usage, text, id);
             }
             Some(None) => self.clients.wait_for(number, id, Some(op)),
@@ -164,19 +199,28 @@ impl Driver {
 
     /// Delivers a signal to the master itself: one that it handles as if it had come, another really.
     fn signal_self(&mut self, number: u64, id: Option<Value>, signal: &str) {
-        let Ok(sig) = signal.parse::<Sig>() else { return };
-        self.reply(number, id, |_, reply| reply.message = Some(format!("{sig} sent to the master")));
+        let Ok(sig) = signal.parse::<Sig>() else {
+            return;
+        };
+        self.reply(number, id, |_, reply| {
+            reply.message = Some(format!("{sig} sent to the master"))
+        });
         if signals::HANDLED.contains(&sig) {
             return self.signalled(sig, Sender::Process);
         }
         self.flush_clients();
         if let Err(error) = signals::send_to_self(sig) {
-            self.log.error(format_args!("cannot send {sig} to ourselves: {error}"));
+            self.log
+                .error(format_args!("cannot send {sig} to ourselves: {error}"));
         }
     }
 
     fn reply(&mut self, number: u64, id: Option<Value>, fill: impl FnOnce(&mut Self, &mut Reply)) {
-        let mut reply = Reply { ok: true, id, ..Reply::default() };
+        let mut reply = Reply {
+            ok: true,
+            id,
+            ..Reply::default()
+        };
         fill(self, &mut reply);
         if let Some(client) = self.clients.get_mut(number) {
             client.reply(reply);
@@ -204,14 +248,21 @@ impl Driver {
 
     /// What a reload would do.
     fn plan(&self) -> Result<Plan, String> {
-        let now = self.pins.get(&self.supervisor.snapshot().generation).ok_or("the service is stopping")?;
+        let now = self
+            .pins
+            .get(&self.supervisor.snapshot().generation)
+            .ok_or("the service is stopping")?;
         let next = crate::model::event::Generation(now.generation.0 + 1);
         let policy = std::rc::Rc::clone(&self.policy);
         let then = self
             .recipe
             .pin(next, policy, std::rc::Rc::clone(&self.listeners))
             .map_err(|error| error.to_string())?;
-        Ok(super::report::plan(now, &then, self.supervisor.snapshot().wanted))
+        Ok(super::report::plan(
+            now,
+            &then,
+            self.supervisor.snapshot().wanted,
+        ))
     }
 }
 
@@ -256,8 +307,18 @@ mod tests {
         assert_eq!(scale(&"4".into()), Ok(Scale::To(4)));
         assert_eq!(scale(&"+1".into()), Ok(Scale::By(1)));
         assert_eq!(scale(&(-2).into()), Ok(Scale::By(-2)));
-        assert_eq!(scale(&"99999999999999999999".into()), Ok(Scale::To(usize::MAX)));
-        for wrong in [Value::from("many"), Value::from(""), Value::from("+"), Value::from("1.5"), Value::Null, Value::from(1.5)] {
+        assert_eq!(
+            scale(&"99999999999999999999".into()),
+            Ok(Scale::To(usize::MAX))
+        );
+        for wrong in [
+            Value::from("many"),
+            Value::from(""),
+            Value::from("+"),
+            Value::from("1.5"),
+            Value::Null,
+            Value::from(1.5),
+        ] {
             assert!(scale(&wrong).is_err(), "{wrong}");
         }
     }

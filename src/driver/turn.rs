@@ -38,9 +38,15 @@ impl Driver {
     }
 
     fn wait(&self, poller: &mut Poller) -> Woken {
-        let mut fds: Vec<(BorrowedFd<'_>, Interest)> =
-            vec![(self.signals.fd(), Interest::READ), (self.processes.fd(), Interest::READ)];
-        fds.extend(self.control.as_ref().map(|control| (control.fd(), Interest::READ)));
+        let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![
+            (self.signals.fd(), Interest::READ),
+            (self.processes.fd(), Interest::READ),
+        ];
+        fds.extend(
+            self.control
+                .as_ref()
+                .map(|control| (control.fd(), Interest::READ)),
+        );
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
@@ -54,19 +60,38 @@ impl Driver {
             },
             Err(error) => {
                 // ENOMEM, say. Looking at everything is slower than being told, and never wrong.
-                self.log.warn(format_args!("cannot wait: {error}: looking at everything instead"));
+                self.log.warn(format_args!(
+                    "cannot wait: {error}: looking at everything instead"
+                ));
                 clock::pause(std::time::Duration::from_millis(50));
-                let all = Ready { read: true, write: true, hangup: false };
-                Woken { signals: true, workers: true, knocks: true, clients: vec![all; fds.len() - first_client] }
+                let all = Ready {
+                    read: true,
+                    write: true,
+                    hangup: false,
+                };
+                Woken {
+                    signals: true,
+                    workers: true,
+                    knocks: true,
+                    clients: vec![all; fds.len() - first_client],
+                }
             }
         }
     }
 
     fn turn(&mut self, woken: &Woken) {
         let now = clock::now();
-        let signals = if woken.signals { self.signals.pending() } else { Vec::new() };
+        let signals = if woken.signals {
+            self.signals.pending()
+        } else {
+            Vec::new()
+        };
         let children = signals.iter().any(|(sig, _)| *sig == Sig::Chld);
-        let exits = if children { self.processes.exits() } else { Vec::new() };
+        let exits = if children {
+            self.processes.exits()
+        } else {
+            Vec::new()
+        };
         if woken.workers {
             for event in self.processes.hear(now) {
                 self.feed(event);
@@ -84,7 +109,11 @@ impl Driver {
             self.admit();
         }
         self.serve_clients(&woken.clients, now);
-        if self.supervisor.deadline().is_some_and(|at| at <= clock::now()) {
+        if self
+            .supervisor
+            .deadline()
+            .is_some_and(|at| at <= clock::now())
+        {
             self.feed(Event::Due);
         }
         self.answer_waiters();
@@ -103,7 +132,9 @@ impl Driver {
         }
         let strangers = self.processes.reap_strangers();
         if strangers > 0 {
-            self.log.debug(format_args!("reaped {strangers} processes that are not workers"));
+            self.log.debug(format_args!(
+                "reaped {strangers} processes that are not workers"
+            ));
         }
         for event in self.processes.emptied() {
             self.feed(event);
@@ -112,10 +143,13 @@ impl Driver {
 
     /// The master got a signal.
     pub(super) fn signalled(&mut self, sig: Sig, sender: Sender) {
-        self.log.debug(format_args!("{sig} from {}", match sender {
-            Sender::Terminal => "the terminal",
-            Sender::Process => "a process",
-        }));
+        self.log.debug(format_args!(
+            "{sig} from {}",
+            match sender {
+                Sender::Terminal => "the terminal",
+                Sender::Process => "a process",
+            }
+        ));
         self.feed(Event::Signal(sig, sender));
     }
 }

@@ -14,7 +14,12 @@ use clap_mangen::Man;
 type Definition = fn() -> clap::Command;
 
 /// Every program, and where its command line is defined.
-const PROGRAMS: &[(&str, Definition)] = &[("pf-status", prefork::cmd::status::command)];
+const PROGRAMS: &[(&str, Definition)] = &[
+    ("pf-listen", prefork::cmd::listen::command),
+    ("pf-master", prefork::cmd::master::command),
+    ("pf-ctl", prefork::cmd::ctl::command),
+    ("pf-status", prefork::cmd::status::command),
+];
 
 const OPTIONS_GO_HERE: &str = ".\\\" OPTIONS\n";
 

@@ -230,7 +230,17 @@ fn readiness(text: &str) -> Result<Readiness, String> {
 fn surge(text: &str) -> Result<Surge, String> {
     let wrong = || "a number of workers, or a share of the slots as in 25%".to_owned();
     match text.strip_suffix('%') {
-        Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Surge::Percent).ok_or_else(wrong),
-        None => text.parse().ok().filter(|workers| *workers <= MAX_SLOTS).map(Surge::Workers).ok_or_else(wrong),
+        Some(percent) => percent
+            .parse()
+            .ok()
+            .filter(|percent| *percent <= 100)
+            .map(Surge::Percent)
+            .ok_or_else(wrong),
+        None => text
+            .parse()
+            .ok()
+            .filter(|workers| *workers <= MAX_SLOTS)
+            .map(Surge::Workers)
+            .ok_or_else(wrong),
     }
 }

@@ -25,13 +25,18 @@ pub fn main() -> ExitCode {
     let signals = Signals::install();
     match cli::Args::try_parse() {
         Ok(args) => super::run(PROG, || {
-            let signals = signals.map_err(|error| Error::system("cannot install signal handlers", error))?;
+            let signals =
+                signals.map_err(|error| Error::system("cannot install signal handlers", error))?;
             master(args, signals)
         }),
         Err(error) => {
             // Help goes to stdout, a usage error to stderr; whether anybody reads it is not ours to judge.
             let _ = error.print();
-            ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Done })
+            ExitCode::from(if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            })
         }
     }
 }

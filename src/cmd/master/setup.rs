@@ -45,13 +45,22 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     let recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
-    let listeners = listener::arrange(inherited(&log)?, &args.listen, true, &Retry::default(), &mut tell)?;
+    let listeners = listener::arrange(
+        inherited(&log)?,
+        &args.listen,
+        true,
+        &Retry::default(),
+        &mut tell,
+    )?;
     check_ready_fd(policy.ready, listeners.len())?;
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     let nofile = limits::raise_nofile();
     for listener in &listeners {
-        log.info(format_args!("listener {}: {}", listener.label(), listener.address));
+        match &listener.name {
+            Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
+            None => log.info(format_args!("listener {}", listener.address)),
+        }
     }
     let workers = match args.workers {
         Some(workers) => workers,
@@ -62,7 +71,17 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         }
     };
     let (control, pid_file) = claim(&args)?;
-    Ok(Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile })
+    Ok(Setup {
+        log,
+        signals,
+        recipe,
+        workers,
+        policy,
+        listeners,
+        control,
+        pid_file,
+        nofile,
+    })
 }
 
 fn log(args: &Args) -> Result<Log> {
@@ -71,7 +90,11 @@ fn log(args: &Args) -> Result<Log> {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let verbosity = if args.quiet { -1 } else { i8::try_from(args.verbose).unwrap_or(i8::MAX) };
+    let verbosity = if args.quiet {
+        -1
+    } else {
+        i8::try_from(args.verbose).unwrap_or(i8::MAX)
+    };
     Log::new(super::PROG, sink, format, verbosity)
 }
 
@@ -97,8 +120,14 @@ fn policy(args: &Args) -> Policy {
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
-    let own: Environment = std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect();
-    let variable = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let own: Environment = std::env::vars_os()
+        .filter(|(name, _)| !is_ours(name))
+        .collect();
+    let variable = |name: &str| {
+        own.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    };
     let start_dir = program::start_dir(variable("PWD").as_deref())
         .map_err(|error| Error::system("cannot tell the working directory", error))?;
     Ok(Recipe {
@@ -106,7 +135,11 @@ fn recipe(args: &Args) -> Result<Recipe> {
         start_dir,
         chdir: args.chdir.clone(),
         path: variable("PATH"),
-        set: args.env.iter().map(|setting| variable_setting(setting)).collect::<Result<_>>()?,
+        set: args
+            .env
+            .iter()
+            .map(variable_setting)
+            .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
     })
 }
@@ -114,11 +147,26 @@ fn recipe(args: &Args) -> Result<Recipe> {
 fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
     use std::ffi::OsStr;
     let bytes = setting.as_bytes();
-    let wrong = || Error::usage(format!("--env {}: a variable is written K=V", setting.to_string_lossy()));
-    let equals = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(wrong)?;
-    let (name, value) = (OsStr::from_bytes(&bytes[..equals]), OsStr::from_bytes(&bytes[equals + 1..]));
+    let wrong = || {
+        Error::usage(format!(
+            "--env {}: a variable is written K=V",
+            setting.to_string_lossy()
+        ))
+    };
+    let equals = bytes
+        .iter()
+        .position(|byte| *byte == b'=')
+        .filter(|at| *at > 0)
+        .ok_or_else(wrong)?;
+    let (name, value) = (
+        OsStr::from_bytes(&bytes[..equals]),
+        OsStr::from_bytes(&bytes[equals + 1..]),
+    );
     if is_ours(name) {
-        let text = format!("--env {}: this variable is the master's own", name.to_string_lossy());
+        let text = format!(
+            "--env {}: this variable is the master's own",
+            name.to_string_lossy()
+        );
         return Err(Error::usage(text));
     }
     Ok((name.to_owned(), value.to_owned()))
@@ -187,11 +235,18 @@ fn refuse_rival(pid_file: &Path) -> Result<()> {
     match pidfile::owner(pid_file) {
         Ok(Owner::Alive(pid)) => {
             let what = format!("pid file {}", pid_file.display());
-            Err(Error::new(Exit::Refused, what, format!("master {pid} owns it")).hint("stop that one first"))
+            Err(
+                Error::new(Exit::Refused, what, format!("master {pid} owns it"))
+                    .hint("stop that one first"),
+            )
         }
         Ok(Owner::Unreachable) => {
             let what = format!("pid file {}", pid_file.display());
-            Err(Error::new(Exit::Refused, what, "a process of another pid namespace owns it"))
+            Err(Error::new(
+                Exit::Refused,
+                what,
+                "a process of another pid namespace owns it",
+            ))
         }
         // Whether it can be taken is found out by taking it.
         Ok(Owner::Absent | Owner::Stale) | Err(_) => Ok(()),
@@ -206,7 +261,12 @@ fn control_of(args: &Args) -> Result<Option<Place>> {
     }
     match (&args.control, &args.pid) {
         (Some(ControlSpec(spec)), _) => control_place(spec).map(Some),
-        (None, Some(pid_file)) => Ok(Some((crate::client::control_path(pid_file), 0o600, None, None))),
+        (None, Some(pid_file)) => Ok(Some((
+            crate::client::control_path(pid_file),
+            0o600,
+            None,
+            None,
+        ))),
         (None, None) => Ok(None),
     }
 }
@@ -226,8 +286,15 @@ fn control_place(spec: &ListenSpec) -> Result<Place> {
         ..Default::default()
     };
     if known != *options {
-        return Err(wrong("a control socket takes the options mode=, owner= and group= alone"));
+        return Err(wrong(
+            "a control socket takes the options mode=, owner= and group= alone",
+        ));
     }
     let mode = options.mode.unwrap_or(0o600);
-    Ok((path.clone(), mode, owner.map(|uid| uid.as_raw()), group.map(|gid| gid.as_raw())))
+    Ok((
+        path.clone(),
+        mode,
+        owner.map(|uid| uid.as_raw()),
+        group.map(|gid| gid.as_raw()),
+    ))
 }

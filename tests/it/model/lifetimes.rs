@@ -25,7 +25,8 @@ fn random_lifetimes_keep_every_promise() {
     if let Ok(seed) = std::env::var("PF_SEED") {
         let seed = seed.parse().expect("PF_SEED is a number");
         let (world, outcome) = lifetime(seed, true);
-        eprintln!("{}", world.transcript);
+        use std::io::Write as _;
+        let _ = std::io::stderr().write_all(world.transcript.as_bytes());
         assert_eq!(outcome, Ok(()), "seed {seed}");
         return;
     }
@@ -447,10 +448,8 @@ impl World {
                     Rc::new(self.policy.clone()),
                 )));
             }
-            Action::Forget(generation) => {
-                if !self.pinned.remove(&generation.0) {
-                    return Err(format!("generation {generation} is forgotten twice"));
-                }
+            Action::Forget(generation) if !self.pinned.remove(&generation.0) => {
+                return Err(format!("generation {generation} is forgotten twice"));
             }
             Action::Began(_, op) => {
                 self.open.insert(*op);
