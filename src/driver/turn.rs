@@ -156,7 +156,6 @@ impl Driver {
 
     /// The master got a signal.
     pub(super) fn signalled(&mut self, sig: Sig, sender: Sender) {
-<<<<<<< HEAD
         self.log.debug(format_args!(
             "{sig} from {}",
             match sender {
@@ -164,16 +163,8 @@ impl Driver {
                 Sender::Process => "a process",
             }
         ));
-        // Whoever started us under nohup wants the terminal's hang-up ignored.
-        if sig == Sig::Hup && sender == Sender::Terminal && self.signals.was_ignored(sig) {
-=======
-        self.log.debug(format_args!("{sig} from {}", match sender {
-            Sender::Terminal => "the terminal",
-            Sender::Process => "a process",
-        }));
         // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
         if sender == Sender::Terminal && self.signals.was_ignored(sig) {
->>>>>>> room-e
             return;
         }
         self.feed(Event::Signal(sig, sender));

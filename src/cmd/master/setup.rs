@@ -66,15 +66,10 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         })?;
     let nofile = limits::raise_nofile();
     for listener in &listeners {
-<<<<<<< HEAD
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
             None => log.info(format_args!("listener {}", listener.address)),
         }
-=======
-        let name = listener.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        log.info(format_args!("listener{name} at {}", listener.address));
->>>>>>> room-e
     }
     let workers = match args.workers {
         Some(workers) => workers,
