@@ -262,9 +262,10 @@ impl Worker {
             // Whoever speaks was executed, whether or not the driver has read that yet.
             Input::Said(saying) => {
                 self.executed(now, announces, out);
-                match self.phase {
-                    Phase::Starting => self.said(now, saying, out),
-                    _ready => self.heartbeat_said(now, saying, out),
+                if self.phase == Phase::Starting {
+                    self.said(now, saying, out);
+                } else {
+                    self.heartbeat_said(now, saying, out);
                 }
             }
             Input::StartOverdue => self.start_overdue(now, None, out),
