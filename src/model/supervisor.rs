@@ -1,7 +1,7 @@
 //! The supervisor: slots, workers and what is under way, as one value.
 //!
 //! [`Supervisor::step`] takes what happened and says what is to be done; [`Supervisor::deadline`] says when to come back
-//! with [`Event::Due`]. After every event one pass, [`Supervisor::settle`], compares what is with what is wanted and takes the next
+//! with [`Event::Due`]. After every event one pass, `Supervisor::settle`, compares what is with what is wanted and takes the next
 //! steps; so an interrupted plan needs no undoing, it is simply planned anew. The plans are in the sibling files: `rollout`, `scale`, `restart`,
 //! `stop`; what clients and signals ask for is in `command`.
 
