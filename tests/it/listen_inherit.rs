@@ -211,7 +211,10 @@ fn a_port_that_the_system_chose_goes_on() {
 fn what_no_address_names_is_closed_before_its_port_is_bound() {
     let (report, errors) = chained_at("0.0.0.0:0", "--tries 0 tcp:${AT##*:}");
     assert!(addresses(&report)[0].starts_with("tcp:[::]:"), "{report}");
-    assert!(errors.contains("closing inherited listener tcp:0.0.0.0:"), "{errors}");
+    assert!(
+        errors.contains("closing inherited listener tcp:0.0.0.0:"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -281,4 +284,24 @@ fn names_that_others_gave_are_passed_on() {
         reported(shell(script))["env"]["LISTEN_FDNAMES"],
         "web@1.socket"
     );
+}
+
+#[test]
+fn u3_a_worker_that_adds_a_listener_keeps_its_heartbeat_page() {
+    // Its page is at fd 4, where the second listener goes.
+    let script = r#"exec 4</dev/zero
+        PF_HEARTBEAT_FD=4 exec "$LISTEN" 127.0.0.1:0 127.0.0.1:0 -- sh -c '
+            echo "$PF_HEARTBEAT_FD" && readlink /proc/$$/fd/4 "/proc/$$/fd/$PF_HEARTBEAT_FD"'"#;
+    let (code, out, errors) = finished(shell(script));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    let [number, listener, page] = lines[..] else {
+        panic!("{out}");
+    };
+    assert!(
+        number.parse::<i32>().is_ok_and(|number| number > 4),
+        "{out}"
+    );
+    assert!(listener.starts_with("socket:"), "{out}");
+    assert_eq!(page, "/dev/zero");
 }
