@@ -468,6 +468,27 @@ mod tests {
     }
 
     #[test]
+    fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
+        let (read, mut shared) = pipe();
+        // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each, after this one.
+        shared.write_all(&[b'\n'; 4096]).expect("room");
+        let out = stderr(shared.into()).expect("opened");
+        let log = to(out, Format::Json, 0);
+        let quotes = "\"".repeat(MAX_MESSAGE);
+        while log.lost() == 0 {
+            log.info(&quotes);
+        }
+        assert!(log.cut.get(), "the pipe took a part");
+        let early = drain(&read);
+        assert!(!early.ends_with('\n'));
+        log.info("end");
+        let text = early + &drain(&read);
+        let last = text.lines().next_back().expect("a line");
+        let last: Value = serde_json::from_str(last).expect("JSON");
+        assert_eq!(last["message"], "end (1 line lost before this)");
+    }
+
+    #[test]
     fn a_pipe_that_cannot_be_opened_again_is_asked_first() {
         let (read, write) = pipe();
         let log = to(Out::Asked(write), Format::Text, 0);

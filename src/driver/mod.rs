@@ -11,6 +11,7 @@
 //! - `report`: the status document.
 
 mod clients;
+mod heal;
 mod perform;
 mod process;
 mod report;
@@ -19,7 +20,8 @@ mod turn;
 
 pub mod pin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -57,6 +59,8 @@ pub struct Setup {
     pub control: Option<ControlSocket>,
     /// The pid file, locked.
     pub pid_file: Option<PidFile>,
+    /// Descriptors that workers get as they are, each at its own number.
+    pub keep: Vec<(OwnedFd, i32)>,
     /// RLIMIT_NOFILE as the master was given it, for the workers.
     pub nofile: Option<(u64, u64)>,
 }
@@ -84,6 +88,8 @@ struct Driver {
     control: Option<ControlSocket>,
     started: Time,
     started_wall: SystemTime,
+    /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
+    seen_empty: HashSet<u64>,
     end: Option<End>,
 }
 
@@ -101,14 +107,15 @@ pub fn run(setup: Setup) -> Result<End> {
         listeners,
         control,
         pid_file,
+        keep,
         nofile,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
     let first = Generation(1);
     let pin = recipe.pin(first, Rc::clone(&policy), Rc::clone(&listeners))?;
-    let processes =
-        Processes::new(nofile).map_err(|error| Error::system("cannot set the loop up", error))?;
+    let processes = Processes::new(nofile, keep)
+        .map_err(|error| Error::system("cannot set the loop up", error))?;
     let mut driver = Driver {
         log,
         signals,
@@ -122,11 +129,13 @@ pub fn run(setup: Setup) -> Result<End> {
         control,
         started: clock::now(),
         started_wall: clock::wall(),
+        seen_empty: HashSet::new(),
         end: None,
     };
     driver.feed(Event::Start);
     let end = driver.turn_until_the_end();
     driver.clients.farewell();
+    driver.processes.dismiss_guard();
     // The names go last, and only while they are ours: whoever waits for them may start the next master at once.
     if let Some(Err(error)) = driver.control.take().map(ControlSocket::remove) {
         driver

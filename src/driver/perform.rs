@@ -1,11 +1,13 @@
 //! Actions to system calls; facts that they yield go back to the model in the same turn.
 
 use std::collections::{HashSet, VecDeque};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::log::{About, Level as LogLevel};
 use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
 use crate::model::sig::Sig;
+use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
 
 use super::pin::Pin;
@@ -53,6 +55,10 @@ impl Driver {
             Action::Abandon(worker) => {
                 self.processes.remove(worker);
             }
+            Action::LookWhetherHeld(worker) => events.extend(self.look_whether_held(worker)),
+            Action::LookWhetherDumping(worker) => events.extend(self.look_whether_dumping(worker)),
+            Action::LookAtQueues => events.extend(self.look_at_queues()),
+            Action::AnnounceStop => self.seen_empty.clear(),
             Action::ReopenLogs => self.reopen_logs(),
             Action::PassUsr1 => self.pass_usr1(),
             Action::CloseListeners => {
@@ -186,6 +192,39 @@ impl Driver {
             .filter(|(_, pid)| let_go(pid))
             .map(|(id, _)| Event::LetGo(*id))
             .collect()
+    }
+
+    fn look_whether_held(&self, worker: WorkerId) -> Option<Event> {
+        let pid = self.processes.get(worker)?.group.leader();
+        let stopped = matches!(proc::state(pid), Some('T' | 't'));
+        let traced = proc::tracer(pid).is_some_and(|tracer| tracer != 0);
+        Some(Event::Held(worker, stopped || traced))
+    }
+
+    fn look_whether_dumping(&self, worker: WorkerId) -> Option<Event> {
+        let pid = self.processes.get(worker)?.group.leader();
+        Some(Event::Dumping(worker, proc::is_dumping(pid)))
+    }
+
+    /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
+    fn look_at_queues(&mut self) -> Option<Event> {
+        let mut depths = Depths::new();
+        for listener in self.listeners.iter() {
+            // A socket that has no queue, or none that can be read, holds nobody up.
+            let queued = depths
+                .of(listener.as_fd())
+                .ok()
+                .flatten()
+                .map_or(0, |depth| depth.queued);
+            if queued == 0 {
+                self.seen_empty.insert(listener.inode());
+            }
+        }
+        let all = self
+            .listeners
+            .iter()
+            .all(|listener| self.seen_empty.contains(&listener.inode()));
+        all.then_some(Event::QueuesEmpty)
     }
 
     fn reopen_logs(&mut self) {

@@ -31,6 +31,8 @@ pub struct Recipe {
     pub environment: Environment,
     /// `--env`.
     pub set: Environment,
+    /// The numbers of the descriptors that workers get as they are (`--keep-fd`).
+    pub keep: Vec<i32>,
     /// Where programs without a slash are looked for if the workers' environment has no PATH.
     pub path: Option<OsString>,
 }
@@ -96,7 +98,7 @@ impl Recipe {
                 error,
             )
         })?;
-        let beat_fd = beat_fd(listeners.len(), policy.ready);
+        let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
         let strings = Strings {
             program: c_string(program.as_os_str())?,
             argv: self
@@ -105,7 +107,7 @@ impl Recipe {
                 .map(|arg| c_string(arg))
                 .collect::<Result<_>>()?,
             cwd: c_string(cwd.as_os_str())?,
-            env: common_env(generation, &environment, &listeners, beat_fd)?,
+            env: common_env(generation, &policy, &environment, &listeners, beat_fd)?,
         };
         let command = self.command.clone();
         Ok(Pin {
@@ -145,7 +147,13 @@ impl Pin {
                 program: self.strings.program.clone(),
                 argv: self.strings.argv.clone(),
                 cwd: self.strings.cwd.clone(),
-                env: common_env(generation, &self.environment, &self.listeners, self.beat_fd)?,
+                env: common_env(
+                    generation,
+                    &self.policy,
+                    &self.environment,
+                    &self.listeners,
+                    self.beat_fd,
+                )?,
             },
         })
     }
@@ -162,6 +170,13 @@ impl Pin {
         notify: &str,
         nofile: Option<(u64, u64)>,
     ) -> crate::sys::spawn::Launch {
+        let mut own_pid_in = Vec::new();
+        if !self.listeners.is_empty() {
+            own_pid_in.push("LISTEN_PID");
+        }
+        if self.policy.timeout.is_some() {
+            own_pid_in.push("WATCHDOG_PID");
+        }
         let own = [
             format!("PF_WORKER={slot}"),
             format!("NOTIFY_SOCKET={notify}"),
@@ -176,7 +191,7 @@ impl Pin {
             program: self.strings.program.clone(),
             argv: self.strings.argv.clone(),
             env,
-            stamp_listen_pid: !self.listeners.is_empty(),
+            own_pid_in,
             cwd: self.strings.cwd.clone(),
             death_signal: self.policy.graceful_signal,
             nofile,
@@ -184,19 +199,17 @@ impl Pin {
     }
 }
 
-/// The first number after the listeners that the ready fd does not have.
-fn beat_fd(listeners: usize, ready: Readiness) -> i32 {
+/// The first number after the listeners that nothing else has.
+fn beat_fd(listeners: usize, ready: Readiness, keep: &[i32]) -> i32 {
     let first = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
-    if ready == Readiness::Fd(first) {
-        first.saturating_add(1)
-    } else {
-        first
-    }
+    let free = |number: &i32| ready != Readiness::Fd(*number) && !keep.contains(number);
+    (first..i32::MAX).find(free).unwrap_or(first)
 }
 
 /// The variables that all workers of a generation share.
 fn common_env(
     generation: Generation,
+    policy: &Policy,
     environment: &Environment,
     listeners: &[Listener],
     beat_fd: i32,
@@ -206,6 +219,9 @@ fn common_env(
         ("PF_MASTER_PID", std::process::id().to_string()),
         ("PF_HEARTBEAT_FD", beat_fd.to_string()),
     ];
+    if let Some(timeout) = policy.timeout {
+        own.push(("WATCHDOG_USEC", timeout.as_micros().to_string()));
+    }
     if !listeners.is_empty() {
         let names = listeners
             .iter()
@@ -308,8 +324,8 @@ mod tests {
 
     #[test]
     fn the_heartbeat_page_comes_after_the_listeners_and_not_at_the_ready_fd() {
-        assert_eq!(beat_fd(2, Readiness::Auto), 5);
-        assert_eq!(beat_fd(2, Readiness::Fd(5)), 6);
-        assert_eq!(beat_fd(2, Readiness::Fd(9)), 5);
+        assert_eq!(beat_fd(2, Readiness::Auto, &[]), 5);
+        assert_eq!(beat_fd(2, Readiness::Fd(5), &[6, 8]), 7);
+        assert_eq!(beat_fd(2, Readiness::Fd(9), &[]), 5);
     }
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
 use crate::model::time::Time;
 use crate::sys::beat::Beat;
 use crate::sys::group::Group;
+use crate::sys::guard::{Guard, Terms};
 use crate::sys::notify::NotifySocket;
 use crate::sys::poll::{Interest, Nest, Ready};
 use crate::sys::spawn::{self, Outcome, Plumbing};
@@ -25,6 +27,8 @@ const DATAGRAMS_A_TURN: usize = 64;
 pub(super) struct Process {
     pub(super) id: WorkerId,
     pub(super) group: Group,
+    /// What the guard has to know of it.
+    terms: Terms,
     pub(super) beat: Beat,
     pub(super) last_beat: Option<Time>,
     /// Its last `STATUS=`.
@@ -50,18 +54,24 @@ pub(super) struct Processes {
     by_pid: HashMap<i32, WorkerId>,
     nest: Nest,
     null: File,
+    keep: Vec<(OwnedFd, i32)>,
+    guard: Option<Guard>,
     nofile: Option<(u64, u64)>,
     own_pid: i32,
     own_uid: u32,
 }
 
 impl Processes {
-    pub(super) fn new(nofile: Option<(u64, u64)>) -> io::Result<Self> {
+    /// Nobody yet. The guard is there before the first worker.
+    pub(super) fn new(nofile: Option<(u64, u64)>, keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
+        let guard = Guard::start()?;
         Ok(Processes {
             by_id: BTreeMap::new(),
             by_pid: HashMap::new(),
             nest: Nest::new()?,
             null: fd::null()?,
+            keep,
+            guard: Some(guard),
             nofile,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
@@ -119,16 +129,24 @@ impl Processes {
             pipe.as_ref()
                 .map(|((_, write), number)| (write.as_fd(), *number)),
         );
+        fds.extend(self.keep.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        let announcement = terms(pin).line();
+        let guard = self
+            .guard
+            .as_ref()
+            .map(|guard| (guard.socket(), announcement.as_str()));
         let plumbing = Plumbing {
             stdin: self.null.as_fd(),
             fds: &fds,
+            guard,
         };
         let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
             .map_err(|error| format!("cannot fork: {error}"))?;
         let pid = spawned.pid;
         drop(fds);
-        let mut process = Process {
+        let process = Process {
             id,
+            terms: terms(pin),
             group: Group::of_child(pid).map_err(|error| error.to_string())?,
             beat,
             last_beat: None,
@@ -142,7 +160,6 @@ impl Processes {
         for (fd, what) in process.descriptors() {
             let _ = self.nest.add(fd, token(id, what), Interest::READ);
         }
-        process.leaderless = false;
         self.by_pid.insert(pid, id);
         self.by_id.insert(id, process);
         Ok(pid)
@@ -152,6 +169,9 @@ impl Processes {
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Process> {
         let process = self.by_id.remove(&id)?;
         self.by_pid.remove(&process.group.leader());
+        if let Some(guard) = &self.guard {
+            guard.forget(process.group.leader());
+        }
         for (fd, _) in process.descriptors() {
             let _ = self.nest.remove(fd);
         }
@@ -219,10 +239,39 @@ impl Processes {
     /// read first.
     pub(super) fn reap_strangers(&self) -> u64 {
         let mut reaped = 0;
-        while wait::reap_stranger(&|pid| self.by_pid.contains_key(&pid)).is_some() {
+        let guard = self.guard.as_ref().map(Guard::pid);
+        while wait::reap_stranger(&|pid| Some(pid) == guard || self.by_pid.contains_key(&pid))
+            .is_some()
+        {
             reaped += 1;
         }
         reaped
+    }
+
+    /// Starts the guard anew if it has died, and tells it of everybody. False if there is none now: the next look tries again.
+    pub(super) fn keep_guarded(&mut self) -> io::Result<bool> {
+        if let Some(guard) = &self.guard {
+            match wait::peek(guard.pid()) {
+                Ok(None) => return Ok(false),
+                Ok(Some(_)) | Err(_) => drop(wait::reap(guard.pid())),
+            }
+        }
+        self.guard = None;
+        let guard = Guard::start()?;
+        for process in self.by_id.values() {
+            if let Some(handle) = process.group.handle() {
+                guard.watch(process.group.leader(), handle.as_fd(), process.terms);
+            }
+        }
+        self.guard = Some(guard);
+        Ok(true)
+    }
+
+    /// Nobody is left to be guarded.
+    pub(super) fn dismiss_guard(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.end();
+        }
     }
 
     /// Takes what workers have said, spawns' outcomes first.
@@ -337,13 +386,17 @@ impl Process {
                 self.status = (!text.is_empty()).then_some(text);
                 None
             }
+            Message::WatchdogTrigger => Some(Event::Said(id, Saying::Trigger)),
+            Message::WatchdogUsec(micros) => Some(Event::Said(
+                id,
+                Saying::Watchdog(Duration::from_micros(micros)),
+            )),
+            Message::ExtendTimeoutUsec(micros) => Some(Event::Said(
+                id,
+                Saying::Extend(Duration::from_micros(micros)),
+            )),
             // A barrier is answered by closing the descriptor that came along, which has happened by now.
-            Message::Barrier
-            | Message::Reloading
-            | Message::WatchdogTrigger
-            | Message::WatchdogUsec(_)
-            | Message::ExtendTimeoutUsec(_)
-            | Message::MainPid(_) => None,
+            Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
         }
     }
 
@@ -352,6 +405,13 @@ impl Process {
         all.extend(self.outcome.as_ref().map(|fd| (fd.as_fd(), Use::Outcome)));
         all.extend(self.ready.as_ref().map(|file| (file.as_fd(), Use::Ready)));
         all
+    }
+}
+
+fn terms(pin: &Pin) -> Terms {
+    Terms {
+        signal: pin.policy.graceful_signal,
+        timeout: pin.policy.graceful_timeout,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::event::{Command as Asked, Event, OpId, Scale};
+use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
 use crate::model::policy::Word;
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
@@ -145,6 +145,7 @@ impl Driver {
             Command::Resume => Asked::Resume,
             Command::RestartWorker { slot } => Asked::RestartWorker(slot),
             Command::Reopen => Asked::Reopen,
+            Command::Retire { generation } => Asked::Retire(Generation(generation)),
         };
         let stop = matches!(asked, Asked::Stop(_));
         let ticket = self.clients.ticket(number, id, key, wait, stop);

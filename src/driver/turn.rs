@@ -130,6 +130,8 @@ impl Driver {
                 self.feed(event);
             }
         }
+        self.look_at_listeners(exits.len());
+        self.see_to_guard();
         let strangers = self.processes.reap_strangers();
         if strangers > 0 {
             self.log.debug(format_args!(
@@ -138,6 +140,17 @@ impl Driver {
         }
         for event in self.processes.emptied() {
             self.feed(event);
+        }
+    }
+
+    /// The guard may be the child that has died.
+    fn see_to_guard(&mut self) {
+        match self.processes.keep_guarded() {
+            Ok(true) => self.log.warn("the guard had died, and was started anew"),
+            Ok(false) => {}
+            Err(error) => self
+                .log
+                .error(format_args!("cannot start the guard anew: {error}")),
         }
     }
 
@@ -150,6 +163,10 @@ impl Driver {
                 Sender::Process => "a process",
             }
         ));
+        // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
+        if sender == Sender::Terminal && self.signals.was_ignored(sig) {
+            return;
+        }
         self.feed(Event::Signal(sig, sender));
     }
 }

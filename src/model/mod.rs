@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod command;
+mod drain;
 mod restart;
 mod scale;
 mod slot;
@@ -13,6 +14,7 @@ mod stop;
 
 pub mod backoff;
 pub mod event;
+pub mod heartbeat;
 pub mod operation;
 pub mod policy;
 pub mod rollout;

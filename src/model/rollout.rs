@@ -173,7 +173,6 @@ impl Supervisor {
     }
 
     fn roll_forward(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.judge_canary(now);
         let Some(rollout) = &self.rollout else { return };
         let (to, policy, past) = (rollout.to, Rc::clone(&rollout.policy), rollout.canary_past);
         let slots = self.slots.len();
@@ -207,8 +206,14 @@ impl Supervisor {
     }
 
     /// The canary is past once the first new worker has been ready for long enough.
-    fn judge_canary(&mut self, now: Time) {
-        let Some(rollout) = &self.rollout else { return };
+    pub(super) fn judge_canary(&mut self, now: Time) {
+        let Some(rollout) = self
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.way == Way::Forward)
+        else {
+            return;
+        };
         let (Some(trial), false) = (rollout.policy.canary, rollout.canary_past) else {
             return;
         };

@@ -49,7 +49,7 @@ pub struct Seat {
     pub pid: Option<i32>,
     /// Its generation.
     pub generation: Option<Generation>,
-    /// `starting`, `ready`, `stopping`, `backoff`, `down` or `empty`.
+    /// `starting`, `ready`, `held`, `stopping`, `backoff`, `down` or `empty`.
     pub state: &'static str,
     /// When it was started.
     pub started_at: Option<Time>,
@@ -179,6 +179,7 @@ impl Supervisor {
             generation: Some(worker.generation),
             state: match worker.phase {
                 Phase::Spawning | Phase::Starting => "starting",
+                Phase::Ready if worker.is_held() => "held",
                 Phase::Ready => "ready",
                 Phase::Stopping(_) | Phase::Leaderless(_) | Phase::Gone => "stopping",
             },

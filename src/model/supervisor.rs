@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::backoff::Dice;
+use super::drain::Retiring;
 use super::event::{
     Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
 };
@@ -86,6 +87,7 @@ pub struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     pub(super) last_rollout: Option<Record>,
     pub(super) scaling: Option<Scaling>,
+    pub(super) retiring: Vec<Retiring>,
     pub(super) remembered: Remembered,
     pub(super) operations: Operations,
     pub(super) counters: Counters,
@@ -114,6 +116,7 @@ impl Supervisor {
             rollout: None,
             last_rollout: None,
             scaling: None,
+            retiring: Vec::new(),
             remembered: Remembered::default(),
             operations: Operations::default(),
             counters: Counters::default(),
@@ -160,6 +163,10 @@ impl Supervisor {
                     worker.let_go = true;
                 }
             }
+            Event::Held(worker, held) => self.feed(now, worker, Input::Held(held), out),
+            Event::Dumping(worker, dumping) => self.feed(now, worker, Input::Dumping(dumping), out),
+            Event::QueuesEmpty => self.queues_empty(now, out),
+            Event::Rebound(listener) => self.rebound(now, &listener, out),
             Event::Signal(sig, sender) => self.signal(now, sig, sender, out),
             Event::Command(ticket, command) => self.command(now, ticket, command, out),
             Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
@@ -170,20 +177,25 @@ impl Supervisor {
     }
 
     fn due(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.pardon_if_late(now, out);
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
                 Timer::Ripe(worker) => self.feed(now, worker, Input::Ripe, out),
                 Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
+                Timer::Beat(worker) => self.feed(now, worker, Input::BeatOverdue, out),
                 Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
                 Timer::Look => {
                     let waiting = self
                         .workers
                         .values()
-                        .filter(|worker| worker.hangs_on_beat());
+                        .filter(|worker| worker.hangs_on_beat() || worker.is_timed());
                     out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
                 }
                 Timer::Listeners => self.look_for_listeners(out),
+                Timer::Queues => out.push(Action::LookAtQueues),
+                Timer::StopDelay => self.stop_delay_over(now, out),
+                Timer::QueuesLate => self.queues_late(now, out),
                 // These only bring `settle` about.
                 Timer::Backoff(_) | Timer::Canary | Timer::LetGo => {}
             }
@@ -194,6 +206,8 @@ impl Supervisor {
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         match self.mode {
             Mode::Running => {
+                // Before the slots are filled: the first rollout fills the others once its canary is past.
+                self.judge_canary(now);
                 self.fill(now, out);
                 self.settle_rollout(now, out);
                 self.settle_restarts(now, out);
@@ -201,7 +215,13 @@ impl Supervisor {
                 self.follow_up(now, out);
             }
             Mode::Paused(_) => self.settle_pause(now, out),
-            Mode::Stopping(_) => self.settle_stop(now, out),
+            Mode::Stopping(_) => {
+                // While a stop is only announced, whoever dies is replaced: the service still serves.
+                if self.still_serves() {
+                    self.fill(now, out);
+                }
+                self.settle_stop(now, out);
+            }
             Mode::Idle | Mode::Over => {}
         }
         if self.rollout.is_none() && self.slots.iter().all(|slot| slot.restart.is_none()) {
@@ -210,10 +230,59 @@ impl Supervisor {
             self.timers.clear(Timer::Listeners);
             self.timers.clear(Timer::LetGo);
         }
-        if self.workers.values().any(Worker::hangs_on_beat) {
-            self.timers.ensure(Timer::Look, now + LOOK_EVERY);
-        } else {
-            self.timers.clear(Timer::Look);
+        self.settle_drains(now, out);
+        self.plan_next_look(now);
+    }
+
+    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest timeout otherwise,
+    /// and never when neither is asked for.
+    fn plan_next_look(&mut self, now: Time) {
+        let starting = self
+            .workers
+            .values()
+            .any(Worker::hangs_on_beat)
+            .then_some(LOOK_EVERY);
+        let timed = self
+            .workers
+            .values()
+            .filter(|worker| worker.is_timed())
+            .filter_map(|worker| worker.heart.timeout);
+        let quarter = timed.min().map(|timeout| timeout / 4);
+        match [starting, quarter].into_iter().flatten().min() {
+            Some(pace) => self.timers.advance(Timer::Look, now + pace),
+            None => self.timers.clear(Timer::Look),
+        }
+    }
+
+    /// The master's own loop was late (the machine slept, the process was stopped or starved): nobody is blamed for silence.
+    fn pardon_if_late(&mut self, now: Time, out: &mut Vec<Action>) {
+        let late = self
+            .timers
+            .next()
+            .map(|due| now.since(due))
+            .unwrap_or_default();
+        let timed: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| {
+                worker.is_timed()
+                    && worker
+                        .heart
+                        .timeout
+                        .is_some_and(|timeout| late > timeout / 4)
+            })
+            .map(|worker| worker.id)
+            .collect();
+        if timed.is_empty() {
+            return;
+        }
+        let text = format!(
+            "the loop was late by {}: heartbeats are timed anew",
+            super::event::human(late)
+        );
+        out.push(Action::note(Level::Warn, text));
+        for id in timed {
+            self.feed(now, id, Input::Pardon, out);
         }
     }
 
@@ -272,6 +341,11 @@ impl Supervisor {
     /// Tells a worker to go.
     pub(super) fn tell(&mut self, now: Time, worker: WorkerId, word: Word, out: &mut Vec<Action>) {
         self.feed(now, worker, Input::Tell(word), out);
+    }
+
+    /// There are too many that drain.
+    pub(super) fn over_limit(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
+        self.feed(now, worker, Input::OverLimit, out);
     }
 
     /// Hands an input to one worker and acts on the effects.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::event::{
     Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, To, WorkerId, human,
 };
+use super::heartbeat::Heart;
 use super::policy::{Policy, Readiness, SILENT_READY, Word};
 use super::sig::Sig;
 use super::time::Time;
@@ -61,6 +62,16 @@ pub enum Input {
     Tell(Word),
     /// It was told, and its time has passed.
     Overdue,
+    /// It has not beaten within its timeout, as far as is known.
+    BeatOverdue,
+    /// The master was late itself: nobody is blamed for silence.
+    Pardon,
+    /// Whether it is stopped or traced.
+    Held(bool),
+    /// Whether it is writing its core.
+    Dumping(bool),
+    /// There are too many that drain, and it is the oldest.
+    OverLimit,
     /// Its leader has ended; whether its group has other members.
     Exited(Ended, bool),
     /// Its group is empty.
@@ -111,8 +122,15 @@ pub struct Worker {
     pub let_go: bool,
     /// Why it could not be started, if so.
     pub failure: Option<String>,
-    deadline: Option<Time>,
-    killed_for: Option<(Cause, Duration)>,
+    /// Its heartbeat.
+    pub(super) heart: Heart,
+    /// When it must be ready.
+    pub(super) start_by: Option<Time>,
+    /// When it must be gone.
+    pub(super) deadline: Option<Time>,
+    /// When it was first told to go.
+    pub(super) told_at: Option<Time>,
+    pub(super) killed_for: Option<(Cause, Duration)>,
     looked_at_group: u32,
 }
 
@@ -129,6 +147,8 @@ impl Worker {
             id,
             slot,
             generation,
+            heart: Heart::new(policy.timeout),
+            start_by: policy.start_timeout.map(|timeout| now + timeout),
             policy,
             phase: Phase::Spawning,
             pid: None,
@@ -138,6 +158,7 @@ impl Worker {
             let_go: false,
             failure: None,
             deadline: None,
+            told_at: None,
             killed_for: None,
             looked_at_group: 0,
         }
@@ -187,6 +208,8 @@ impl Worker {
                 let why = format!("not ready within its start timeout of {patience}");
                 return self.tale("was killed", &why);
             }
+            (Cause::KilledHeartbeat, Some(why), _) => return self.tale("was aborted", why),
+            (Cause::KilledLimit, _, _) => "was killed: too many were draining".to_owned(),
             (Cause::KilledGracefulTimeout, _, _) => {
                 format!("was killed: not gone within {patience}")
             }
@@ -239,14 +262,23 @@ impl Worker {
             // Whoever speaks was executed, whether or not the driver has read that yet.
             Input::Said(saying) => {
                 self.executed(now, announces, out);
-                if self.phase == Phase::Starting {
-                    self.said(now, saying, out);
+                match self.phase {
+                    Phase::Starting => self.said(now, saying, out),
+                    _ready => self.heartbeat_said(now, saying, out),
                 }
             }
             Input::StartOverdue => self.start_overdue(now, None, out),
             Input::Tell(word) => self.ask(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
-            Input::Ripe | Input::Overdue | Input::Emptied | Input::LookAtGroup => {}
+            Input::Ripe
+            | Input::Overdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::OverLimit
+            | Input::Emptied
+            | Input::LookAtGroup => {}
         }
     }
 
@@ -266,6 +298,11 @@ impl Worker {
             | Input::Executed
             | Input::ExecFailed(_)
             | Input::Overdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::OverLimit
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -275,13 +312,21 @@ impl Worker {
         match input {
             Input::Tell(word) => self.ask(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
-            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::Said(saying) => {
+                self.let_go |= saying == Saying::Stopping;
+                self.heartbeat_said(now, saying, out);
+            }
+            Input::BeatOverdue => self.beat_overdue(now, out),
+            Input::Pardon => self.pardon(now, out),
+            Input::Held(held) => self.held(now, held, out),
             Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
             | Input::Ripe
             | Input::StartOverdue
             | Input::Overdue
+            | Input::Dumping(_)
+            | Input::OverLimit
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -289,9 +334,17 @@ impl Worker {
 
     fn stopping(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::Said(saying) => {
+                self.let_go |= saying == Saying::Stopping;
+                self.heartbeat_said(now, saying, out);
+            }
             Input::Tell(harder) => self.ask(now, harder, out),
+            Input::Overdue if word == Word::Abort => {
+                out.push(Effect::Act(Action::LookWhetherDumping(self.id)));
+            }
             Input::Overdue => self.overdue(now, word, out),
+            Input::Dumping(dumping) => self.dumping(now, dumping, out),
+            Input::OverLimit => self.over_limit(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::ExecFailed(why) => self.failure = Some(why),
             Input::SpawnFailed(why) => {
@@ -301,6 +354,9 @@ impl Worker {
             Input::Executed
             | Input::Ripe
             | Input::StartOverdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -320,7 +376,12 @@ impl Worker {
             }
             Input::Tell(harder) => self.ask(now, harder, out),
             Input::Overdue => self.overdue(now, word, out),
-            Input::Said(_)
+            Input::OverLimit => self.over_limit(now, word, out),
+            Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::Said(_)
             | Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
@@ -364,6 +425,7 @@ impl Worker {
             ) => false,
         };
         self.let_go |= saying == Saying::Stopping;
+        self.heartbeat_said(now, saying, out);
         if ready {
             self.become_ready(now, out);
         }
@@ -375,6 +437,7 @@ impl Worker {
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
         out.push(Effect::BecameReady);
+        self.heartbeat_begins(now, out);
     }
 
     fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
@@ -398,7 +461,8 @@ impl Worker {
         }
     }
 
-    fn tell(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+    pub(super) fn tell(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+        self.told_at.get_or_insert(now);
         let (signal, patience) = self.policy.signal(word);
         let mut deadline = now + patience;
         if word == Word::Quick {
@@ -422,6 +486,7 @@ impl Worker {
         self.deadline = Some(deadline);
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Clear(Timer::Beat(self.id)));
         out.push(Effect::Act(Action::Signal(self.id, signal, to)));
         out.push(Effect::Set(Timer::Gone(self.id), deadline));
     }
@@ -451,6 +516,21 @@ impl Worker {
             .killed_for
             .or(Some((Cause::KilledGracefulTimeout, patience)));
         self.tell(now, Word::Kill, out);
+    }
+
+    /// Too many drain, and this is the oldest.
+    fn over_limit(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+        if word < Word::Kill {
+            let text = format!(
+                "{} is the oldest of too many that drain: killed",
+                self.label()
+            );
+            out.push(Effect::Act(self.note(Level::Warn, text)));
+            self.killed_for = self
+                .killed_for
+                .or(Some((Cause::KilledLimit, Duration::ZERO)));
+            self.tell(now, Word::Kill, out);
+        }
     }
 
     /// The leader is gone. What is left of its group gets the same word and what remains of the time; after a crash, KILL.
@@ -483,6 +563,7 @@ impl Worker {
         );
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Clear(Timer::Beat(self.id)));
         out.push(Effect::Act(self.note(Level::Warn, text)));
         out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
         out.push(Effect::Set(Timer::Gone(self.id), left));
@@ -505,6 +586,8 @@ impl Worker {
             (None, None) => Cause::SpawnFailed,
             (None, Some((cause, _))) => cause,
             (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Sig::Kill) => cause,
+            // What a worker does with its abort signal is its own: the cause stays the silence.
+            (Some(_), Some((Cause::KilledHeartbeat, _))) => Cause::KilledHeartbeat,
             (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => {
                 Cause::ExecFailed
             }

@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn p3_lines_come_whole_and_an_unfinished_last_one_is_dropped() {
+    fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
         let dir = tempfile::tempdir().expect("a directory");
         let socket = bound(&dir.path().join("app.ctl"));
         let (mut client, mut conn) = pair(&socket);
@@ -491,7 +491,7 @@ mod tests {
         client.write_all(b"o\n\nthr").expect("written");
         assert_eq!(conn.read().inputs, [line("two"), line("")]);
         client.shutdown(Shutdown::Write).expect("shut");
-        assert_eq!(conn.read().inputs, [Input::End]);
+        assert_eq!(conn.read().inputs, [Input::Cut, Input::End]);
         assert!(!conn.wants_read());
         assert_eq!(conn.read(), Turn::default());
         // It has said all that it wants to say, and still listens.

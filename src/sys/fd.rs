@@ -18,8 +18,15 @@ fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
 /// Takes over descriptor `fd`, which our parent left open for us, and makes it close-on-exec, so that it is passed on only where it
 /// is meant to be.
 ///
-/// To be called once for a descriptor, before anything else in this process could have been given its number. It is an error if it is not open.
+/// To be called once for a descriptor. It is an error if it is not open, or is close-on-exec: nothing that a parent leaves open is, and everything
+/// that this process opens itself is, so a wrong number never takes one of our own.
 pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
+    if !survives_exec(fd) {
+        return Err(Error::system(
+            format!("cannot take over fd {fd}"),
+            describe(Errno::EBADF),
+        ));
+    }
     set_cloexec(fd, true)
         .map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(errno)))?;
     // SAFETY: it is open, as the call above has shown, and nobody else in this process owns it, as the caller has promised.

@@ -10,6 +10,7 @@ pub mod dirlock;
 pub mod exec;
 pub mod fd;
 pub mod group;
+pub mod guard;
 pub mod holder;
 pub mod limits;
 pub mod listener;

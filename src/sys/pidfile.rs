@@ -418,6 +418,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn u22_whoever_comes_late_to_a_step_looks_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.pid");
+        fs::write(&path, "stale").expect("written");
+        let late = existing(&path).expect("opened").expect("there");
+        let mut peer = contestant(&path);
+        assert_eq!(ask(&mut peer, "acquire"), "won");
+        // The old file's lock is free again, but the path names the winner's.
+        assert!(matches!(replace(&path, late), Ok(Attempt::Raced)));
+        assert!(matches!(create(&path), Ok(Attempt::Raced)));
+        assert_eq!(owner(&path).expect("asked"), Owner::Alive(peer.pid()));
+        let now = existing(&path).expect("opened").expect("there");
+        assert!(matches!(replace(&path, now), Ok(Attempt::Taken(pid)) if pid == peer.pid()));
+        assert_eq!(litter(dir.path()), 1);
+    }
+
+    #[test]
     fn u22_a_live_strangers_number_is_stale_and_an_owner_is_opened_and_awaited() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("app.pid");

@@ -44,10 +44,11 @@ pub struct Signals {
 
 impl Signals {
     /// Installs the handlers for HUP, INT, QUIT, TERM, USR1, USR2, WINCH, TTIN, TTOU and CHLD. SIGPIPE stays ignored, as the
-    /// Rust runtime has set it.
+    /// Rust runtime has set it. Every signal is unblocked: whoever started us may have blocked some, and a blocked CHLD or TERM
+    /// would never be heard.
     ///
     /// # Errors
-    /// What socketpair(2) or sigaction(2) said.
+    /// What socketpair(2), sigaction(2) or sigprocmask(2) said.
     pub fn install() -> io::Result<Self> {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let ignored = HANDLED
@@ -58,6 +59,8 @@ impl Signals {
         let numbers = HANDLED.map(number);
         let delivery =
             SignalDelivery::with_pipe(read, write, WithOrigin::default(), numbers.iter())?;
+        // Only now: what was held back so far arrives, and none of it by its default action.
+        SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery, ignored })
     }
 

@@ -26,8 +26,8 @@ pub struct Launch {
     pub argv: Vec<CString>,
     /// The environment, `K=V` each, without `LISTEN_PID`.
     pub env: Vec<CString>,
-    /// Whether `LISTEN_PID` is added, with the child's own pid.
-    pub stamp_listen_pid: bool,
+    /// The variables that are added with the child's own pid: `LISTEN_PID`, `WATCHDOG_PID`.
+    pub own_pid_in: Vec<&'static str>,
     /// The working directory.
     pub cwd: CString,
     /// What the kernel sends the worker when the master dies.
@@ -43,6 +43,8 @@ pub struct Plumbing<'a> {
     pub stdin: BorrowedFd<'a>,
     /// Whatever else, each with the number that it gets.
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
+    /// The guard's socket, and the line that announces the worker there, up to its pid.
+    pub guard: Option<(BorrowedFd<'a>, &'a str)>,
 }
 
 /// A child that has been forked. Whether its program runs is told by [`outcome`].
@@ -162,7 +164,6 @@ pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Resul
     })
 }
 
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 /// Digits of the largest pid, and the final NUL.
 const PID_ROOM: usize = 11;
 
@@ -173,10 +174,10 @@ struct Prepared<'a> {
     death_signal: libc::c_int,
     argv: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
-    /// Where the digits of `LISTEN_PID` go, if anywhere.
-    stamp: Option<*mut u8>,
-    /// Keeps what `stamp` points to.
-    _listen_pid: Vec<u8>,
+    /// Variables that end in the pid.
+    stamped: Vec<Stamped>,
+    /// What the guard is told.
+    guard: Option<(RawFd, Stamped)>,
     /// The descriptors: where each is, and the number that it gets.
     moves: Vec<(RawFd, RawFd)>,
     /// Above all targets: what is here is in nobody's way.
@@ -196,12 +197,19 @@ impl<'a> Prepared<'a> {
         let mut argv: Vec<_> = launch.argv.iter().map(|arg| arg.as_ptr()).collect();
         argv.push(std::ptr::null());
         let mut env: Vec<_> = launch.env.iter().map(|var| var.as_ptr()).collect();
-        let mut listen_pid = LISTEN_PID.to_vec();
-        listen_pid.resize(LISTEN_PID.len() + PID_ROOM, 0);
-        let block = listen_pid.as_mut_ptr();
-        if launch.stamp_listen_pid {
-            env.push(block.cast_const().cast());
-        }
+        let mut stamped: Vec<Stamped> = launch
+            .own_pid_in
+            .iter()
+            .map(|name| Stamped::new(&format!("{name}=")))
+            .collect();
+        env.extend(
+            stamped
+                .iter_mut()
+                .map(|variable| variable.text.as_mut_ptr().cast_const().cast()),
+        );
+        let guard = plumbing
+            .guard
+            .map(|(socket, line)| (socket.as_raw_fd(), Stamped::new(line)));
         env.push(std::ptr::null());
         let mut moves = vec![(plumbing.stdin.as_raw_fd(), 0)];
         moves.extend(
@@ -219,10 +227,8 @@ impl<'a> Prepared<'a> {
             death_signal: signals::number(launch.death_signal),
             argv,
             env,
-            stamp: launch
-                .stamp_listen_pid
-                .then(|| block.wrapping_add(LISTEN_PID.len())),
-            _listen_pid: listen_pid,
+            stamped,
+            guard,
             moves,
             above: targets.last().map_or(3, |last| last.saturating_add(1)),
             gaps: gaps(&targets),
@@ -269,6 +275,8 @@ impl<'a> Prepared<'a> {
             }
             check(libc::setsid(), Stage::Session)?;
             default_dispositions();
+            // Before any descriptor is moved, and before anything of the worker's own runs.
+            self.announce();
             self.place()?;
             self.close_the_rest();
             if let Some((soft, hard)) = self.launch.nofile {
@@ -280,8 +288,9 @@ impl<'a> Prepared<'a> {
                 check(done, Stage::Limits)?;
             }
             check(libc::chdir(self.launch.cwd.as_ptr()), Stage::Directory)?;
-            if let Some(digits) = self.stamp {
-                stamp(digits, libc::getpid());
+            let pid = libc::getpid();
+            for variable in &mut self.stamped {
+                variable.stamp(pid);
             }
             let signal = libc::c_ulong::try_from(self.death_signal).unwrap_or(0);
             check(
@@ -296,6 +305,48 @@ impl<'a> Prepared<'a> {
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             Ok(())
+        }
+    }
+
+    /// Tells the guard of this worker, with a handle that no other process can ever be taken for. What the guard cannot be told, it is told
+    /// by the master when it is started anew.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn announce(&mut self) {
+        let Some((socket, line)) = &mut self.guard else {
+            return;
+        };
+        // SAFETY: as `run`; the message points to memory of `self` and of this frame.
+        unsafe {
+            let pid = libc::getpid();
+            let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int;
+            if handle < 0 {
+                return;
+            }
+            line.stamp(pid);
+            let mut part = libc::iovec {
+                iov_base: line.text.as_mut_ptr().cast(),
+                iov_len: line.text.len(),
+            };
+            let mut control = Rights([0; RIGHTS_ROOM]);
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut part;
+            message.msg_iovlen = 1;
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as _) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            if header.is_null() {
+                return;
+            }
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as _) as _;
+            libc::CMSG_DATA(header)
+                .cast::<libc::c_int>()
+                .write_unaligned(handle);
+            libc::sendmsg(*socket, &raw const message, libc::MSG_NOSIGNAL);
+            libc::close(handle);
         }
     }
 
@@ -335,6 +386,36 @@ impl<'a> Prepared<'a> {
                 }
             }
         }
+    }
+}
+
+/// Room for a header and one descriptor, aligned as the header must be.
+const RIGHTS_ROOM: usize = 64;
+
+#[repr(C, align(8))]
+struct Rights([u8; RIGHTS_ROOM]);
+
+/// A text that ends in the child's pid, which only the child knows.
+struct Stamped {
+    text: Vec<u8>,
+    digits_at: usize,
+}
+
+impl Stamped {
+    fn new(beginning: &str) -> Self {
+        let mut text = beginning.as_bytes().to_vec();
+        text.resize(beginning.len() + PID_ROOM, 0);
+        Stamped {
+            text,
+            digits_at: beginning.len(),
+        }
+    }
+
+    /// # Safety
+    /// None but that of the child: it writes to memory that was prepared.
+    unsafe fn stamp(&mut self, pid: libc::pid_t) {
+        // SAFETY: `PID_ROOM` bytes follow the beginning.
+        unsafe { stamp(self.text.as_mut_ptr().wrapping_add(self.digits_at), pid) }
     }
 }
 
@@ -447,7 +528,7 @@ pub(crate) mod tests {
             program: c(words.first().expect("a program")),
             argv: words.iter().map(|word| c(word)).collect(),
             env: vec![c("PATH=/usr/bin:/bin"), c("K=v")],
-            stamp_listen_pid: true,
+            own_pid_in: vec!["LISTEN_PID"],
             cwd: c("/"),
             death_signal: Sig::Term,
             nofile: None,
@@ -480,6 +561,7 @@ pub(crate) mod tests {
         let plumbing = Plumbing {
             stdin: null.as_fd(),
             fds: &fds,
+            guard: None,
         };
         let spawned = spawn(launch, &plumbing, master()).expect("forked");
         assert_eq!(settled(&spawned), Outcome::Executed);
@@ -504,6 +586,7 @@ pub(crate) mod tests {
         let plumbing = Plumbing {
             stdin: null.as_fd(),
             fds: &[],
+            guard: None,
         };
         let launch = launch(&["/bin/sleep", "60"]);
         for round in 0..40 {
@@ -632,7 +715,7 @@ pub(crate) mod tests {
         lines.sort_unstable();
         let stamped = format!("LISTEN_PID={pid}");
         assert_eq!(lines, ["K=v", stamped.as_str(), "PATH=/usr/bin:/bin"]);
-        launch.stamp_listen_pid = false;
+        launch.own_pid_in.clear();
         assert!(!output(&launch, &[]).0.contains("LISTEN_PID"));
     }
 
@@ -642,6 +725,7 @@ pub(crate) mod tests {
         let plumbing = Plumbing {
             stdin: null.as_fd(),
             fds: &[],
+            guard: None,
         };
         let missing = launch(&["/no/such/program"]);
         let not_executable = launch(&["/etc/passwd"]);
@@ -667,6 +751,7 @@ pub(crate) mod tests {
         let plumbing = Plumbing {
             stdin: null.as_fd(),
             fds: &[],
+            guard: None,
         };
         let launch = launch(&["/bin/sleep", "60"]);
         let spawned = spawn(&launch, &plumbing, master() + 1).expect("forked");

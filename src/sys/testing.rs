@@ -59,7 +59,6 @@ impl Peer {
             .args([
                 "--exact",
                 "sys::testing::role",
-                "--ignored",
                 "--nocapture",
                 "--test-threads=1",
             ])
@@ -92,7 +91,6 @@ impl Drop for Peer {
 
 /// What the other process runs.
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
 fn role() {
     let Ok(name) = std::env::var(ROLE) else {
         return;

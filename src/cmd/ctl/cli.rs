@@ -63,6 +63,10 @@ pub(super) enum Verb {
     Resume(Plain),
     /// Replaces the worker of one slot, the new one ready first
     RestartWorker(RestartWorker),
+    /// Ends the drain of a generation: those of its workers that were told to finish are told to go now
+    ///
+    /// Waits until they are gone.
+    Retire(Retire),
     /// Reopens the logs and passes USR1 on to the workers that catch it
     Reopen(Plain),
     /// Delivers a signal to the master, to all workers, or to one
@@ -162,6 +166,15 @@ pub(super) struct RestartWorker {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Retire {
+    #[command(flatten)]
+    pub plain: Plain,
+
+    /// The generation's number
+    pub generation: u64,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Signal {
     #[command(flatten)]
     pub plain: Plain,
@@ -209,6 +222,7 @@ impl Verb {
             Verb::Pause(_) => "pause",
             Verb::Resume(_) => "resume",
             Verb::RestartWorker(_) => "restart-worker",
+            Verb::Retire(_) => "retire",
             Verb::Reopen(_) => "reopen",
             Verb::Signal(_) => "signal",
             Verb::Pid(_) => "pid",
@@ -224,6 +238,7 @@ impl Verb {
             Verb::Scale(scale) => &scale.plain,
             Verb::Stop(stop) => &stop.plain,
             Verb::RestartWorker(restart) => &restart.plain,
+            Verb::Retire(retire) => &retire.plain,
             Verb::Signal(signal) => &signal.plain,
             Verb::Rollback(plain)
             | Verb::Pause(plain)
@@ -249,6 +264,9 @@ impl Verb {
             Verb::Pause(_) => Command::Pause,
             Verb::Resume(_) => Command::Resume,
             Verb::RestartWorker(restart) => Command::RestartWorker { slot: restart.slot },
+            Verb::Retire(retire) => Command::Retire {
+                generation: retire.generation,
+            },
             Verb::Reopen(_) => Command::Reopen,
             Verb::Signal(Signal {
                 signal,

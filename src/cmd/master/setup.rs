@@ -17,7 +17,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
-use crate::sys::{clock, cpus, limits, program, users, wait};
+use crate::sys::{clock, cpus, fd, limits, program, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -31,7 +31,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
     for spec in &args.listen {
         listener::check(spec)?;
     }
-    check_ready_fd(args.ready, listeners.len() + args.listen.len())?;
+    check_numbers(args, listeners.len() + args.listen.len())?;
     if let Some(ControlSpec(spec)) = &args.control {
         control_place(spec)?;
     }
@@ -52,9 +52,18 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         &Retry::default(),
         &mut tell,
     )?;
-    check_ready_fd(policy.ready, listeners.len())?;
+    check_numbers(&args, listeners.len())?;
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
+    let keep = args
+        .keep_fd
+        .iter()
+        .map(|number| fd::adopt(*number).map(|fd| (fd, *number)))
+        .collect::<Result<_>>()
+        .map_err(|error| Error {
+            what: format!("--keep-fd: {}", error.what),
+            ..error
+        })?;
     let nofile = limits::raise_nofile();
     for listener in &listeners {
         match &listener.name {
@@ -80,6 +89,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         listeners,
         control,
         pid_file,
+        keep,
         nofile,
     })
 }
@@ -102,6 +112,8 @@ fn policy(args: &Args) -> Policy {
     Policy {
         ready: args.ready,
         start_timeout: args.start_timeout.on(),
+        timeout: args.timeout.on(),
+        abort_signal: args.abort_signal,
         graceful_signal: args.graceful_signal,
         graceful_timeout: args.graceful_timeout,
         quick_signal: args.quick_signal,
@@ -110,6 +122,9 @@ fn policy(args: &Args) -> Policy {
             Term::Graceful => Word::Graceful,
             Term::Quick => Word::Quick,
         },
+        stop_delay: args.stop_delay.on(),
+        drain_queue: args.drain_queue,
+        max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
         canary: args.canary.on(),
         start_failures: args.start_failures,
@@ -134,6 +149,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
         command: args.command.clone(),
         start_dir,
         chdir: args.chdir.clone(),
+        keep: args.keep_fd.clone(),
         path: variable("PATH"),
         set: args
             .env
@@ -187,14 +203,35 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     }
 }
 
-fn check_ready_fd(ready: Readiness, listeners: usize) -> Result<()> {
+/// The numbers that workers are promised must not collide.
+fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
     let end = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
+    let ready = match args.ready {
+        Readiness::Fd(number) => Some(number),
+        Readiness::Auto
+        | Readiness::Notify
+        | Readiness::Heartbeat
+        | Readiness::Delay(_)
+        | Readiness::Exec => None,
+    };
+    let kept = args.keep_fd.iter().map(|number| ("--keep-fd ", *number));
+    for (what, number) in ready
+        .map(|number| ("--ready fd=", number))
+        .into_iter()
+        .chain(kept)
+    {
+        if (FIRST_FD..end).contains(&number) {
+            let text = format!(
+                "{what}{number} lies within the listeners' fds, {FIRST_FD} to {}",
+                end - 1
+            );
+            return Err(Error::usage(text).hint(format!("take {end} or more")));
+        }
+    }
     match ready {
-        Readiness::Fd(number) if (FIRST_FD..end).contains(&number) => Err(Error::usage(format!(
-            "--ready fd={number} lies within the listeners' fds, {FIRST_FD} to {}",
-            end - 1
-        ))
-        .hint(format!("take {end} or more"))),
+        Some(number) if args.keep_fd.contains(&number) => Err(Error::usage(format!(
+            "--ready fd={number} and --keep-fd {number} are the same descriptor"
+        ))),
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrange;
 mod assign;
+mod mend;
 mod socket;
 mod wanted;
 
@@ -20,6 +21,7 @@ use crate::wire::address::{Kind, ListenSpec, Name};
 use crate::wire::listen_env::{FIRST_FD, NAMELESS};
 
 pub use arrange::arrange;
+pub use mend::Mended;
 pub(super) use socket::{Failure, in_use, path_address, unix_type};
 
 /// What to do when an address is in use.
