@@ -3,19 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::sys::clock::{now, rfc3339, wall};
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::clock::{rfc3339, wall};
+use crate::sys::sink::Out;
 
 /// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
 const MAX_MESSAGE: usize = 3072;
@@ -78,16 +72,6 @@ pub struct Log {
     untold: Cell<u64>,
     /// The last line was cut short: the next begins a new one.
     cut: Cell<bool>,
-}
-
-#[derive(Debug)]
-enum Out {
-    /// Never blocks: a regular file, or a description of our own that is non-blocking.
-    Plain(File),
-    /// MSG_DONTWAIT.
-    Socket(OwnedFd),
-    /// A description that others share and that could not be had anew: asked before each write.
-    Asked(File),
 }
 
 #[derive(Serialize)]
@@ -229,85 +213,22 @@ fn clean(message: &str) -> String {
 
 fn open(sink: &Sink) -> Result<Out> {
     match sink {
-        Sink::Stderr => io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(stderr)
-            .map_err(|error| Error::system("cannot use stderr for the log", error)),
-        Sink::File(path) => append(path).map(Out::Plain).map_err(|error| {
+        Sink::Stderr => {
+            Out::stderr().map_err(|error| Error::system("cannot use stderr for the log", error))
+        }
+        Sink::File(path) => Out::append(path).map_err(|error| {
             Error::system(format!("cannot open log file {}", path.display()), error)
         }),
     }
 }
 
-/// Non-blocking, which regular files do not care about and a fifo without a reader does.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
-/// O_NONBLOCK belongs to the description, which stderr shares with the shell and with every worker: it must not be set there.
-/// Opening the tty or pipe again gives a description of our own.
-fn stderr(shared: OwnedFd) -> io::Result<Out> {
-    let shared = File::from(shared);
-    let kind = shared.metadata()?.file_type();
-    if kind.is_socket() {
-        return Ok(Out::Socket(shared.into()));
-    }
-    if kind.is_file() {
-        return Ok(Out::Plain(shared));
-    }
-    let again = OpenOptions::new()
-        .append(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", shared.as_raw_fd()));
-    // Another user's terminal, or no /proc.
-    Ok(again.map_or(Out::Asked(shared), Out::Plain))
-}
-
-impl Out {
-    /// Writes what can be written at once; how many bytes.
-    fn write(&self, line: &[u8]) -> usize {
-        let done = match self {
-            Out::Plain(file) => write(file, line),
-            Out::Socket(socket) => {
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                send(socket.as_raw_fd(), line, flags).map_err(io::Error::from)
-            }
-            Out::Asked(file) => {
-                let ready = Poller::new()
-                    .wait(&[(file.as_fd(), Interest::WRITE)], Some(now()))
-                    .map(|ready| ready.iter().any(|ready| ready.write));
-                // A pipe that is writable has room for a line of at most PIPE_BUF.
-                let fits = line.get(..line.len().min(libc::PIPE_BUF));
-                match ready {
-                    Ok(true) => write(file, fits.unwrap_or_default()),
-                    _ => Ok(0),
-                }
-            }
-        };
-        done.unwrap_or(0)
-    }
-}
-
-fn write(mut file: &File, line: &[u8]) -> io::Result<usize> {
-    loop {
-        match file.write(line) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::io::Read;
+    use std::fs::{self, File};
+    use std::io::{self, Read, Write};
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
 
     use serde_json::Value;
 
@@ -460,7 +381,7 @@ mod tests {
     #[test]
     fn a_full_pipe_loses_lines_and_tells_and_the_shared_description_is_left_alone() {
         let (read, shared) = pipe();
-        let out = stderr(shared.try_clone().expect("a copy").into()).expect("opened");
+        let out = Out::shared(shared.try_clone().expect("a copy").into()).expect("opened");
         assert!(matches!(&out, Out::Plain(file) if nonblocking(file)));
         let log = to(out, Format::Text, 0);
         lost_and_told(&log, &mut || drain(&read));
@@ -472,7 +393,7 @@ mod tests {
         let (read, mut shared) = pipe();
         // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each, after this one.
         shared.write_all(&[b'\n'; 4096]).expect("room");
-        let out = stderr(shared.into()).expect("opened");
+        let out = Out::shared(shared.into()).expect("opened");
         let log = to(out, Format::Json, 0);
         let quotes = "\"".repeat(MAX_MESSAGE);
         while log.lost() == 0 {
@@ -498,7 +419,7 @@ mod tests {
     #[test]
     fn a_socket_that_nobody_reads_does_not_block() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let out = stderr(ours.into()).expect("opened");
+        let out = Out::shared(ours.into()).expect("opened");
         assert!(matches!(out, Out::Socket(_)));
         let log = to(out, Format::Text, 0);
         let theirs = File::from(OwnedFd::from(theirs));
