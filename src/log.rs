@@ -3,19 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::sys::clock::{now, rfc3339, wall};
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::clock::{rfc3339, wall};
+use crate::sys::sink::Out;
 
 /// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
 const MAX_MESSAGE: usize = 3072;
@@ -78,16 +72,6 @@ pub struct Log {
     untold: Cell<u64>,
     /// The last line was cut short: the next begins a new one.
     cut: Cell<bool>,
-}
-
-#[derive(Debug)]
-enum Out {
-    /// Never blocks: a regular file, or a description of our own that is non-blocking.
-    Plain(File),
-    /// MSG_DONTWAIT.
-    Socket(OwnedFd),
-    /// A description that others share and that could not be had anew: asked before each write.
-    Asked(File),
 }
 
 #[derive(Serialize)]
@@ -229,77 +213,12 @@ fn clean(message: &str) -> String {
 
 fn open(sink: &Sink) -> Result<Out> {
     match sink {
-        Sink::Stderr => io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(stderr)
-            .map_err(|error| Error::system("cannot use stderr for the log", error)),
-        Sink::File(path) => append(path).map(Out::Plain).map_err(|error| {
+        Sink::Stderr => {
+            Out::stderr().map_err(|error| Error::system("cannot use stderr for the log", error))
+        }
+        Sink::File(path) => Out::append(path).map_err(|error| {
             Error::system(format!("cannot open log file {}", path.display()), error)
         }),
-    }
-}
-
-/// Non-blocking, which regular files do not care about and a fifo without a reader does.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
-/// O_NONBLOCK belongs to the description, which stderr shares with the shell and with every worker: it must not be set there.
-/// Opening the tty or pipe again gives a description of our own.
-fn stderr(shared: OwnedFd) -> io::Result<Out> {
-    let shared = File::from(shared);
-    let kind = shared.metadata()?.file_type();
-    if kind.is_socket() {
-        return Ok(Out::Socket(shared.into()));
-    }
-    if kind.is_file() {
-        return Ok(Out::Plain(shared));
-    }
-    let again = OpenOptions::new()
-        .append(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", shared.as_raw_fd()));
-    // Another user's terminal, or no /proc.
-    Ok(again.map_or(Out::Asked(shared), Out::Plain))
-}
-
-impl Out {
-    /// Writes what can be written at once; how many bytes.
-    fn write(&self, line: &[u8]) -> usize {
-        let done = match self {
-            Out::Plain(file) => write(file, line),
-            Out::Socket(socket) => {
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                send(socket.as_raw_fd(), line, flags).map_err(io::Error::from)
-            }
-            Out::Asked(file) => {
-                let ready = Poller::new()
-                    .wait(&[(file.as_fd(), Interest::WRITE)], Some(now()))
-                    .map(|ready| ready.iter().any(|ready| ready.write));
-                // A pipe that is writable has room for a line of at most PIPE_BUF.
-                let fits = line.get(..line.len().min(libc::PIPE_BUF));
-                match ready {
-                    Ok(true) => write(file, fits.unwrap_or_default()),
-                    _ => Ok(0),
-                }
-            }
-        };
-        done.unwrap_or(0)
-    }
-}
-
-fn write(mut file: &File, line: &[u8]) -> io::Result<usize> {
-    loop {
-        match file.write(line) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The tests of this room.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -155,7 +157,7 @@ fn lost_and_told(log: &Log, drain: &mut dyn FnMut() -> String) {
 #[test]
 fn a_full_pipe_loses_lines_and_tells_and_the_shared_description_is_left_alone() {
     let (read, shared) = pipe();
-    let out = stderr(shared.try_clone().expect("a copy").into()).expect("opened");
+    let out = Out::shared(shared.try_clone().expect("a copy").into()).expect("opened");
     assert!(matches!(&out, Out::Plain(file) if nonblocking(file)));
     let log = to(out, Format::Text, 0);
     lost_and_told(&log, &mut || drain(&read));
@@ -167,7 +169,7 @@ fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
     let (read, mut shared) = pipe();
     // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each, after this one.
     shared.write_all(&[b'\n'; 4096]).expect("room");
-    let out = stderr(shared.into()).expect("opened");
+    let out = Out::shared(shared.into()).expect("opened");
     let log = to(out, Format::Json, 0);
     let quotes = "\"".repeat(MAX_MESSAGE);
     while log.lost() == 0 {
@@ -193,7 +195,7 @@ fn a_pipe_that_cannot_be_opened_again_is_asked_first() {
 #[test]
 fn a_socket_that_nobody_reads_does_not_block() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
-    let out = stderr(ours.into()).expect("opened");
+    let out = Out::shared(ours.into()).expect("opened");
     assert!(matches!(out, Out::Socket(_)));
     let log = to(out, Format::Text, 0);
     let theirs = File::from(OwnedFd::from(theirs));

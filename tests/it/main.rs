@@ -3,6 +3,7 @@
 mod addresses;
 mod ctl;
 mod drift;
+mod layering;
 mod listen;
 mod listen_inherit;
 mod listen_support;
