@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::backoff::Dice;
 use super::event::{
-    Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
+    Action, Cause, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
 };
 use super::operation::Operations;
 use super::policy::{LOOK_EVERY, Policy, Word};
@@ -348,14 +348,15 @@ impl Supervisor {
             Some(Ended::Exited(code)) => Some(code),
             Some(Ended::Signaled(..)) | None => None,
         };
+        // Not by what it failed at: one that exits closes its ready fd as well, and that may be seen first.
+        let by_itself = exit.cause == Cause::Exited;
         slot.last_exit = Some(exit);
         // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
         if worker.asked || !held {
             return;
         }
         slot.restarts += 1;
-        let fatal = worker.failure.is_none()
-            && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
+        let fatal = by_itself && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if fatal {
             slot.down = Some(worker.generation);
             out.push(Action::note(
@@ -367,6 +368,7 @@ impl Supervisor {
             ));
         }
         if settled && !trial && !fatal {
+            self.failed_in_a_row = 0;
             slot.backoff.reset();
             self.timers.clear(Timer::Backoff(worker.slot));
             return;
@@ -394,11 +396,10 @@ impl Supervisor {
         } else {
             self.failed_in_a_row + 1
         };
-        if self.rollout_failed_start(now, worker, obituary, fatal, out) {
-            return;
+        if !self.rollout_failed_start(now, worker, obituary, fatal, out) {
+            self.restart_failed_start(now, worker, obituary, fatal, out);
+            self.scaling_failed_start(now, worker, obituary, fatal, out);
         }
-        self.restart_failed_start(now, worker, obituary, fatal, out);
-        self.scaling_failed_start(now, worker, obituary, fatal, out);
         let failures = self.failed_in_a_row;
         if self.policy.give_up.is_some_and(|limit| failures >= limit) {
             let reason = format!(

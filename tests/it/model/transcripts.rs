@@ -300,6 +300,10 @@ fn set(policy: &mut Policy, setting: &str) {
         "graceful-timeout" => policy.graceful_timeout = duration(value),
         "graceful-signal" => policy.graceful_signal = value.parse().expect("signal"),
         "quick-timeout" => policy.quick_timeout = duration(value),
+        "backoff" => {
+            let (shortest, longest) = value.split_once("..").expect("backoff=MIN..MAX");
+            policy.backoff = (duration(shortest), duration(longest));
+        }
         "give-up" => policy.give_up = Some(value.parse().expect("give-up")),
         "fatal-exit" => {
             policy.fatal_exit = value
