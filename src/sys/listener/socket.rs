@@ -146,7 +146,7 @@ fn refusal(at: &Bound, error: &io::Error) -> Failure {
 pub(crate) fn in_use(at: &Bound) -> Error {
     let failed = Error::system(
         format!("cannot bind {at}"),
-        reason(&io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
+        reason(io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
     );
     match holder::of(at) {
         Some(holder) => failed.hint(format!("held by {holder}")),
