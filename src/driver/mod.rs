@@ -1,7 +1,7 @@
 //! The loop of `pf-master`: waits, turns what happened into events, has the model decide, performs what it says.
 //!
 //! One thread around one `poll` over the signals, the control connections, and a nested epoll of what grows with the workers. The order within
-//! a turn is part of the design (see [`turn`]): a worker that said it was ready and then died is never seen as one that died before it was
+//! a turn is part of the design (see `turn`): a worker that said it was ready and then died is never seen as one that died before it was
 //! ready.
 //!
 //! - [`pin`]: what a generation's workers are started from, resolved once.
