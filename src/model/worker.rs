@@ -221,6 +221,8 @@ impl Worker {
             }
             Input::Executed => self.executed(now, announces, out),
             Input::ExecFailed(why) => self.failure = Some(why),
+            // Its descriptors closed with the child that never became its program.
+            Input::Said(_) if self.failure.is_some() => {}
             // Whoever speaks was executed, whether or not the driver has read that yet.
             Input::Said(saying) => {
                 self.executed(now, announces, out);

@@ -223,8 +223,12 @@ impl Master {
         }
     }
 
+    /// A connection to its control socket, once there is one.
+    #[track_caller]
     pub(crate) fn control(&self) -> Control {
-        Control::connect(&self.path("app.ctl"))
+        until("somebody listens on the control socket", || {
+            Control::connect(&self.path("app.ctl")).ok()
+        })
     }
 
     #[track_caller]

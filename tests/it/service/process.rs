@@ -80,9 +80,11 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
 
 /// Its environment, as it was given it.
 pub(crate) fn environment(pid: i32) -> BTreeMap<String, String> {
-    let all = Process::new(pid)
-        .and_then(|process| process.environ())
-        .expect("it lives");
+    // It is empty for a moment while the process executes another program.
+    let all = until("it has an environment", || {
+        let all = Process::new(pid).and_then(|process| process.environ());
+        all.ok().filter(|all| !all.is_empty())
+    });
     let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
     all.into_iter()
         .map(|(name, value)| (text(name), text(value)))
