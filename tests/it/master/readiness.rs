@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::service::master::Launch;
 use crate::service::process::{environment, gone};
-use crate::service::{Master, Scene, skip};
+use crate::service::{Master, Scene};
+use crate::support::skip;
 
 fn ready_after(master: &Master) -> f64 {
     master.status()["slots"][0]["ready_after_s"]
