@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::service::process::{alive, gone, signal};
-use crate::service::{Ended, Master, Scene, end_of, skip, until};
+use crate::service::{Ended, Master, Scene, end_of, until};
+use crate::support::skip;
 
 const OPTIONS: &str = "-n 1 --ready fd=9";
 
@@ -241,7 +242,7 @@ fn p1_the_control_socket_has_the_mode_and_the_group_that_it_was_asked_for() {
     assert_eq!(mode(&scene.path("x.ctl")), 0o660);
     let target = scene.path("x.ctl");
     let asked = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
-        .arg("stop")
+        .args(["stop", "-q"])
         .arg(&target)
         .status()
         .expect("pf-ctl");
