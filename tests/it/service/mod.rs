@@ -14,8 +14,6 @@ pub(crate) use control::Control;
 pub(crate) use master::Master;
 pub(crate) use scene::Scene;
 
-pub(crate) use crate::support::skip;
-
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
