@@ -107,7 +107,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
         start_dir,
         chdir: args.chdir.clone(),
         path: variable("PATH"),
-        set: args.env.iter().map(|setting| variable_setting(setting)).collect::<Result<_>>()?,
+        set: args.env.iter().map(variable_setting).collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
     })
 }
