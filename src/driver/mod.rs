@@ -82,6 +82,9 @@ struct Driver {
     processes: Processes,
     clients: Clients,
     control: Option<ControlSocket>,
+    /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
+    deaf_until: Option<Time>,
+    deafness_told: bool,
     started: Time,
     started_wall: SystemTime,
     end: Option<End>,
@@ -118,6 +121,8 @@ pub fn run(setup: Setup) -> Result<End> {
         processes,
         clients: Clients::default(),
         control,
+        deaf_until: None,
+        deafness_told: false,
         started: clock::now(),
         started_wall: clock::wall(),
         end: None,

@@ -8,11 +8,14 @@ use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
 use crate::sys::control::Input;
 use crate::sys::poll::Ready;
-use crate::sys::signals;
+use crate::sys::{clock, signals};
 use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
+
+/// How long nobody is accepted after that failed.
+const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Driver {
     /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
@@ -24,6 +27,7 @@ impl Driver {
                     self.log.warn(format_args!("a control client was turned away: {MAX_CLIENTS} are connected"));
                 }
                 Ok(Some(conn)) => {
+                    self.deafness_told = false;
                     let (pid, uid, _) = conn.peer();
                     if control.admits(uid) {
                         self.clients.add(conn);
@@ -33,7 +37,11 @@ impl Driver {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.log.warn(format_args!("cannot accept a control client: {error}"));
+                    // The client still waits, so the socket stays readable: asked again at once, this would be a busy loop.
+                    self.deaf_until = Some(clock::now() + DEAF_FOR);
+                    if !std::mem::replace(&mut self.deafness_told, true) {
+                        self.log.warn(format_args!("cannot accept a control client, and tries again: {error}"));
+                    }
                     return;
                 }
             }
