@@ -6,10 +6,10 @@ use crate::model::event::{Command as Asked, Event, OpId, Scale};
 use crate::model::policy::Word;
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
-use crate::sys::control::Input;
+use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
 use crate::sys::{clock, signals};
-use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
+use crate::wire::proto::{Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
@@ -33,6 +33,7 @@ impl Driver {
                         self.clients.add(conn);
                     } else {
                         self.log.warn(format_args!("control client {pid} of uid {uid} refused"));
+                        send_away(conn, uid);
                     }
                 }
                 Ok(None) => return,
@@ -220,6 +221,18 @@ impl Driver {
             .pin(next, policy, std::rc::Rc::clone(&self.listeners))
             .map_err(|error| error.to_string())?;
         Ok(super::report::plan(now, &then, self.supervisor.snapshot().wanted))
+    }
+}
+
+/// Tells a client that it may not, if that can be told at once.
+fn send_away(mut conn: Conn, uid: u32) {
+    let message = format!("uid {uid} may not use this control socket");
+    let failure = Failure { code: Code::Permission, message };
+    let reply = Reply { ok: false, error: Some(failure), ..Reply::default() };
+    if let Ok(line) = serde_json::to_string(&reply)
+        && conn.send(&line)
+    {
+        let _ = conn.flush();
     }
 }
 
