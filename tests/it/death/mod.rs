@@ -2,5 +2,6 @@
 
 mod heartbeat;
 mod killed;
+mod pidfile;
 mod support;
 mod worker;
