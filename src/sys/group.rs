@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::signals;
@@ -34,6 +34,8 @@ enum Leader {
     Present,
     /// Reaped; the pidfd still names the group, where the kernel gave us one.
     Reaped(Option<OwnedFd>),
+    /// Reaped, and nothing was left: the number is another's from now on.
+    Gone,
 }
 
 impl Group {
@@ -62,7 +64,7 @@ impl Group {
     /// ECHILD: it has been reaped already.
     pub fn reap(&mut self) -> io::Result<Option<Ended>> {
         match self.state {
-            Leader::Reaped(_) => return Err(Errno::ECHILD.into()),
+            Leader::Reaped(_) | Leader::Gone => return Err(Errno::ECHILD.into()),
             Leader::Present if wait::peek(self.leader)?.is_none() => return Ok(None),
             Leader::Present => {}
         }
@@ -71,8 +73,9 @@ impl Group {
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let ended = wait::reap(self.leader)?;
         self.state = Leader::Reaped(handle);
+        // A group that was empty once cannot fill again.
         if matches!(self.send_after_reap(0), Ok(Reached::Nobody)) {
-            self.state = Leader::Reaped(None);
+            self.state = Leader::Gone;
         }
         Ok(ended)
     }
@@ -83,7 +86,7 @@ impl Group {
     /// EPERM: it has changed its user, and we are not root.
     pub fn signal_leader(&self, sig: Sig) -> io::Result<bool> {
         match self.state {
-            Leader::Reaped(_) => Ok(false),
+            Leader::Reaped(_) | Leader::Gone => Ok(false),
             Leader::Present => {
                 reached(kill(Pid::from_raw(self.leader), named(sig))).map(Reached::somebody)
             }
@@ -96,7 +99,7 @@ impl Group {
     /// EPERM: none of them may be signalled by us.
     pub fn signal_group(&self, sig: Sig) -> io::Result<bool> {
         let reached = match self.state {
-            Leader::Reaped(_) => self.send_after_reap(signals::number(sig))?,
+            Leader::Reaped(_) | Leader::Gone => self.send_after_reap(signals::number(sig))?,
             Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(sig)))? {
                 // Just forked, it has not made its session yet: there is no group of this number, only the leader.
                 Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(sig)))?,
@@ -109,6 +112,7 @@ impl Group {
     /// Whether no live process is left in the group. Zombies do not count: pid 1 may reap late.
     pub fn is_empty(&self) -> bool {
         let nobody = match self.state {
+            Leader::Gone => true,
             Leader::Reaped(_) => matches!(self.send_after_reap(0), Ok(Reached::Nobody)),
             // A running leader counts even before it has made its group.
             Leader::Present if matches!(wait::peek(self.leader), Ok(None)) => return false,
@@ -120,6 +124,7 @@ impl Group {
 
     fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
         let handle = match &self.state {
+            Leader::Gone => return Ok(Reached::Nobody),
             Leader::Reaped(handle) => handle.as_ref(),
             Leader::Present => None,
         };
@@ -132,6 +137,7 @@ impl Group {
             Leader::Present => rustix::process::Pid::from_raw(self.leader)
                 .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
             Leader::Reaped(handle) => handle.as_ref().and_then(|handle| handle.try_clone().ok()),
+            Leader::Gone => None,
         }
     }
 }
@@ -215,7 +221,10 @@ fn has_live_member(group: i32) -> Option<bool> {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        // It may have gone since the directory was read.
+        // One system call decides for most processes of the machine that they do not matter; each may have gone since the directory was read.
+        if !matches!(getpgid(Some(Pid::from_raw(pid))), Ok(found) if found.as_raw() == group) {
+            continue;
+        }
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
             continue;
         };
