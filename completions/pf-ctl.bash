@@ -40,6 +40,9 @@ _pf__ctl() {
             pf__ctl,resume)
                 cmd="pf__ctl__subcmd__resume"
                 ;;
+            pf__ctl,retire)
+                cmd="pf__ctl__subcmd__retire"
+                ;;
             pf__ctl,rollback)
                 cmd="pf__ctl__subcmd__rollback"
                 ;;
@@ -79,6 +82,9 @@ _pf__ctl() {
             pf__ctl__subcmd__help,resume)
                 cmd="pf__ctl__subcmd__help__subcmd__resume"
                 ;;
+            pf__ctl__subcmd__help,retire)
+                cmd="pf__ctl__subcmd__help__subcmd__retire"
+                ;;
             pf__ctl__subcmd__help,rollback)
                 cmd="pf__ctl__subcmd__help__subcmd__rollback"
                 ;;
@@ -101,7 +107,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload rollback scale stop pause resume restart-worker reopen signal pid wait listeners help"
+            opts="-h -V --help --version reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -115,7 +121,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__help)
-            opts="reload rollback scale stop pause resume restart-worker reopen signal pid wait listeners help"
+            opts="reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -227,6 +233,20 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__help__subcmd__resume)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__help__subcmd__retire)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -419,6 +439,24 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__resume)
+            opts="-q -h --timeout --json --quiet --no-wait --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__retire)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -23,7 +23,7 @@ _pf__master() {
 
     case "${cmd}" in
         pf__master)
-            opts="-n -l -p -r -v -q -h -V --workers --listen --pid --control --no-control --ready --start-timeout --graceful-signal --graceful-timeout --quick-signal --quick-timeout --term --surge --canary --start-failures --backoff --give-up --fatal-exit --chdir --env --clear-env --log --log-format --check --verbose --quiet --help --version"
+            opts="-n -l -p -r -t -v -q -h -V --workers --listen --pid --control --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --start-failures --backoff --give-up --fatal-exit --keep-fd --chdir --env --clear-env --log --log-format --check --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -69,6 +69,18 @@ _pf__master() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --abort-signal)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --graceful-signal)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -82,6 +94,14 @@ _pf__master() {
                     return 0
                     ;;
                 --quick-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stop-delay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-draining)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -110,6 +130,10 @@ _pf__master() {
                     return 0
                     ;;
                 --fatal-exit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

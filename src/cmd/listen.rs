@@ -12,9 +12,9 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use super::{arguments, run, say};
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::sys::listener::{self, Listener, Retry};
-use crate::sys::unix_path::reason_of;
 use crate::sys::{exec, fd};
 use crate::wire::address::{ListenSpec, Name};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
@@ -24,6 +24,9 @@ const PROG: &str = "pf-listen";
 
 /// What is bound where neither an address nor an inherited listener says otherwise.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+
+/// Names the heartbeat page of a worker.
+const HEARTBEAT: &str = "PF_HEARTBEAT_FD";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -183,8 +186,9 @@ fn prepare(args: &Args) -> Result<Vec<(OsString, OsString)>> {
             log(described(fd, listener));
         }
     }
+    let mut environment = environment(&listeners);
+    move_heartbeat(&mut environment, listeners.len())?;
     warn_of_what_is_in_the_way(&listeners, &mut log);
-    let environment = environment(&listeners);
     fd::place_for_exec(
         listeners.into_iter().map(|listener| listener.fd).collect(),
         FIRST_FD,
@@ -269,6 +273,21 @@ fn environment(listeners: &[Listener]) -> Vec<(OsString, OsString)> {
     environment
 }
 
+/// A worker that adds a listener of its own (U3) has its heartbeat page where that one goes: the page moves up, and its variable with it.
+fn move_heartbeat(environment: &mut [(OsString, OsString)], listeners: usize) -> Result<()> {
+    let end = FIRST_FD.saturating_add(RawFd::try_from(listeners).unwrap_or(RawFd::MAX));
+    let said = environment.iter_mut().find(|(key, _)| key == HEARTBEAT);
+    let Some((_, value)) = said else {
+        return Ok(());
+    };
+    let number = value.to_str().and_then(|number| number.parse().ok());
+    let in_the_way = |fd: &RawFd| (FIRST_FD..end).contains(fd) && fd::survives_exec(*fd);
+    if let Some(fd) = number.filter(in_the_way) {
+        *value = fd::move_for_exec(fd, end)?.to_string().into();
+    }
+    Ok(())
+}
+
 /// Writes a line `NAME ADDRESS` for each listener. A reader sees the whole file or none: it is written beside and renamed.
 fn write_port_file(file: &Path, listeners: &[Listener]) -> Result<()> {
     let line = |listener: &Listener| {
@@ -289,7 +308,7 @@ fn write_port_file(file: &Path, listeners: &[Listener]) -> Result<()> {
     written.map_err(|error| {
         Error::system(
             format!("cannot write port file {}", file.display()),
-            reason_of(&error),
+            reason(&error),
         )
     })
 }

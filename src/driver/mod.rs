@@ -1,7 +1,7 @@
 //! The loop of `pf-master`: waits, turns what happened into events, has the model decide, performs what it says.
 //!
 //! One thread around one `poll` over the signals, the control connections, and a nested epoll of what grows with the workers. The order within
-//! a turn is part of the design (see [`turn`]): a worker that said it was ready and then died is never seen as one that died before it was
+//! a turn is part of the design (see `turn`): a worker that said it was ready and then died is never seen as one that died before it was
 //! ready.
 //!
 //! - [`pin`]: what a generation's workers are started from, resolved once.
@@ -113,9 +113,20 @@ pub fn run(setup: Setup) -> Result<End> {
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
     let first = Generation(1);
-    let pin = recipe.pin(first, Rc::clone(&policy), Rc::clone(&listeners))?;
-    let processes = Processes::new(nofile, keep)
-        .map_err(|error| Error::system("cannot set the loop up", error))?;
+    let prepared = recipe
+        .pin(first, Rc::clone(&policy), Rc::clone(&listeners))
+        .and_then(|pin| {
+            let processes = Processes::new(nofile, keep)
+                .map_err(|error| Error::system("cannot set the loop up", error))?;
+            Ok((pin, processes))
+        });
+    let (pin, processes) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            remove_names(&log, control, pid_file);
+            return Err(error);
+        }
+    };
     let mut driver = Driver {
         log,
         signals,
@@ -136,18 +147,18 @@ pub fn run(setup: Setup) -> Result<End> {
     let end = driver.turn_until_the_end();
     driver.clients.farewell();
     driver.processes.dismiss_guard();
-    // The names go last, and only while they are ours: whoever waits for them may start the next master at once.
-    if let Some(Err(error)) = driver.control.take().map(ControlSocket::remove) {
-        driver
-            .log
-            .warn(format_args!("cannot remove the control socket: {error}"));
+    remove_names(&driver.log, driver.control.take(), pid_file);
+    Ok(end)
+}
+
+/// The names go last, and only while they are ours: whoever waits for them may start the next master at once.
+fn remove_names(log: &Log, control: Option<ControlSocket>, pid_file: Option<PidFile>) {
+    if let Some(Err(error)) = control.map(ControlSocket::remove) {
+        log.warn(format_args!("cannot remove the control socket: {error}"));
     }
     if let Some(Err(error)) = pid_file.map(PidFile::remove) {
-        driver
-            .log
-            .warn(format_args!("cannot remove the pid file: {error}"));
+        log.warn(format_args!("cannot remove the pid file: {error}"));
     }
-    Ok(end)
 }
 
 /// Slots of different masters need not wait in step; a clock that is odd is random enough for that.

@@ -12,7 +12,7 @@ use crate::sys::signals;
 use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
 
 use super::Driver;
-use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
+use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
 
 impl Driver {
     /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
@@ -68,6 +68,7 @@ impl Driver {
             }
             let turn = client.conn.read();
             client.more = turn.more;
+            let hangup = ready.hangup;
             let owes = client.conn.owes_rest();
             client.owing_since = client
                 .owing_since
@@ -75,6 +76,10 @@ impl Driver {
                 .or(owes.then_some(now));
             for input in turn.inputs {
                 self.take(number, input);
+            }
+            if let Some(client) = self.clients.get_mut(number) {
+                // Nobody is left to read an answer; and a connection that is closed on both sides would wake us for ever.
+                client.gone |= hangup && client.silent;
             }
         }
     }
@@ -109,6 +114,10 @@ impl Driver {
             wait,
             key,
         } = request;
+        if self.clients.owes_too_many(number) {
+            let text = format!("{MAX_PENDING} requests of this connection wait already");
+            return self.fail(number, Code::Busy, text, id);
+        }
         if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
             return self.join(number, op, wait, id);
         }
@@ -170,7 +179,7 @@ impl Driver {
                 return self.fail(number, Code::Usage, text, id);
             }
         };
-        let generation = self.supervisor.snapshot().generation;
+        let generation = self.supervisor.generation();
         match self
             .supervisor
             .operation(op)

@@ -1,7 +1,7 @@
 //! The supervisor: slots, workers and what is under way, as one value.
 //!
 //! [`Supervisor::step`] takes what happened and says what is to be done; [`Supervisor::deadline`] says when to come back
-//! with [`Event::Due`]. After every event one pass, [`Supervisor::settle`], compares what is with what is wanted and takes the next
+//! with [`Event::Due`]. After every event one pass, `Supervisor::settle`, compares what is with what is wanted and takes the next
 //! steps; so an interrupted plan needs no undoing, it is simply planned anew. The plans are in the sibling files: `rollout`, `scale`, `restart`,
 //! `stop`; what clients and signals ask for is in `command`.
 
@@ -10,11 +10,9 @@ use std::rc::Rc;
 
 use super::backoff::Dice;
 use super::drain::Retiring;
-use super::event::{
-    Action, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
-};
+use super::event::{Action, Event, Generation, Level, OpId, Saying, Source, WorkerId};
 use super::operation::Operations;
-use super::policy::{LOOK_EVERY, Policy, Word};
+use super::policy::{Policy, Word};
 use super::rollout::{Record, Rollout};
 use super::scale::Scaling;
 use super::slot::Slot;
@@ -95,7 +93,7 @@ pub struct Supervisor {
     pub(super) listener_looks: u32,
     last_worker: u64,
     announces: bool,
-    failed_in_a_row: u32,
+    pub(super) failed_in_a_row: u32,
 }
 
 impl Supervisor {
@@ -176,32 +174,6 @@ impl Supervisor {
         self.settle(now, out);
     }
 
-    fn due(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.pardon_if_late(now, out);
-        for timer in self.timers.take_due(now) {
-            match timer {
-                Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
-                Timer::Ripe(worker) => self.feed(now, worker, Input::Ripe, out),
-                Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
-                Timer::Beat(worker) => self.feed(now, worker, Input::BeatOverdue, out),
-                Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
-                Timer::Look => {
-                    let waiting = self
-                        .workers
-                        .values()
-                        .filter(|worker| worker.hangs_on_beat() || worker.is_timed());
-                    out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
-                }
-                Timer::Listeners => self.look_for_listeners(out),
-                Timer::Queues => out.push(Action::LookAtQueues),
-                Timer::StopDelay => self.stop_delay_over(now, out),
-                Timer::QueuesLate => self.queues_late(now, out),
-                // These only bring `settle` about.
-                Timer::Backoff(_) | Timer::Canary | Timer::LetGo => {}
-            }
-        }
-    }
-
     /// Compares what is with what is wanted and takes the next steps.
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         match self.mode {
@@ -232,58 +204,6 @@ impl Supervisor {
         }
         self.settle_drains(now, out);
         self.plan_next_look(now);
-    }
-
-    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest timeout otherwise,
-    /// and never when neither is asked for.
-    fn plan_next_look(&mut self, now: Time) {
-        let starting = self
-            .workers
-            .values()
-            .any(Worker::hangs_on_beat)
-            .then_some(LOOK_EVERY);
-        let timed = self
-            .workers
-            .values()
-            .filter(|worker| worker.is_timed())
-            .filter_map(|worker| worker.heart.timeout);
-        let quarter = timed.min().map(|timeout| timeout / 4);
-        match [starting, quarter].into_iter().flatten().min() {
-            Some(pace) => self.timers.advance(Timer::Look, now + pace),
-            None => self.timers.clear(Timer::Look),
-        }
-    }
-
-    /// The master's own loop was late (the machine slept, the process was stopped or starved): nobody is blamed for silence.
-    fn pardon_if_late(&mut self, now: Time, out: &mut Vec<Action>) {
-        let late = self
-            .timers
-            .next()
-            .map(|due| now.since(due))
-            .unwrap_or_default();
-        let timed: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| {
-                worker.is_timed()
-                    && worker
-                        .heart
-                        .timeout
-                        .is_some_and(|timeout| late > timeout / 4)
-            })
-            .map(|worker| worker.id)
-            .collect();
-        if timed.is_empty() {
-            return;
-        }
-        let text = format!(
-            "the loop was late by {}: heartbeats are timed anew",
-            super::event::human(late)
-        );
-        out.push(Action::note(Level::Warn, text));
-        for id in timed {
-            self.feed(now, id, Input::Pardon, out);
-        }
     }
 
     /// Every empty slot gets a worker, unless something speaks against it.
@@ -349,7 +269,7 @@ impl Supervisor {
     }
 
     /// Hands an input to one worker and acts on the effects.
-    fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
+    pub(super) fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -392,92 +312,6 @@ impl Supervisor {
             format!("{} is ready after {after}", worker.label()),
         ));
         self.progress(id, out);
-    }
-
-    /// A worker's leader is gone: empties its place, and if nobody asked for it, counts what that means.
-    fn leader_gone(&mut self, now: Time, id: WorkerId, exit: LastExit, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id).cloned() else {
-            return;
-        };
-        let obituary = worker.obituary(&exit);
-        let level = if worker.asked {
-            Level::Info
-        } else {
-            Level::Warn
-        };
-        out.push(worker.note(level, obituary.clone()));
-        self.counters.died += u64::from(!worker.asked);
-        let trial = self.is_canary_on_trial(id);
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
-            return;
-        };
-        let held = [&mut slot.holder, &mut slot.replacement]
-            .into_iter()
-            .any(|place| place.take_if(|who| *who == id).is_some());
-        let wait = slot.backoff.current();
-        let settled = worker.ready_at.is_some_and(|at| exit.at.since(at) > wait);
-        let code = match exit.ended {
-            Some(Ended::Exited(code)) => Some(code),
-            Some(Ended::Signaled(..)) | None => None,
-        };
-        slot.last_exit = Some(exit);
-        // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
-        if worker.asked || !held {
-            return;
-        }
-        slot.restarts += 1;
-        let fatal = worker.failure.is_none()
-            && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
-        if fatal {
-            slot.down = Some(worker.generation);
-            out.push(Action::note(
-                Level::Error,
-                format!(
-                    "slot {}: that exit code is fatal: not started again",
-                    worker.slot
-                ),
-            ));
-        }
-        if settled && !trial && !fatal {
-            slot.backoff.reset();
-            self.timers.clear(Timer::Backoff(worker.slot));
-            return;
-        }
-        if !fatal {
-            let wait = slot.backoff.take(&mut self.dice);
-            self.timers.set(Timer::Backoff(worker.slot), now + wait);
-        }
-        self.failed_start(now, &worker, &obituary, fatal, out);
-    }
-
-    /// A start that came to nothing: whose business it is, and whether it was one too many.
-    fn failed_start(
-        &mut self,
-        now: Time,
-        worker: &Worker,
-        obituary: &str,
-        fatal: bool,
-        out: &mut Vec<Action>,
-    ) {
-        self.counters.failed_starts += 1;
-        let someone_serves = self.workers.values().any(Worker::is_ready);
-        self.failed_in_a_row = if someone_serves {
-            0
-        } else {
-            self.failed_in_a_row + 1
-        };
-        if self.rollout_failed_start(now, worker, obituary, fatal, out) {
-            return;
-        }
-        self.restart_failed_start(now, worker, obituary, fatal, out);
-        self.scaling_failed_start(now, worker, obituary, fatal, out);
-        let failures = self.failed_in_a_row;
-        if self.policy.give_up.is_some_and(|limit| failures >= limit) {
-            let reason = format!(
-                "gave up after {failures} failed starts in a row with no worker ready: {obituary}"
-            );
-            self.stop_because(now, reason, out);
-        }
     }
 
     fn start_service(&mut self, now: Time, out: &mut Vec<Action>) {

@@ -171,6 +171,22 @@ pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
     })
 }
 
+/// Moves descriptor `fd` to a free number, `least` or more, at which it survives an exec; the number.
+///
+/// # Errors
+/// It is not open, or there are too many: exit 111.
+pub fn move_for_exec(fd: RawFd, least: RawFd) -> Result<RawFd> {
+    let moved = borrow(fd)
+        .ok_or(rustix::io::Errno::BADF)
+        .and_then(|fd| fcntl_dupfd_cloexec(fd, least))
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+        .map(std::os::fd::IntoRawFd::into_raw_fd);
+    moved
+        .and_then(|moved| set_cloexec(moved, false).map(|()| moved))
+        .and_then(|moved| set_cloexec(fd, true).map(|()| moved))
+        .map_err(|errno| Error::system(format!("cannot move fd {fd}"), describe(errno)))
+}
+
 /// The null device, for reading and writing; close-on-exec.
 ///
 /// # Errors
@@ -226,7 +242,7 @@ mod tests {
 
     fn close_range(from: RawFd, to: RawFd) {
         for fd in from..to {
-            if set_cloexec(fd, true).is_ok() {
+            if set_cloexec(fd, false).is_ok() {
                 drop(adopt(fd));
             }
         }

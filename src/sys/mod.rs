@@ -23,6 +23,7 @@ pub mod program;
 pub mod queue;
 pub mod random;
 pub mod signals;
+pub mod sink;
 pub mod spawn;
 #[cfg(test)]
 pub(crate) mod testing;

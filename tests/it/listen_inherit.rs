@@ -285,3 +285,23 @@ fn names_that_others_gave_are_passed_on() {
         "web@1.socket"
     );
 }
+
+#[test]
+fn u3_a_worker_that_adds_a_listener_keeps_its_heartbeat_page() {
+    // Its page is at fd 4, where the second listener goes.
+    let script = r#"exec 4</dev/zero
+        PF_HEARTBEAT_FD=4 exec "$LISTEN" 127.0.0.1:0 127.0.0.1:0 -- sh -c '
+            echo "$PF_HEARTBEAT_FD" && readlink /proc/$$/fd/4 "/proc/$$/fd/$PF_HEARTBEAT_FD"'"#;
+    let (code, out, errors) = finished(shell(script));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    let [number, listener, page] = lines[..] else {
+        panic!("{out}");
+    };
+    assert!(
+        number.parse::<i32>().is_ok_and(|number| number > 4),
+        "{out}"
+    );
+    assert!(listener.starts_with("socket:"), "{out}");
+    assert_eq!(page, "/dev/zero");
+}

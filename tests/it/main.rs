@@ -3,6 +3,7 @@
 mod addresses;
 mod ctl;
 mod drift;
+mod layering;
 mod listen;
 mod listen_inherit;
 mod listen_support;
@@ -10,6 +11,7 @@ mod load;
 mod loss;
 mod master;
 mod model;
+mod readme;
 mod service;
 mod status;
 mod support;

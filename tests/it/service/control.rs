@@ -15,15 +15,14 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    #[track_caller]
-    pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("a connection");
-        stream.set_read_timeout(Some(HANG)).expect("a timeout");
-        stream.set_write_timeout(Some(HANG)).expect("a timeout");
-        Control {
-            reader: BufReader::new(stream.try_clone().expect("a copy")),
+    pub(crate) fn connect(path: &Path) -> std::io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(HANG))?;
+        stream.set_write_timeout(Some(HANG))?;
+        Ok(Control {
+            reader: BufReader::new(stream.try_clone()?),
             stream,
-        }
+        })
     }
 
     /// Sends bytes as they are.

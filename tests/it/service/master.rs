@@ -171,6 +171,7 @@ impl<'a> Launch<'a> {
         });
         command.env("PF_TEST_EXE", std::env::current_exe().expect("this test"));
         command.env("PF_TEST_SAY", self.scene.path("say"));
+        command.env("PF_TEST_DOOR", self.scene.path("door"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -223,8 +224,12 @@ impl Master {
         }
     }
 
+    /// A connection to its control socket, once there is one.
+    #[track_caller]
     pub(crate) fn control(&self) -> Control {
-        Control::connect(&self.path("app.ctl"))
+        until("somebody listens on the control socket", || {
+            Control::connect(&self.path("app.ctl")).ok()
+        })
     }
 
     #[track_caller]

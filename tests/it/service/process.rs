@@ -35,11 +35,13 @@ pub(crate) fn gone(pid: i32) {
     });
 }
 
-/// All descendants of a process, zombies too: their pid and state.
+/// All descendants of a process, zombies too, but for the guard: their pid and state.
 pub(crate) fn descendants(ancestor: i32) -> Vec<(i32, char)> {
     let mut parents = BTreeMap::new();
     for process in all_processes().expect("/proc").flatten() {
-        if let Ok(stat) = process.stat() {
+        if let Ok(stat) = process.stat()
+            && stat.comm != "pf-guard"
+        {
             parents.insert(stat.pid, (stat.ppid, stat.state));
         }
     }
@@ -80,9 +82,11 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
 
 /// Its environment, as it was given it.
 pub(crate) fn environment(pid: i32) -> BTreeMap<String, String> {
-    let all = Process::new(pid)
-        .and_then(|process| process.environ())
-        .expect("it lives");
+    // It is empty for a moment while the process executes another program.
+    let all = until("it has an environment", || {
+        let all = Process::new(pid).and_then(|process| process.environ());
+        all.ok().filter(|all| !all.is_empty())
+    });
     let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
     all.into_iter()
         .map(|(name, value)| (text(name), text(value)))

@@ -1,0 +1,211 @@
+//! A new release that is no good: the old one serves on, and whoever asked is told why.
+
+use crate::service::process::{alive, descendants, gone};
+use crate::service::scene::RESTING;
+use crate::service::{Ended, Master, Scene};
+
+const OPTIONS: &str = "-n 2 --ready fd=9 --start-timeout 300ms --backoff 1ms..5ms --canary 300ms";
+
+/// What is wrong with a release, and what the error says of it.
+struct Bad {
+    how: &'static str,
+    says: &'static [&'static str],
+}
+
+const EXITS_AT_BOOT: Bad = Bad {
+    how: "say up; exit 3",
+    says: &[
+        "slot 0",
+        "exited with code 3 before it was ready",
+        "3 failed starts",
+    ],
+};
+const NEVER_READY: Bad = Bad {
+    how: "say up; rest",
+    says: &[
+        "slot 0",
+        "was killed",
+        "not ready within its start timeout of 300ms",
+    ],
+};
+const DIES_AFTER_READY: Bad = Bad {
+    how: "say up; up; exit 4",
+    says: &["slot 0", "exited with code 4", "after it was ready"],
+};
+const KILLED_AFTER_READY: Bad = Bad {
+    how: "say up; up; kill -SEGV $$",
+    says: &["slot 0", "was killed by SEGV", "after it was ready"],
+};
+
+/// A scene whose command is the script itself, so that it can be missing.
+fn start(scene: &Scene) -> Master {
+    scene.master(OPTIONS).command([scene.path("app")]).start()
+}
+
+fn untouched(master: &Master, workers: &[i32]) {
+    assert_eq!(master.workers(), workers);
+    let status = master.until("only the old ones are left", |status| {
+        status["state"] == "running"
+            && status["retiring"] == serde_json::json!([])
+            && status["starting"] == serde_json::json!([])
+    });
+    assert_eq!(
+        (&status["generation"], &status["workers"]["ready"]),
+        (&1.into(), &2.into())
+    );
+    let mut left: Vec<i32> = descendants(master.pid())
+        .into_iter()
+        .map(|(pid, _)| pid)
+        .collect();
+    left.sort_unstable();
+    let mut old = workers.to_vec();
+    old.sort_unstable();
+    assert_eq!(left, old);
+}
+
+fn one_line(ended: &Ended) {
+    let errors = ended
+        .stderr
+        .lines()
+        .filter(|line| {
+            line.contains("failed") || line.contains("before it") || line.contains("cannot")
+        })
+        .count();
+    assert!(errors <= 1, "{ended:?}");
+}
+
+fn reload_fails_and_the_next_works(bad: &Bad) {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let workers = master.workers();
+    scene.app(bad.how);
+    let ended = master.ctl("reload -q").failed(1, bad.says);
+    one_line(&ended);
+    untouched(&master, &workers);
+    let rollout = &master.status()["rollout"];
+    assert_eq!(
+        (&rollout["result"], &rollout["from"], &rollout["to"]),
+        (&"rolled-back".into(), &1.into(), &2.into())
+    );
+    assert!(
+        rollout["error"]
+            .as_str()
+            .is_some_and(|why| why.contains(bad.says[1])),
+        "{rollout}"
+    );
+
+    scene.app(RESTING);
+    master.ctl("reload").done();
+    assert_eq!(master.status()["generation"], 3, "2 is not used again");
+    master.stop();
+}
+
+fn start_fails_and_leaves_nothing(bad: &Bad) {
+    let scene = Scene::new();
+    scene.app(bad.how);
+    let ended = scene
+        .master(OPTIONS)
+        .command([scene.path("app")])
+        .run()
+        .failed(1, bad.says);
+    assert!(
+        ended
+            .stderr
+            .lines()
+            .last()
+            .is_some_and(|line| line.starts_with("pf-master: the first rollout failed: ")),
+        "{ended:?}"
+    );
+    nothing_left(&scene);
+}
+
+fn nothing_left(scene: &Scene) {
+    for report in scene.heard_so_far() {
+        gone(report.pid);
+        assert!(!alive(report.pid));
+    }
+    for name in ["app.pid", "app.ctl"] {
+        assert!(!scene.path(name).exists(), "{name} is left");
+    }
+    // And the name is free for the next.
+    scene.app(RESTING);
+    start(scene).stop();
+}
+
+#[test]
+fn one_that_exits_at_boot() {
+    reload_fails_and_the_next_works(&EXITS_AT_BOOT);
+    start_fails_and_leaves_nothing(&EXITS_AT_BOOT);
+}
+
+#[test]
+fn one_that_is_never_ready() {
+    reload_fails_and_the_next_works(&NEVER_READY);
+    start_fails_and_leaves_nothing(&NEVER_READY);
+}
+
+#[test]
+fn one_that_dies_just_after_it_was_ready() {
+    reload_fails_and_the_next_works(&DIES_AFTER_READY);
+    start_fails_and_leaves_nothing(&DIES_AFTER_READY);
+    reload_fails_and_the_next_works(&KILLED_AFTER_READY);
+}
+
+#[test]
+fn one_whose_program_is_missing() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let workers = master.workers();
+    std::fs::remove_file(scene.path("app")).expect("removed");
+    let path = scene.path("app").display().to_string();
+    let ended = master
+        .ctl("reload -q")
+        .failed(1, &["worker program", &path, "No such file"]);
+    one_line(&ended);
+    untouched(&master, &workers);
+    scene.app(RESTING);
+    master.ctl("reload").done();
+    assert_eq!(master.status()["generation"], 2);
+    master.stop();
+
+    std::fs::remove_file(scene.path("app")).expect("removed");
+    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
+    failed.failed(1, &["pf-master: worker program", &path, "No such file"]);
+    nothing_left(&scene);
+}
+
+#[test]
+fn one_whose_program_cannot_be_executed() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let workers = master.workers();
+    // The file is there, and says that something executes it which is not.
+    std::fs::remove_file(scene.path("app")).expect("removed");
+    std::os::unix::fs::symlink(scene.path("text"), scene.path("app")).expect("a link");
+    let not_there = "printf '#!/nowhere/interpreter\\n' >\"$1\" && chmod 755 \"$1\"";
+    let written = std::process::Command::new("sh")
+        .args(["-c", not_there, "sh"])
+        .arg(scene.path("text"))
+        .status();
+    assert!(written.expect("sh").success());
+    let ended = master.ctl("reload -q").failed(
+        1,
+        &[
+            "slot 0",
+            "could not be started: cannot execute its program",
+            "No such file",
+        ],
+    );
+    one_line(&ended);
+    untouched(&master, &workers);
+    assert_eq!(
+        master.status()["slots"][0]["last_exit"]["cause"],
+        "exec-failed"
+    );
+    drop(master);
+
+    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
+    failed.failed(1, &["first rollout failed", "cannot execute its program"]);
+    std::fs::remove_file(scene.path("app")).expect("removed");
+    nothing_left(&scene);
+}
