@@ -144,11 +144,11 @@ fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
     let count = i32::try_from(number("LISTEN_FDS").unwrap_or(0))?;
     let mut listeners = Vec::new();
     for fd in FIRST..FIRST.saturating_add(count) {
-        // SAFETY: the protocol gives these descriptors to us, this is called once, and nothing else here uses them.
         #[expect(
             unsafe_code,
             reason = "a number from the environment becomes a descriptor"
         )]
+        // SAFETY: the protocol gives these descriptors to us, this is called once, and nothing else here uses them.
         let listener = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
         if !listener.is_listener()? {
             return Err(format!("fd {fd} does not listen").into());

@@ -1,4 +1,59 @@
-//! `prefork`: the library of pf-tools.
+//! `prefork`: what the utilities of pf-tools share.
+//!
+//! The toolkit turns any worker program into a preforked, supervised service that is deployed without losing a connection. Its utilities chain by
+//! exec and environment, each doing one thing to the process and then becoming the next:
+//!
+//! ```sh
+//! pf-listen http=tcp:127.0.0.1:8080 -- pf-master -n 4 --pid /run/app.pid -- ./app
+//! pf-ctl reload /run/app.pid && pf-status /run/app.pid
+//! ```
+//!
+//! # One idea
+//!
+//! A supervisor is a decision problem with a thin skin of system calls. So the decisions are a value, and the skin is a loop:
+//!
+//! ```text
+//! world ──► driver: wait, translate ──► Event ──► model::step(now, event) ──► Action ──► driver: perform ──► world
+//! ```
+//!
+//! The [`model`] has no clock, no fd, no environment and prints nothing; it names workers by ids of its own, and time is an argument. It can be
+//! run a million steps a second and both orders of any race can be tested. The [`driver`] is one thread around one `poll`: it
+//! turns what happened into events and performs the actions. A fact that performing one yields (fork failed: EAGAIN) comes back as an
+//! event in the same turn. Every action is *tell*, never *ask*.
+//!
+//! # The house
+//!
+//! | room | holds | may import |
+//! | --- | --- | --- |
+//! | `src/bin/` | three lines each | [`cmd`] |
+//! | [`cmd`] | one file or folder a binary: the command line and `run` | everything below |
+//! | [`driver`] | the loop; owns the descriptors and the map between processes and worker ids | [`model`], [`wire`], [`sys`], [`log`] |
+//! | [`client`] | the blocking control client, with a deadline | [`wire`], [`sys`] |
+//! | [`ui`] | tables, progress: documents to text | [`wire`] |
+//! | [`log`] | the master's log, which never blocks | [`sys`] |
+//! | [`sys`] | the only system calls; decides nothing | [`wire`], the model's plain types |
+//! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*`, control messages, notifications, the heartbeat page | the model's plain types |
+//! | [`model`] | events, actions, one worker's state machine, the supervisor, rollouts, timers | `std`'s values |
+//!
+//! A test reads the sources and fails on an import that is not allowed.
+//!
+//! # The data's way
+//!
+//! *Listeners.* `pf-listen` parses addresses ([`wire::address`]), binds them ([`sys::listener`]), places them at fd 3 and up without
+//! close-on-exec ([`sys::fd`]), renders `LISTEN_FDS` and its sisters ([`wire::listen_env`]) and becomes the next program ([`sys::exec`]); its pid
+//! does not change, so `LISTEN_PID` stays true. `pf-master` takes them over through the same rooms and holds them for life.
+//!
+//! *A worker.* [`model::event::Action::Spawn`] names a slot and a generation; the driver looks up the generation's pin ([`driver::pin`]: real directory,
+//! program, environment, resolved once), makes the worker's notify socket and heartbeat page, and forks ([`sys::spawn`]). Whether the exec
+//! succeeded, what the worker says, and how it ends come back as events, in an order that makes 'ready, then died' never look like 'died before
+//! ready' (see [`driver`]).
+//!
+//! *A rollout.* `pf-ctl reload` sends one JSON line ([`wire::proto`]); the model pins a new generation, starts its workers beside the old ones within
+//! `--surge`, retires each old worker when its successor is ready, and ends the operation when no old worker accepts any more; or
+//! goes back, whole. Steps and end go to whoever waits for the operation.
+//!
+//! *Status.* The model's snapshot and what `/proc` and the sockets show make one document ([`wire::status`]), which `pf-status` prints as it is,
+//! or as a table.
 
 pub mod client;
 pub mod cmd;

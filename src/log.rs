@@ -3,19 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::sys::clock::{now, rfc3339, wall};
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::clock::{rfc3339, wall};
+use crate::sys::sink::Out;
 
 /// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
 const MAX_MESSAGE: usize = 3072;
@@ -78,16 +72,6 @@ pub struct Log {
     untold: Cell<u64>,
     /// The last line was cut short: the next begins a new one.
     cut: Cell<bool>,
-}
-
-#[derive(Debug)]
-enum Out {
-    /// Never blocks: a regular file, or a description of our own that is non-blocking.
-    Plain(File),
-    /// MSG_DONTWAIT.
-    Socket(OwnedFd),
-    /// A description that others share and that could not be had anew: asked before each write.
-    Asked(File),
 }
 
 #[derive(Serialize)]
@@ -229,281 +213,14 @@ fn clean(message: &str) -> String {
 
 fn open(sink: &Sink) -> Result<Out> {
     match sink {
-        Sink::Stderr => io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(stderr)
-            .map_err(|error| Error::system("cannot use stderr for the log", error)),
-        Sink::File(path) => append(path).map(Out::Plain).map_err(|error| {
+        Sink::Stderr => {
+            Out::stderr().map_err(|error| Error::system("cannot use stderr for the log", error))
+        }
+        Sink::File(path) => Out::append(path).map_err(|error| {
             Error::system(format!("cannot open log file {}", path.display()), error)
         }),
     }
 }
 
-/// Non-blocking, which regular files do not care about and a fifo without a reader does.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-}
-
-/// O_NONBLOCK belongs to the description, which stderr shares with the shell and with every worker: it must not be set there.
-/// Opening the tty or pipe again gives a description of our own.
-fn stderr(shared: OwnedFd) -> io::Result<Out> {
-    let shared = File::from(shared);
-    let kind = shared.metadata()?.file_type();
-    if kind.is_socket() {
-        return Ok(Out::Socket(shared.into()));
-    }
-    if kind.is_file() {
-        return Ok(Out::Plain(shared));
-    }
-    let again = OpenOptions::new()
-        .append(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", shared.as_raw_fd()));
-    // Another user's terminal, or no /proc.
-    Ok(again.map_or(Out::Asked(shared), Out::Plain))
-}
-
-impl Out {
-    /// Writes what can be written at once; how many bytes.
-    fn write(&self, line: &[u8]) -> usize {
-        let done = match self {
-            Out::Plain(file) => write(file, line),
-            Out::Socket(socket) => {
-                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-                send(socket.as_raw_fd(), line, flags).map_err(io::Error::from)
-            }
-            Out::Asked(file) => {
-                let ready = Poller::new()
-                    .wait(&[(file.as_fd(), Interest::WRITE)], Some(now()))
-                    .map(|ready| ready.iter().any(|ready| ready.write));
-                // A pipe that is writable has room for a line of at most PIPE_BUF.
-                let fits = line.get(..line.len().min(libc::PIPE_BUF));
-                match ready {
-                    Ok(true) => write(file, fits.unwrap_or_default()),
-                    _ => Ok(0),
-                }
-            }
-        };
-        done.unwrap_or(0)
-    }
-}
-
-fn write(mut file: &File, line: &[u8]) -> io::Result<usize> {
-    loop {
-        match file.write(line) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io::Read;
-    use std::os::unix::net::UnixStream;
-
-    use serde_json::Value;
-
-    use super::*;
-
-    fn to(out: Out, format: Format, verbosity: i8) -> Log {
-        let log = Log::new("pf-master", Sink::Stderr, format, verbosity).expect("opened");
-        log.out.replace(out);
-        log
-    }
-
-    fn pipe() -> (File, File) {
-        let (read, write) = nix::unistd::pipe().expect("a pipe");
-        (read.into(), write.into())
-    }
-
-    fn drain(read: &File) -> String {
-        rustix::fs::fcntl_setfl(read, rustix::fs::OFlags::NONBLOCK).expect("set");
-        let mut bytes = Vec::new();
-        let mut read = read;
-        let end = read.read_to_end(&mut bytes);
-        assert!(end.is_ok() || end.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
-        String::from_utf8(bytes).expect("UTF-8")
-    }
-
-    fn nonblocking(file: &File) -> bool {
-        let flags = rustix::fs::fcntl_getfl(file).expect("flags");
-        flags.contains(rustix::fs::OFlags::NONBLOCK)
-    }
-
-    #[test]
-    fn u30_a_file_gets_whole_lines_with_time_and_pid_and_is_reopened() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("app.log");
-        let log = Log::new("pf-master", Sink::File(path.clone()), Format::Text, 0).expect("opened");
-        log.info("one");
-        log.debug("not shown");
-        fs::rename(&path, dir.path().join("app.log.1")).expect("rotated");
-        log.warn("two\nlines \x1b[31m");
-        log.reopen().expect("reopened");
-        log.error(format_args!("three {}", 3));
-        let pid = std::process::id();
-        let lines = |name: &str| -> Vec<String> {
-            let text = fs::read_to_string(dir.path().join(name)).expect("read");
-            let strip = |line: &str| {
-                let (time, rest) = line.split_once(' ').expect("a time");
-                assert!(
-                    humantime::parse_rfc3339(time).is_ok() && time.len() == 24,
-                    "{time}"
-                );
-                rest.to_owned()
-            };
-            text.lines().map(strip).collect()
-        };
-        let old = [
-            format!("pf-master[{pid}]: one"),
-            format!("pf-master[{pid}]: two lines  [31m"),
-        ];
-        assert_eq!(lines("app.log.1"), old);
-        assert_eq!(lines("app.log"), [format!("pf-master[{pid}]: three 3")]);
-        assert_eq!(log.lost(), 0);
-    }
-
-    #[test]
-    fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let logs = dir.path().join("logs");
-        fs::create_dir(&logs).expect("made");
-        let path = logs.join("app.log");
-        let log = Log::new("pf-master", Sink::File(path), Format::Text, 0).expect("opened");
-        let moved = dir.path().join("moved");
-        fs::rename(&logs, &moved).expect("moved");
-        let error = log.reopen().expect_err("no directory");
-        assert!(
-            error.to_string().starts_with("cannot open log file "),
-            "{error}"
-        );
-        log.info("still here");
-        let text = fs::read_to_string(moved.join("app.log")).expect("read");
-        assert!(text.ends_with("still here\n"));
-        let missing = Sink::File(dir.path().join("no/such"));
-        assert!(Log::new("pf-master", missing, Format::Text, 0).is_err());
-    }
-
-    #[test]
-    fn levels_are_shown_as_asked_for() {
-        for (verbosity, shown) in [(-2, "e"), (-1, "ew"), (0, "ewi"), (1, "ewid"), (2, "ewid")] {
-            let (read, write) = pipe();
-            let log = to(Out::Plain(write), Format::Text, verbosity);
-            log.error("e");
-            log.warn("w");
-            log.info("i");
-            log.debug("d");
-            let expected: String = shown.chars().map(|c| format!("pf-master: {c}\n")).collect();
-            assert_eq!(drain(&read), expected);
-        }
-    }
-
-    #[test]
-    fn json_lines_have_their_fields() {
-        let (read, write) = pipe();
-        let log = to(Out::Plain(write), Format::Json, 0);
-        let about = About {
-            slot: Some(3),
-            worker_pid: Some(42),
-            generation: None,
-        };
-        log.write(Level::Warn, about, "say \"hi\"\n");
-        log.info("plain");
-        let text = drain(&read);
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect();
-        let [first, second] = lines.as_slice() else {
-            panic!("{text}");
-        };
-        let time = first["time"].as_str().expect("a time");
-        assert!(humantime::parse_rfc3339(time).is_ok());
-        let expected = serde_json::json!({
-            "time": time, "level": "warn", "program": "pf-master", "pid": std::process::id(),
-            "message": "say \"hi\" ", "slot": 3, "worker_pid": 42,
-        });
-        assert_eq!(first, &expected);
-        assert_eq!(second["level"], "info");
-        assert!(second.get("slot").is_none());
-    }
-
-    /// Fills the log until lines are lost, empties the sink, and looks at what is told.
-    fn lost_and_told(log: &Log, drain: &mut dyn FnMut() -> String) {
-        let long = "x".repeat(1000);
-        while log.lost() < 3 {
-            log.info(&long);
-        }
-        let early = drain();
-        log.info("through");
-        log.info("again");
-        let text = early + &drain();
-        assert!(
-            text.ends_with("pf-master: through (3 lines lost before this)\npf-master: again\n"),
-            "{}",
-            text.get(text.len().saturating_sub(200)..).unwrap_or(&text)
-        );
-        let whole = format!("pf-master: {long}");
-        let cut = text.lines().filter(|line| *line != whole).count();
-        assert!(cut <= 3, "at most one line was cut short: {cut}");
-        assert_eq!(log.lost(), 3);
-    }
-
-    #[test]
-    fn a_full_pipe_loses_lines_and_tells_and_the_shared_description_is_left_alone() {
-        let (read, shared) = pipe();
-        let out = stderr(shared.try_clone().expect("a copy").into()).expect("opened");
-        assert!(matches!(&out, Out::Plain(file) if nonblocking(file)));
-        let log = to(out, Format::Text, 0);
-        lost_and_told(&log, &mut || drain(&read));
-        assert!(!nonblocking(&shared));
-    }
-
-    #[test]
-    fn a_pipe_that_cannot_be_opened_again_is_asked_first() {
-        let (read, write) = pipe();
-        let log = to(Out::Asked(write), Format::Text, 0);
-        lost_and_told(&log, &mut || drain(&read));
-    }
-
-    #[test]
-    fn a_socket_that_nobody_reads_does_not_block() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let out = stderr(ours.into()).expect("opened");
-        assert!(matches!(out, Out::Socket(_)));
-        let log = to(out, Format::Text, 0);
-        let theirs = File::from(OwnedFd::from(theirs));
-        lost_and_told(&log, &mut || drain(&theirs));
-    }
-
-    #[test]
-    fn a_reader_that_has_gone_and_a_full_disk_are_counted() {
-        let (read, write) = pipe();
-        drop(read);
-        let log = to(Out::Plain(write), Format::Text, 0);
-        log.info("nobody");
-        assert_eq!(log.lost(), 1);
-        let full = Path::new("/dev/full");
-        if full.exists() {
-            let log =
-                Log::new("pf-master", Sink::File(full.into()), Format::Text, 0).expect("opened");
-            log.info("no space");
-            assert_eq!(log.lost(), 1);
-        }
-    }
-
-    #[test]
-    fn a_message_is_bounded() {
-        let cleaned = clean(&"ü".repeat(MAX_MESSAGE));
-        assert_eq!(cleaned.len(), MAX_MESSAGE + 3);
-        assert!(cleaned.ends_with("..."));
-    }
-}
+mod tests;

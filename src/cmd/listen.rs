@@ -12,9 +12,9 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use super::{arguments, run, say};
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::sys::listener::{self, Listener, Retry};
-use crate::sys::unix_path::reason_of;
 use crate::sys::{exec, fd};
 use crate::wire::address::{ListenSpec, Name};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
@@ -24,6 +24,9 @@ const PROG: &str = "pf-listen";
 
 /// What is bound where neither an address nor an inherited listener says otherwise.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+
+/// Names the heartbeat page of a worker.
+const HEARTBEAT: &str = "PF_HEARTBEAT_FD";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -169,7 +172,10 @@ fn prepare(args: &Args) -> Result<Vec<(OsString, OsString)>> {
         [] if inherited.is_empty() => &default[..],
         addresses => addresses,
     };
-    let retry = Retry { tries: u32::try_from(args.tries).ok(), delay: args.delay };
+    let retry = Retry {
+        tries: u32::try_from(args.tries).ok(),
+        delay: args.delay,
+    };
     let keep_all = args.add || args.addresses.is_empty();
     let listeners = listener::arrange(inherited, specs, keep_all, &retry, &mut log)?;
     if let Some(file) = &args.port_file {
@@ -180,9 +186,13 @@ fn prepare(args: &Args) -> Result<Vec<(OsString, OsString)>> {
             log(described(fd, listener));
         }
     }
+    let mut environment = environment(&listeners);
+    move_heartbeat(&mut environment, listeners.len())?;
     warn_of_what_is_in_the_way(&listeners, &mut log);
-    let environment = environment(&listeners);
-    fd::place_for_exec(listeners.into_iter().map(|listener| listener.fd).collect(), FIRST_FD)?;
+    fd::place_for_exec(
+        listeners.into_iter().map(|listener| listener.fd).collect(),
+        FIRST_FD,
+    )?;
     Ok(environment)
 }
 
@@ -207,42 +217,100 @@ fn default_spec() -> Result<ListenSpec> {
 
 /// `fd 3: web tcp:127.0.0.1:8080, backlog 4096`.
 fn described(fd: RawFd, listener: &Listener) -> String {
-    let name = listener.name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
-    let backlog = listener.backlog().map(|backlog| format!(", backlog {backlog}")).unwrap_or_default();
+    let name = listener
+        .name
+        .as_ref()
+        .map(|name| format!("{name} "))
+        .unwrap_or_default();
+    let backlog = listener
+        .backlog()
+        .map(|backlog| format!(", backlog {backlog}"))
+        .unwrap_or_default();
     format!("fd {fd}: {name}{}{backlog}", listener.address)
 }
 
 fn warn_of_what_is_in_the_way(listeners: &[Listener], log: &mut dyn FnMut(String)) {
-    let numbers: Vec<RawFd> = listeners.iter().map(|listener| listener.fd.as_raw_fd()).collect();
+    let numbers: Vec<RawFd> = listeners
+        .iter()
+        .map(|listener| listener.fd.as_raw_fd())
+        .collect();
     for number in fd::in_the_way(&numbers, FIRST_FD) {
         let index = usize::try_from(number - FIRST_FD).unwrap_or_default();
-        let label = listeners.get(index).map(Listener::label).unwrap_or_default();
-        log(format!("fd {number} ({}) is replaced by the listener {label}", fd::what_is(number)));
+        let label = listeners
+            .get(index)
+            .map(Listener::label)
+            .unwrap_or_default();
+        log(format!(
+            "fd {number} ({}) is replaced by the listener {label}",
+            fd::what_is(number)
+        ));
     }
 }
 
 /// Our own environment, with the listeners in place of those that we were told of.
 fn environment(listeners: &[Listener]) -> Vec<(OsString, OsString)> {
-    let ours = |key: &OsStr| listen_env::VARIABLES.iter().any(|variable| key == *variable);
-    let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
-    let (count, names) = listen_env::render(listeners.iter().map(|listener| listener.name.as_ref().map(Name::as_str)));
+    let ours = |key: &OsStr| {
+        listen_env::VARIABLES
+            .iter()
+            .any(|variable| key == *variable)
+    };
+    let mut environment: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
+    let (count, names) = listen_env::render(
+        listeners
+            .iter()
+            .map(|listener| listener.name.as_ref().map(Name::as_str)),
+    );
     // An exec keeps the pid, so it is known here.
     let pid = std::process::id().to_string();
-    for (key, value) in [("LISTEN_PID", pid), ("LISTEN_FDS", count), ("LISTEN_FDNAMES", names)] {
+    for (key, value) in [
+        ("LISTEN_PID", pid),
+        ("LISTEN_FDS", count),
+        ("LISTEN_FDNAMES", names),
+    ] {
         environment.push((key.into(), value.into()));
     }
     environment
 }
 
+/// A worker that adds a listener of its own (U3) has its heartbeat page where that one goes: the page moves up, and its variable with it.
+fn move_heartbeat(environment: &mut [(OsString, OsString)], listeners: usize) -> Result<()> {
+    let end = FIRST_FD.saturating_add(RawFd::try_from(listeners).unwrap_or(RawFd::MAX));
+    let said = environment.iter_mut().find(|(key, _)| key == HEARTBEAT);
+    let Some((_, value)) = said else {
+        return Ok(());
+    };
+    let number = value.to_str().and_then(|number| number.parse().ok());
+    let in_the_way = |fd: &RawFd| (FIRST_FD..end).contains(fd) && fd::survives_exec(*fd);
+    if let Some(fd) = number.filter(in_the_way) {
+        *value = fd::move_for_exec(fd, end)?.to_string().into();
+    }
+    Ok(())
+}
+
 /// Writes a line `NAME ADDRESS` for each listener. A reader sees the whole file or none: it is written beside and renamed.
 fn write_port_file(file: &Path, listeners: &[Listener]) -> Result<()> {
-    let line = |listener: &Listener| format!("{} {}\n", listener.name.as_ref().map_or("-", Name::as_str), listener.address);
+    let line = |listener: &Listener| {
+        format!(
+            "{} {}\n",
+            listener.name.as_ref().map_or("-", Name::as_str),
+            listener.address
+        )
+    };
     let text: String = listeners.iter().map(line).collect();
     let written = match to_be_replaced(file) {
         Some(target) => replace(&target, &text),
-        None => fs::OpenOptions::new().append(true).open(file).and_then(|mut file| file.write_all(text.as_bytes())),
+        None => fs::OpenOptions::new()
+            .append(true)
+            .open(file)
+            .and_then(|mut file| file.write_all(text.as_bytes())),
     };
-    written.map_err(|error| Error::system(format!("cannot write port file {}", file.display()), reason_of(&error)))
+    written.map_err(|error| {
+        Error::system(
+            format!("cannot write port file {}", file.display()),
+            reason(&error),
+        )
+    })
 }
 
 /// The regular file that `file` is or is to become, behind any links; `None` for what can only be written to: a FIFO, a terminal, and whatever
@@ -254,7 +322,9 @@ fn to_be_replaced(file: &Path) -> Option<PathBuf> {
         Err(_) if is_link => return None,
         Err(_) => file.to_owned(),
     };
-    let special = [file, &target].iter().any(|path| path.starts_with("/dev") || path.starts_with("/proc"));
+    let special = [file, &target]
+        .iter()
+        .any(|path| path.starts_with("/dev") || path.starts_with("/proc"));
     let regular = fs::metadata(&target).map_or(true, |found| found.is_file());
     (regular && (!special || target.starts_with("/dev/shm"))).then_some(target)
 }
@@ -264,8 +334,14 @@ fn replace(target: &Path, text: &str) -> std::io::Result<()> {
     beside.push(format!(".{}.tmp", std::process::id()));
     // One of our own number that is there already was left by a process that is gone.
     let _ = fs::remove_file(&beside);
-    let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o666).open(&beside);
-    let done = created.and_then(|mut file| file.write_all(text.as_bytes())).and_then(|()| fs::rename(&beside, target));
+    let created = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .open(&beside);
+    let done = created
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&beside, target));
     if done.is_err() {
         let _ = fs::remove_file(&beside);
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// # Errors
 /// One line for the user.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error} (durations are as in 250ms, 30s, '1m 30s')"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error} (durations are as in 250ms, 30s, '1m 30s')"))
 }
 
 /// What may be switched off.
@@ -34,7 +35,11 @@ impl<T> Off<T> {
 /// # Errors
 /// One line for the user.
 pub(crate) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
-    if text == "off" { Ok(Off::Off) } else { duration(text).map(Off::On) }
+    if text == "off" {
+        Ok(Off::Off)
+    } else {
+        duration(text).map(Off::On)
+    }
 }
 
 /// A number that is not 0, or `off`.
@@ -54,7 +59,9 @@ pub(crate) fn count_or_off(text: &str) -> Result<Off<u32>, String> {
 /// # Errors
 /// One line for the user.
 pub(crate) fn durations(text: &str) -> Result<(Duration, Duration), String> {
-    let (shortest, longest) = text.split_once("..").ok_or("a range is written as in 100ms..30s")?;
+    let (shortest, longest) = text
+        .split_once("..")
+        .ok_or("a range is written as in 100ms..30s")?;
     let (shortest, longest) = (duration(shortest)?, duration(longest)?);
     if shortest.is_zero() || shortest > longest {
         return Err("the range must begin above 0 and not end below its beginning".to_owned());
@@ -69,7 +76,10 @@ mod tests {
     #[test]
     fn off_is_a_word_and_not_a_number() {
         assert_eq!(duration_or_off("off"), Ok(Off::Off));
-        assert_eq!(duration_or_off("1m 30s").map(Off::on), Ok(Some(Duration::from_secs(90))));
+        assert_eq!(
+            duration_or_off("1m 30s").map(Off::on),
+            Ok(Some(Duration::from_secs(90)))
+        );
         assert_eq!(count_or_off("off").map(Off::on), Ok(None));
         for wrong in ["0", "", "-1", "many", "OFF"] {
             assert!(count_or_off(wrong).is_err(), "{wrong}");
@@ -79,7 +89,10 @@ mod tests {
 
     #[test]
     fn a_range_runs_upwards() {
-        assert_eq!(durations("100ms..30s"), Ok((Duration::from_millis(100), Duration::from_secs(30))));
+        assert_eq!(
+            durations("100ms..30s"),
+            Ok((Duration::from_millis(100), Duration::from_secs(30)))
+        );
         for wrong in ["1s", "2s..1s", "0s..1s", "..", "a..b"] {
             assert!(durations(wrong).is_err(), "{wrong}");
         }

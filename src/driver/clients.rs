@@ -15,6 +15,9 @@ use crate::wire::proto::{Code, Failure, Progress, Reply};
 /// How many clients may be connected at once.
 pub(super) const MAX_CLIENTS: usize = 1024;
 
+/// How many requests of one connection may wait at once.
+pub(super) const MAX_PENDING: usize = 64;
+
 /// How long a line may take from its first byte to its last.
 pub(super) const LINE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -74,15 +77,24 @@ impl Clients {
 
     pub(super) fn add(&mut self, conn: Conn) {
         self.last_client += 1;
-        let client =
-            Client { conn, gone: false, silent: false, owing_since: None, more: false, pending: Vec::new() };
+        let client = Client {
+            conn,
+            gone: false,
+            silent: false,
+            owing_since: None,
+            more: false,
+            pending: Vec::new(),
+        };
         self.all.insert(self.last_client, client);
     }
 
     /// What to poll for, in the order of [`Clients::numbers`].
     pub(super) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         self.all.values().map(|client| {
-            let interest = Interest { read: !client.silent && client.conn.wants_read(), write: client.conn.wants_write() };
+            let interest = Interest {
+                read: !client.silent && client.conn.wants_read(),
+                write: client.conn.wants_write(),
+            };
             (client.conn.fd(), interest)
         })
     }
@@ -98,18 +110,35 @@ impl Clients {
     /// When somebody's unfinished line is too old; at once if somebody has more to be read.
     pub(super) fn deadline(&self) -> Option<Time> {
         let due = |client: &Client| {
-            if client.more { Some(Time(0)) } else { client.owing_since.map(|since| since + LINE_WITHIN) }
+            if client.more {
+                Some(Time(0))
+            } else {
+                client.owing_since.map(|since| since + LINE_WITHIN)
+            }
         };
         self.all.values().filter_map(due).min()
     }
 
     /// A ticket for a request that the model is to answer.
-    pub(super) fn ticket(&mut self, number: u64, id: Option<Value>, key: Option<String>, wait: bool, stop: bool) -> Ticket {
+    pub(super) fn ticket(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        key: Option<String>,
+        wait: bool,
+        stop: bool,
+    ) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         if let Some(client) = self.all.get_mut(&number) {
             let what = if stop { What::Stop } else { What::Acceptance };
-            client.pending.push(Pending { ticket, id, key, wait, what });
+            client.pending.push(Pending {
+                ticket,
+                id,
+                key,
+                wait,
+                what,
+            });
         }
         ticket
     }
@@ -120,19 +149,39 @@ impl Clients {
         let ticket = Ticket(self.last_ticket);
         if let Some(client) = self.all.get_mut(&number) {
             let what = op.map_or(What::Ready, What::Op);
-            client.pending.push(Pending { ticket, id, key: None, wait: true, what });
+            client.pending.push(Pending {
+                ticket,
+                id,
+                key: None,
+                wait: true,
+                what,
+            });
         }
+    }
+
+    /// Whether the client has as many requests waiting as it may.
+    pub(super) fn owes_too_many(&self, number: u64) -> bool {
+        self.all
+            .get(&number)
+            .is_some_and(|client| client.pending.len() >= MAX_PENDING)
     }
 
     /// The operation that this key has begun before.
     pub(super) fn known_key(&self, key: &str) -> Option<OpId> {
-        self.keys.iter().find(|(known, _)| known == key).map(|(_, op)| *op)
+        self.keys
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, op)| *op)
     }
 
     /// The model has made an operation of a request.
     pub(super) fn began(&mut self, ticket: Ticket, op: OpId) {
-        let Some((number, place)) = self.find(ticket) else { return };
-        let Some(client) = self.all.get_mut(&number) else { return };
+        let Some((number, place)) = self.find(ticket) else {
+            return;
+        };
+        let Some(client) = self.all.get_mut(&number) else {
+            return;
+        };
         let pending = &mut client.pending[place];
         if let Some(key) = pending.key.take() {
             self.keys.push_back((key, op));
@@ -146,13 +195,23 @@ impl Clients {
         }
         let stopping = (pending.what == What::Stop).then(|| "stopping".to_owned());
         let pending = client.pending.remove(place);
-        client.reply(Reply { ok: true, op: Some(op.0), message: stopping, id: pending.id, ..Reply::default() });
+        client.reply(Reply {
+            ok: true,
+            op: Some(op.0),
+            message: stopping,
+            id: pending.id,
+            ..Reply::default()
+        });
     }
 
     /// The model has not.
     pub(super) fn refused(&mut self, ticket: Ticket, refusal: Refusal, message: String) {
-        let Some((number, place)) = self.find(ticket) else { return };
-        let Some(client) = self.all.get_mut(&number) else { return };
+        let Some((number, place)) = self.find(ticket) else {
+            return;
+        };
+        let Some(client) = self.all.get_mut(&number) else {
+            return;
+        };
         let pending = client.pending.remove(place);
         let code = match refusal {
             Refusal::Busy => Code::Busy,
@@ -173,7 +232,14 @@ impl Clients {
                 .collect();
             for id in ids {
                 let event = "progress".to_owned();
-                client.say(&Progress { event, op: op.0, done, total, message: message.to_owned(), id });
+                client.say(&Progress {
+                    event,
+                    op: op.0,
+                    done,
+                    total,
+                    message: message.to_owned(),
+                    id,
+                });
             }
         }
     }
@@ -181,8 +247,9 @@ impl Clients {
     /// An operation has ended: whoever waits for it is told.
     pub(super) fn finished(&mut self, op: OpId, outcome: &Outcome, generation: Generation) {
         for client in self.all.values_mut() {
-            let (over, still) =
-                std::mem::take(&mut client.pending).into_iter().partition(|pending| pending.what == What::Op(op));
+            let (over, still) = std::mem::take(&mut client.pending)
+                .into_iter()
+                .partition(|pending| pending.what == What::Op(op));
             client.pending = still;
             for pending in over {
                 client.reply(reply_of(op, outcome, generation, pending.id));
@@ -193,20 +260,32 @@ impl Clients {
     /// All slots are ready: whoever waits for that is told.
     pub(super) fn all_ready(&mut self, generation: Generation, ready: usize) {
         for client in self.all.values_mut() {
-            let (over, still): (Vec<Pending>, Vec<Pending>) =
-                std::mem::take(&mut client.pending).into_iter().partition(|pending| pending.what == What::Ready);
+            let (over, still): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut client.pending)
+                .into_iter()
+                .partition(|pending| pending.what == What::Ready);
             client.pending = still;
             for pending in over {
                 let message = Some(format!("ready: generation {generation}, {ready} workers"));
                 let generation = Some(generation.0);
-                client.reply(Reply { ok: true, message, generation, id: pending.id, ..Reply::default() });
+                client.reply(Reply {
+                    ok: true,
+                    message,
+                    generation,
+                    id: pending.id,
+                    ..Reply::default()
+                });
             }
         }
     }
 
     /// Whether anybody waits for all slots to be ready.
     pub(super) fn awaits_ready(&self) -> bool {
-        self.all.values().any(|client| client.pending.iter().any(|pending| pending.what == What::Ready))
+        self.all.values().any(|client| {
+            client
+                .pending
+                .iter()
+                .any(|pending| pending.what == What::Ready)
+        })
     }
 
     /// Sends what is queued; forgets who is gone, and who said no more and has its answers.
@@ -231,7 +310,10 @@ impl Clients {
 
     fn find(&self, ticket: Ticket) -> Option<(u64, usize)> {
         self.all.iter().find_map(|(number, client)| {
-            let place = client.pending.iter().position(|pending| pending.ticket == ticket)?;
+            let place = client
+                .pending
+                .iter()
+                .position(|pending| pending.ticket == ticket)?;
             Some((*number, place))
         })
     }
@@ -251,22 +333,50 @@ impl Client {
     }
 
     pub(super) fn fail(&mut self, code: Code, message: String, id: Option<Value>) {
-        self.reply(Reply { ok: false, error: Some(Failure { code, message }), id, ..Reply::default() });
+        self.reply(Reply {
+            ok: false,
+            error: Some(Failure { code, message }),
+            id,
+            ..Reply::default()
+        });
     }
 }
 
 /// What an operation's end looks like on the wire.
-pub(super) fn reply_of(op: OpId, outcome: &Outcome, generation: Generation, id: Option<Value>) -> Reply {
+pub(super) fn reply_of(
+    op: OpId,
+    outcome: &Outcome,
+    generation: Generation,
+    id: Option<Value>,
+) -> Reply {
     let op = Some(op.0);
     let generation = Some(generation.0);
     let (code, message) = match outcome {
         Outcome::Done(message, warnings) => {
             let (message, warnings) = (Some(message.clone()), warnings.clone());
-            return Reply { ok: true, op, message, warnings, generation, id, ..Reply::default() };
+            return Reply {
+                ok: true,
+                op,
+                message,
+                warnings,
+                generation,
+                id,
+                ..Reply::default()
+            };
         }
         Outcome::Failed(message) | Outcome::RolledBack(message) => (Code::Failed, message),
         Outcome::Aborted(message) => (Code::Aborted, message),
     };
-    let error = Some(Failure { code, message: message.clone() });
-    Reply { ok: false, error, op, generation, id, ..Reply::default() }
+    let error = Some(Failure {
+        code,
+        message: message.clone(),
+    });
+    Reply {
+        ok: false,
+        error,
+        op,
+        generation,
+        id,
+        ..Reply::default()
+    }
 }

@@ -1,7 +1,7 @@
 //! The loop of `pf-master`: waits, turns what happened into events, has the model decide, performs what it says.
 //!
 //! One thread around one `poll` over the signals, the control connections, and a nested epoll of what grows with the workers. The order within
-//! a turn is part of the design (see [`turn`]): a worker that said it was ready and then died is never seen as one that died before it was
+//! a turn is part of the design (see `turn`): a worker that said it was ready and then died is never seen as one that died before it was
 //! ready.
 //!
 //! - [`pin`]: what a generation's workers are started from, resolved once.
@@ -11,6 +11,7 @@
 //! - `report`: the status document.
 
 mod clients;
+mod heal;
 mod perform;
 mod process;
 mod report;
@@ -19,7 +20,8 @@ mod turn;
 
 pub mod pin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -57,6 +59,8 @@ pub struct Setup {
     pub control: Option<ControlSocket>,
     /// The pid file, locked.
     pub pid_file: Option<PidFile>,
+    /// Descriptors that workers get as they are, each at its own number.
+    pub keep: Vec<(OwnedFd, i32)>,
     /// RLIMIT_NOFILE as the master was given it, for the workers.
     pub nofile: Option<(u64, u64)>,
 }
@@ -87,6 +91,8 @@ struct Driver {
     deafness_told: bool,
     started: Time,
     started_wall: SystemTime,
+    /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
+    seen_empty: HashSet<u64>,
     end: Option<End>,
 }
 
@@ -95,14 +101,28 @@ struct Driver {
 /// # Errors
 /// The first generation cannot be pinned (exit 1), or the system refuses what the loop itself needs (exit 111).
 pub fn run(setup: Setup) -> Result<End> {
-    let Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile } = setup;
+    let Setup {
+        log,
+        signals,
+        recipe,
+        workers,
+        policy,
+        listeners,
+        control,
+        pid_file,
+        keep,
+        nofile,
+    } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
     let first = Generation(1);
-    let prepared = recipe.pin(first, Rc::clone(&policy), Rc::clone(&listeners)).and_then(|pin| {
-        let processes = Processes::new(nofile).map_err(|error| Error::system("cannot set the loop up", error))?;
-        Ok((pin, processes))
-    });
+    let prepared = recipe
+        .pin(first, Rc::clone(&policy), Rc::clone(&listeners))
+        .and_then(|pin| {
+            let processes = Processes::new(nofile, keep)
+                .map_err(|error| Error::system("cannot set the loop up", error))?;
+            Ok((pin, processes))
+        });
     let (pin, processes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -125,11 +145,13 @@ pub fn run(setup: Setup) -> Result<End> {
         deafness_told: false,
         started: clock::now(),
         started_wall: clock::wall(),
+        seen_empty: HashSet::new(),
         end: None,
     };
     driver.feed(Event::Start);
     let end = driver.turn_until_the_end();
     driver.clients.farewell();
+    driver.processes.dismiss_guard();
     remove_names(&driver.log, driver.control.take(), pid_file);
     Ok(end)
 }

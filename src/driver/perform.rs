@@ -1,11 +1,13 @@
 //! Actions to system calls; facts that they yield go back to the model in the same turn.
 
 use std::collections::{HashSet, VecDeque};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::log::{About, Level as LogLevel};
 use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
 use crate::model::sig::Sig;
+use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
 
 use super::pin::Pin;
@@ -28,9 +30,18 @@ impl Driver {
         }
     }
 
-    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>, suspects: &mut Vec<WorkerId>) {
+    fn perform(
+        &mut self,
+        action: Action,
+        events: &mut VecDeque<Event>,
+        suspects: &mut Vec<WorkerId>,
+    ) {
         match action {
-            Action::Spawn { worker, slot, generation } => events.push_back(self.spawn(worker, slot, generation)),
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+            } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
             Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
@@ -44,6 +55,10 @@ impl Driver {
             Action::Abandon(worker) => {
                 self.processes.remove(worker);
             }
+            Action::LookWhetherHeld(worker) => events.extend(self.look_whether_held(worker)),
+            Action::LookWhetherDumping(worker) => events.extend(self.look_whether_dumping(worker)),
+            Action::LookAtQueues => events.extend(self.look_at_queues()),
+            Action::AnnounceStop => self.seen_empty.clear(),
             Action::ReopenLogs => self.reopen_logs(),
             Action::PassUsr1 => self.pass_usr1(),
             Action::CloseListeners => {
@@ -52,10 +67,14 @@ impl Driver {
                 self.listeners = Rc::default();
             }
             Action::Began(ticket, op) => self.clients.began(ticket, op),
-            Action::Refused(ticket, refusal, message) => self.clients.refused(ticket, refusal, message),
-            Action::Progress(op, done, total, message) => self.clients.progress(op, done, total, &message),
+            Action::Refused(ticket, refusal, message) => {
+                self.clients.refused(ticket, refusal, message)
+            }
+            Action::Progress(op, done, total, message) => {
+                self.clients.progress(op, done, total, &message)
+            }
             Action::Finished(op, outcome) => {
-                let generation = self.supervisor.snapshot().generation;
+                let generation = self.supervisor.generation();
                 self.clients.finished(op, &outcome, generation);
             }
             Action::Note(level, subject, text) => self.note(level, subject, &text),
@@ -69,7 +88,9 @@ impl Driver {
         };
         match self.processes.spawn(&pin, worker, slot) {
             Ok(pid) => {
-                self.log.debug(format_args!("slot {slot}: worker {pid} of generation {generation} started"));
+                self.log.debug(format_args!(
+                    "slot {slot}: worker {pid} of generation {generation} started"
+                ));
                 Event::Forked(worker, pid)
             }
             Err(why) => Event::SpawnFailed(worker, why),
@@ -78,7 +99,9 @@ impl Driver {
 
     /// What asks a worker to go is followed by CONT: a stopped process would never see it.
     fn signal_worker(&mut self, worker: WorkerId, sig: Sig, to: To) {
-        let Some(process) = self.processes.get(worker) else { return };
+        let Some(process) = self.processes.get(worker) else {
+            return;
+        };
         let send = |sig| match to {
             To::Leader => process.group.signal_leader(sig),
             To::Group => process.group.signal_group(sig),
@@ -88,23 +111,37 @@ impl Driver {
             _ => send(sig).and_then(|reached| send(Sig::Cont).map(|_| reached)),
         };
         if let Err(error) = sent {
-            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+            self.log.error(format_args!(
+                "cannot send {sig} to process {}: {error}",
+                process.group.leader()
+            ));
         }
     }
 
     fn deliver(&mut self, worker: WorkerId, sig: Sig) {
-        let Some(process) = self.processes.get(worker) else { return };
+        let Some(process) = self.processes.get(worker) else {
+            return;
+        };
         if let Err(error) = process.group.signal_leader(sig) {
-            self.log.error(format_args!("cannot send {sig} to process {}: {error}", process.group.leader()));
+            self.log.error(format_args!(
+                "cannot send {sig} to process {}: {error}",
+                process.group.leader()
+            ));
         }
     }
 
     fn pin(&mut self, generation: Generation, source: Source) -> Event {
         let pin = match source {
-            Source::Now => self.recipe.pin(generation, Rc::clone(&self.policy), Rc::clone(&self.listeners)),
+            Source::Now => self.recipe.pin(
+                generation,
+                Rc::clone(&self.policy),
+                Rc::clone(&self.listeners),
+            ),
             Source::Of(old) => match self.pins.get(&old) {
                 Some(pin) => pin.renumbered(generation),
-                None => return Event::PinFailed(generation, format!("generation {old} is forgotten")),
+                None => {
+                    return Event::PinFailed(generation, format!("generation {old} is forgotten"));
+                }
             },
         };
         match pin {
@@ -132,23 +169,70 @@ impl Driver {
     fn who_let_go(&self, suspects: &[WorkerId]) -> Vec<Event> {
         let leaders: Vec<(WorkerId, i32)> = suspects
             .iter()
-            .filter_map(|id| self.processes.get(*id).map(|process| (*id, process.group.leader())))
+            .filter_map(|id| {
+                self.processes
+                    .get(*id)
+                    .map(|process| (*id, process.group.leader()))
+            })
             .collect();
         let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
-        let inodes: HashSet<u64> = self.listeners.iter().map(|listener| listener.inode()).collect();
+        let inodes: HashSet<u64> = self
+            .listeners
+            .iter()
+            .map(|listener| listener.inode())
+            .collect();
         let members = proc::groups_members(&numbers);
         let let_go = |pid: &i32| {
             let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
             // What cannot be looked at may well hold one.
             matches!(proc::holds_socket(members, &inodes), Ok(false))
         };
-        leaders.iter().filter(|(_, pid)| let_go(pid)).map(|(id, _)| Event::LetGo(*id)).collect()
+        leaders
+            .iter()
+            .filter(|(_, pid)| let_go(pid))
+            .map(|(id, _)| Event::LetGo(*id))
+            .collect()
+    }
+
+    fn look_whether_held(&self, worker: WorkerId) -> Option<Event> {
+        let pid = self.processes.get(worker)?.group.leader();
+        let stopped = matches!(proc::state(pid), Some('T' | 't'));
+        let traced = proc::tracer(pid).is_some_and(|tracer| tracer != 0);
+        Some(Event::Held(worker, stopped || traced))
+    }
+
+    fn look_whether_dumping(&self, worker: WorkerId) -> Option<Event> {
+        let pid = self.processes.get(worker)?.group.leader();
+        Some(Event::Dumping(worker, proc::is_dumping(pid)))
+    }
+
+    /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
+    fn look_at_queues(&mut self) -> Option<Event> {
+        let mut depths = Depths::new();
+        for listener in self.listeners.iter() {
+            // A socket that has no queue, or none that can be read, holds nobody up.
+            let queued = depths
+                .of(listener.as_fd())
+                .ok()
+                .flatten()
+                .map_or(0, |depth| depth.queued);
+            if queued == 0 {
+                self.seen_empty.insert(listener.inode());
+            }
+        }
+        let all = self
+            .listeners
+            .iter()
+            .all(|listener| self.seen_empty.contains(&listener.inode()));
+        all.then_some(Event::QueuesEmpty)
     }
 
     fn reopen_logs(&mut self) {
         match self.log.reopen() {
             Ok(()) => self.log.debug("log reopened"),
-            Err(error) => self.log.error(format_args!("the log stays where it was: {error}")),
+            Err(error) => self
+                .log
+                .error(format_args!("the log stays where it was: {error}")),
         }
     }
 
@@ -159,7 +243,10 @@ impl Driver {
             if proc::catches(process.group.leader(), usr1) == Some(true)
                 && let Err(error) = process.group.signal_leader(Sig::Usr1)
             {
-                self.log.warn(format_args!("cannot send USR1 to process {}: {error}", process.group.leader()));
+                self.log.warn(format_args!(
+                    "cannot send USR1 to process {}: {error}",
+                    process.group.leader()
+                ));
             }
         }
     }

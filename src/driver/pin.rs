@@ -31,6 +31,8 @@ pub struct Recipe {
     pub environment: Environment,
     /// `--env`.
     pub set: Environment,
+    /// The numbers of the descriptors that workers get as they are (`--keep-fd`).
+    pub keep: Vec<i32>,
     /// Where programs without a slash are looked for if the workers' environment has no PATH.
     pub path: Option<OsString>,
 }
@@ -72,24 +74,53 @@ impl Recipe {
     /// # Errors
     /// A directory or program that is not there or may not be executed, a byte that no exec can carry: exit 1, and the
     /// path stands in the message.
-    pub fn pin(&self, generation: Generation, policy: Rc<Policy>, listeners: Rc<Vec<Listener>>) -> Result<Pin> {
-        let wanted = self.chdir.as_ref().map_or_else(|| self.start_dir.clone(), |dir| self.start_dir.join(dir));
+    pub fn pin(
+        &self,
+        generation: Generation,
+        policy: Rc<Policy>,
+        listeners: Rc<Vec<Listener>>,
+    ) -> Result<Pin> {
+        let wanted = self
+            .chdir
+            .as_ref()
+            .map_or_else(|| self.start_dir.clone(), |dir| self.start_dir.join(dir));
         let cwd = program::real_dir(&wanted)
             .map_err(|error| failed(format!("working directory {}", wanted.display()), error))?;
         let environment = merged(&self.environment, &self.set);
-        let name = self.command.first().ok_or_else(|| Error::usage("no worker COMMAND"))?;
+        let name = self
+            .command
+            .first()
+            .ok_or_else(|| Error::usage("no worker COMMAND"))?;
         let path = value(&environment, "PATH").or(self.path.as_deref());
-        let program = program::find(name, &cwd, path)
-            .map_err(|error| failed(format!("worker program {}", Path::new(name).display()), error))?;
-        let beat_fd = beat_fd(listeners.len(), policy.ready);
+        let program = program::find(name, &cwd, path).map_err(|error| {
+            failed(
+                format!("worker program {}", Path::new(name).display()),
+                error,
+            )
+        })?;
+        let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
         let strings = Strings {
             program: c_string(program.as_os_str())?,
-            argv: self.command.iter().map(|arg| c_string(arg)).collect::<Result<_>>()?,
+            argv: self
+                .command
+                .iter()
+                .map(|arg| c_string(arg))
+                .collect::<Result<_>>()?,
             cwd: c_string(cwd.as_os_str())?,
-            env: common_env(generation, &environment, &listeners, beat_fd)?,
+            env: common_env(generation, &policy, &environment, &listeners, beat_fd)?,
         };
         let command = self.command.clone();
-        Ok(Pin { generation, policy, cwd, program, command, environment, listeners, beat_fd, strings })
+        Ok(Pin {
+            generation,
+            policy,
+            cwd,
+            program,
+            command,
+            environment,
+            listeners,
+            beat_fd,
+            strings,
+        })
     }
 }
 
@@ -116,7 +147,13 @@ impl Pin {
                 program: self.strings.program.clone(),
                 argv: self.strings.argv.clone(),
                 cwd: self.strings.cwd.clone(),
-                env: common_env(generation, &self.environment, &self.listeners, self.beat_fd)?,
+                env: common_env(
+                    generation,
+                    &self.policy,
+                    &self.environment,
+                    &self.listeners,
+                    self.beat_fd,
+                )?,
             },
         })
     }
@@ -127,16 +164,34 @@ impl Pin {
     }
 
     /// What a worker of this slot is started with; `notify`: the address of its notification socket.
-    pub fn launch(&self, slot: u32, notify: &str, nofile: Option<(u64, u64)>) -> crate::sys::spawn::Launch {
-        let own = [format!("PF_WORKER={slot}"), format!("NOTIFY_SOCKET={notify}")];
+    pub fn launch(
+        &self,
+        slot: u32,
+        notify: &str,
+        nofile: Option<(u64, u64)>,
+    ) -> crate::sys::spawn::Launch {
+        let mut own_pid_in = Vec::new();
+        if !self.listeners.is_empty() {
+            own_pid_in.push("LISTEN_PID");
+        }
+        if self.policy.timeout.is_some() {
+            own_pid_in.push("WATCHDOG_PID");
+        }
+        let own = [
+            format!("PF_WORKER={slot}"),
+            format!("NOTIFY_SOCKET={notify}"),
+        ];
         let mut env = self.strings.env.clone();
         // Neither holds a NUL: a number, and an address of our own making.
-        env.extend(own.into_iter().filter_map(|variable| CString::new(variable).ok()));
+        env.extend(
+            own.into_iter()
+                .filter_map(|variable| CString::new(variable).ok()),
+        );
         crate::sys::spawn::Launch {
             program: self.strings.program.clone(),
             argv: self.strings.argv.clone(),
             env,
-            stamp_listen_pid: !self.listeners.is_empty(),
+            own_pid_in,
             cwd: self.strings.cwd.clone(),
             death_signal: self.policy.graceful_signal,
             nofile,
@@ -144,15 +199,17 @@ impl Pin {
     }
 }
 
-/// The first number after the listeners that the ready fd does not have.
-fn beat_fd(listeners: usize, ready: Readiness) -> i32 {
+/// The first number after the listeners that nothing else has.
+fn beat_fd(listeners: usize, ready: Readiness, keep: &[i32]) -> i32 {
     let first = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
-    if ready == Readiness::Fd(first) { first.saturating_add(1) } else { first }
+    let free = |number: &i32| ready != Readiness::Fd(*number) && !keep.contains(number);
+    (first..i32::MAX).find(free).unwrap_or(first)
 }
 
 /// The variables that all workers of a generation share.
 fn common_env(
     generation: Generation,
+    policy: &Policy,
     environment: &Environment,
     listeners: &[Listener],
     beat_fd: i32,
@@ -162,18 +219,28 @@ fn common_env(
         ("PF_MASTER_PID", std::process::id().to_string()),
         ("PF_HEARTBEAT_FD", beat_fd.to_string()),
     ];
+    if let Some(timeout) = policy.timeout {
+        own.push(("WATCHDOG_USEC", timeout.as_micros().to_string()));
+    }
     if !listeners.is_empty() {
-        let names = listeners.iter().map(|listener| listener.name.as_ref().map(|name| name.as_str()));
+        let names = listeners
+            .iter()
+            .map(|listener| listener.name.as_ref().map(|name| name.as_str()));
         let (count, names) = listen_env::render(names);
         own.push(("LISTEN_FDS", count));
         own.push(("LISTEN_FDNAMES", names));
     }
-    let ours = own.iter().map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
+    let ours = own
+        .iter()
+        .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
     let theirs = environment
         .iter()
         .filter(|(name, _)| !is_ours(name))
         .map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-    theirs.chain(ours).map(|(name, value)| variable(name, value)).collect()
+    theirs
+        .chain(ours)
+        .map(|(name, value)| variable(name, value))
+        .collect()
 }
 
 /// Whether the variable belongs to the master: what it was given of these protocols itself is not for its workers, and what a user sets would
@@ -191,12 +258,17 @@ pub fn is_ours(name: &OsStr) -> bool {
         "PF_HEARTBEAT_FD",
     ];
     OURS.iter().any(|ours| name == OsStr::new(ours))
-        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"].iter().any(|ours| name == OsStr::new(ours))
+        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"]
+            .iter()
+            .any(|ours| name == OsStr::new(ours))
 }
 
 fn merged(base: &Environment, set: &Environment) -> Environment {
-    let mut merged: Environment =
-        base.iter().filter(|(name, _)| !set.iter().any(|(other, _)| other == name)).cloned().collect();
+    let mut merged: Environment = base
+        .iter()
+        .filter(|(name, _)| !set.iter().any(|(other, _)| other == name))
+        .cloned()
+        .collect();
     for (index, (name, value)) in set.iter().enumerate() {
         // The last of several counts.
         if !set[index + 1..].iter().any(|(later, _)| later == name) {
@@ -207,7 +279,10 @@ fn merged(base: &Environment, set: &Environment) -> Environment {
 }
 
 fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
-    environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_os_str())
+    environment
+        .iter()
+        .find(|(own, _)| own == name)
+        .map(|(_, value)| value.as_os_str())
 }
 
 fn variable(name: &OsStr, value: &OsStr) -> Result<CString> {
@@ -218,7 +293,8 @@ fn variable(name: &OsStr, value: &OsStr) -> Result<CString> {
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| failed(format!("'{}'", text.to_string_lossy()), "holds a NUL byte"))
+    CString::new(text.as_bytes())
+        .map_err(|_| failed(format!("'{}'", text.to_string_lossy()), "holds a NUL byte"))
 }
 
 fn failed(what: String, why: impl std::fmt::Display) -> Error {
@@ -230,20 +306,26 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     #[test]
     fn what_is_set_wins_and_the_last_of_several_counts() {
         let base = environment(&[("A", "1"), ("B", "2")]);
         let set = environment(&[("B", "3"), ("C", "4"), ("B", "5")]);
-        assert_eq!(merged(&base, &set), environment(&[("A", "1"), ("C", "4"), ("B", "5")]));
+        assert_eq!(
+            merged(&base, &set),
+            environment(&[("A", "1"), ("C", "4"), ("B", "5")])
+        );
     }
 
     #[test]
     fn the_heartbeat_page_comes_after_the_listeners_and_not_at_the_ready_fd() {
-        assert_eq!(beat_fd(2, Readiness::Auto), 5);
-        assert_eq!(beat_fd(2, Readiness::Fd(5)), 6);
-        assert_eq!(beat_fd(2, Readiness::Fd(9)), 5);
+        assert_eq!(beat_fd(2, Readiness::Auto, &[]), 5);
+        assert_eq!(beat_fd(2, Readiness::Fd(5), &[6, 8]), 7);
+        assert_eq!(beat_fd(2, Readiness::Fd(9), &[]), 5);
     }
 }

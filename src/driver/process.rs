@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
 use crate::model::time::Time;
 use crate::sys::beat::Beat;
 use crate::sys::group::Group;
+use crate::sys::guard::{Guard, Terms};
 use crate::sys::notify::NotifySocket;
 use crate::sys::poll::{Interest, Nest, Ready};
 use crate::sys::spawn::{self, Outcome, Plumbing};
@@ -25,6 +28,8 @@ const DATAGRAMS_A_TURN: usize = 64;
 pub(super) struct Process {
     pub(super) id: WorkerId,
     pub(super) group: Group,
+    /// What the guard has to know of it.
+    terms: Terms,
     pub(super) beat: Beat,
     pub(super) last_beat: Option<Time>,
     /// Its last `STATUS=`.
@@ -50,18 +55,24 @@ pub(super) struct Processes {
     by_pid: HashMap<i32, WorkerId>,
     nest: Nest,
     null: File,
+    keep: Vec<(OwnedFd, i32)>,
+    guard: Option<Guard>,
     nofile: Option<(u64, u64)>,
     own_pid: i32,
     own_uid: u32,
 }
 
 impl Processes {
-    pub(super) fn new(nofile: Option<(u64, u64)>) -> io::Result<Self> {
+    /// Nobody yet. The guard is there before the first worker.
+    pub(super) fn new(nofile: Option<(u64, u64)>, keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
+        let guard = Guard::start()?;
         Ok(Processes {
             by_id: BTreeMap::new(),
             by_pid: HashMap::new(),
             nest: Nest::new()?,
             null: fd::null()?,
+            keep,
+            guard: Some(guard),
             nofile,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
@@ -91,29 +102,53 @@ impl Processes {
 
     /// Starts a worker from its pin; its pid, or why there is none.
     pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
-        let notify = NotifySocket::bind().map_err(|error| format!("cannot make its notify socket: {error}"))?;
-        let beat = Beat::create().map_err(|error| format!("cannot make its heartbeat page: {error}"))?;
+        let notify = NotifySocket::bind()
+            .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
+        let beat = Beat::create()
+            .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
         let launch = pin.launch(slot, notify.address(), self.nofile);
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
-        fds.extend(pin.listeners.iter().zip(crate::wire::listen_env::FIRST_FD..).map(|(l, at)| (l.as_fd(), at)));
+        fds.extend(
+            pin.listeners
+                .iter()
+                .zip(crate::wire::listen_env::FIRST_FD..)
+                .map(|(l, at)| (l.as_fd(), at)),
+        );
         fds.push((beat.fd(), pin.beat_fd));
         let pipe = match pin.policy.ready {
-            Readiness::Fd(number) => {
-                Some((fd::pipe().map_err(|error| format!("cannot make its ready pipe: {error}"))?, number))
-            }
+            Readiness::Fd(number) => Some((
+                fd::pipe()
+                    .map_err(|error| format!("cannot make its ready pipe: {}", reason(error)))?,
+                number,
+            )),
             Readiness::Auto
             | Readiness::Notify
             | Readiness::Heartbeat
             | Readiness::Delay(_)
             | Readiness::Exec => None,
         };
-        fds.extend(pipe.as_ref().map(|((_, write), number)| (write.as_fd(), *number)));
-        let plumbing = Plumbing { stdin: self.null.as_fd(), fds: &fds };
-        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid).map_err(|error| format!("cannot fork: {error}"))?;
+        fds.extend(
+            pipe.as_ref()
+                .map(|((_, write), number)| (write.as_fd(), *number)),
+        );
+        fds.extend(self.keep.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        let announcement = terms(pin).line();
+        let guard = self
+            .guard
+            .as_ref()
+            .map(|guard| (guard.socket(), announcement.as_str()));
+        let plumbing = Plumbing {
+            stdin: self.null.as_fd(),
+            fds: &fds,
+            guard,
+        };
+        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
+            .map_err(|error| format!("cannot fork: {}", reason(error)))?;
         let pid = spawned.pid;
         drop(fds);
-        let mut process = Process {
+        let process = Process {
             id,
+            terms: terms(pin),
             group: Group::of_child(pid).map_err(|error| error.to_string())?,
             beat,
             last_beat: None,
@@ -127,7 +162,6 @@ impl Processes {
         for (fd, what) in process.descriptors() {
             let _ = self.nest.add(fd, token(id, what), Interest::READ);
         }
-        process.leaderless = false;
         self.by_pid.insert(pid, id);
         self.by_id.insert(id, process);
         Ok(pid)
@@ -137,6 +171,9 @@ impl Processes {
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Process> {
         let process = self.by_id.remove(&id)?;
         self.by_pid.remove(&process.group.leader());
+        if let Some(guard) = &self.guard {
+            guard.forget(process.group.leader());
+        }
         for (fd, _) in process.descriptors() {
             let _ = self.nest.remove(fd);
         }
@@ -146,9 +183,14 @@ impl Processes {
     /// Those whose leader has ended, not reaped yet.
     pub(super) fn exits(&self) -> Vec<WorkerId> {
         let ended = |process: &&Process| {
-            !process.leaderless && matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
+            !process.leaderless
+                && matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
         };
-        self.by_id.values().filter(ended).map(|process| process.id).collect()
+        self.by_id
+            .values()
+            .filter(ended)
+            .map(|process| process.id)
+            .collect()
     }
 
     /// Reaps the leader: how it ended, and whether its group has other members. What has none is forgotten.
@@ -165,13 +207,22 @@ impl Processes {
         if !rest {
             self.remove(id);
         }
-        Some(Event::Exited { worker: id, ended, rest })
+        Some(Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        })
     }
 
     /// The leaderless groups that are empty by now; forgotten.
     pub(super) fn emptied(&mut self) -> Vec<Event> {
         let empty = |process: &&Process| process.leaderless && process.group.is_empty();
-        let gone: Vec<WorkerId> = self.by_id.values().filter(empty).map(|process| process.id).collect();
+        let gone: Vec<WorkerId> = self
+            .by_id
+            .values()
+            .filter(empty)
+            .map(|process| process.id)
+            .collect();
         gone.into_iter().map(|id| self.forget_emptied(id)).collect()
     }
 
@@ -190,10 +241,39 @@ impl Processes {
     /// read first.
     pub(super) fn reap_strangers(&self) -> u64 {
         let mut reaped = 0;
-        while wait::reap_stranger(&|pid| self.by_pid.contains_key(&pid)).is_some() {
+        let guard = self.guard.as_ref().map(Guard::pid);
+        while wait::reap_stranger(&|pid| Some(pid) == guard || self.by_pid.contains_key(&pid))
+            .is_some()
+        {
             reaped += 1;
         }
         reaped
+    }
+
+    /// Starts the guard anew if it has died, and tells it of everybody. False if there is none now: the next look tries again.
+    pub(super) fn keep_guarded(&mut self) -> io::Result<bool> {
+        if let Some(guard) = &self.guard {
+            match wait::peek(guard.pid()) {
+                Ok(None) => return Ok(false),
+                Ok(Some(_)) | Err(_) => drop(wait::reap(guard.pid())),
+            }
+        }
+        self.guard = None;
+        let guard = Guard::start()?;
+        for process in self.by_id.values() {
+            if let Some(handle) = process.group.handle() {
+                guard.watch(process.group.leader(), handle.as_fd(), process.terms);
+            }
+        }
+        self.guard = Some(guard);
+        Ok(true)
+    }
+
+    /// Nobody is left to be guarded.
+    pub(super) fn dismiss_guard(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.end();
+        }
     }
 
     /// Takes what workers have said, spawns' outcomes first.
@@ -225,14 +305,17 @@ impl Processes {
     }
 
     fn hear_outcome(&mut self, id: WorkerId, events: &mut Vec<Event>) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
         let Some(fd) = &process.outcome else { return };
         let event = match spawn::outcome(fd.as_fd()) {
             Outcome::Pending => return,
             Outcome::Executed => Event::Executed(id),
-            Outcome::Failed { stage, errno } => {
-                Event::ExecFailed(id, format!("{stage}: {}", io::Error::from_raw_os_error(errno)))
-            }
+            Outcome::Failed { stage, errno } => Event::ExecFailed(
+                id,
+                format!("{stage}: {}", reason(io::Error::from_raw_os_error(errno))),
+            ),
         };
         let _ = self.nest.remove(fd.as_fd());
         process.outcome = None;
@@ -241,7 +324,9 @@ impl Processes {
 
     fn hear_notify(&mut self, id: WorkerId, now: Time, events: &mut Vec<Event>) {
         let own_uid = self.own_uid;
-        let Some(process) = self.by_id.get_mut(&id) else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
         for _ in 0..DATAGRAMS_A_TURN {
             let datagram = match process.notify.receive() {
                 Ok(Some(datagram)) => datagram,
@@ -258,8 +343,12 @@ impl Processes {
     }
 
     fn hear_ready(&mut self, id: WorkerId, events: &mut Vec<Event>) {
-        let Some(process) = self.by_id.get_mut(&id) else { return };
-        let Some(pipe) = &mut process.ready else { return };
+        let Some(process) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let Some(pipe) = &mut process.ready else {
+            return;
+        };
         let mut chunk = [0; 512];
         // It is read to its end, so that a worker that goes on writing there gets no SIGPIPE and never blocks.
         let closed = match pipe.read(&mut chunk) {
@@ -270,7 +359,10 @@ impl Processes {
                 }
                 false
             }
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ),
         };
         if closed {
             let _ = self.nest.remove(pipe.as_fd());
@@ -296,13 +388,17 @@ impl Process {
                 self.status = (!text.is_empty()).then_some(text);
                 None
             }
+            Message::WatchdogTrigger => Some(Event::Said(id, Saying::Trigger)),
+            Message::WatchdogUsec(micros) => Some(Event::Said(
+                id,
+                Saying::Watchdog(Duration::from_micros(micros)),
+            )),
+            Message::ExtendTimeoutUsec(micros) => Some(Event::Said(
+                id,
+                Saying::Extend(Duration::from_micros(micros)),
+            )),
             // A barrier is answered by closing the descriptor that came along, which has happened by now.
-            Message::Barrier
-            | Message::Reloading
-            | Message::WatchdogTrigger
-            | Message::WatchdogUsec(_)
-            | Message::ExtendTimeoutUsec(_)
-            | Message::MainPid(_) => None,
+            Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
         }
     }
 
@@ -314,6 +410,13 @@ impl Process {
     }
 }
 
+fn terms(pin: &Pin) -> Terms {
+    Terms {
+        signal: pin.policy.graceful_signal,
+        timeout: pin.policy.graceful_timeout,
+    }
+}
+
 fn token(id: WorkerId, what: Use) -> u64 {
     id.0 * 4 + what as u64
 }
@@ -321,6 +424,8 @@ fn token(id: WorkerId, what: Use) -> u64 {
 fn translate(ended: wait::Ended) -> Ended {
     match ended {
         wait::Ended::Exited(code) => Ended::Exited(code),
-        wait::Ended::Signaled { signal, core } => Ended::Signaled(crate::sys::signals::from_number(signal), core),
+        wait::Ended::Signaled { signal, core } => {
+            Ended::Signaled(crate::sys::signals::from_number(signal), core)
+        }
     }
 }

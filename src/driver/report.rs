@@ -38,7 +38,10 @@ impl Driver {
     /// The status document.
     pub(super) fn status(&mut self) -> Status {
         self.look_at_all_beats();
-        let now = Now { mono: clock::now(), wall: clock::wall() };
+        let now = Now {
+            mono: clock::now(),
+            wall: clock::wall(),
+        };
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(&snapshot.generation).cloned();
         let pin = pin.as_deref();
@@ -68,7 +71,11 @@ impl Driver {
             starting: seats(&snapshot.replacements),
             retiring: seats(&snapshot.retiring),
             rollout: snapshot.rollout.as_ref().map(rollout),
-            operations: snapshot.operations.iter().map(|operation| self::operation(operation, &now)).collect(),
+            operations: snapshot
+                .operations
+                .iter()
+                .map(|operation| self::operation(operation, &now))
+                .collect(),
             counters: self.counters(&snapshot),
         }
     }
@@ -95,7 +102,9 @@ impl Driver {
         let beats: Vec<Event> = self
             .processes
             .all_mut()
-            .filter_map(|process| matches!(process.beat.look(), Ok(true)).then(|| process.beat(now)))
+            .filter_map(|process| {
+                matches!(process.beat.look(), Ok(true)).then(|| process.beat(now))
+            })
             .collect();
         for event in beats {
             self.feed(event);
@@ -104,7 +113,10 @@ impl Driver {
 
     fn recipe_command(&self, pin: Option<&Pin>) -> Vec<String> {
         let command = pin.map_or(&self.recipe.command, |pin| &pin.command);
-        command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+        command
+            .iter()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect()
     }
 
     fn slot(&self, seat: &Seat, now: &Now) -> status::Slot {
@@ -112,7 +124,9 @@ impl Driver {
         let page = process.and_then(|process| process.beat.page().ok());
         let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
         let last_beat = process.and_then(|process| process.last_beat);
-        let usage = process.filter(|process| !process.leaderless).and_then(|process| proc::usage(process.group.leader()));
+        let usage = process
+            .filter(|process| !process.leaderless)
+            .and_then(|process| proc::usage(process.group.leader()));
         status::Slot {
             slot: seat.slot,
             pid: seat.pid,
@@ -120,9 +134,14 @@ impl Driver {
             state: seat.state.to_owned(),
             started_at: seat.started_at.and_then(|at| now.date(at)),
             uptime_s: seat.started_at.map(|at| now.age(at)),
-            ready_after_s: seat.ready_at.zip(seat.started_at).map(|(ready, start)| seconds(ready.since(start))),
+            ready_after_s: seat
+                .ready_at
+                .zip(seat.started_at)
+                .map(|(ready, start)| seconds(ready.since(start))),
             heartbeat_age_s: last_beat.map(|at| now.age(at)),
-            beats: page.map(|page| page.beats).filter(|beats| *beats > 0 || last_beat.is_some()),
+            beats: page
+                .map(|page| page.beats)
+                .filter(|beats| *beats > 0 || last_beat.is_some()),
             requests: counts.map(|page| page.finished),
             connections: counts.map(|page| page.open),
             status: process.and_then(|process| process.status.clone()),
@@ -151,14 +170,28 @@ impl Driver {
 
 /// What would change from one generation to another.
 pub(super) fn plan(now: &Pin, then: &Pin, slots: usize) -> Plan {
-    let listeners = |pin: &Pin| -> Vec<String> { pin.listeners.iter().map(|l| l.address.to_string()).collect() };
+    let listeners = |pin: &Pin| -> Vec<String> {
+        pin.listeners
+            .iter()
+            .map(|l| l.address.to_string())
+            .collect()
+    };
     let (old, new) = (listeners(now), listeners(then));
-    let gone = old.iter().filter(|address| !new.contains(address)).map(|address| format!("-{address}"));
-    let added = new.iter().filter(|address| !old.contains(address)).map(|address| format!("+{address}"));
+    let gone = old
+        .iter()
+        .filter(|address| !new.contains(address))
+        .map(|address| format!("-{address}"));
+    let added = new
+        .iter()
+        .filter(|address| !old.contains(address))
+        .map(|address| format!("+{address}"));
     let surge = then.policy.surge.of(slots).min(slots);
     Plan {
         program: change(|pin| pin.program.display().to_string(), now, then),
-        inode: Change { from: proc::program_inode(&now.program), to: proc::program_inode(&then.program) },
+        inode: Change {
+            from: proc::program_inode(&now.program),
+            to: proc::program_inode(&then.program),
+        },
         cwd: change(|pin| pin.cwd.display().to_string(), now, then),
         environment: environment_changes(&now.environment, &then.environment),
         listeners: gone.chain(added).collect(),
@@ -167,17 +200,32 @@ pub(super) fn plan(now: &Pin, then: &Pin, slots: usize) -> Plan {
 }
 
 fn change(fact: impl Fn(&Pin) -> String, now: &Pin, then: &Pin) -> Change<String> {
-    Change { from: Some(fact(now)), to: Some(fact(then)) }
+    Change {
+        from: Some(fact(now)),
+        to: Some(fact(then)),
+    }
 }
 
 fn environment_changes(old: &[(OsString, OsString)], new: &[(OsString, OsString)]) -> Vec<String> {
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (old.iter().map(|(k, v)| (k, v)).collect(), new.iter().map(|(k, v)| (k, v)).collect());
+    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (
+        old.iter().map(|(k, v)| (k, v)).collect(),
+        new.iter().map(|(k, v)| (k, v)).collect(),
+    );
     let line = |sign: char, name: &OsString, value: &OsString| {
-        format!("{sign}{}={}", name.to_string_lossy(), value.to_string_lossy())
+        format!(
+            "{sign}{}={}",
+            name.to_string_lossy(),
+            value.to_string_lossy()
+        )
     };
-    let gone = old.iter().filter(|(name, value)| new.get(*name) != Some(value)).map(|(name, value)| line('-', name, value));
-    let come = new.iter().filter(|(name, value)| old.get(*name) != Some(value)).map(|(name, value)| line('+', name, value));
+    let gone = old
+        .iter()
+        .filter(|(name, value)| new.get(*name) != Some(value))
+        .map(|(name, value)| line('-', name, value));
+    let come = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, value)| line('+', name, value));
     gone.chain(come).collect()
 }
 
@@ -207,17 +255,29 @@ fn operation(operation: &Operation, now: &Now) -> status::Operation {
         result: result.to_owned(),
         error,
         at: now.date(operation.began),
-        took_s: operation.ended.as_ref().map(|(at, _)| seconds(at.since(operation.began))),
+        took_s: operation
+            .ended
+            .as_ref()
+            .map(|(at, _)| seconds(at.since(operation.began))),
     }
 }
 
 fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
     let (code, signal, core) = match exit.ended {
         Some(Ended::Exited(code)) => (Some(code), None, None),
-        Some(Ended::Signaled(signal, core)) => (None, signal.map(|sig| sig.name().to_owned()), Some(core)),
+        Some(Ended::Signaled(signal, core)) => {
+            (None, signal.map(|sig| sig.name().to_owned()), Some(core))
+        }
         None => (None, None, None),
     };
-    status::LastExit { cause: exit.cause.name().to_owned(), code, signal, core, at: now.date(exit.at), output: None }
+    status::LastExit {
+        cause: exit.cause.name().to_owned(),
+        code,
+        signal,
+        core,
+        at: now.date(exit.at),
+        output: None,
+    }
 }
 
 /// Microseconds are as much as anybody reads.

@@ -2,17 +2,19 @@
 
 use serde_json::Value;
 
-use crate::model::event::{Command as Asked, Event, OpId, Scale};
+use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
 use crate::model::policy::Word;
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
 use crate::sys::{clock, signals};
-use crate::wire::proto::{Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request};
+use crate::wire::proto::{
+    Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
+};
 
 use super::Driver;
-use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
+use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
 
 /// How long nobody is accepted after that failed.
 const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
@@ -24,7 +26,9 @@ impl Driver {
             match control.accept() {
                 Ok(Some(_)) if self.clients.len() >= MAX_CLIENTS => {
                     self.clients.dropped += 1;
-                    self.log.warn(format_args!("a control client was turned away: {MAX_CLIENTS} are connected"));
+                    self.log.warn(format_args!(
+                        "a control client was turned away: {MAX_CLIENTS} are connected"
+                    ));
                 }
                 Ok(Some(conn)) => {
                     self.deafness_told = false;
@@ -32,7 +36,8 @@ impl Driver {
                     if control.admits(uid) {
                         self.clients.add(conn);
                     } else {
-                        self.log.warn(format_args!("control client {pid} of uid {uid} refused"));
+                        self.log
+                            .warn(format_args!("control client {pid} of uid {uid} refused"));
                         send_away(conn, uid);
                     }
                 }
@@ -41,7 +46,9 @@ impl Driver {
                     // The client still waits, so the socket stays readable: asked again at once, this would be a busy loop.
                     self.deaf_until = Some(clock::now() + DEAF_FOR);
                     if !std::mem::replace(&mut self.deafness_told, true) {
-                        self.log.warn(format_args!("cannot accept a control client, and tries again: {error}"));
+                        self.log.warn(format_args!(
+                            "cannot accept a control client, and tries again: {error}"
+                        ));
                     }
                     return;
                 }
@@ -53,11 +60,18 @@ impl Driver {
     pub(super) fn serve_clients(&mut self, ready: &[Ready], now: Time) {
         for (place, number) in self.clients.numbers().into_iter().enumerate() {
             let ready = ready.get(place).copied().unwrap_or_default();
-            let Some(client) = self.clients.get_mut(number) else { continue };
+            let Some(client) = self.clients.get_mut(number) else {
+                continue;
+            };
             if !(ready.read || ready.hangup || client.more) {
-                let late = client.owing_since.is_some_and(|since| now >= since + LINE_WITHIN);
+                let late = client
+                    .owing_since
+                    .is_some_and(|since| now >= since + LINE_WITHIN);
                 if late {
-                    let text = format!("the line was not finished within {} s", LINE_WITHIN.as_secs());
+                    let text = format!(
+                        "the line was not finished within {} s",
+                        LINE_WITHIN.as_secs()
+                    );
                     client.fail(Code::BadRequest, text, None);
                     client.owing_since = None;
                     client.silent = true;
@@ -66,10 +80,18 @@ impl Driver {
             }
             let turn = client.conn.read();
             client.more = turn.more;
+            let hangup = ready.hangup;
             let owes = client.conn.owes_rest();
-            client.owing_since = client.owing_since.filter(|_| owes && turn.inputs.is_empty()).or(owes.then_some(now));
+            client.owing_since = client
+                .owing_since
+                .filter(|_| owes && turn.inputs.is_empty())
+                .or(owes.then_some(now));
             for input in turn.inputs {
                 self.take(number, input);
+            }
+            if let Some(client) = self.clients.get_mut(number) {
+                // Nobody is left to read an answer; and a connection that is closed on both sides would wake us for ever.
+                client.gone |= hangup && client.silent;
             }
         }
     }
@@ -98,18 +120,37 @@ impl Driver {
     }
 
     fn request(&mut self, number: u64, request: Request) {
-        let Request { command, id, wait, key } = request;
+        let Request {
+            command,
+            id,
+            wait,
+            key,
+        } = request;
+        if self.clients.owes_too_many(number) {
+            let text = format!("{MAX_PENDING} requests of this connection wait already");
+            return self.fail(number, Code::Busy, text, id);
+        }
         if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
             return self.join(number, op, wait, id);
         }
         let asked = match command {
-            Command::Status => return self.reply(number, id, |driver, reply| reply.status = Some(Box::new(driver.status()))),
+            Command::Status => {
+                return self.reply(number, id, |driver, reply| {
+                    reply.status = Some(Box::new(driver.status()))
+                });
+            }
             Command::Listeners => {
-                return self.reply(number, id, |driver, reply| reply.listeners = Some(driver.listener_list()));
+                return self.reply(number, id, |driver, reply| {
+                    reply.listeners = Some(driver.listener_list())
+                });
             }
             Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
             Command::Reload { dry_run: true } => return self.dry_run(number, id),
-            Command::Signal { signal, workers, slot } => match signal_command(&signal, workers, slot) {
+            Command::Signal {
+                signal,
+                workers,
+                slot,
+            } => match signal_command(&signal, workers, slot) {
                 Ok(Some(asked)) => asked,
                 Ok(None) => return self.signal_self(number, id, &signal),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
@@ -125,6 +166,7 @@ impl Driver {
             Command::Resume => Asked::Resume,
             Command::RestartWorker { slot } => Asked::RestartWorker(slot),
             Command::Reopen => Asked::Reopen,
+            Command::Retire { generation } => Asked::Retire(Generation(generation)),
         };
         let stop = matches!(asked, Asked::Stop(_));
         let ticket = self.clients.ticket(number, id, key, wait, stop);
@@ -149,10 +191,16 @@ impl Driver {
                 return self.fail(number, Code::Usage, text, id);
             }
         };
-        let generation = self.supervisor.snapshot().generation;
-        match self.supervisor.operation(op).map(|operation| operation.ended.clone()) {
+        let generation = self.supervisor.generation();
+        match self
+            .supervisor
+            .operation(op)
+            .map(|operation| operation.ended.clone())
+        {
             None => {
-                let text = format!("no operation {op} is known: it never was, or is older than the last 20");
+                let text = format!(
+                    "no operation {op} is known: it never was, or is older than the last 20"
+                );
                 self.fail(number, Code::Usage, text, id);
             }
             Some(None) => self.clients.wait_for(number, id, Some(op)),
@@ -173,19 +221,28 @@ impl Driver {
 
     /// Delivers a signal to the master itself: one that it handles as if it had come, another really.
     fn signal_self(&mut self, number: u64, id: Option<Value>, signal: &str) {
-        let Ok(sig) = signal.parse::<Sig>() else { return };
-        self.reply(number, id, |_, reply| reply.message = Some(format!("{sig} sent to the master")));
+        let Ok(sig) = signal.parse::<Sig>() else {
+            return;
+        };
+        self.reply(number, id, |_, reply| {
+            reply.message = Some(format!("{sig} sent to the master"))
+        });
         if signals::HANDLED.contains(&sig) {
             return self.signalled(sig, Sender::Process);
         }
         self.flush_clients();
         if let Err(error) = signals::send_to_self(sig) {
-            self.log.error(format_args!("cannot send {sig} to ourselves: {error}"));
+            self.log
+                .error(format_args!("cannot send {sig} to ourselves: {error}"));
         }
     }
 
     fn reply(&mut self, number: u64, id: Option<Value>, fill: impl FnOnce(&mut Self, &mut Reply)) {
-        let mut reply = Reply { ok: true, id, ..Reply::default() };
+        let mut reply = Reply {
+            ok: true,
+            id,
+            ..Reply::default()
+        };
         fill(self, &mut reply);
         if let Some(client) = self.clients.get_mut(number) {
             client.reply(reply);
@@ -213,22 +270,36 @@ impl Driver {
 
     /// What a reload would do.
     fn plan(&self) -> Result<Plan, String> {
-        let now = self.pins.get(&self.supervisor.snapshot().generation).ok_or("the service is stopping")?;
+        let now = self
+            .pins
+            .get(&self.supervisor.snapshot().generation)
+            .ok_or("the service is stopping")?;
         let next = crate::model::event::Generation(now.generation.0 + 1);
         let policy = std::rc::Rc::clone(&self.policy);
         let then = self
             .recipe
             .pin(next, policy, std::rc::Rc::clone(&self.listeners))
             .map_err(|error| error.to_string())?;
-        Ok(super::report::plan(now, &then, self.supervisor.snapshot().wanted))
+        Ok(super::report::plan(
+            now,
+            &then,
+            self.supervisor.snapshot().wanted,
+        ))
     }
 }
 
 /// Tells a client that it may not, if that can be told at once.
 fn send_away(mut conn: Conn, uid: u32) {
     let message = format!("uid {uid} may not use this control socket");
-    let failure = Failure { code: Code::Permission, message };
-    let reply = Reply { ok: false, error: Some(failure), ..Reply::default() };
+    let failure = Failure {
+        code: Code::Permission,
+        message,
+    };
+    let reply = Reply {
+        ok: false,
+        error: Some(failure),
+        ..Reply::default()
+    };
     if let Ok(line) = serde_json::to_string(&reply)
         && conn.send(&line)
     {
@@ -277,8 +348,18 @@ mod tests {
         assert_eq!(scale(&"4".into()), Ok(Scale::To(4)));
         assert_eq!(scale(&"+1".into()), Ok(Scale::By(1)));
         assert_eq!(scale(&(-2).into()), Ok(Scale::By(-2)));
-        assert_eq!(scale(&"99999999999999999999".into()), Ok(Scale::To(usize::MAX)));
-        for wrong in [Value::from("many"), Value::from(""), Value::from("+"), Value::from("1.5"), Value::Null, Value::from(1.5)] {
+        assert_eq!(
+            scale(&"99999999999999999999".into()),
+            Ok(Scale::To(usize::MAX))
+        );
+        for wrong in [
+            Value::from("many"),
+            Value::from(""),
+            Value::from("+"),
+            Value::from("1.5"),
+            Value::Null,
+            Value::from(1.5),
+        ] {
             assert!(scale(&wrong).is_err(), "{wrong}");
         }
     }

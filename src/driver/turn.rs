@@ -38,14 +38,23 @@ impl Driver {
     }
 
     fn wait(&self, poller: &mut Poller) -> Woken {
-        let mut fds: Vec<(BorrowedFd<'_>, Interest)> =
-            vec![(self.signals.fd(), Interest::READ), (self.processes.fd(), Interest::READ)];
-        let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
-        fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
+        let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![
+            (self.signals.fd(), Interest::READ),
+            (self.processes.fd(), Interest::READ),
+        ];
+        fds.extend(
+            self.control
+                .as_ref()
+                .filter(|_| self.deaf_until.is_none())
+                .map(|control| (control.fd(), Interest::READ)),
+        );
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
-        let deadline = [model, self.clients.deadline(), self.deaf_until].into_iter().flatten().min();
+        let deadline = [model, self.clients.deadline(), self.deaf_until]
+            .into_iter()
+            .flatten()
+            .min();
         match poller.wait(&fds, deadline) {
             Ok(ready) => Woken {
                 signals: ready[0].any(),
@@ -55,10 +64,21 @@ impl Driver {
             },
             Err(error) => {
                 // ENOMEM, say. Looking at everything is slower than being told, and never wrong.
-                self.log.warn(format_args!("cannot wait: {error}: looking at everything instead"));
+                self.log.warn(format_args!(
+                    "cannot wait: {error}: looking at everything instead"
+                ));
                 clock::pause(std::time::Duration::from_millis(50));
-                let all = Ready { read: true, write: true, hangup: false };
-                Woken { signals: true, workers: true, knocks: true, clients: vec![all; fds.len() - first_client] }
+                let all = Ready {
+                    read: true,
+                    write: true,
+                    hangup: false,
+                };
+                Woken {
+                    signals: true,
+                    workers: true,
+                    knocks: true,
+                    clients: vec![all; fds.len() - first_client],
+                }
             }
         }
     }
@@ -66,9 +86,17 @@ impl Driver {
     fn turn(&mut self, woken: &Woken) {
         let now = clock::now();
         self.deaf_until = self.deaf_until.filter(|until| *until > now);
-        let signals = if woken.signals { self.signals.pending() } else { Vec::new() };
+        let signals = if woken.signals {
+            self.signals.pending()
+        } else {
+            Vec::new()
+        };
         let children = signals.iter().any(|(sig, _)| *sig == Sig::Chld);
-        let exits = if children { self.processes.exits() } else { Vec::new() };
+        let exits = if children {
+            self.processes.exits()
+        } else {
+            Vec::new()
+        };
         if woken.workers {
             for event in self.processes.hear(now) {
                 self.feed(event);
@@ -86,7 +114,11 @@ impl Driver {
             self.admit();
         }
         self.serve_clients(&woken.clients, now);
-        if self.supervisor.deadline().is_some_and(|at| at <= clock::now()) {
+        if self
+            .supervisor
+            .deadline()
+            .is_some_and(|at| at <= clock::now())
+        {
             self.feed(Event::Due);
         }
         self.answer_waiters();
@@ -103,21 +135,39 @@ impl Driver {
                 self.feed(event);
             }
         }
+        self.look_at_listeners(exits.len());
+        self.see_to_guard();
         let strangers = self.processes.reap_strangers();
         if strangers > 0 {
-            self.log.debug(format_args!("reaped {strangers} processes that are not workers"));
+            self.log.debug(format_args!(
+                "reaped {strangers} processes that are not workers"
+            ));
         }
         for event in self.processes.emptied() {
             self.feed(event);
         }
     }
 
+    /// The guard may be the child that has died.
+    fn see_to_guard(&mut self) {
+        match self.processes.keep_guarded() {
+            Ok(true) => self.log.warn("the guard had died, and was started anew"),
+            Ok(false) => {}
+            Err(error) => self
+                .log
+                .error(format_args!("cannot start the guard anew: {error}")),
+        }
+    }
+
     /// The master got a signal.
     pub(super) fn signalled(&mut self, sig: Sig, sender: Sender) {
-        self.log.debug(format_args!("{sig} from {}", match sender {
-            Sender::Terminal => "the terminal",
-            Sender::Process => "a process",
-        }));
+        self.log.debug(format_args!(
+            "{sig} from {}",
+            match sender {
+                Sender::Terminal => "the terminal",
+                Sender::Process => "a process",
+            }
+        ));
         // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
         if sender == Sender::Terminal && self.signals.was_ignored(sig) {
             return;

@@ -15,6 +15,7 @@ impl Word {
         match self {
             Word::Graceful => "graceful",
             Word::Quick => "quick",
+            Word::Abort => "abort",
             Word::Kill => "kill",
         }
     }
@@ -54,7 +55,7 @@ impl Supervisor {
             &self.mode,
             matches!(
                 command,
-                Command::Stop(_) | Command::Signal(..) | Command::Reopen
+                Command::Stop(_) | Command::Signal(..) | Command::Reopen | Command::Retire(_)
             ),
         ) {
             out.push(Action::Refused(
@@ -72,7 +73,8 @@ impl Supervisor {
             | Command::Stop(_)
             | Command::Resume
             | Command::Reopen
-            | Command::Signal(..) => false,
+            | Command::Signal(..)
+            | Command::Retire(_) => false,
         };
         if exclusive && let Some(busy) = self.busy() {
             out.push(Action::Refused(ticket, Refusal::Busy, busy));
@@ -87,6 +89,7 @@ impl Supervisor {
             Command::Resume => self.resume(now, Some(ticket), out),
             Command::RestartWorker(slot) => self.restart_worker(now, slot, ticket, out),
             Command::Reopen => self.reopen(now, Some(ticket), out),
+            Command::Retire(generation) => self.retire(now, generation, ticket, out),
             Command::Signal(sig, slot) => self.deliver(now, sig, slot, ticket, out),
         }
     }
@@ -244,6 +247,21 @@ impl Supervisor {
             (Sig::Ttou, _) if matches!(self.mode, Mode::Paused(_)) => {}
             (Sig::Ttou, _) => self.scale(now, Scale::By(-1), None, out),
             _other => {}
+        }
+    }
+
+    /// A listener had to be made anew: the workers have the dead one, so they are rolled to a generation that has the new one.
+    pub(super) fn rebound(&mut self, now: Time, listener: &str, out: &mut Vec<Action>) {
+        if !matches!(self.mode, Mode::Running) {
+            return;
+        }
+        match self.busy() {
+            None => self.pin(now, "reload", Source::Now, None, out),
+            Some(busy) => {
+                let text = format!("listener {listener} waits for its new workers: {busy}");
+                out.push(Action::note(Level::Info, text));
+                self.remembered.hup = true;
+            }
         }
     }
 

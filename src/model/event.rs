@@ -59,6 +59,12 @@ pub enum Saying {
     Closed,
     /// `STOPPING=1`.
     Stopping,
+    /// `WATCHDOG=trigger`: as if it had missed its heartbeat.
+    Trigger,
+    /// `WATCHDOG_USEC=`: its heartbeat's timeout from now on.
+    Watchdog(Duration),
+    /// `EXTEND_TIMEOUT_USEC=`: it needs so long from now, whatever it is doing.
+    Extend(Duration),
 }
 
 /// What a client of the control socket asks the supervisor for.
@@ -82,6 +88,8 @@ pub enum Command {
     Reopen,
     /// Deliver a signal to all workers, or to the one that holds this slot.
     Signal(Sig, Option<u32>),
+    /// End the drain of this generation now.
+    Retire(Generation),
 }
 
 /// A number of slots: absolute, or a change.
@@ -121,6 +129,14 @@ pub enum Event {
     Emptied(WorkerId),
     /// Its group holds no listener any more.
     LetGo(WorkerId),
+    /// Whether it is stopped or traced.
+    Held(WorkerId, bool),
+    /// Whether it is writing its core.
+    Dumping(WorkerId, bool),
+    /// Each accept queue has been seen empty.
+    QueuesEmpty,
+    /// A listener had been shut down and has been replaced by a new socket: workers have the dead one.
+    Rebound(String),
     /// The master got a signal.
     Signal(Sig, Sender),
     /// A client asked for something.
@@ -221,6 +237,14 @@ pub enum Action {
     Forget(Generation),
     /// Look at the worker's heartbeat page. [`Event::Said`] with a beat comes back if it beat.
     LookAtBeat(WorkerId),
+    /// Look whether the worker is stopped or traced. [`Event::Held`] comes back.
+    LookWhetherHeld(WorkerId),
+    /// Look whether the worker is writing its core. [`Event::Dumping`] comes back.
+    LookWhetherDumping(WorkerId),
+    /// Look at the accept queues. [`Event::QueuesEmpty`] comes back once each has been seen empty.
+    LookAtQueues,
+    /// The service says that it is stopping, and still serves.
+    AnnounceStop,
     /// Look whether the worker's group still holds a listener. [`Event::LetGo`] comes back if not.
     LookForListeners(WorkerId),
     /// Look whether the worker's group is empty by now. [`Event::Emptied`] comes back if so.
@@ -272,6 +296,10 @@ pub enum Cause {
     Exited,
     /// A signal that was not ours ended it.
     Signaled,
+    /// It missed its heartbeat.
+    KilledHeartbeat,
+    /// There were too many retiring workers, and it was the oldest.
+    KilledLimit,
     /// It did not go within its graceful (or quick) timeout.
     KilledGracefulTimeout,
     /// It was not ready within its start timeout.
@@ -290,6 +318,8 @@ impl Cause {
         match self {
             Cause::Exited => "exited",
             Cause::Signaled => "signaled",
+            Cause::KilledHeartbeat => "killed-heartbeat",
+            Cause::KilledLimit => "killed-limit",
             Cause::KilledGracefulTimeout => "killed-graceful-timeout",
             Cause::KilledStartTimeout => "killed-start-timeout",
             Cause::ExecFailed => "exec-failed",

@@ -5,7 +5,14 @@
 //! both orders of any race can be tested, and time is an argument.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod back;
+mod clockwork;
 mod command;
+mod death;
+mod drain;
+mod ending;
+mod forward;
+mod let_go;
 mod restart;
 mod scale;
 mod slot;
@@ -13,6 +20,7 @@ mod stop;
 
 pub mod backoff;
 pub mod event;
+pub mod heartbeat;
 pub mod operation;
 pub mod policy;
 pub mod rollout;

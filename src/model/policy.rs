@@ -21,6 +21,12 @@ pub const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 /// How long after KILL a process that does not go is given up.
 pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
 
+/// How long after its abort signal a worker that missed its heartbeat gets KILL.
+pub const ABORT_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often the accept queues are looked at while `--drain-queue` waits for them.
+pub const LOOK_AT_QUEUES_EVERY: Duration = Duration::from_millis(10);
+
 /// Within this time the same stopping signal counts once.
 pub const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -67,6 +73,8 @@ pub enum Word {
     Graceful,
     /// Go now.
     Quick,
+    /// Tell where you hang, and die: a missed heartbeat.
+    Abort,
     /// KILL, to the whole group.
     Kill,
 }
@@ -76,7 +84,7 @@ impl Word {
     pub fn harder(self) -> Word {
         match self {
             Word::Graceful => Word::Quick,
-            Word::Quick | Word::Kill => Word::Kill,
+            Word::Quick | Word::Abort | Word::Kill => Word::Kill,
         }
     }
 }
@@ -88,6 +96,10 @@ pub struct Policy {
     pub ready: Readiness,
     /// Not ready by then: killed.
     pub start_timeout: Option<Duration>,
+    /// No heartbeat for so long: aborted.
+    pub timeout: Option<Duration>,
+    /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die.
+    pub abort_signal: Sig,
     /// What asks a worker to finish.
     pub graceful_signal: Sig,
     /// How long it may take.
@@ -98,6 +110,12 @@ pub struct Policy {
     pub quick_timeout: Duration,
     /// What TERM to the master means.
     pub term: Word,
+    /// On a graceful stop: keep serving so long, and say 'stopping'.
+    pub stop_delay: Option<Duration>,
+    /// On a graceful stop: workers are told only once each accept queue has been seen empty.
+    pub drain_queue: bool,
+    /// The most retiring workers.
+    pub max_draining: Option<usize>,
     /// How many workers beyond the slots may be starting at once.
     pub surge: Surge,
     /// How long the first new worker must stay ready before a rollout goes on.
@@ -117,11 +135,16 @@ impl Default for Policy {
         Policy {
             ready: Readiness::Auto,
             start_timeout: Some(Duration::from_secs(60)),
+            timeout: None,
+            abort_signal: Sig::Abrt,
             graceful_signal: Sig::Term,
             graceful_timeout: Duration::from_secs(30),
             quick_signal: Sig::Int,
             quick_timeout: Duration::from_secs(5),
             term: Word::Graceful,
+            stop_delay: None,
+            drain_queue: false,
+            max_draining: None,
             surge: Surge::Workers(1),
             canary: None,
             start_failures: 3,
@@ -138,6 +161,7 @@ impl Policy {
         match word {
             Word::Graceful => (self.graceful_signal, self.graceful_timeout),
             Word::Quick => (self.quick_signal, self.quick_timeout),
+            Word::Abort => (self.abort_signal, ABORT_WITHIN),
             Word::Kill => (Sig::Kill, UNKILLABLE_AFTER),
         }
     }

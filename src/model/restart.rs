@@ -1,8 +1,8 @@
 //! `restart-worker`: one worker is replaced, the new one ready first (or, with `--surge 0`, the old one gone first).
 
 use super::event::{Action, Level, Outcome, Refusal, Ticket};
+use super::let_go::LetGo;
 use super::policy::Word;
-use super::rollout::LetGo;
 use super::slot::Restart;
 use super::supervisor::{Mode, Supervisor};
 use super::time::Time;

@@ -1,17 +1,31 @@
 //! The end of the service: graceful, quick, KILL; each harder word once, and each with its time.
 
 use super::event::{Action, Level, OpId, Outcome, Ticket};
-use super::policy::{SAME_SIGNAL_WITHIN, Word};
+use super::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, Word};
 use super::sig::Sig;
 use super::supervisor::{Mode, Remembered, Supervisor};
 use super::time::Time;
 use super::timer::Timer;
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is announced, and the service still serves (`--stop-delay`).
+    Announced,
+    /// The service serves until its accept queues have been seen empty (`--drain-queue`).
+    DrainingQueues,
+    /// The workers were told.
+    Told,
+}
 
 /// A stop under way.
 #[derive(Debug, Clone)]
 pub(super) struct Stopping {
     pub(super) word: Word,
     pub(super) code: u8,
+    stage: Stage,
+    /// It began while the service was paused: there is nobody to serve on.
+    paused: bool,
     reason: Option<String>,
     ops: Vec<OpId>,
     last_signal: Option<(Sig, Time)>,
@@ -75,10 +89,11 @@ impl Supervisor {
             if word > stopping.word {
                 stopping.word = word;
                 out.push(Action::note(Level::Info, format!("stop: {}", word.name())));
-                self.tell_all(now, word, out);
+                self.tell_everybody(now, out);
             }
             return;
         }
+        let paused = matches!(self.mode, Mode::Paused(_));
         let why = reason.as_deref().unwrap_or("the service was told to stop");
         self.abort_rollout(now, why, out);
         self.abort_scaling(now, why, out);
@@ -90,24 +105,125 @@ impl Supervisor {
         let text = format!("stop: {}, {} workers", word.name(), self.workers.len());
         out.push(Action::note(Level::Info, text));
         self.remembered = Remembered::default();
-        for slot in 0..self.slots.len() {
-            self.timers.clear(Timer::Backoff(slot as u32));
-        }
         self.mode = Mode::Stopping(Stopping {
             word,
             code,
+            stage: Stage::Announced,
+            paused,
             reason,
             ops: Vec::new(),
             last_signal: None,
         });
+        out.push(Action::AnnounceStop);
+        // Those that hold no slot serve nobody yet.
+        for index in 0..self.slots.len() {
+            if let Some(id) = self.slots[index].replacement.take() {
+                self.tell(now, id, word, out);
+            }
+        }
+        match self.policy.stop_delay {
+            Some(delay) if self.may_linger() => {
+                let text = format!("stop: serving for another {}", super::event::human(delay));
+                out.push(Action::note(Level::Info, text));
+                self.timers.set(Timer::StopDelay, now + delay);
+            }
+            _ => self.stop_delay_over(now, out),
+        }
+    }
+
+    /// Whether this stop is one that lets the service serve on for a while.
+    fn may_linger(&self) -> bool {
+        match &self.mode {
+            Mode::Stopping(stopping) => {
+                stopping.word == Word::Graceful
+                    && stopping.code == 0
+                    && self.serving.is_some()
+                    && !stopping.paused
+            }
+            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
+        }
+    }
+
+    /// Whether a stop was announced and the workers serve on.
+    pub(super) fn still_serves(&self) -> bool {
+        match &self.mode {
+            Mode::Stopping(stopping) => stopping.stage != Stage::Told && self.may_linger(),
+            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
+        }
+    }
+
+    /// The load balancers have looked away; now those that are queued already.
+    pub(super) fn stop_delay_over(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !(self.policy.drain_queue && self.may_linger()) {
+            return self.tell_everybody(now, out);
+        }
+        if let Mode::Stopping(stopping) = &mut self.mode {
+            stopping.stage = Stage::DrainingQueues;
+        }
+        out.push(Action::note(
+            Level::Info,
+            "stop: waiting for the accept queues to be empty".into(),
+        ));
+        self.timers
+            .set(Timer::QueuesLate, now + self.policy.graceful_timeout);
+        out.push(Action::LookAtQueues);
+        self.timers.set(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
+    }
+
+    /// Each accept queue has been seen empty.
+    pub(super) fn queues_empty(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.stage() == Some(Stage::DrainingQueues) {
+            self.tell_everybody(now, out);
+        }
+    }
+
+    /// They are not, and the time is over.
+    pub(super) fn queues_late(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.stage() == Some(Stage::DrainingQueues) {
+            let text = "stop: the accept queues are not empty, and the time is over".to_owned();
+            out.push(Action::note(Level::Warn, text));
+            self.tell_everybody(now, out);
+        }
+    }
+
+    /// Whether workers may still be started: a service whose last worker has just crashed is not over while it serves on.
+    fn still_lingers(&self) -> bool {
+        self.stage().is_some_and(|stage| stage != Stage::Told)
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        match &self.mode {
+            Mode::Stopping(stopping) => Some(stopping.stage),
+            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
+        }
+    }
+
+    fn tell_everybody(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Mode::Stopping(stopping) = &mut self.mode else {
+            return;
+        };
+        let (word, told) = (stopping.word, stopping.stage == Stage::Told);
+        stopping.stage = Stage::Told;
+        for timer in [Timer::StopDelay, Timer::Queues, Timer::QueuesLate] {
+            self.timers.clear(timer);
+        }
+        for slot in 0..self.slots.len() {
+            self.timers.clear(Timer::Backoff(slot as u32));
+        }
         // First the workers, then our own copies: an address refuses once the last of both is closed.
         self.tell_all(now, word, out);
-        out.push(Action::CloseListeners);
+        if !told {
+            out.push(Action::CloseListeners);
+        }
     }
 
     /// The stop is over when nobody is left.
     pub(super) fn settle_stop(&mut self, now: Time, out: &mut Vec<Action>) {
-        if !self.workers.is_empty() {
+        if self.stage() == Some(Stage::DrainingQueues) {
+            self.timers
+                .ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
+        }
+        if !self.workers.is_empty() || self.still_lingers() {
             return;
         }
         let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else {

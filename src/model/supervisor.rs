@@ -1,7 +1,7 @@
 //! The supervisor: slots, workers and what is under way, as one value.
 //!
 //! [`Supervisor::step`] takes what happened and says what is to be done; [`Supervisor::deadline`] says when to come back
-//! with [`Event::Due`]. After every event one pass, [`Supervisor::settle`], compares what is with what is wanted and takes the next
+//! with [`Event::Due`]. After every event one pass, `Supervisor::settle`, compares what is with what is wanted and takes the next
 //! steps; so an interrupted plan needs no undoing, it is simply planned anew. The plans are in the sibling files: `rollout`, `scale`, `restart`,
 //! `stop`; what clients and signals ask for is in `command`.
 
@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::backoff::Dice;
-use super::event::{
-    Action, Cause, Ended, Event, Generation, LastExit, Level, OpId, Saying, Source, WorkerId,
-};
+use super::drain::Retiring;
+use super::event::{Action, Event, Generation, Level, OpId, Saying, Source, WorkerId};
 use super::operation::Operations;
-use super::policy::{LOOK_EVERY, Policy, Word};
+use super::policy::{Policy, Word};
 use super::rollout::{Record, Rollout};
 use super::scale::Scaling;
 use super::slot::Slot;
@@ -86,6 +85,7 @@ pub struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     pub(super) last_rollout: Option<Record>,
     pub(super) scaling: Option<Scaling>,
+    pub(super) retiring: Vec<Retiring>,
     pub(super) remembered: Remembered,
     pub(super) operations: Operations,
     pub(super) counters: Counters,
@@ -93,7 +93,7 @@ pub struct Supervisor {
     pub(super) listener_looks: u32,
     last_worker: u64,
     announces: bool,
-    failed_in_a_row: u32,
+    pub(super) failed_in_a_row: u32,
 }
 
 impl Supervisor {
@@ -114,6 +114,7 @@ impl Supervisor {
             rollout: None,
             last_rollout: None,
             scaling: None,
+            retiring: Vec::new(),
             remembered: Remembered::default(),
             operations: Operations::default(),
             counters: Counters::default(),
@@ -160,6 +161,10 @@ impl Supervisor {
                     worker.let_go = true;
                 }
             }
+            Event::Held(worker, held) => self.feed(now, worker, Input::Held(held), out),
+            Event::Dumping(worker, dumping) => self.feed(now, worker, Input::Dumping(dumping), out),
+            Event::QueuesEmpty => self.queues_empty(now, out),
+            Event::Rebound(listener) => self.rebound(now, &listener, out),
             Event::Signal(sig, sender) => self.signal(now, sig, sender, out),
             Event::Command(ticket, command) => self.command(now, ticket, command, out),
             Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
@@ -167,27 +172,6 @@ impl Supervisor {
             Event::Due => self.due(now, out),
         }
         self.settle(now, out);
-    }
-
-    fn due(&mut self, now: Time, out: &mut Vec<Action>) {
-        for timer in self.timers.take_due(now) {
-            match timer {
-                Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
-                Timer::Ripe(worker) => self.feed(now, worker, Input::Ripe, out),
-                Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
-                Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
-                Timer::Look => {
-                    let waiting = self
-                        .workers
-                        .values()
-                        .filter(|worker| worker.hangs_on_beat());
-                    out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
-                }
-                Timer::Listeners => self.look_for_listeners(out),
-                // These only bring `settle` about.
-                Timer::Backoff(_) | Timer::Canary | Timer::LetGo => {}
-            }
-        }
     }
 
     /// Compares what is with what is wanted and takes the next steps.
@@ -203,7 +187,13 @@ impl Supervisor {
                 self.follow_up(now, out);
             }
             Mode::Paused(_) => self.settle_pause(now, out),
-            Mode::Stopping(_) => self.settle_stop(now, out),
+            Mode::Stopping(_) => {
+                // While a stop is only announced, whoever dies is replaced: the service still serves.
+                if self.still_serves() {
+                    self.fill(now, out);
+                }
+                self.settle_stop(now, out);
+            }
             Mode::Idle | Mode::Over => {}
         }
         if self.rollout.is_none() && self.slots.iter().all(|slot| slot.restart.is_none()) {
@@ -212,11 +202,8 @@ impl Supervisor {
             self.timers.clear(Timer::Listeners);
             self.timers.clear(Timer::LetGo);
         }
-        if self.workers.values().any(Worker::hangs_on_beat) {
-            self.timers.ensure(Timer::Look, now + LOOK_EVERY);
-        } else {
-            self.timers.clear(Timer::Look);
-        }
+        self.settle_drains(now, out);
+        self.plan_next_look(now);
     }
 
     /// Every empty slot gets a worker, unless something speaks against it.
@@ -276,8 +263,13 @@ impl Supervisor {
         self.feed(now, worker, Input::Tell(word), out);
     }
 
+    /// There are too many that drain.
+    pub(super) fn over_limit(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
+        self.feed(now, worker, Input::OverLimit, out);
+    }
+
     /// Hands an input to one worker and acts on the effects.
-    fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
+    pub(super) fn feed(&mut self, now: Time, id: WorkerId, input: Input, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -320,93 +312,6 @@ impl Supervisor {
             format!("{} is ready after {after}", worker.label()),
         ));
         self.progress(id, out);
-    }
-
-    /// A worker's leader is gone: empties its place, and if nobody asked for it, counts what that means.
-    fn leader_gone(&mut self, now: Time, id: WorkerId, exit: LastExit, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id).cloned() else {
-            return;
-        };
-        let obituary = worker.obituary(&exit);
-        let level = if worker.asked {
-            Level::Info
-        } else {
-            Level::Warn
-        };
-        out.push(worker.note(level, obituary.clone()));
-        self.counters.died += u64::from(!worker.asked);
-        let trial = self.is_canary_on_trial(id);
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
-            return;
-        };
-        let held = [&mut slot.holder, &mut slot.replacement]
-            .into_iter()
-            .any(|place| place.take_if(|who| *who == id).is_some());
-        let wait = slot.backoff.current();
-        let settled = worker.ready_at.is_some_and(|at| exit.at.since(at) > wait);
-        let code = match exit.ended {
-            Some(Ended::Exited(code)) => Some(code),
-            Some(Ended::Signaled(..)) | None => None,
-        };
-        // Not by what it failed at: one that exits closes its ready fd as well, and that may be seen first.
-        let by_itself = exit.cause == Cause::Exited;
-        slot.last_exit = Some(exit);
-        // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
-        if worker.asked || !held {
-            return;
-        }
-        slot.restarts += 1;
-        let fatal = by_itself && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
-        if fatal {
-            slot.down = Some(worker.generation);
-            out.push(Action::note(
-                Level::Error,
-                format!(
-                    "slot {}: that exit code is fatal: not started again",
-                    worker.slot
-                ),
-            ));
-        }
-        if settled && !trial && !fatal {
-            self.failed_in_a_row = 0;
-            slot.backoff.reset();
-            self.timers.clear(Timer::Backoff(worker.slot));
-            return;
-        }
-        if !fatal {
-            let wait = slot.backoff.take(&mut self.dice);
-            self.timers.set(Timer::Backoff(worker.slot), now + wait);
-        }
-        self.failed_start(now, &worker, &obituary, fatal, out);
-    }
-
-    /// A start that came to nothing: whose business it is, and whether it was one too many.
-    fn failed_start(
-        &mut self,
-        now: Time,
-        worker: &Worker,
-        obituary: &str,
-        fatal: bool,
-        out: &mut Vec<Action>,
-    ) {
-        self.counters.failed_starts += 1;
-        let someone_serves = self.workers.values().any(Worker::is_ready);
-        self.failed_in_a_row = if someone_serves {
-            0
-        } else {
-            self.failed_in_a_row + 1
-        };
-        if !self.rollout_failed_start(now, worker, obituary, fatal, out) {
-            self.restart_failed_start(now, worker, obituary, fatal, out);
-            self.scaling_failed_start(now, worker, obituary, fatal, out);
-        }
-        let failures = self.failed_in_a_row;
-        if self.policy.give_up.is_some_and(|limit| failures >= limit) {
-            let reason = format!(
-                "gave up after {failures} failed starts in a row with no worker ready: {obituary}"
-            );
-            self.stop_because(now, reason, out);
-        }
     }
 
     fn start_service(&mut self, now: Time, out: &mut Vec<Action>) {

@@ -14,6 +14,8 @@ pub enum Timer {
     Ripe(WorkerId),
     /// The worker must have gone by then; else the next harder word.
     Gone(WorkerId),
+    /// The worker must have beaten by then.
+    Beat(WorkerId),
     /// The rest of the worker's group is looked at then.
     Group(WorkerId),
     /// The slot's next start may happen then.
@@ -26,6 +28,12 @@ pub enum Timer {
     Listeners,
     /// The rollout stops waiting for them then.
     LetGo,
+    /// A graceful stop goes on then: `--stop-delay` has passed.
+    StopDelay,
+    /// The accept queues are looked at then.
+    Queues,
+    /// The stop waits no longer for the accept queues then.
+    QueuesLate,
 }
 
 /// The table: at most one deadline a timer.
@@ -41,6 +49,12 @@ impl Timers {
     /// Sets a deadline unless the timer runs already.
     pub fn ensure(&mut self, timer: Timer, at: Time) {
         self.0.entry(timer).or_insert(at);
+    }
+
+    /// Sets a deadline unless the timer runs and is due earlier.
+    pub fn advance(&mut self, timer: Timer, at: Time) {
+        let known = self.0.entry(timer).or_insert(at);
+        *known = at.min(*known);
     }
 
     /// Whether the timer runs.
@@ -59,6 +73,7 @@ impl Timers {
             Timer::Start(worker),
             Timer::Ripe(worker),
             Timer::Gone(worker),
+            Timer::Beat(worker),
             Timer::Group(worker),
         ] {
             self.clear(timer);

@@ -11,16 +11,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::event::{
-    Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, To, WorkerId, human,
-};
+use super::event::{Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, WorkerId};
+use super::heartbeat::Heart;
 use super::policy::{Policy, Readiness, SILENT_READY, Word};
-use super::sig::Sig;
 use super::time::Time;
 use super::timer::Timer;
 
 /// How long after its leader's end a group is looked at first; then less and less often.
-const LOOK_AT_GROUP_AFTER: Duration = Duration::from_millis(20);
+pub(super) const LOOK_AT_GROUP_AFTER: Duration = Duration::from_millis(20);
 
 /// The most time between two looks at a group.
 const LOOK_AT_GROUP_WITHIN: Duration = Duration::from_secs(1);
@@ -61,6 +59,16 @@ pub enum Input {
     Tell(Word),
     /// It was told, and its time has passed.
     Overdue,
+    /// It has not beaten within its timeout, as far as is known.
+    BeatOverdue,
+    /// The master was late itself: nobody is blamed for silence.
+    Pardon,
+    /// Whether it is stopped or traced.
+    Held(bool),
+    /// Whether it is writing its core.
+    Dumping(bool),
+    /// There are too many that drain, and it is the oldest.
+    OverLimit,
     /// Its leader has ended; whether its group has other members.
     Exited(Ended, bool),
     /// Its group is empty.
@@ -111,9 +119,16 @@ pub struct Worker {
     pub let_go: bool,
     /// Why it could not be started, if so.
     pub failure: Option<String>,
-    deadline: Option<Time>,
-    killed_for: Option<(Cause, Duration)>,
-    looked_at_group: u32,
+    /// Its heartbeat.
+    pub(super) heart: Heart,
+    /// When it must be ready.
+    pub(super) start_by: Option<Time>,
+    /// When it must be gone.
+    pub(super) deadline: Option<Time>,
+    /// When it was first told to go.
+    pub(super) told_at: Option<Time>,
+    pub(super) killed_for: Option<(Cause, Duration)>,
+    pub(super) looked_at_group: u32,
 }
 
 impl Worker {
@@ -129,6 +144,8 @@ impl Worker {
             id,
             slot,
             generation,
+            heart: Heart::new(policy.timeout),
+            start_by: policy.start_timeout.map(|timeout| now + timeout),
             policy,
             phase: Phase::Spawning,
             pid: None,
@@ -138,6 +155,7 @@ impl Worker {
             let_go: false,
             failure: None,
             deadline: None,
+            told_at: None,
             killed_for: None,
             looked_at_group: 0,
         }
@@ -172,35 +190,6 @@ impl Worker {
         }
     }
 
-    /// How it ended, in words: `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`.
-    pub fn obituary(&self, exit: &LastExit) -> String {
-        let patience = human(
-            self.killed_for
-                .map_or(Duration::ZERO, |(_, patience)| patience),
-        );
-        let how = match (exit.cause, &self.failure, exit.ended) {
-            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => {
-                return self.tale("could not be started", why);
-            }
-            (Cause::KilledStartTimeout, Some(why), _) => return self.tale("was killed", why),
-            (Cause::KilledStartTimeout, None, _) => {
-                let why = format!("not ready within its start timeout of {patience}");
-                return self.tale("was killed", &why);
-            }
-            (Cause::KilledGracefulTimeout, _, _) => {
-                format!("was killed: not gone within {patience}")
-            }
-            (_, _, Some(ended)) => ended.to_string(),
-            (_, _, None) => "is gone".to_owned(),
-        };
-        let when = match (self.asked, self.ready_at) {
-            (true, _) => String::new(),
-            (false, None) => " before it was ready".to_owned(),
-            (false, Some(ready)) => format!(" {} after it was ready", human(exit.at.since(ready))),
-        };
-        format!("{} {how}{when}", self.label())
-    }
-
     /// A line of the log about this worker.
     pub fn note(&self, level: Level, text: String) -> Action {
         let subject = Subject {
@@ -209,10 +198,6 @@ impl Worker {
             generation: self.generation,
         };
         Action::Note(level, Some(subject), text)
-    }
-
-    fn tale(&self, what: &str, why: &str) -> String {
-        format!("{} {what}: {why}", self.label())
     }
 
     /// Takes an input. `announces`: some worker of this service has said that it was ready, so silence is not enough.
@@ -243,12 +228,22 @@ impl Worker {
                 self.executed(now, announces, out);
                 if self.phase == Phase::Starting {
                     self.said(now, saying, out);
+                } else {
+                    self.heartbeat_said(now, saying, out);
                 }
             }
             Input::StartOverdue => self.start_overdue(now, None, out),
             Input::Tell(word) => self.ask(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
-            Input::Ripe | Input::Overdue | Input::Emptied | Input::LookAtGroup => {}
+            Input::Ripe
+            | Input::Overdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::OverLimit
+            | Input::Emptied
+            | Input::LookAtGroup => {}
         }
     }
 
@@ -268,6 +263,11 @@ impl Worker {
             | Input::Executed
             | Input::ExecFailed(_)
             | Input::Overdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::OverLimit
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -277,13 +277,21 @@ impl Worker {
         match input {
             Input::Tell(word) => self.ask(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
-            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::Said(saying) => {
+                self.let_go |= saying == Saying::Stopping;
+                self.heartbeat_said(now, saying, out);
+            }
+            Input::BeatOverdue => self.beat_overdue(now, out),
+            Input::Pardon => self.pardon(now, out),
+            Input::Held(held) => self.held(now, held, out),
             Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
             | Input::Ripe
             | Input::StartOverdue
             | Input::Overdue
+            | Input::Dumping(_)
+            | Input::OverLimit
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -291,9 +299,17 @@ impl Worker {
 
     fn stopping(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Said(saying) => self.let_go |= saying == Saying::Stopping,
+            Input::Said(saying) => {
+                self.let_go |= saying == Saying::Stopping;
+                self.heartbeat_said(now, saying, out);
+            }
             Input::Tell(harder) => self.ask(now, harder, out),
+            Input::Overdue if word == Word::Abort => {
+                out.push(Effect::Act(Action::LookWhetherDumping(self.id)));
+            }
             Input::Overdue => self.overdue(now, word, out),
+            Input::Dumping(dumping) => self.dumping(now, dumping, out),
+            Input::OverLimit => self.over_limit(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::ExecFailed(why) => self.failure = Some(why),
             Input::SpawnFailed(why) => {
@@ -303,6 +319,9 @@ impl Worker {
             Input::Executed
             | Input::Ripe
             | Input::StartOverdue
+            | Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
             | Input::Emptied
             | Input::LookAtGroup => {}
         }
@@ -322,7 +341,12 @@ impl Worker {
             }
             Input::Tell(harder) => self.ask(now, harder, out),
             Input::Overdue => self.overdue(now, word, out),
-            Input::Said(_)
+            Input::OverLimit => self.over_limit(now, word, out),
+            Input::BeatOverdue
+            | Input::Pardon
+            | Input::Held(_)
+            | Input::Dumping(_)
+            | Input::Said(_)
             | Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
@@ -366,165 +390,27 @@ impl Worker {
             ) => false,
         };
         self.let_go |= saying == Saying::Stopping;
+        self.heartbeat_said(now, saying, out);
         if ready {
             self.become_ready(now, out);
         }
     }
 
-    fn become_ready(&mut self, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn become_ready(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.phase = Phase::Ready;
         self.ready_at = Some(now);
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::Ripe(self.id)));
         out.push(Effect::BecameReady);
+        self.heartbeat_begins(now, out);
     }
 
-    fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
+    pub(super) fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
         self.failure = why;
         self.killed_for = Some((
             Cause::KilledStartTimeout,
             self.policy.start_timeout.unwrap_or_default(),
         ));
         self.tell(now, Word::Kill, out);
-    }
-
-    /// The supervisor's word: one signal for each degree of hardness, never the same or a softer one again.
-    fn ask(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
-        let told = match self.phase {
-            Phase::Stopping(told) | Phase::Leaderless(told) => Some(told),
-            Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => None,
-        };
-        self.asked |= self.killed_for.is_none();
-        if told.is_none_or(|told| word > told) {
-            self.tell(now, word, out);
-        }
-    }
-
-    fn tell(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
-        let (signal, patience) = self.policy.signal(word);
-        let mut deadline = now + patience;
-        if word == Word::Quick {
-            // A quicker end must not give more time than the graceful one had left.
-            deadline = self
-                .deadline
-                .map_or(deadline, |earlier| earlier.min(deadline));
-        }
-        let leader_lives = !matches!(self.phase, Phase::Leaderless(_));
-        self.phase = if leader_lives {
-            Phase::Stopping(word)
-        } else {
-            Phase::Leaderless(word)
-        };
-        // A word goes to the worker itself; KILL, and whatever comes when it is gone, to its group.
-        let to = if leader_lives && word != Word::Kill {
-            To::Leader
-        } else {
-            To::Group
-        };
-        self.deadline = Some(deadline);
-        out.push(Effect::Clear(Timer::Start(self.id)));
-        out.push(Effect::Clear(Timer::Ripe(self.id)));
-        out.push(Effect::Act(Action::Signal(self.id, signal, to)));
-        out.push(Effect::Set(Timer::Gone(self.id), deadline));
-    }
-
-    fn overdue(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
-        if word == Word::Kill {
-            let text = format!(
-                "{} does not die of KILL and is given up: it stays, unsupervised",
-                self.label()
-            );
-            out.push(Effect::Act(self.note(Level::Error, text)));
-            out.push(Effect::Act(Action::Abandon(self.id)));
-            if matches!(self.phase, Phase::Stopping(_)) {
-                out.push(Effect::LeaderGone(self.last_exit(now, None)));
-            }
-            self.gone(out);
-            return;
-        }
-        let (_, patience) = self.policy.signal(word);
-        let text = format!(
-            "{} is not gone after {}: killed",
-            self.label(),
-            human(patience)
-        );
-        out.push(Effect::Act(self.note(Level::Warn, text)));
-        self.killed_for = self
-            .killed_for
-            .or(Some((Cause::KilledGracefulTimeout, patience)));
-        self.tell(now, Word::Kill, out);
-    }
-
-    /// The leader is gone. What is left of its group gets the same word and what remains of the time; after a crash, KILL.
-    fn end(&mut self, now: Time, ended: Option<Ended>, rest: bool, out: &mut Vec<Effect>) {
-        let told = match self.phase {
-            Phase::Stopping(word) => Some(word),
-            Phase::Spawning
-            | Phase::Starting
-            | Phase::Ready
-            | Phase::Leaderless(_)
-            | Phase::Gone => None,
-        };
-        let exit = self.last_exit(now, ended);
-        if !rest {
-            out.push(Effect::LeaderGone(exit));
-            self.gone(out);
-            return;
-        }
-        let word = told.unwrap_or(Word::Kill);
-        let (signal, patience) = self.policy.signal(word);
-        let left = self
-            .deadline
-            .filter(|_| told.is_some())
-            .unwrap_or(now + patience);
-        self.phase = Phase::Leaderless(word);
-        self.deadline = Some(left);
-        let text = format!(
-            "{} has ended, but its process group has not: the rest gets {signal} (a wrapper shell that did not exec?)",
-            self.label()
-        );
-        out.push(Effect::Clear(Timer::Start(self.id)));
-        out.push(Effect::Clear(Timer::Ripe(self.id)));
-        out.push(Effect::Act(self.note(Level::Warn, text)));
-        out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
-        out.push(Effect::Set(Timer::Gone(self.id), left));
-        out.push(Effect::Set(
-            Timer::Group(self.id),
-            now + LOOK_AT_GROUP_AFTER,
-        ));
-        out.push(Effect::LeaderGone(exit));
-    }
-
-    fn gone(&mut self, out: &mut Vec<Effect>) {
-        self.phase = Phase::Gone;
-        self.let_go = true;
-        out.push(Effect::Gone);
-    }
-
-    fn last_exit(&self, at: Time, ended: Option<Ended>) -> LastExit {
-        let died_of = |sig: Sig| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == sig);
-        let cause = match (ended, self.killed_for) {
-            (None, None) => Cause::SpawnFailed,
-            (None, Some((cause, _))) => cause,
-            (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Sig::Kill) => cause,
-            (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => {
-                Cause::ExecFailed
-            }
-            (Some(Ended::Exited(_)), _) if self.asked => Cause::Stopped,
-            (Some(Ended::Exited(_)), _) => Cause::Exited,
-            (Some(Ended::Signaled(..)), _) => {
-                let ours = [
-                    self.policy.graceful_signal,
-                    self.policy.quick_signal,
-                    Sig::Kill,
-                ];
-                if self.asked && ours.into_iter().any(died_of) {
-                    Cause::Stopped
-                } else {
-                    Cause::Signaled
-                }
-            }
-        };
-        LastExit { cause, ended, at }
     }
 }

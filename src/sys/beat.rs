@@ -239,6 +239,11 @@ mod tests {
         assert!(file.set_len(8192).is_err());
         let stat = file.metadata().expect("stat");
         assert_eq!((stat.mode() & 0o7777, stat.len()), (0o600, 4096));
+        assert_eq!(
+            stat.mtime(),
+            1,
+            "so that a touch shows, however coarse the clock"
+        );
         let mut magic = [0; 8];
         file.read_exact_at(&mut magic, 0).expect("read");
         assert_eq!(&magic, b"PFBEAT1\0");

@@ -10,14 +10,18 @@ use crate::model::time::Time;
 /// Now, on `CLOCK_MONOTONIC`, which goes on across an exec. All deadlines are on this clock.
 pub fn now() -> Time {
     // This clock cannot fail on any system that we run on; should it, time standing still is harmless.
-    let spec = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    let spec =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
     let seconds = u64::try_from(spec.tv_sec()).unwrap_or(0);
     let nanos = u64::try_from(spec.tv_nsec()).unwrap_or(0);
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 /// The wall clock, for people to read; nothing is decided by it.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
@@ -53,7 +57,10 @@ mod tests {
 
     #[test]
     fn moments_are_rfc3339() {
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)), "1970-01-02T00:00:00.123Z");
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)),
+            "1970-01-02T00:00:00.123Z"
+        );
         assert!(wall() > SystemTime::UNIX_EPOCH);
     }
 }

@@ -42,15 +42,23 @@ fn directory_of(path: &Path) -> PathBuf {
 fn lock(directory: PathBuf, patience: Duration) -> Result<DirLock> {
     let what = || format!("cannot lock directory {}", directory.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let file = open(&directory, flags, Mode::empty()).map_err(|errno| Error::system(what(), reason(errno)))?;
+    let file = open(&directory, flags, Mode::empty())
+        .map_err(|errno| Error::system(what(), reason(errno)))?;
     let until = clock::now() + patience;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(DirLock { _directory: file.into() }),
+            Ok(()) => {
+                return Ok(DirLock {
+                    _directory: file.into(),
+                });
+            }
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) if clock::now() < until => clock::pause(STEP),
             Err(Errno::WOULDBLOCK) => {
-                let why = format!("another process has held it for {}", humantime::format_duration(patience));
+                let why = format!(
+                    "another process has held it for {}",
+                    humantime::format_duration(patience)
+                );
                 return Err(Error::system(what(), why).hint("find it with lsof or fuser"));
             }
             Err(errno) => return Err(Error::system(what(), reason(errno))),
@@ -73,7 +81,12 @@ mod tests {
         let path = directory.path().join("socket");
         let held = lock_dir_of(&path).expect("the lock");
         let error = lock(directory.path().into(), Duration::from_millis(20)).expect_err("held");
-        assert!(error.to_string().contains("another process has held it for 20ms"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("another process has held it for 20ms"),
+            "{error}"
+        );
         drop(held);
         lock_dir_of(&path).expect("free again");
     }
@@ -83,7 +96,12 @@ mod tests {
         assert_eq!(directory_of(Path::new("/run/a")), Path::new("/run"));
         assert_eq!(directory_of(Path::new("a")), Path::new("."));
         assert_eq!(directory_of(Path::new("/")), Path::new("/"));
-        let error = lock_dir_of(Path::new("/nonexistent/a")).expect_err("no directory").to_string();
-        assert_eq!(error, "cannot lock directory /nonexistent: No such file or directory");
+        let error = lock_dir_of(Path::new("/nonexistent/a"))
+            .expect_err("no directory")
+            .to_string();
+        assert_eq!(
+            error,
+            "cannot lock directory /nonexistent: No such file or directory"
+        );
     }
 }

@@ -18,38 +18,65 @@ fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
 /// Takes over descriptor `fd`, which our parent left open for us, and makes it close-on-exec, so that it is passed on only where it
 /// is meant to be.
 ///
-/// To be called once for a descriptor, before anything else in this process could have been given its number. It is an error if it is not open.
+/// To be called once for a descriptor. It is an error if it is not open, or is close-on-exec: nothing that a parent leaves open is, and everything
+/// that this process opens itself is, so a wrong number never takes one of our own.
 pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
-    set_cloexec(fd, true).map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(errno)))?;
+    if !survives_exec(fd) {
+        return Err(Error::system(
+            format!("cannot take over fd {fd}"),
+            describe(Errno::EBADF),
+        ));
+    }
+    set_cloexec(fd, true)
+        .map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(errno)))?;
     // SAFETY: it is open, as the call above has shown, and nobody else in this process owns it, as the caller has promised.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Another descriptor, close-on-exec, of what `fd` refers to. `fd` itself stays as it is.
 pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
-    let copied = borrow(fd).ok_or(rustix::io::Errno::BADF).and_then(|fd| fcntl_dupfd_cloexec(fd, 3));
-    copied.map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(Errno::from_raw(errno.raw_os_error()))))
+    let copied = borrow(fd)
+        .ok_or(rustix::io::Errno::BADF)
+        .and_then(|fd| fcntl_dupfd_cloexec(fd, 3));
+    copied.map_err(|errno| {
+        Error::system(
+            format!("cannot take over fd {fd}"),
+            describe(Errno::from_raw(errno.raw_os_error())),
+        )
+    })
 }
 
 fn describe(errno: Errno) -> &'static str {
-    if errno == Errno::EBADF { "it is not open" } else { errno.desc() }
+    if errno == Errno::EBADF {
+        "it is not open"
+    } else {
+        errno.desc()
+    }
 }
 
 /// Sets or clears close-on-exec. Does not allocate: usable between fork and exec.
 pub fn set_cloexec(fd: RawFd, on: bool) -> nix::Result<()> {
-    let flags = if on { FdFlags::CLOEXEC } else { FdFlags::empty() };
+    let flags = if on {
+        FdFlags::CLOEXEC
+    } else {
+        FdFlags::empty()
+    };
     let borrowed = borrow(fd).ok_or(Errno::EBADF)?;
     fcntl_setfd(borrowed, flags).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
 /// Whether descriptor `fd` is open and would stay open across an exec.
 pub fn survives_exec(fd: RawFd) -> bool {
-    borrow(fd).is_some_and(|fd| fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)))
+    borrow(fd)
+        .is_some_and(|fd| fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)))
 }
 
 /// The numbers from `first` on that `sources` are about to be placed at, but at which something unrelated that would survive the exec is open.
 pub fn in_the_way(sources: &[RawFd], first: RawFd) -> Vec<RawFd> {
-    (first..).take(sources.len()).filter(|fd| survives_exec(*fd) && !sources.contains(fd)).collect()
+    (first..)
+        .take(sources.len())
+        .filter(|fd| survives_exec(*fd) && !sources.contains(fd))
+        .collect()
 }
 
 /// What an open descriptor refers to, for a message: `pipe:[4711]`, `/var/log/app.log`.
@@ -69,7 +96,8 @@ pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
     for (source, target) in sources.iter_mut().zip(first..) {
         if (first..end).contains(source) && *source != target {
             let fd = borrow(*source).ok_or(Errno::EBADF)?;
-            let moved = fcntl_dupfd_cloexec(fd, end).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+            let moved = fcntl_dupfd_cloexec(fd, end)
+                .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
             *source = std::os::fd::IntoRawFd::into_raw_fd(moved);
         }
     }
@@ -89,7 +117,14 @@ pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: the call only sets a flag on descriptors.
-        let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                first,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            )
+        };
         if done == 0 {
             return Ok(());
         }
@@ -108,11 +143,17 @@ pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
 /// The open descriptors from `first` on.
 fn open_from(first: RawFd) -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
-        let limit = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX).ok().flatten();
+        let limit = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)
+            .ok()
+            .flatten();
         let limit = RawFd::try_from(limit.unwrap_or(1024)).unwrap_or(RawFd::MAX);
         return (first..limit).collect();
     };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd >= first).collect()
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd >= first)
+        .collect()
 }
 
 /// Places `fds` at `first` and up for an exec, as [`place`] does, and gives them up to it: from here on they are known by number only.
@@ -122,8 +163,28 @@ pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
     fds.into_iter().for_each(std::mem::forget);
     place(&mut sources, first).map_err(|errno| {
         let error = Error::system("cannot place the listeners", errno.desc());
-        if errno == Errno::EMFILE || errno == Errno::EBADF { error.hint("raise the limit of open files: ulimit -n") } else { error }
+        if errno == Errno::EMFILE || errno == Errno::EBADF {
+            error.hint("raise the limit of open files: ulimit -n")
+        } else {
+            error
+        }
     })
+}
+
+/// Moves descriptor `fd` to a free number, `least` or more, at which it survives an exec; the number.
+///
+/// # Errors
+/// It is not open, or there are too many: exit 111.
+pub fn move_for_exec(fd: RawFd, least: RawFd) -> Result<RawFd> {
+    let moved = borrow(fd)
+        .ok_or(rustix::io::Errno::BADF)
+        .and_then(|fd| fcntl_dupfd_cloexec(fd, least))
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+        .map(std::os::fd::IntoRawFd::into_raw_fd);
+    moved
+        .and_then(|moved| set_cloexec(moved, false).map(|()| moved))
+        .and_then(|moved| set_cloexec(fd, true).map(|()| moved))
+        .map_err(|errno| Error::system(format!("cannot move fd {fd}"), describe(errno)))
 }
 
 /// The null device, for reading and writing; close-on-exec.
@@ -131,7 +192,10 @@ pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
 /// # Errors
 /// What open(2) said.
 pub fn null() -> std::io::Result<std::fs::File> {
-    std::fs::File::options().read(true).write(true).open("/dev/null")
+    std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
 }
 
 /// A pipe: the end to read from, which never blocks, and the end to write to; both close-on-exec.
@@ -140,7 +204,10 @@ pub fn null() -> std::io::Result<std::fs::File> {
 /// What pipe2(2) or fcntl(2) said: EMFILE, ENFILE.
 pub fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    nix::fcntl::fcntl(
+        &read,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+    )?;
     Ok((read, write))
 }
 
@@ -175,7 +242,7 @@ mod tests {
 
     fn close_range(from: RawFd, to: RawFd) {
         for fd in from..to {
-            if set_cloexec(fd, true).is_ok() {
+            if set_cloexec(fd, false).is_ok() {
                 drop(adopt(fd));
             }
         }
@@ -208,8 +275,14 @@ mod tests {
         assert_eq!(in_the_way(&[base, 3], base), [base + 1]);
         assert_eq!(in_the_way(&[base + 1, base], base), Vec::<RawFd>::new());
         close_range(base, base + 2);
-        assert_eq!(adopt(base).expect_err("closed").to_string(), "cannot take over fd 800: it is not open");
-        assert_eq!(duplicate(base).expect_err("closed").to_string(), "cannot take over fd 800: it is not open");
+        assert_eq!(
+            adopt(base).expect_err("closed").to_string(),
+            "cannot take over fd 800: it is not open"
+        );
+        assert_eq!(
+            duplicate(base).expect_err("closed").to_string(),
+            "cannot take over fd 800: it is not open"
+        );
         assert!(adopt(-1).is_err());
         assert_eq!(place(&mut [base + 5], base), Err(Errno::EBADF));
     }

@@ -123,25 +123,56 @@ impl Group {
     }
 
     fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
-        if let Leader::Alone = self.state {
-            return Ok(Reached::Nobody);
-        }
-        if let Leader::Reaped(Some(handle)) = &self.state {
-            match reached(pidfd_signal_group(handle, number)) {
-                // A kernel before 6.9 knows no such flag.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-                }
-                sent => return sent,
-            }
-        }
-        // Without the pidfd: only if a live member proves that the number still means our session. The gap between looking and
-        // sending is what an old kernel leaves.
-        if has_live_member(self.leader) != Some(true) {
-            return Ok(Reached::Nobody);
-        }
-        let signal = Signal::try_from(number).ok();
-        reached(killpg(Pid::from_raw(self.leader), signal))
+        let handle = match &self.state {
+            Leader::Alone => return Ok(Reached::Nobody),
+            Leader::Reaped(handle) => handle.as_ref(),
+            Leader::Present => None,
+        };
+        send_by_handle(handle, self.leader, number)
     }
+
+    /// A pidfd of the leader, which names the group also when it has been reaped; None where the kernel gives none.
+    pub fn handle(&self) -> Option<OwnedFd> {
+        match &self.state {
+            Leader::Present => rustix::process::Pid::from_raw(self.leader)
+                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+            Leader::Reaped(handle) => handle.as_ref().and_then(|handle| handle.try_clone().ok()),
+            Leader::Alone => None,
+        }
+    }
+}
+
+/// Sends a signal (0: none, only whether it could be) to the group that `leader` leads or led.
+fn send_by_handle(
+    handle: Option<&OwnedFd>,
+    leader: i32,
+    number: libc::c_int,
+) -> io::Result<Reached> {
+    if let Some(handle) = handle {
+        match reached(pidfd_signal_group(handle, number)) {
+            // A kernel before 6.9 knows no such flag.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
+            sent => return sent,
+        }
+    }
+    // Without the pidfd: only if a live member proves that the number still means our session. The gap between looking and
+    // sending is what an old kernel leaves.
+    if has_live_member(leader) != Some(true) {
+        return Ok(Reached::Nobody);
+    }
+    let signal = Signal::try_from(number).ok();
+    reached(killpg(Pid::from_raw(leader), signal))
+}
+
+/// Sends a signal to the group of a worker that is known by a pidfd alone. Nobody is there to be told of a failure.
+pub(super) fn signal_group_by_handle(handle: &OwnedFd, leader: i32, number: libc::c_int) {
+    let _ = send_by_handle(Some(handle), leader, number);
+}
+
+/// Whether no live process is left in the group of a worker that is known by a pidfd alone.
+pub(super) fn group_by_handle_is_gone(handle: &OwnedFd, leader: i32) -> bool {
+    matches!(send_by_handle(Some(handle), leader, 0), Ok(Reached::Nobody))
+        || has_live_member(leader) == Some(false)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +269,7 @@ fn in_mask(pid: i32, field: &str, sig: Sig) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
 
@@ -278,6 +309,10 @@ mod tests {
         assert_eq!(group.reap().expect("ours"), Some(Ended::Exited(5)));
         assert!(group.reap().is_err());
 
+        assert!(
+            matches!(group.state, Leader::Reaped(Some(_))),
+            "by its handle"
+        );
         assert!(!group.is_empty());
         assert!(!group.signal_leader(Sig::Term).expect("told"));
         let handle = pidfd_open(
@@ -315,8 +350,7 @@ mod tests {
         let next = std::path::Path::new("/proc/sys/kernel/ns_last_pid");
         for _ in 0..500 {
             if fs::write(next, (number - 1).to_string()).is_err() {
-                let _ = writeln!(io::stderr(), "skipped: only root can have a pid again");
-                return;
+                return crate::sys::testing::unavailable("no pid can be had again");
             }
             let (mut other, _) = leader("echo up; exec sleep 60");
             let again = pid(&other) == number;
@@ -333,6 +367,24 @@ mod tests {
             }
         }
         panic!("the number {number} never came back");
+    }
+
+    #[test]
+    fn without_a_handle_a_live_member_proves_the_number() {
+        let (child, rest) = leader("sleep 60 >/dev/null & echo $!");
+        let rest: i32 = rest.parse().expect("a pid");
+        let mut group = Group::of_child(pid(&child)).expect("a child");
+        await_end(group.leader());
+        group.reap().expect("ours").expect("ended");
+        group.state = Leader::Reaped(None);
+        assert!(!group.is_empty());
+        let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
+        let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
+        assert!(group.signal_group(Sig::Kill).expect("sent"));
+        let limit = crate::sys::clock::now() + std::time::Duration::from_secs(10);
+        assert!(crate::sys::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
+        assert!(group.is_empty());
+        assert!(!group.signal_group(Sig::Kill).expect("told"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nix::sys::socket::SetSockOpt;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, Socket};
 
-use super::unix_path::reason_of;
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::wire::address::{Bound, Options};
 use crate::wire::size::Size;
@@ -27,7 +27,12 @@ impl Backlog {
     /// The backlog `asked` for, or the system's maximum.
     pub fn new(asked: Option<u32>) -> Backlog {
         let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
-        Backlog { asked, allowed: allowed.and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_SOMAXCONN) }
+        Backlog {
+            asked,
+            allowed: allowed
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(USUAL_SOMAXCONN),
+        }
     }
 
     /// The argument of listen(2), which caps it itself: somaxconn may be another one where it is not readable.
@@ -37,7 +42,8 @@ impl Backlog {
 
     /// How many connections may wait.
     pub fn effective(self) -> u32 {
-        self.asked.map_or(self.allowed, |asked| asked.min(self.allowed))
+        self.asked
+            .map_or(self.allowed, |asked| asked.min(self.allowed))
     }
 
     /// What was asked for, if it is more than the system allows.
@@ -46,12 +52,10 @@ impl Backlog {
     }
 }
 
-#[cfg(target_os = "linux")]
 sockopt_impl!(
     /// How many Fast Open connections may be pending.
     TcpFastOpen, SetOnly, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, libc::c_int
 );
-#[cfg(target_os = "linux")]
 sockopt_impl!(
     /// For how many seconds a connection without data is not worth an accept.
     TcpDeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, libc::c_int
@@ -61,10 +65,12 @@ sockopt_impl!(
 fn setting<E: Into<io::Error>>(option: &str, at: &Bound, done: Result<(), E>) -> Result<()> {
     done.map_err(|error| {
         let error: io::Error = error.into();
-        let failed = Error::system(format!("cannot set {option} on {at}"), reason_of(&error));
+        let failed = Error::system(format!("cannot set {option} on {at}"), reason(&error));
         match error.raw_os_error() {
             Some(libc::EPERM) => failed.hint("it needs a capability: CAP_NET_ADMIN or CAP_NET_RAW"),
-            Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT) => failed.hint("it does not fit this kind of socket"),
+            Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT) => {
+                failed.hint("it does not fit this kind of socket")
+            }
             _ => failed,
         }
     })
@@ -85,7 +91,11 @@ pub fn before_bind(socket: &Socket, at: &Bound, options: &Options) -> Result<()>
         setting("reuseport", at, socket.set_reuse_port(true))?;
     }
     if options.freebind {
-        let done = if v6 { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) };
+        let done = if v6 {
+            socket.set_freebind_v6(true)
+        } else {
+            socket.set_freebind_v4(true)
+        };
         setting("freebind", at, done)?;
     }
     Ok(())
@@ -118,7 +128,11 @@ pub fn settle(fd: &impl AsFd, at: &Bound, options: &Options) -> Result<()> {
         setting("fastopen", at, TcpFastOpen.set(fd, &int(pending.into())))?;
     }
     if let Some(patience) = options.defer_accept {
-        setting("defer-accept", at, TcpDeferAccept.set(fd, &int(patience.as_secs())))?;
+        setting(
+            "defer-accept",
+            at,
+            TcpDeferAccept.set(fd, &int(patience.as_secs())),
+        )?;
     }
     Ok(())
 }
@@ -140,7 +154,21 @@ pub fn shortfalls(fd: &impl AsFd, at: &Bound, options: &Options) -> Vec<String> 
         let asked = bytes(asked?);
         (got < asked).then(|| format!("{at}: {option} of {asked} bytes is asked for, {got} is what the system allows ({limit})"))
     };
-    let receive = options.rcvbuf.and_then(|_| line("rcvbuf", "net.core.rmem_max", options.rcvbuf, socket.recv_buffer_size()));
-    let send = options.sndbuf.and_then(|_| line("sndbuf", "net.core.wmem_max", options.sndbuf, socket.send_buffer_size()));
+    let receive = options.rcvbuf.and_then(|_| {
+        line(
+            "rcvbuf",
+            "net.core.rmem_max",
+            options.rcvbuf,
+            socket.recv_buffer_size(),
+        )
+    });
+    let send = options.sndbuf.and_then(|_| {
+        line(
+            "sndbuf",
+            "net.core.wmem_max",
+            options.sndbuf,
+            socket.send_buffer_size(),
+        )
+    });
     receive.into_iter().chain(send).collect()
 }

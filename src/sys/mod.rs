@@ -9,8 +9,9 @@ pub mod dial;
 pub mod dirlock;
 pub mod exec;
 pub mod fd;
-pub mod holder;
 pub mod group;
+pub mod guard;
+pub mod holder;
 pub mod limits;
 pub mod listener;
 pub mod listener_options;
@@ -22,6 +23,7 @@ pub mod program;
 pub mod queue;
 pub mod random;
 pub mod signals;
+pub mod sink;
 pub mod spawn;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -160,6 +160,11 @@ pub fn tracer(pid: i32) -> Option<i32> {
     positive(status_field(pid, "TracerPid:")?.parse().ok()?)
 }
 
+/// Whether the kernel is writing the core of the process `pid`, which must not be cut short.
+pub fn is_dumping(pid: i32) -> bool {
+    status_field(pid, "CoreDumping:").is_some_and(|value| value == "1")
+}
+
 /// The state letter of the process `pid` as in proc(5): `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, ...
 pub fn state(pid: i32) -> Option<char> {
     let pid = positive(pid)?;

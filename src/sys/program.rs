@@ -15,7 +15,11 @@ use nix::unistd::{AccessFlags, access};
 /// ENOENT, EACCES, or ENOTDIR where the path is something else.
 pub fn real_dir(path: &Path) -> io::Result<PathBuf> {
     let real = fs::canonicalize(path)?;
-    if real.is_dir() { Ok(real) } else { Err(Errno::ENOTDIR.into()) }
+    if real.is_dir() {
+        Ok(real)
+    } else {
+        Err(Errno::ENOTDIR.into())
+    }
 }
 
 /// The program that `name` means in `cwd`: one with a slash is a path, another is looked for in `path` (the PATH variable). Its
@@ -33,7 +37,9 @@ pub fn find(name: &OsStr, cwd: &Path, path: Option<&OsStr>) -> io::Result<PathBu
         // An empty entry is the working directory, as in execvp(3).
         match resolve(&cwd.join(OsStr::from_bytes(dir)).join(name)) {
             Ok(program) => return Ok(program),
-            Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => found = Errno::EACCES,
+            Err(error) if error.raw_os_error() == Some(Errno::EACCES as i32) => {
+                found = Errno::EACCES
+            }
             Err(_) => {}
         }
     }
@@ -87,14 +93,19 @@ mod tests {
         let root = fs::canonicalize(dir.path()).expect("real");
         fs::create_dir(root.join("one")).expect("dir");
         fs::write(root.join("one/real-app"), "#!/bin/sh\n").expect("file");
-        fs::set_permissions(root.join("one/real-app"), fs::Permissions::from_mode(0o755)).expect("mode");
+        fs::set_permissions(root.join("one/real-app"), fs::Permissions::from_mode(0o755))
+            .expect("mode");
         symlink("real-app", root.join("one/app")).expect("symlink");
         symlink("one", root.join("current")).expect("symlink");
         let found = find(OsStr::new("./current/app"), &root, None).expect("found");
         assert_eq!(found, root.join("one/app"));
         let path = root.join("current");
-        assert_eq!(find(OsStr::new("app"), Path::new("/"), Some(path.as_os_str())).expect("in PATH"), found);
-        let missing = find(OsStr::new("nothing"), &root, Some(path.as_os_str())).expect_err("missing");
+        assert_eq!(
+            find(OsStr::new("app"), Path::new("/"), Some(path.as_os_str())).expect("in PATH"),
+            found
+        );
+        let missing =
+            find(OsStr::new("nothing"), &root, Some(path.as_os_str())).expect_err("missing");
         assert_eq!(missing.raw_os_error(), Some(Errno::ENOENT as i32));
         fs::write(root.join("one/data"), "").expect("file");
         assert!(find(OsStr::new("./one/data"), &root, None).is_err());

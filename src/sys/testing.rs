@@ -8,6 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+#[path = "../../tests/it/support/skip.rs"]
+mod skip;
+
+pub use skip::{skip, unavailable};
+
 const ROLE: &str = "PF_TEST_ROLE";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -59,7 +64,6 @@ impl Peer {
             .args([
                 "--exact",
                 "sys::testing::role",
-                "--ignored",
                 "--nocapture",
                 "--test-threads=1",
             ])
@@ -92,7 +96,6 @@ impl Drop for Peer {
 
 /// What the other process runs.
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
 fn role() {
     let Ok(name) = std::env::var(ROLE) else {
         return;

@@ -20,7 +20,7 @@ use socket2::{Domain, Socket};
 use super::dirlock::lock_dir_of;
 use super::listener::{Bound, Failure};
 use super::users;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::wire::address::{Kind, Options};
 
 /// Who may connect.
@@ -39,7 +39,11 @@ impl Access {
     pub fn of(options: &Options) -> Result<Access> {
         let uid = options.owner.as_deref().map(users::uid).transpose()?;
         let gid = options.group.as_deref().map(users::gid).transpose()?;
-        Ok(Access { mode: options.mode, uid, gid })
+        Ok(Access {
+            mode: options.mode,
+            uid,
+            gid,
+        })
     }
 
     /// Sets what is given on a socket that is there already.
@@ -47,7 +51,12 @@ impl Access {
         if *self == Access::default() {
             return Ok(());
         }
-        self.set(path, self.mode).map_err(|error| Error::system(format!("cannot set mode and owner of {}", path.display()), reason_of(&error)))
+        self.set(path, self.mode).map_err(|error| {
+            Error::system(
+                format!("cannot set mode and owner of {}", path.display()),
+                reason(&error),
+            )
+        })
     }
 
     /// The path is opened first, and must be a socket: whoever may write to the directory could put another file in its place meanwhile.
@@ -62,7 +71,10 @@ impl Access {
         }
         match mode {
             // A descriptor of a path alone cannot be chmodded, but its entry in /proc can.
-            Some(mode) => fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), fs::Permissions::from_mode(mode)),
+            Some(mode) => fs::set_permissions(
+                format!("/proc/self/fd/{}", file.as_raw_fd()),
+                fs::Permissions::from_mode(mode),
+            ),
             None => Ok(()),
         }
     }
@@ -77,10 +89,19 @@ pub fn is_socket(path: &Path) -> bool {
 ///
 /// A live server's path is refused as in use; a dead one's is unlinked; anything that is no socket is never touched. Changes the umask of the
 /// whole process for a moment, so no other thread should create files meanwhile.
-pub(crate) fn bind(path: &Path, kind: Kind, access: &Access, bind: impl FnOnce() -> io::Result<()>, listen: impl FnOnce() -> io::Result<()>) -> Result<(), Failure> {
+pub(crate) fn bind(
+    path: &Path,
+    kind: Kind,
+    access: &Access,
+    bind: impl FnOnce() -> io::Result<()>,
+    listen: impl FnOnce() -> io::Result<()>,
+) -> Result<(), Failure> {
     let at = Bound::Unix(kind, path.to_owned());
     let fail = |why: String| Error::system(format!("cannot bind {at}"), why);
-    let _lock = lock_dir_of(path).map_err(|error| Error { hint: error.hint.clone(), ..fail(format!("{}: {}", error.what, error.why)) })?;
+    let _lock = lock_dir_of(path).map_err(|error| Error {
+        hint: error.hint.clone(),
+        ..fail(format!("{}: {}", error.what, error.why))
+    })?;
     clear_the_way(path, &at, kind)?;
     let usual = umask(Mode::from_bits_truncate(0o777));
     let bound = bind();
@@ -88,15 +109,23 @@ pub(crate) fn bind(path: &Path, kind: Kind, access: &Access, bind: impl FnOnce()
     match bound {
         Ok(()) => {}
         // Someone who does not take the lock has come between.
-        Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => return Err(Failure::InUse(super::listener::in_use(&at))),
-        Err(error) => return Err(fail(reason_of(&error)).into()),
+        Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => {
+            return Err(Failure::InUse(super::listener::in_use(&at)));
+        }
+        Err(error) => return Err(fail(reason(&error)).into()),
     }
     let mode = access.mode.unwrap_or(0o777 & !usual.bits());
-    access.set(path, Some(mode)).and_then(|()| listen()).map_err(|error| {
-        // Ours, and nobody has used it yet: leave no dead file behind.
-        let _ = fs::remove_file(path);
-        Failure::Other(fail(format!("setting its mode and owner: {}", reason_of(&error))))
-    })
+    access
+        .set(path, Some(mode))
+        .and_then(|()| listen())
+        .map_err(|error| {
+            // Ours, and nobody has used it yet: leave no dead file behind.
+            let _ = fs::remove_file(path);
+            Failure::Other(fail(format!(
+                "setting its mode and owner: {}",
+                reason(&error)
+            )))
+        })
 }
 
 /// Removes what a dead server left at `path`.
@@ -105,10 +134,12 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fail(&reason_of(&error)).into()),
+        Err(error) => return Err(fail(&reason(&error)).into()),
     };
     if !found.file_type().is_socket() {
-        return Err(fail("a file that is not a socket is in the way").hint(format!("remove or rename {}", path.display())).into());
+        return Err(fail("a file that is not a socket is in the way")
+            .hint(format!("remove or rename {}", path.display()))
+            .into());
     }
     let dead = match probe(path, kind) {
         Ok(()) => false,
@@ -122,27 +153,29 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
         return Err(Failure::InUse(super::listener::in_use(at)));
     }
     // Only the very file that was probed: the lock holds off those who take it, nobody else.
-    let same = fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
+    let same = fs::symlink_metadata(path)
+        .is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
     if !same {
         return Err(Failure::InUse(fail("the path changes under our hands")));
     }
-    fs::remove_file(path).map_err(|error| fail(&format!("cannot remove what a dead server left: {}", reason_of(&error))).into())
+    fs::remove_file(path).map_err(|error| {
+        fail(&format!(
+            "cannot remove what a dead server left: {}",
+            reason(&error)
+        ))
+        .into()
+    })
 }
 
 /// Connects, without waiting.
 fn probe(path: &Path, kind: Kind) -> Result<(), Errno> {
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let socket = Socket::new(Domain::UNIX, super::listener::unix_type(kind), None).map_err(errno)?;
+    let socket =
+        Socket::new(Domain::UNIX, super::listener::unix_type(kind), None).map_err(errno)?;
     socket.set_nonblocking(true).map_err(errno)?;
-    socket.connect(&super::listener::path_address(path).map_err(errno)?).map_err(errno)
-}
-
-/// An I/O error's reason, without the number that the standard library appends.
-pub(crate) fn reason_of(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
+    socket
+        .connect(&super::listener::path_address(path).map_err(errno)?)
+        .map_err(errno)
 }
 
 #[cfg(test)]
@@ -162,8 +195,16 @@ mod tests {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         let address = SockAddr::unix(&path).expect("short");
         let root = Uid::effective().is_root();
-        let (uid, gid) = if root { (Uid::from_raw(4242), Gid::from_raw(4343)) } else { (Uid::effective(), Gid::effective()) };
-        let access = Access { mode: Some(0o640), uid: Some(uid), gid: Some(gid) };
+        let (uid, gid) = if root {
+            (Uid::from_raw(4242), Gid::from_raw(4343))
+        } else {
+            (Uid::effective(), Gid::effective())
+        };
+        let access = Access {
+            mode: Some(0o640),
+            uid: Some(uid),
+            gid: Some(gid),
+        };
         let born = || {
             socket.bind(&address)?;
             assert_eq!(mode_of(&path), 0, "nobody may connect yet");
@@ -171,11 +212,20 @@ mod tests {
         };
         let opened = || {
             let found = fs::symlink_metadata(&path)?;
-            assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o640, uid.as_raw(), gid.as_raw()));
-            assert_eq!(probe(&path, Kind::Stream), Err(Errno::ECONNREFUSED), "and still nobody can");
+            assert_eq!(
+                (found.mode() & 0o7777, found.uid(), found.gid()),
+                (0o640, uid.as_raw(), gid.as_raw())
+            );
+            assert_eq!(
+                probe(&path, Kind::Stream),
+                Err(Errno::ECONNREFUSED),
+                "and still nobody can"
+            );
             socket.listen(5)
         };
-        bind(&path, Kind::Stream, &access, born, opened).map_err(Failure::into_error).expect("bound");
+        bind(&path, Kind::Stream, &access, born, opened)
+            .map_err(Failure::into_error)
+            .expect("bound");
         assert_eq!(probe(&path, Kind::Stream), Ok(()));
     }
 
@@ -186,8 +236,18 @@ mod tests {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         let address = SockAddr::unix(&path).expect("short");
         let refuse = || Err(io::Error::from_raw_os_error(Errno::EPERM as i32));
-        let failure = bind(&path, Kind::Stream, &Access::default(), || socket.bind(&address), refuse).expect_err("refused");
-        let expected = format!("cannot bind unix:{}: setting its mode and owner: Operation not permitted", path.display());
+        let failure = bind(
+            &path,
+            Kind::Stream,
+            &Access::default(),
+            || socket.bind(&address),
+            refuse,
+        )
+        .expect_err("refused");
+        let expected = format!(
+            "cannot bind unix:{}: setting its mode and owner: Operation not permitted",
+            path.display()
+        );
         assert_eq!(failure.into_error().to_string(), expected);
         assert!(!path.exists());
     }
@@ -198,9 +258,18 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, "").expect("written");
         let before = mode_of(&path);
-        let access = Access { mode: Some(0o777), ..Access::default() };
+        let access = Access {
+            mode: Some(0o777),
+            ..Access::default()
+        };
         let error = access.set_again(&path).expect_err("no socket").to_string();
-        assert_eq!(error, format!("cannot set mode and owner of {}: it is not a socket any more", path.display()));
+        assert_eq!(
+            error,
+            format!(
+                "cannot set mode and owner of {}: it is not a socket any more",
+                path.display()
+            )
+        );
         assert_eq!(mode_of(&path), before);
     }
 }

@@ -24,8 +24,14 @@ pub fn gid(text: &str) -> Result<Gid> {
     }
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(group.gid),
-        Ok(None) => Err(Error::system(format!("cannot find group '{text}'"), "no such group")),
-        Err(errno) => Err(Error::system(format!("cannot find group '{text}'"), errno.desc())),
+        Ok(None) => Err(Error::system(
+            format!("cannot find group '{text}'"),
+            "no such group",
+        )),
+        Err(errno) => Err(Error::system(
+            format!("cannot find group '{text}'"),
+            errno.desc(),
+        )),
     }
 }
 
@@ -37,8 +43,14 @@ pub fn user(text: &str) -> Result<User> {
     };
     match found {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(Error::system(format!("cannot find user '{text}'"), "no such user")),
-        Err(errno) => Err(Error::system(format!("cannot find user '{text}'"), errno.desc())),
+        Ok(None) => Err(Error::system(
+            format!("cannot find user '{text}'"),
+            "no such user",
+        )),
+        Err(errno) => Err(Error::system(
+            format!("cannot find user '{text}'"),
+            errno.desc(),
+        )),
     }
 }
 
@@ -55,6 +67,9 @@ mod tests {
         let error = uid("no-such-user-here").expect_err("none").to_string();
         assert_eq!(error, "cannot find user 'no-such-user-here': no such user");
         let error = gid("no-such-group-here").expect_err("none").to_string();
-        assert_eq!(error, "cannot find group 'no-such-group-here': no such group");
+        assert_eq!(
+            error,
+            "cannot find group 'no-such-group-here': no such group"
+        );
     }
 }

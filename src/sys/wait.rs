@@ -41,6 +41,23 @@ pub fn reap(pid: i32) -> io::Result<Option<Ended>> {
     Ok(waitid(child(pid)?, 0)?.map(|(_, ended)| ended))
 }
 
+/// Waits for the child `pid` to end, and reaps it.
+///
+/// # Errors
+/// ECHILD: there is no such child (any more).
+pub fn reap_blocking(pid: i32) -> io::Result<()> {
+    loop {
+        match rustix::process::waitpid(
+            rustix::process::Pid::from_raw(pid),
+            rustix::process::WaitOptions::empty(),
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
 /// Reaps one ended child that nobody here started: an orphan that came to us as pid 1 or subreaper (U7). Tells its pid; `None`
 /// if there is none, or if a child that `is_known` is to be reaped first. To be repeated until `None`.
 pub fn reap_stranger(is_known: &dyn Fn(i32) -> bool) -> Option<i32> {

@@ -12,7 +12,12 @@ pub const NAMELESS: &str = "unknown";
 const MAX_FDS: usize = 1 << 20;
 
 /// The variables of this protocol. A program that takes or re-exports the listeners must not pass old ones on.
-pub const VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
+pub const VARIABLES: [&str; 4] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+];
 
 /// What the environment says about inherited listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,21 +41,36 @@ pub enum Inheritance {
 /// Reads the variables, which `lookup` finds, as the process `own_pid`.
 ///
 /// The error is one line that names the malformed variable.
-pub fn parse(lookup: impl Fn(&str) -> Option<OsString>, own_pid: u32) -> Result<Inheritance, String> {
+pub fn parse(
+    lookup: impl Fn(&str) -> Option<OsString>,
+    own_pid: u32,
+) -> Result<Inheritance, String> {
     let (Some(count), Some(pid)) = (lookup("LISTEN_FDS"), lookup("LISTEN_PID")) else {
         return Ok(Inheritance::None);
     };
-    let pid = number("LISTEN_PID", &pid).and_then(|pid| u32::try_from(pid).map_err(|_| malformed("LISTEN_PID", &pid.to_string())))?;
+    let pid = number("LISTEN_PID", &pid).and_then(|pid| {
+        u32::try_from(pid).map_err(|_| malformed("LISTEN_PID", &pid.to_string()))
+    })?;
     if pid != own_pid {
         return Ok(Inheritance::ForSomeoneElse { pid });
     }
     let count = number("LISTEN_FDS", &count)?;
-    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_FDS).ok_or_else(|| malformed("LISTEN_FDS", &count.to_string()))?;
+    let count = usize::try_from(count)
+        .ok()
+        .filter(|count| *count <= MAX_FDS)
+        .ok_or_else(|| malformed("LISTEN_FDS", &count.to_string()))?;
     let names = match lookup("LISTEN_FDNAMES") {
         Some(names) if count > 0 => {
-            let names: Vec<String> = names.to_string_lossy().split(':').map(str::to_owned).collect();
+            let names: Vec<String> = names
+                .to_string_lossy()
+                .split(':')
+                .map(str::to_owned)
+                .collect();
             if names.len() != count {
-                return Err(format!("LISTEN_FDNAMES has {} names for {count} listeners", names.len()));
+                return Err(format!(
+                    "LISTEN_FDNAMES has {} names for {count} listeners",
+                    names.len()
+                ));
             }
             names
         }
@@ -63,7 +83,10 @@ pub fn parse(lookup: impl Fn(&str) -> Option<OsString>, own_pid: u32) -> Result<
 fn number(variable: &str, value: &OsString) -> Result<u64, String> {
     let text = value.to_string_lossy();
     let digits = text.chars().all(|c| c.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or_else(|| malformed(variable, &text))
+    text.parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| malformed(variable, &text))
 }
 
 fn malformed(variable: &str, value: &str) -> String {
@@ -73,7 +96,10 @@ fn malformed(variable: &str, value: &str) -> String {
 /// The values of `LISTEN_FDS` and `LISTEN_FDNAMES` for listeners with these names, in order. `LISTEN_PID` is for the process that
 /// executes the next program to add: only it knows its pid.
 pub fn render<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (String, String) {
-    let names: Vec<&str> = names.into_iter().map(|name| name.unwrap_or(NAMELESS)).collect();
+    let names: Vec<&str> = names
+        .into_iter()
+        .map(|name| name.unwrap_or(NAMELESS))
+        .collect();
     (names.len().to_string(), names.join(":"))
 }
 
@@ -83,33 +109,96 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Inheritance, String> {
-        parse(|wanted| variables.iter().find(|(key, _)| *key == wanted).map(|(_, value)| value.into()), 42)
+        parse(
+            |wanted| {
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == wanted)
+                    .map(|(_, value)| value.into())
+            },
+            42,
+        )
     }
 
     #[test]
     fn g1_inheriting_not_inheriting_and_a_malformed_count_are_distinct() {
         assert_eq!(read(&[]), Ok(Inheritance::None));
-        assert_eq!(read(&[("LISTEN_FDS", "2")]), Ok(Inheritance::None), "no LISTEN_PID: not ours");
-        assert_eq!(read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "7")]), Ok(Inheritance::ForSomeoneElse { pid: 7 }));
-        assert_eq!(read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42")]), Ok(Inheritance::Inherited { count: 2, names: vec![] }));
-        for count in ["", "x", "-1", "+1", " 1", "1 ", "99999999999999999999", "4294967296"] {
-            assert_eq!(read(&[("LISTEN_FDS", count), ("LISTEN_PID", "42")]), Err(format!("LISTEN_FDS is malformed: '{count}'")));
+        assert_eq!(
+            read(&[("LISTEN_FDS", "2")]),
+            Ok(Inheritance::None),
+            "no LISTEN_PID: not ours"
+        );
+        assert_eq!(
+            read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "7")]),
+            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+        );
+        assert_eq!(
+            read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42")]),
+            Ok(Inheritance::Inherited {
+                count: 2,
+                names: vec![]
+            })
+        );
+        for count in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "99999999999999999999",
+            "4294967296",
+        ] {
+            assert_eq!(
+                read(&[("LISTEN_FDS", count), ("LISTEN_PID", "42")]),
+                Err(format!("LISTEN_FDS is malformed: '{count}'"))
+            );
         }
-        assert_eq!(read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "x")]), Err("LISTEN_PID is malformed: 'x'".into()));
-        assert_eq!(read(&[("LISTEN_FDS", "x"), ("LISTEN_PID", "7")]), Ok(Inheritance::ForSomeoneElse { pid: 7 }));
+        assert_eq!(
+            read(&[("LISTEN_FDS", "1"), ("LISTEN_PID", "x")]),
+            Err("LISTEN_PID is malformed: 'x'".into())
+        );
+        assert_eq!(
+            read(&[("LISTEN_FDS", "x"), ("LISTEN_PID", "7")]),
+            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+        );
     }
 
     #[test]
     fn names_must_be_as_many_as_listeners() {
-        let ours = |names| read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42"), ("LISTEN_FDNAMES", names)]);
-        assert_eq!(ours("a:b"), Ok(Inheritance::Inherited { count: 2, names: vec!["a".into(), "b".into()] }));
-        assert_eq!(ours(":"), Ok(Inheritance::Inherited { count: 2, names: vec!["".into(), "".into()] }));
-        assert_eq!(ours("a"), Err("LISTEN_FDNAMES has 1 names for 2 listeners".into()));
+        let ours = |names| {
+            read(&[
+                ("LISTEN_FDS", "2"),
+                ("LISTEN_PID", "42"),
+                ("LISTEN_FDNAMES", names),
+            ])
+        };
+        assert_eq!(
+            ours("a:b"),
+            Ok(Inheritance::Inherited {
+                count: 2,
+                names: vec!["a".into(), "b".into()]
+            })
+        );
+        assert_eq!(
+            ours(":"),
+            Ok(Inheritance::Inherited {
+                count: 2,
+                names: vec!["".into(), "".into()]
+            })
+        );
+        assert_eq!(
+            ours("a"),
+            Err("LISTEN_FDNAMES has 1 names for 2 listeners".into())
+        );
     }
 
     #[test]
     fn rendering_is_read_back() {
-        assert_eq!(render([Some("web"), None]), ("2".into(), "web:unknown".into()));
+        assert_eq!(
+            render([Some("web"), None]),
+            ("2".into(), "web:unknown".into())
+        );
         assert_eq!(render([]), ("0".into(), String::new()));
     }
 

@@ -91,6 +91,11 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         slot: Option<u32>,
     },
+    /// End the drain of a generation now.
+    Retire {
+        /// Its number.
+        generation: u64,
+    },
     /// Wait for a state or for the end of an operation; exactly one of the two.
     Wait {
         /// Until all slots are ready and no rollout runs.

@@ -8,7 +8,11 @@ pub fn port(table: &str, name: &str, protocol: &str) -> Option<u16> {
         let (official, port) = (words.next()?, words.next()?);
         let (number, of) = port.split_once('/')?;
         let named = official == name || words.any(|alias| alias == name);
-        if named && of == protocol { number.parse().ok() } else { None }
+        if named && of == protocol {
+            number.parse().ok()
+        } else {
+            None
+        }
     })
 }
 

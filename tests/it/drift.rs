@@ -11,10 +11,17 @@ use std::process::{Command, Stdio};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use crate::support::skip;
+
 type Definition = fn() -> clap::Command;
 
 /// Every program, and where its command line is defined.
-const PROGRAMS: &[(&str, Definition)] = &[("pf-status", prefork::cmd::status::command)];
+const PROGRAMS: &[(&str, Definition)] = &[
+    ("pf-listen", prefork::cmd::listen::command),
+    ("pf-master", prefork::cmd::master::command),
+    ("pf-ctl", prefork::cmd::ctl::command),
+    ("pf-status", prefork::cmd::status::command),
+];
 
 const OPTIONS_GO_HERE: &str = ".\\\" OPTIONS\n";
 
@@ -270,9 +277,4 @@ fn man_pages_are_sound_roff() {
             Err(error) => return skip(&format!("no groff: {error}")),
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
 }

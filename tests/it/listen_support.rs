@@ -21,9 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Marks the report's line among what the test harness prints.
 const MARK: &str = "REPORT ";
 
-sockopt_impl!(TcpFastOpen, GetOnly, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, libc::c_int);
-sockopt_impl!(TcpDeferAccept, GetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, libc::c_int);
-sockopt_impl!(TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, libc::tcp_info);
+sockopt_impl!(
+    TcpFastOpen,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_FASTOPEN,
+    libc::c_int
+);
+sockopt_impl!(
+    TcpDeferAccept,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    libc::c_int
+);
+sockopt_impl!(
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
 
 /// The path of `pf-listen`.
 pub fn pf_listen() -> &'static str {
@@ -33,8 +51,15 @@ pub fn pf_listen() -> &'static str {
 /// A COMMAND that reports.
 pub fn reporter() -> Vec<OsString> {
     let program = std::env::current_exe().expect("the test program's path");
-    let args = ["--exact", "listen_support::report", "--ignored", "--nocapture", "--test-threads=1"];
-    std::iter::once(program.into_os_string()).chain(args.map(OsString::from)).collect()
+    let args = [
+        "--exact",
+        "listen_support::report",
+        "--nocapture",
+        "--test-threads=1",
+    ];
+    std::iter::once(program.into_os_string())
+        .chain(args.map(OsString::from))
+        .collect()
 }
 
 /// `pf-listen ARGS -- reporter`
@@ -47,14 +72,19 @@ pub fn listen_and_report<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> 
 /// A shell script for what has to be arranged between two programs; in it, `$LISTEN` is `pf-listen` and `"$@"` the reporter.
 pub fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).args(reporter()).env("LISTEN", pf_listen());
+    command
+        .args(["-c", script, "sh"])
+        .args(reporter())
+        .env("LISTEN", pf_listen());
     command
 }
 
-/// Not a test: what the COMMAND does, when another test runs it.
+/// What the COMMAND does, when another test runs it by this name alone.
 #[test]
-#[ignore = "runs as the COMMAND of other tests"]
 fn report() {
+    if !std::env::args().any(|arg| arg == "listen_support::report") {
+        return;
+    }
     let report = json!({
         "pid": std::process::id(),
         "env": std::env::vars().filter(|(key, _)| key.starts_with("LISTEN_")).collect::<std::collections::BTreeMap<_, _>>(),
@@ -63,9 +93,13 @@ fn report() {
         "cwd": std::env::current_dir().expect("a directory"),
     });
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "\n{MARK}{report}").and_then(|()| stdout.flush()).expect("a reader");
+    writeln!(stdout, "\n{MARK}{report}")
+        .and_then(|()| stdout.flush())
+        .expect("a reader");
     // Whoever wants the listeners to live on keeps our standard input open.
-    std::io::stdin().read_to_end(&mut vec![]).expect("standard input");
+    std::io::stdin()
+        .read_to_end(&mut vec![])
+        .expect("standard input");
 }
 
 fn open_descriptors() -> Value {
@@ -73,13 +107,21 @@ fn open_descriptors() -> Value {
     let told = entries.flatten().filter_map(|entry| {
         let target = std::fs::read_link(entry.path()).ok()?;
         let own = target.starts_with("/proc") && target.ends_with("fd");
-        (!own).then(|| (entry.file_name().to_string_lossy().into_owned(), json!(target)))
+        (!own).then(|| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                json!(target),
+            )
+        })
     });
     Value::Object(told.collect())
 }
 
 fn listeners() -> Value {
-    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let count = std::env::var("LISTEN_FDS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0);
     (3..3 + count).map(describe).collect()
 }
 
@@ -120,8 +162,15 @@ pub struct Running {
 impl Running {
     /// Starts `command`, with pipes for standard input and output; standard error is read with [`Running::finish`].
     pub fn start(mut command: Command) -> Running {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("started"), read: vec![] }
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Running {
+            child: child.expect("started"),
+            read: vec![],
+        }
     }
 
     /// The process id of what was started, which an exec does not change.
@@ -141,7 +190,12 @@ impl Running {
     /// Waits for the next whole line of standard output.
     pub fn line(&mut self) -> String {
         let line = self.line_or_end();
-        line.unwrap_or_else(|| panic!("no line; standard error: {}", drain(self.child.stderr.take())))
+        line.unwrap_or_else(|| {
+            panic!(
+                "no line; standard error: {}",
+                drain(self.child.stderr.take())
+            )
+        })
     }
 
     /// The same; nothing if there is an end instead.
@@ -183,8 +237,14 @@ fn read_some(stream: &mut (impl Read + AsFd)) -> Vec<u8> {
     loop {
         let left = until.since(clock::now());
         let timeout = PollTimeout::try_from(left).expect("short");
-        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => panic!("fd {}: nothing came in {PATIENCE:?}", stream.as_fd().as_raw_fd()),
+        match poll(
+            &mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)],
+            timeout,
+        ) {
+            Ok(0) => panic!(
+                "fd {}: nothing came in {PATIENCE:?}",
+                stream.as_fd().as_raw_fd()
+            ),
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => panic!("poll: {errno}"),
             Ok(_) => break,
@@ -212,15 +272,24 @@ fn drain(stream: Option<impl Read + AsFd>) -> String {
 
 /// Runs `command` to its end, with nothing on standard input. The exit code, standard output, standard error.
 pub fn finished(command: Command) -> (i32, String, String) {
-    let output = assert_cmd::Command::from_std(command).timeout(PATIENCE).output().expect("run");
+    let output = assert_cmd::Command::from_std(command)
+        .timeout(PATIENCE)
+        .output()
+        .expect("run");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 /// Runs `command` to its end, as far as its report.
 pub fn reported(command: Command) -> Value {
     let (code, out, errors) = finished(command);
-    let report = out.split_once(MARK).and_then(|(_, report)| report.lines().next());
+    let report = out
+        .split_once(MARK)
+        .and_then(|(_, report)| report.lines().next());
     match report {
         Some(report) => serde_json::from_str(report).expect("JSON"),
         None => panic!("no report, exit code {code}: {errors}"),
@@ -230,13 +299,19 @@ pub fn reported(command: Command) -> Value {
 /// The report's addresses, in order.
 pub fn addresses(report: &Value) -> Vec<String> {
     let listeners = report["listeners"].as_array().expect("listeners");
-    listeners.iter().map(|listener| listener["address"].as_str().expect("an address").to_owned()).collect()
+    listeners
+        .iter()
+        .map(|listener| listener["address"].as_str().expect("an address").to_owned())
+        .collect()
 }
 
 /// The report's inodes, in order.
 pub fn inodes(report: &Value) -> Vec<u64> {
     let listeners = report["listeners"].as_array().expect("listeners");
-    listeners.iter().map(|listener| listener["inode"].as_u64().expect("an inode")).collect()
+    listeners
+        .iter()
+        .map(|listener| listener["inode"].as_u64().expect("an inode"))
+        .collect()
 }
 
 /// A directory of the test's own.
@@ -246,11 +321,11 @@ pub fn directory() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Whether the test runs as root; says so if it therefore has to be skipped.
-pub fn is_root(test: &str) -> bool {
+/// Whether the test runs as root; says what it needs that for if it therefore has to be skipped.
+pub fn is_root(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        let _ = writeln!(std::io::stderr(), "{test} skipped: it needs root");
+        crate::support::skip(&format!("only root can {what}"));
     }
     root
 }

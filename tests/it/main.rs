@@ -3,11 +3,16 @@
 mod addresses;
 mod ctl;
 mod drift;
+mod layering;
 mod listen;
 mod listen_inherit;
 mod listen_support;
+mod load;
+mod loss;
 mod master;
 mod model;
+mod readme;
 mod service;
 mod status;
+mod support;
 mod unix_paths;

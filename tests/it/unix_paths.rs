@@ -4,7 +4,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 
-use crate::listen_support::{Running, directory, finished, is_root, listen_and_report, reported, shell};
+use crate::listen_support::{
+    Running, directory, finished, is_root, listen_and_report, reported, shell,
+};
 
 fn address(path: &Path) -> String {
     path.display().to_string()
@@ -47,15 +49,24 @@ fn a_live_servers_path_is_in_use_also_when_its_queue_is_full() {
     let live = UnixListener::bind(&path).expect("bound");
     let before = path.metadata().expect("there").ino();
     let errors = refused(&path);
-    let start = format!("pf-listen: cannot bind unix:{}: Address already in use (held by pid {}, ", path.display(), std::process::id());
+    let start = format!(
+        "pf-listen: cannot bind unix:{}: Address already in use (held by pid {}, ",
+        path.display(),
+        std::process::id()
+    );
     assert!(errors.starts_with(&start), "{errors}");
-    nix::sys::socket::listen(&live, nix::sys::socket::Backlog::new(0).expect("a backlog")).expect("smaller");
+    nix::sys::socket::listen(&live, nix::sys::socket::Backlog::new(0).expect("a backlog"))
+        .expect("smaller");
     // A queue that holds nothing more: a connect that waited would wait for ever.
     let mut clients = vec![];
     loop {
-        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)
+            .expect("a socket");
         client.set_nonblocking(true).expect("set");
-        if client.connect(&socket2::SockAddr::unix(&path).expect("short")).is_err() {
+        if client
+            .connect(&socket2::SockAddr::unix(&path).expect("short"))
+            .is_err()
+        {
             break;
         }
         clients.push(client);
@@ -73,7 +84,10 @@ fn a_file_that_is_no_socket_is_never_touched() {
     let (_guard, directory) = directory();
     let file = directory.join("file");
     std::fs::write(&file, "precious").expect("written");
-    let expected = format!("pf-listen: cannot bind unix:{0}: a file that is not a socket is in the way (remove or rename {0})\n", file.display());
+    let expected = format!(
+        "pf-listen: cannot bind unix:{0}: a file that is not a socket is in the way (remove or rename {0})\n",
+        file.display()
+    );
     assert_eq!(refused(&file), expected);
     assert_eq!(std::fs::read_to_string(&file).expect("there"), "precious");
     // Links are not followed: not to a dead socket, not to nowhere.
@@ -95,7 +109,10 @@ fn a_lock_that_another_keeps_is_an_error_that_says_so() {
     let (_guard, directory) = directory();
     let _kept = prefork::sys::dirlock::lock_dir_of(&directory.join("a")).expect("locked");
     let errors = refused(&directory.join("a"));
-    let expected = format!(": cannot lock directory {}: another process has held it for 5s (find it with lsof or fuser)\n", directory.display());
+    let expected = format!(
+        ": cannot lock directory {}: another process has held it for 5s (find it with lsof or fuser)\n",
+        directory.display()
+    );
     assert!(errors.ends_with(&expected), "{errors}");
 }
 
@@ -113,17 +130,33 @@ fn of_two_starters_exactly_one_gets_the_path() {
             command.env("GATE", gate).env("SOCKET", &path);
             Running::start(command)
         });
-        let mut gates = gates.map(|gate| std::fs::OpenOptions::new().write(true).open(gate).expect("a reader"));
+        let mut gates = gates.map(|gate| {
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(gate)
+                .expect("a reader")
+        });
         for gate in &mut gates {
             std::io::Write::write_all(gate, b"go\n").expect("written");
         }
         // Before either is ended: the winner must be alive while the other tries.
-        let won = starters.each_mut().map(|starter| starter.line_or_end().is_some());
+        let won = starters
+            .each_mut()
+            .map(|starter| starter.line_or_end().is_some());
         let errors = starters.map(|starter| starter.finish().1);
-        let expected = format!("pf-listen: cannot bind unix:{}: Address already in use (held by ", path.display());
+        let expected = format!(
+            "pf-listen: cannot bind unix:{}: Address already in use (held by ",
+            path.display()
+        );
         match won {
-            [true, false] => assert!(errors[0].is_empty() && errors[1].starts_with(&expected), "{errors:?}"),
-            [false, true] => assert!(errors[1].is_empty() && errors[0].starts_with(&expected), "{errors:?}"),
+            [true, false] => assert!(
+                errors[0].is_empty() && errors[1].starts_with(&expected),
+                "{errors:?}"
+            ),
+            [false, true] => assert!(
+                errors[1].is_empty() && errors[0].starts_with(&expected),
+                "{errors:?}"
+            ),
             _ => panic!("{won:?}: {errors:?}"),
         }
     }
@@ -134,22 +167,47 @@ fn mode_and_owner_are_as_asked_for() {
     let (_guard, directory) = directory();
     let path = directory.join("a");
     reported(listen_and_report([format!("{},mode=0620", path.display())]));
-    assert_eq!(path.metadata().expect("there").permissions().mode() & 0o7777, 0o620);
+    assert_eq!(
+        path.metadata().expect("there").permissions().mode() & 0o7777,
+        0o620
+    );
     // Without one, the umask decides, as for any file; and COMMAND has the umask that pf-listen had.
     let path = directory.join("b");
     let mut command = shell(r#"umask 027; exec "$LISTEN" "$SOCKET" -- sh -c umask"#);
     command.env("SOCKET", &path);
     assert_eq!(finished(command).1, "0027\n");
-    assert_eq!(path.metadata().expect("there").permissions().mode() & 0o7777, 0o750);
-    if is_root("the owner of mode_and_owner_are_as_asked_for") {
+    assert_eq!(
+        path.metadata().expect("there").permissions().mode() & 0o7777,
+        0o750
+    );
+    if is_root("give files away") {
         let path = directory.join("c");
-        reported(listen_and_report([format!("{},mode=0600,owner=4242,group=4343", path.display())]));
+        reported(listen_and_report([format!(
+            "{},mode=0600,owner=4242,group=4343",
+            path.display()
+        )]));
         let found = path.metadata().expect("there");
         assert!(found.file_type().is_socket());
-        assert_eq!((found.uid(), found.gid(), found.permissions().mode() & 0o7777), (4242, 4343, 0o600));
+        assert_eq!(
+            (
+                found.uid(),
+                found.gid(),
+                found.permissions().mode() & 0o7777
+            ),
+            (4242, 4343, 0o600)
+        );
     }
     let path = directory.join("d");
-    let (code, _, errors) = finished(listen_and_report([format!("{},owner=no-such-user-here", path.display())]));
-    assert_eq!((code, errors.as_str()), (111, "pf-listen: cannot find user 'no-such-user-here': no such user\n"));
+    let (code, _, errors) = finished(listen_and_report([format!(
+        "{},owner=no-such-user-here",
+        path.display()
+    )]));
+    assert_eq!(
+        (code, errors.as_str()),
+        (
+            111,
+            "pf-listen: cannot find user 'no-such-user-here': no such user\n"
+        )
+    );
     assert!(!path.exists());
 }

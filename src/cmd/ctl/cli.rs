@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cmd::values::{Off, duration_or_off};
 use crate::error::{Error, Result};
 use crate::model::sig::Sig;
 use crate::wire::proto::Command;
@@ -63,6 +64,10 @@ pub(super) enum Verb {
     Resume(Plain),
     /// Replaces the worker of one slot, the new one ready first
     RestartWorker(RestartWorker),
+    /// Ends the drain of a generation: those of its workers that were told to finish are told to go now
+    ///
+    /// Waits until they are gone.
+    Retire(Retire),
     /// Reopens the logs and passes USR1 on to the workers that catch it
     Reopen(Plain),
     /// Delivers a signal to the master, to all workers, or to one
@@ -82,8 +87,8 @@ pub(super) struct Common {
     pub target: PathBuf,
 
     /// Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on
-    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit)]
-    pub timeout: Limit,
+    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = duration_or_off)]
+    pub timeout: Off<Duration>,
 
     /// Print the master's reply as one line of JSON on stdout
     #[arg(long)]
@@ -92,18 +97,6 @@ pub(super) struct Common {
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// A duration, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limit(pub Option<Duration>);
-
-fn limit(text: &str) -> Result<Limit, String> {
-    if text == "off" {
-        return Ok(Limit(None));
-    }
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    Ok(Limit(Some(duration)))
 }
 
 /// A verb that waits and needs no operand.
@@ -162,6 +155,15 @@ pub(super) struct RestartWorker {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Retire {
+    #[command(flatten)]
+    pub plain: Plain,
+
+    /// The generation's number
+    pub generation: u64,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Signal {
     #[command(flatten)]
     pub plain: Plain,
@@ -209,6 +211,7 @@ impl Verb {
             Verb::Pause(_) => "pause",
             Verb::Resume(_) => "resume",
             Verb::RestartWorker(_) => "restart-worker",
+            Verb::Retire(_) => "retire",
             Verb::Reopen(_) => "reopen",
             Verb::Signal(_) => "signal",
             Verb::Pid(_) => "pid",
@@ -224,6 +227,7 @@ impl Verb {
             Verb::Scale(scale) => &scale.plain,
             Verb::Stop(stop) => &stop.plain,
             Verb::RestartWorker(restart) => &restart.plain,
+            Verb::Retire(retire) => &retire.plain,
             Verb::Signal(signal) => &signal.plain,
             Verb::Rollback(plain)
             | Verb::Pause(plain)
@@ -249,6 +253,9 @@ impl Verb {
             Verb::Pause(_) => Command::Pause,
             Verb::Resume(_) => Command::Resume,
             Verb::RestartWorker(restart) => Command::RestartWorker { slot: restart.slot },
+            Verb::Retire(retire) => Command::Retire {
+                generation: retire.generation,
+            },
             Verb::Reopen(_) => Command::Reopen,
             Verb::Signal(Signal {
                 signal,
@@ -311,10 +318,7 @@ mod tests {
                 })),
                 "{line}"
             );
-            assert_eq!(
-                verb.options().0.timeout,
-                Limit(Some(Duration::from_secs(1)))
-            );
+            assert_eq!(verb.options().0.timeout, Off::On(Duration::from_secs(1)));
         }
     }
 

@@ -66,6 +66,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", default_value = "60s", value_parser = duration_or_off)]
     pub(super) start_timeout: Off<Duration>,
 
+    /// No heartbeat for D: the abort signal, 1s later KILL
+    ///
+    /// A worker that never beat is exempt until its first beat; one that is stopped or traced is held, and not timed.
+    #[arg(short, long, value_name = "D", default_value = "off", value_parser = timeout)]
+    pub(super) timeout: Off<Duration>,
+
+    /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die
+    #[arg(long, value_name = "SIG", default_value = "ABRT", value_parser = deadly)]
+    pub(super) abort_signal: Sig,
+
     /// What asks a worker to finish
     #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = deadly)]
     pub(super) graceful_signal: Sig,
@@ -81,6 +91,18 @@ pub(super) struct Args {
     /// How long a quick stop may take; then KILL
     #[arg(long, value_name = "D", default_value = "5s", value_parser = duration)]
     pub(super) quick_timeout: Duration,
+
+    /// On a graceful stop: say 'stopping' and keep serving this long, so that a load balancer looks away first
+    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
+    pub(super) stop_delay: Off<Duration>,
+
+    /// On a graceful stop: workers are told only once each accept queue has been seen empty, or at the graceful timeout
+    #[arg(long)]
+    pub(super) drain_queue: bool,
+
+    /// At most N retiring workers; beyond it the oldest is killed
+    #[arg(long, value_name = "N", default_value = "off", value_parser = count_or_off)]
+    pub(super) max_draining: Off<u32>,
 
     /// What TERM to the master means
     #[arg(long, value_name = "HOW", default_value = "graceful")]
@@ -115,6 +137,10 @@ pub(super) struct Args {
     /// Before it was ready this fails the rollout at once; after it the slot stays down.
     #[arg(long, value_name = "CODE,...", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
     pub(super) fatal_exit: Vec<i32>,
+
+    /// Pass this descriptor on to workers, at its own number; repeatable
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..=65_535))]
+    pub(super) keep_fd: Vec<i32>,
 
     /// Working directory of the workers, resolved anew for each generation
     #[arg(long, value_name = "DIR")]
@@ -228,10 +254,30 @@ fn readiness(text: &str) -> Result<Readiness, String> {
     }
 }
 
+/// Below a few milliseconds nobody can tell silence from a busy machine.
+fn timeout(text: &str) -> Result<Off<Duration>, String> {
+    match duration_or_off(text)? {
+        Off::On(timeout) if timeout < Duration::from_millis(10) => {
+            Err("a heartbeat timeout is at least 10ms, or off".to_owned())
+        }
+        timeout => Ok(timeout),
+    }
+}
+
 fn surge(text: &str) -> Result<Surge, String> {
     let wrong = || "a number of workers, or a share of the slots as in 25%".to_owned();
     match text.strip_suffix('%') {
-        Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Surge::Percent).ok_or_else(wrong),
-        None => text.parse().ok().filter(|workers| *workers <= MAX_SLOTS).map(Surge::Workers).ok_or_else(wrong),
+        Some(percent) => percent
+            .parse()
+            .ok()
+            .filter(|percent| *percent <= 100)
+            .map(Surge::Percent)
+            .ok_or_else(wrong),
+        None => text
+            .parse()
+            .ok()
+            .filter(|workers| *workers <= MAX_SLOTS)
+            .map(Surge::Workers)
+            .ok_or_else(wrong),
     }
 }

@@ -17,7 +17,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
-use crate::sys::{clock, cpus, limits, program, users, wait};
+use crate::sys::{clock, cpus, fd, limits, program, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -31,7 +31,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
     for spec in &args.listen {
         listener::check(spec)?;
     }
-    check_ready_fd(args.ready, listeners.len() + args.listen.len())?;
+    check_numbers(args, listeners.len() + args.listen.len())?;
     if let Some(ControlSpec(spec)) = &args.control {
         control_place(spec)?;
     }
@@ -45,14 +45,31 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     let recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
-    let listeners = listener::arrange(inherited(&log)?, &args.listen, true, &Retry::default(), &mut tell)?;
-    check_ready_fd(policy.ready, listeners.len())?;
+    let listeners = listener::arrange(
+        inherited(&log)?,
+        &args.listen,
+        true,
+        &Retry::default(),
+        &mut tell,
+    )?;
+    check_numbers(&args, listeners.len())?;
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
+    let keep = args
+        .keep_fd
+        .iter()
+        .map(|number| fd::adopt(*number).map(|fd| (fd, *number)))
+        .collect::<Result<_>>()
+        .map_err(|error| Error {
+            what: format!("--keep-fd: {}", error.what),
+            ..error
+        })?;
     let nofile = limits::raise_nofile();
     for listener in &listeners {
-        let name = listener.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        log.info(format_args!("listener{name} at {}", listener.address));
+        match &listener.name {
+            Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
+            None => log.info(format_args!("listener {}", listener.address)),
+        }
     }
     let workers = match args.workers {
         Some(workers) => workers,
@@ -63,7 +80,18 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         }
     };
     let (control, pid_file) = claim(&args)?;
-    Ok(Setup { log, signals, recipe, workers, policy, listeners, control, pid_file, nofile })
+    Ok(Setup {
+        log,
+        signals,
+        recipe,
+        workers,
+        policy,
+        listeners,
+        control,
+        pid_file,
+        keep,
+        nofile,
+    })
 }
 
 fn log(args: &Args) -> Result<Log> {
@@ -72,7 +100,11 @@ fn log(args: &Args) -> Result<Log> {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let verbosity = if args.quiet { -1 } else { i8::try_from(args.verbose).unwrap_or(i8::MAX) };
+    let verbosity = if args.quiet {
+        -1
+    } else {
+        i8::try_from(args.verbose).unwrap_or(i8::MAX)
+    };
     Log::new(super::PROG, sink, format, verbosity)
 }
 
@@ -80,6 +112,8 @@ fn policy(args: &Args) -> Policy {
     Policy {
         ready: args.ready,
         start_timeout: args.start_timeout.on(),
+        timeout: args.timeout.on(),
+        abort_signal: args.abort_signal,
         graceful_signal: args.graceful_signal,
         graceful_timeout: args.graceful_timeout,
         quick_signal: args.quick_signal,
@@ -88,6 +122,9 @@ fn policy(args: &Args) -> Policy {
             Term::Graceful => Word::Graceful,
             Term::Quick => Word::Quick,
         },
+        stop_delay: args.stop_delay.on(),
+        drain_queue: args.drain_queue,
+        max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
         canary: args.canary.on(),
         start_failures: args.start_failures,
@@ -98,16 +135,27 @@ fn policy(args: &Args) -> Policy {
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
-    let own: Environment = std::env::vars_os().filter(|(name, _)| !is_ours(name)).collect();
-    let variable = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let own: Environment = std::env::vars_os()
+        .filter(|(name, _)| !is_ours(name))
+        .collect();
+    let variable = |name: &str| {
+        own.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    };
     let start_dir = program::start_dir(variable("PWD").as_deref())
         .map_err(|error| Error::system("cannot tell the working directory", error))?;
     Ok(Recipe {
         command: args.command.clone(),
         start_dir,
         chdir: args.chdir.clone(),
+        keep: args.keep_fd.clone(),
         path: variable("PATH"),
-        set: args.env.iter().map(variable_setting).collect::<Result<_>>()?,
+        set: args
+            .env
+            .iter()
+            .map(variable_setting)
+            .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
     })
 }
@@ -115,11 +163,26 @@ fn recipe(args: &Args) -> Result<Recipe> {
 fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
     use std::ffi::OsStr;
     let bytes = setting.as_bytes();
-    let wrong = || Error::usage(format!("--env {}: a variable is written K=V", setting.to_string_lossy()));
-    let equals = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(wrong)?;
-    let (name, value) = (OsStr::from_bytes(&bytes[..equals]), OsStr::from_bytes(&bytes[equals + 1..]));
+    let wrong = || {
+        Error::usage(format!(
+            "--env {}: a variable is written K=V",
+            setting.to_string_lossy()
+        ))
+    };
+    let equals = bytes
+        .iter()
+        .position(|byte| *byte == b'=')
+        .filter(|at| *at > 0)
+        .ok_or_else(wrong)?;
+    let (name, value) = (
+        OsStr::from_bytes(&bytes[..equals]),
+        OsStr::from_bytes(&bytes[equals + 1..]),
+    );
     if is_ours(name) {
-        let text = format!("--env {}: this variable is the master's own", name.to_string_lossy());
+        let text = format!(
+            "--env {}: this variable is the master's own",
+            name.to_string_lossy()
+        );
         return Err(Error::usage(text));
     }
     Ok((name.to_owned(), value.to_owned()))
@@ -140,14 +203,35 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     }
 }
 
-fn check_ready_fd(ready: Readiness, listeners: usize) -> Result<()> {
+/// The numbers that workers are promised must not collide.
+fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
     let end = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
+    let ready = match args.ready {
+        Readiness::Fd(number) => Some(number),
+        Readiness::Auto
+        | Readiness::Notify
+        | Readiness::Heartbeat
+        | Readiness::Delay(_)
+        | Readiness::Exec => None,
+    };
+    let kept = args.keep_fd.iter().map(|number| ("--keep-fd ", *number));
+    for (what, number) in ready
+        .map(|number| ("--ready fd=", number))
+        .into_iter()
+        .chain(kept)
+    {
+        if (FIRST_FD..end).contains(&number) {
+            let text = format!(
+                "{what}{number} lies within the listeners' fds, {FIRST_FD} to {}",
+                end - 1
+            );
+            return Err(Error::usage(text).hint(format!("take {end} or more")));
+        }
+    }
     match ready {
-        Readiness::Fd(number) if (FIRST_FD..end).contains(&number) => Err(Error::usage(format!(
-            "--ready fd={number} lies within the listeners' fds, {FIRST_FD} to {}",
-            end - 1
-        ))
-        .hint(format!("take {end} or more"))),
+        Some(number) if args.keep_fd.contains(&number) => Err(Error::usage(format!(
+            "--ready fd={number} and --keep-fd {number} are the same descriptor"
+        ))),
         _ => Ok(()),
     }
 }
@@ -188,11 +272,18 @@ fn refuse_rival(pid_file: &Path) -> Result<()> {
     match pidfile::owner(pid_file) {
         Ok(Owner::Alive(pid)) => {
             let what = format!("pid file {}", pid_file.display());
-            Err(Error::new(Exit::Refused, what, format!("master {pid} owns it")).hint("stop that one first"))
+            Err(
+                Error::new(Exit::Refused, what, format!("master {pid} owns it"))
+                    .hint("stop that one first"),
+            )
         }
         Ok(Owner::Unreachable) => {
             let what = format!("pid file {}", pid_file.display());
-            Err(Error::new(Exit::Refused, what, "a process of another pid namespace owns it"))
+            Err(Error::new(
+                Exit::Refused,
+                what,
+                "a process of another pid namespace owns it",
+            ))
         }
         // Whether it can be taken is found out by taking it.
         Ok(Owner::Absent | Owner::Stale) | Err(_) => Ok(()),
@@ -207,7 +298,12 @@ fn control_of(args: &Args) -> Result<Option<Place>> {
     }
     match (&args.control, &args.pid) {
         (Some(ControlSpec(spec)), _) => control_place(spec).map(Some),
-        (None, Some(pid_file)) => Ok(Some((crate::client::control_path(pid_file), 0o600, None, None))),
+        (None, Some(pid_file)) => Ok(Some((
+            crate::client::control_path(pid_file),
+            0o600,
+            None,
+            None,
+        ))),
         (None, None) => Ok(None),
     }
 }
@@ -227,8 +323,15 @@ fn control_place(spec: &ListenSpec) -> Result<Place> {
         ..Default::default()
     };
     if known != *options {
-        return Err(wrong("a control socket takes the options mode=, owner= and group= alone"));
+        return Err(wrong(
+            "a control socket takes the options mode=, owner= and group= alone",
+        ));
     }
     let mode = options.mode.unwrap_or(0o600);
-    Ok((path.clone(), mode, owner.map(|uid| uid.as_raw()), group.map(|gid| gid.as_raw())))
+    Ok((
+        path.clone(),
+        mode,
+        owner.map(|uid| uid.as_raw()),
+        group.map(|gid| gid.as_raw()),
+    ))
 }

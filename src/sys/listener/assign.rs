@@ -30,15 +30,22 @@ pub(super) enum Role {
 /// stay what they are. A port of 0 is met by a listener of the same name (or both have none), whatever its port: after a restart the same port
 /// goes on. The group's other addresses then want that port.
 pub(super) fn assign(inherited: &[Listener], groups: &mut [Group]) -> Vec<Role> {
-    let mut roles = Roles { inherited, of: vec![Role::Unnamed; inherited.len()] };
+    let mut roles = Roles {
+        inherited,
+        of: vec![Role::Unnamed; inherited.len()],
+    };
     for by_name in [true, false] {
         for (group, asked) in groups.iter().enumerate() {
-            roles.meet_all(group, asked, |want, listener| is_at(want, listener) && (!by_name || want.name == listener.name));
+            roles.meet_all(group, asked, |want, listener| {
+                is_at(want, listener) && (!by_name || want.name == listener.name)
+            });
         }
     }
     for (group, asked) in groups.iter_mut().enumerate() {
         let chosen = asked.wants.iter().find_map(|want| {
-            let free = roles.free().find(|(_, listener)| is_at_any_port(want, listener))?;
+            let free = roles
+                .free()
+                .find(|(_, listener)| is_at_any_port(want, listener))?;
             free.1.address.port()
         });
         if let Some(port) = chosen {
@@ -53,7 +60,10 @@ pub(super) fn assign(inherited: &[Listener], groups: &mut [Group]) -> Vec<Role> 
             let role = if listener.is_unlinked() {
                 groups.iter().any(names).then_some(Role::Unlinked)
             } else {
-                groups.iter().position(more).map(|group| Role::Extra { group })
+                groups
+                    .iter()
+                    .position(more)
+                    .map(|group| Role::Extra { group })
             };
             if let (Some(role), Some(place)) = (role, roles.of.get_mut(index)) {
                 *place = role;
@@ -72,7 +82,11 @@ impl Roles<'_> {
     /// Those that have no role yet, and are fit for one.
     fn free(&self) -> impl Iterator<Item = (usize, &Listener)> {
         let free = |(index, _): &(usize, &Listener)| self.of.get(*index) == Some(&Role::Unnamed);
-        self.inherited.iter().enumerate().filter(free).filter(|(_, listener)| listener.is_listener())
+        self.inherited
+            .iter()
+            .enumerate()
+            .filter(free)
+            .filter(|(_, listener)| listener.is_listener())
     }
 
     /// Gives each unmet want of a group the first free listener that meets it.
@@ -82,7 +96,10 @@ impl Roles<'_> {
             if self.of.contains(&role) {
                 continue;
             }
-            let found = self.free().find(|(_, listener)| meets(wanted, listener)).map(|(index, _)| index);
+            let found = self
+                .free()
+                .find(|(_, listener)| meets(wanted, listener))
+                .map(|(index, _)| index);
             if let Some(place) = found.and_then(|index| self.of.get_mut(index)) {
                 *place = role;
             }
@@ -104,7 +121,11 @@ fn is_at(want: &Want, listener: &Listener) -> bool {
 
 fn is_at_any_port(want: &Want, listener: &Listener) -> bool {
     match &want.at {
-        At::Address(at) => at.port() == Some(0) && *at == listener.address.clone().with_port(0) && want.name == listener.name,
+        At::Address(at) => {
+            at.port() == Some(0)
+                && *at == listener.address.clone().with_port(0)
+                && want.name == listener.name
+        }
         At::Fd(_) => false,
     }
 }

@@ -5,6 +5,7 @@
 
 mod arrange;
 mod assign;
+mod mend;
 mod socket;
 mod wanted;
 
@@ -14,12 +15,13 @@ use std::time::Duration;
 use nix::sys::socket::{GetSockOpt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-pub use crate::wire::address::Bound;
 use crate::error::{Error, Result};
+pub use crate::wire::address::Bound;
 use crate::wire::address::{Kind, ListenSpec, Name};
 use crate::wire::listen_env::{FIRST_FD, NAMELESS};
 
 pub use arrange::arrange;
+pub use mend::Mended;
 pub(super) use socket::{Failure, in_use, path_address, unix_type};
 
 /// What to do when an address is in use.
@@ -34,13 +36,19 @@ pub struct Retry {
 impl Default for Retry {
     /// Five more tries, half a second apart (U3).
     fn default() -> Self {
-        Retry { tries: Some(5), delay: Duration::from_millis(500) }
+        Retry {
+            tries: Some(5),
+            delay: Duration::from_millis(500),
+        }
     }
 }
 
 impl Retry {
     /// One try only.
-    pub const NONE: Retry = Retry { tries: Some(0), delay: Duration::ZERO };
+    pub const NONE: Retry = Retry {
+        tries: Some(0),
+        delay: Duration::ZERO,
+    };
 }
 
 /// A bound socket, which is close-on-exec until it is placed for the next program.
@@ -60,22 +68,36 @@ pub struct Listener {
 
 impl Listener {
     /// Looks at a socket. It is an error if `fd` is none; `what` is how it is called in that.
-    pub fn inspect(fd: OwnedFd, name: Option<Name>, source: Option<RawFd>, what: &str) -> Result<Listener> {
+    pub fn inspect(
+        fd: OwnedFd,
+        name: Option<Name>,
+        source: Option<RawFd>,
+        what: &str,
+    ) -> Result<Listener> {
         let not_a_socket = |error: std::io::Error| {
             let why = match error.raw_os_error() {
                 Some(nix::libc::ENOTSOCK) => "it is not a socket".to_owned(),
-                _ => super::unix_path::reason_of(&error),
+                _ => crate::error::reason(&error),
             };
             Error::system(format!("cannot use {what} as a listener"), why)
         };
         let stat = nix::sys::stat::fstat(&fd).map_err(|errno| not_a_socket(errno.into()))?;
         let address = address_of(&fd, stat.st_ino).map_err(not_a_socket)?;
-        Ok(Listener { fd, name, address, source, inode: stat.st_ino, backlog: None })
+        Ok(Listener {
+            fd,
+            name,
+            address,
+            source,
+            inode: stat.st_ino,
+            backlog: None,
+        })
     }
 
     /// The name, or the address of one without.
     pub fn label(&self) -> String {
-        self.name.as_ref().map_or_else(|| self.address.to_string(), Name::to_string)
+        self.name
+            .as_ref()
+            .map_or_else(|| self.address.to_string(), Name::to_string)
     }
 
     /// The name as `LISTEN_FDNAMES` has it: `unknown` for none.
@@ -97,9 +119,17 @@ impl Listener {
     pub fn try_clone(&self) -> Result<Listener> {
         let copied = self.fd.try_clone();
         let fd = copied.map_err(|error| {
-            Error::system(format!("cannot duplicate listener {}", self.label()), super::unix_path::reason_of(&error))
+            Error::system(
+                format!("cannot duplicate listener {}", self.label()),
+                crate::error::reason(&error),
+            )
         })?;
-        Ok(Listener { fd, name: self.name.clone(), address: self.address.clone(), ..*self })
+        Ok(Listener {
+            fd,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            ..*self
+        })
     }
 
     /// Whether it accepts connections, or will once listen(2) is called; a connection, which was passed in its place, does not.
@@ -129,7 +159,13 @@ impl AsFd for Listener {
 /// Binds what `spec` asks for: several sockets for a host of several addresses, and for `copies=N`. Waits for nobody, and says nothing about
 /// values that the system caps; [`arrange`] does both.
 pub fn bind(spec: &ListenSpec) -> Result<Vec<Listener>> {
-    arrange(vec![], std::slice::from_ref(spec), false, &Retry::NONE, &mut |_| {})
+    arrange(
+        vec![],
+        std::slice::from_ref(spec),
+        false,
+        &Retry::NONE,
+        &mut |_| {},
+    )
 }
 
 /// Whether the address can be understood on this machine: hosts, services, users and groups are looked up. Nothing is bound.
@@ -147,7 +183,10 @@ pub fn check(spec: &ListenSpec) -> Result<()> {
 pub fn inherited(count: usize, names: &[String]) -> Result<Vec<Listener>> {
     let take = |(index, fd): (usize, RawFd)| {
         let what = format!("fd {fd}, which LISTEN_FDS names,");
-        let owned = super::fd::adopt(fd).map_err(|error| Error { hint: format!("LISTEN_FDS is {count}"), ..error })?;
+        let owned = super::fd::adopt(fd).map_err(|error| Error {
+            hint: format!("LISTEN_FDS is {count}"),
+            ..error
+        })?;
         let name = names.get(index).and_then(|name| Name::inherited(name));
         Listener::inspect(owned, name, Some(fd), &what)
     };
@@ -167,7 +206,11 @@ fn address_of(fd: &OwnedFd, inode: u64) -> std::io::Result<Bound> {
         });
     }
     if let Some((cid, port)) = local.as_vsock_address() {
-        return Ok(if kind == Type::STREAM { Bound::Vsock { cid, port } } else { other });
+        return Ok(if kind == Type::STREAM {
+            Bound::Vsock { cid, port }
+        } else {
+            other
+        });
     }
     let kind = match kind {
         Type::STREAM => Kind::Stream,
@@ -175,7 +218,15 @@ fn address_of(fd: &OwnedFd, inode: u64) -> std::io::Result<Bound> {
         Type::SEQPACKET => Kind::Seqpacket,
         _ => return Ok(other),
     };
-    let path = local.as_pathname().map(|path| Bound::Unix(kind, path.to_owned()));
-    let name = local.as_abstract_namespace().map(|name| Bound::Abstract(kind, name.to_owned()));
-    Ok(if domain == Domain::UNIX { path.or(name).unwrap_or(other) } else { other })
+    let path = local
+        .as_pathname()
+        .map(|path| Bound::Unix(kind, path.to_owned()));
+    let name = local
+        .as_abstract_namespace()
+        .map(|name| Bound::Abstract(kind, name.to_owned()));
+    Ok(if domain == Domain::UNIX {
+        path.or(name).unwrap_or(other)
+    } else {
+        other
+    })
 }

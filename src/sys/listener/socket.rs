@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Bound, Listener};
-use crate::error::Error;
-use crate::sys::listener_options as options;
-use crate::sys::unix_path::{self, Access, reason_of};
+use crate::error::{Error, reason};
 use crate::sys::holder;
+use crate::sys::listener_options as options;
+use crate::sys::unix_path::{self, Access};
 use crate::wire::address::{Kind, Name, Options};
 
 /// vsock's word for a port that the system chooses (`VMADDR_PORT_ANY`).
@@ -43,7 +43,12 @@ impl From<Error> for Failure {
 }
 
 /// Binds at `at`, with `given` options, and listens. `backlog` is what is passed to listen(2).
-pub(super) fn make(at: &Bound, name: Option<Name>, given: &Options, backlog: options::Backlog) -> Result<Listener, Failure> {
+pub(super) fn make(
+    at: &Bound,
+    name: Option<Name>,
+    given: &Options,
+    backlog: options::Backlog,
+) -> Result<Listener, Failure> {
     let access = Access::of(given)?;
     let socket = open(at)?;
     options::before_bind(&socket, at, given)?;
@@ -51,18 +56,30 @@ pub(super) fn make(at: &Bound, name: Option<Name>, given: &Options, backlog: opt
     match at {
         Bound::Unix(kind, path) => {
             let address = sockaddr(at)?;
-            let listen = || if kind.listens() { socket.listen(backlog.argument()) } else { Ok(()) };
+            let listen = || {
+                if kind.listens() {
+                    socket.listen(backlog.argument())
+                } else {
+                    Ok(())
+                }
+            };
             unix_path::bind(path, *kind, &access, || socket.bind(&address), listen)?;
         }
         _ => {
-            socket.bind(&sockaddr(at)?).map_err(|error| refusal(at, &error))?;
+            socket
+                .bind(&sockaddr(at)?)
+                .map_err(|error| refusal(at, &error))?;
             if at.listens() {
-                socket.listen(backlog.argument()).map_err(|error| refusal(at, &error))?;
+                socket
+                    .listen(backlog.argument())
+                    .map_err(|error| refusal(at, &error))?;
             }
         }
     }
     if given.nonblock {
-        socket.set_nonblocking(true).map_err(|error| refusal(at, &error))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| refusal(at, &error))?;
     }
     let mut listener = Listener::inspect(OwnedFd::from(socket), name, None, &at.to_string())?;
     listener.backlog = at.listens().then(|| backlog.effective());
@@ -75,7 +92,9 @@ fn open(at: &Bound) -> Result<Socket, Failure> {
         Bound::Udp(at) => (Domain::for_address(*at), Type::DGRAM),
         Bound::Unix(kind, _) | Bound::Abstract(kind, _) => (Domain::UNIX, unix_type(*kind)),
         Bound::Vsock { .. } => (Domain::VSOCK, Type::STREAM),
-        Bound::Other { .. } => return Err(Error::system(format!("cannot bind {at}"), "it has no address").into()),
+        Bound::Other { .. } => {
+            return Err(Error::system(format!("cannot bind {at}"), "it has no address").into());
+        }
     };
     Socket::new(domain, kind, None).map_err(|error| refusal(at, &error))
 }
@@ -96,20 +115,25 @@ fn sockaddr(at: &Bound) -> Result<SockAddr, Failure> {
         Bound::Abstract(_, name) => {
             // A name that begins with NUL is an abstract one, by the system's own convention.
             let bytes = [b"\0", name.as_slice()].concat();
-            SockAddr::unix(PathBuf::from(std::ffi::OsString::from_vec(bytes))).map_err(|error| refusal(at, &error))
+            SockAddr::unix(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+                .map_err(|error| refusal(at, &error))
         }
         Bound::Vsock { cid, port: 0 } => Ok(SockAddr::vsock(*cid, VSOCK_PORT_ANY)),
         Bound::Vsock { cid, port } => Ok(SockAddr::vsock(*cid, *port)),
-        Bound::Other { .. } => Err(Error::system(format!("cannot bind {at}"), "it has no address").into()),
+        Bound::Other { .. } => {
+            Err(Error::system(format!("cannot bind {at}"), "it has no address").into())
+        }
     }
 }
 
 /// Why `at` could not be bound, as an error that tells what to do.
 fn refusal(at: &Bound, error: &io::Error) -> Failure {
-    let failed = Error::system(format!("cannot bind {at}"), reason_of(error));
+    let failed = Error::system(format!("cannot bind {at}"), reason(error));
     match error.raw_os_error() {
         Some(nix::libc::EADDRINUSE) => Failure::InUse(in_use(at)),
-        Some(nix::libc::EADDRNOTAVAIL) => Failure::Unavailable(failed.hint("the machine does not have this address; see the option freebind")),
+        Some(nix::libc::EADDRNOTAVAIL) => Failure::Unavailable(
+            failed.hint("the machine does not have this address; see the option freebind"),
+        ),
         Some(nix::libc::EAFNOSUPPORT) => Failure::Unavailable(failed),
         Some(nix::libc::EACCES) if at.port().is_some_and(|port| port < 1024) => {
             Failure::Other(failed.hint("ports below 1024 need root or CAP_NET_BIND_SERVICE"))
@@ -120,7 +144,10 @@ fn refusal(at: &Bound, error: &io::Error) -> Failure {
 
 /// `at` is in use: by whom, if that can be seen.
 pub(crate) fn in_use(at: &Bound) -> Error {
-    let failed = Error::system(format!("cannot bind {at}"), reason_of(&io::Error::from_raw_os_error(nix::libc::EADDRINUSE)));
+    let failed = Error::system(
+        format!("cannot bind {at}"),
+        reason(io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
+    );
     match holder::of(at) {
         Some(holder) => failed.hint(format!("held by {holder}")),
         None => failed,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Socket, Type};
 
 use super::Bound;
+use crate::error::reason;
 use crate::error::{Error, Result};
-use crate::sys::unix_path::reason_of;
 use crate::wire::address::{Address, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
 use crate::wire::services;
 
@@ -72,7 +72,9 @@ impl Want {
 /// Whether two addresses are one: a path is the same however it was given.
 pub(super) fn same(one: &Bound, other: &Bound) -> bool {
     match (one, other) {
-        (Bound::Unix(kind, path), Bound::Unix(other_kind, other)) => kind == other_kind && absolute(path) == absolute(other),
+        (Bound::Unix(kind, path), Bound::Unix(other_kind, other)) => {
+            kind == other_kind && absolute(path) == absolute(other)
+        }
         _ => one == other,
     }
 }
@@ -90,7 +92,11 @@ pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
             }
             wants = kept;
         }
-        groups.push(Group { spec, wants, port_is_chosen: false });
+        groups.push(Group {
+            spec,
+            wants,
+            port_is_chosen: false,
+        });
     }
     Ok(groups)
 }
@@ -99,12 +105,18 @@ pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
 fn unless_repeated(want: Want, spec: &ListenSpec, earlier: &mut [Group]) -> Result<Option<Want>> {
     for group in earlier {
         let same = |earlier: &&mut Want| earlier.at == want.at && !picks_port(&want.at);
-        let Some(first) = group.wants.iter_mut().find(same) else { continue };
+        let Some(first) = group.wants.iter_mut().find(same) else {
+            continue;
+        };
         if group.spec.options != spec.options {
-            return Err(Error::usage(format!("{spec} is given twice, with other options")));
+            return Err(Error::usage(format!(
+                "{spec} is given twice, with other options"
+            )));
         }
         if first.name.is_some() && want.name.is_some() && first.name != want.name {
-            return Err(Error::usage(format!("{spec} is given twice, under two names")));
+            return Err(Error::usage(format!(
+                "{spec} is given twice, under two names"
+            )));
         }
         first.name = want.name.or(first.name.take());
         return Ok(None);
@@ -114,20 +126,39 @@ fn unless_repeated(want: Want, spec: &ListenSpec, earlier: &mut [Group]) -> Resu
 
 /// Whether the system is to choose the port, so that two of the same are two.
 fn picks_port(at: &At) -> bool {
-    matches!(at, At::Address(Bound::Tcp(at) | Bound::Udp(at)) if at.port() == 0) || matches!(at, At::Address(Bound::Vsock { port: 0, .. }))
+    matches!(at, At::Address(Bound::Tcp(at) | Bound::Udp(at)) if at.port() == 0)
+        || matches!(at, At::Address(Bound::Vsock { port: 0, .. }))
 }
 
 fn wants(spec: &ListenSpec) -> Result<Vec<Want>> {
     let places: Vec<At> = match &spec.address {
-        Address::Tcp(at) => resolve(at, "tcp", spec)?.into_iter().map(|at| At::Address(Bound::Tcp(at))).collect(),
-        Address::Udp(at) => resolve(at, "udp", spec)?.into_iter().map(|at| At::Address(Bound::Udp(at))).collect(),
+        Address::Tcp(at) => resolve(at, "tcp", spec)?
+            .into_iter()
+            .map(|at| At::Address(Bound::Tcp(at)))
+            .collect(),
+        Address::Udp(at) => resolve(at, "udp", spec)?
+            .into_iter()
+            .map(|at| At::Address(Bound::Udp(at)))
+            .collect(),
         Address::Unix(kind, path) => vec![At::Address(Bound::Unix(*kind, absolute(path)))],
-        Address::Abstract(kind, name) => vec![At::Address(Bound::Abstract(*kind, name.clone().into_bytes()))],
-        Address::Vsock { cid, port } => vec![At::Address(Bound::Vsock { cid: *cid, port: *port })],
+        Address::Abstract(kind, name) => vec![At::Address(Bound::Abstract(
+            *kind,
+            name.clone().into_bytes(),
+        ))],
+        Address::Vsock { cid, port } => vec![At::Address(Bound::Vsock {
+            cid: *cid,
+            port: *port,
+        })],
         Address::Fd(fd) => vec![At::Fd(*fd)],
     };
     let several = places.len() > 1;
-    let optional = |at: &At| several && matches!(at, At::Address(Bound::Tcp(SocketAddr::V6(_)) | Bound::Udp(SocketAddr::V6(_))));
+    let optional = |at: &At| {
+        several
+            && matches!(
+                at,
+                At::Address(Bound::Tcp(SocketAddr::V6(_)) | Bound::Udp(SocketAddr::V6(_)))
+            )
+    };
     let wants = |copy: Option<u32>| {
         let name = match (&spec.name, copy) {
             (Some(name), Some(copy)) => Some(name.copy(copy)),
@@ -138,12 +169,18 @@ fn wants(spec: &ListenSpec) -> Result<Vec<Want>> {
                 At::Address(bound) => At::Address(bound.clone()),
                 At::Fd(fd) => At::Fd(*fd),
             };
-            Want { name: name.clone(), optional: optional(&at), at }
+            Want {
+                name: name.clone(),
+                optional: optional(&at),
+                at,
+            }
         })
     };
     Ok(match spec.options.copies {
         None => wants(None).collect(),
-        Some(copies) => (0..copies).flat_map(|copy| wants(Some(copy)).collect::<Vec<_>>()).collect(),
+        Some(copies) => (0..copies)
+            .flat_map(|copy| wants(Some(copy)).collect::<Vec<_>>())
+            .collect(),
     })
 }
 
@@ -163,7 +200,9 @@ fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec
         Port::Service(name) => service(name, protocol)?,
     };
     let host = match &endpoint.host {
-        Host::Any if spec.options.v6only || has_ipv6() => return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into()]),
+        Host::Any if spec.options.v6only || has_ipv6() => {
+            return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into()]);
+        }
         Host::Any => return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]),
         Host::V4(address) => return Ok(vec![(IpAddr::V4(*address), port).into()]),
         Host::V6(address, None) => return Ok(vec![(IpAddr::V6(*address), port).into()]),
@@ -171,7 +210,8 @@ fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec
         Host::Name(name) => name.clone(),
     };
     let found = (host.as_str(), port).to_socket_addrs();
-    let found = found.map_err(|error| Error::system(format!("cannot resolve host {host}"), reason_of(&error)))?;
+    let found = found
+        .map_err(|error| Error::system(format!("cannot resolve host {host}"), reason(&error)))?;
     let mut addresses: Vec<SocketAddr> = vec![];
     for address in found {
         if !addresses.contains(&address) {
@@ -179,16 +219,21 @@ fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec
         }
     }
     if addresses.is_empty() {
-        return Err(Error::system(format!("cannot resolve host {host}"), "it has no address"));
+        return Err(Error::system(
+            format!("cannot resolve host {host}"),
+            "it has no address",
+        ));
     }
     Ok(addresses)
 }
 
 fn service(name: &str, protocol: &str) -> Result<u16> {
     let what = || format!("cannot find the port of service '{name}'");
-    let table = std::fs::read("/etc/services").map_err(|error| Error::system(what(), format!("/etc/services: {}", reason_of(&error))))?;
+    let table = std::fs::read("/etc/services")
+        .map_err(|error| Error::system(what(), format!("/etc/services: {}", reason(&error))))?;
     services::port(&String::from_utf8_lossy(&table), name, protocol).ok_or_else(|| {
-        Error::system(what(), format!("/etc/services has none for {protocol}")).hint("an address is HOST:PORT; a path begins with / or ./")
+        Error::system(what(), format!("/etc/services has none for {protocol}"))
+            .hint("an address is HOST:PORT; a path begins with / or ./")
     })
 }
 

@@ -67,11 +67,21 @@ impl fmt::Display for Bound {
         match self {
             Bound::Tcp(at) => write!(f, "tcp:{at}"),
             Bound::Udp(at) => write!(f, "udp:{at}"),
-            Bound::Unix(kind, path) => write!(f, "{}:{}", kind.unix_scheme(), line(escape_path(path))),
-            Bound::Abstract(kind, name) => {
-                write!(f, "{}:@{}", kind.unix_scheme(), line(escape(&String::from_utf8_lossy(name))))
+            Bound::Unix(kind, path) => {
+                write!(f, "{}:{}", kind.unix_scheme(), line(escape_path(path)))
             }
-            Bound::Vsock { cid: VSOCK_ANY, port } => write!(f, "vsock::{port}"),
+            Bound::Abstract(kind, name) => {
+                write!(
+                    f,
+                    "{}:@{}",
+                    kind.unix_scheme(),
+                    line(escape(&String::from_utf8_lossy(name)))
+                )
+            }
+            Bound::Vsock {
+                cid: VSOCK_ANY,
+                port,
+            } => write!(f, "vsock::{port}"),
             Bound::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             Bound::Other { inode } => write!(f, "socket:[{inode}]"),
         }

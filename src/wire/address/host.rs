@@ -38,18 +38,25 @@ impl Endpoint {
     /// Reads `HOST:PORT`, `[V6]:PORT`, `:PORT` or `PORT`.
     pub(super) fn parse(text: &str) -> Result<Endpoint, String> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, port) = rest.split_once("]:").ok_or_else(|| format!("'{text}': an IPv6 host is written as in [::1]:80"))?;
+            let (host, port) = rest
+                .split_once("]:")
+                .ok_or_else(|| format!("'{text}': an IPv6 host is written as in [::1]:80"))?;
             (parse_v6(host)?, port)
         } else {
             match text.rsplit_once(':') {
                 Some((host, _)) if host.contains(':') => {
-                    return Err(format!("'{text}': an IPv6 host is written in brackets, as in [::1]:80"));
+                    return Err(format!(
+                        "'{text}': an IPv6 host is written in brackets, as in [::1]:80"
+                    ));
                 }
                 Some((host, port)) => (parse_host(host)?, port),
                 None => (Host::Any, text),
             }
         };
-        Ok(Endpoint { host, port: parse_port(port)? })
+        Ok(Endpoint {
+            host,
+            port: parse_port(port)?,
+        })
     }
 }
 
@@ -58,7 +65,12 @@ fn parse_v6(text: &str) -> Result<Host, String> {
         Some((address, zone)) => (address, Some(zone)),
         None => (text, None),
     };
-    let fits = |zone: &str| !zone.is_empty() && zone.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    let fits = |zone: &str| {
+        !zone.is_empty()
+            && zone
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+    };
     match address.parse() {
         Ok(address) if zone.is_none_or(fits) => Ok(Host::V6(address, zone.map(str::to_owned))),
         _ => Err(format!("'{text}' is not an IPv6 address")),
@@ -81,13 +93,18 @@ fn parse_host(text: &str) -> Result<Host, String> {
 
 fn parse_port(text: &str) -> Result<Port, String> {
     if text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit()) {
-        return text.parse().map(Port::Number).map_err(|_| format!("port {text} is out of range (0 to 65535)"));
+        return text
+            .parse()
+            .map(Port::Number)
+            .map_err(|_| format!("port {text} is out of range (0 to 65535)"));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !text.is_empty() && text.len() <= 64 && text.chars().all(fits) {
         return Ok(Port::Service(text.to_owned()));
     }
-    Err(format!("'{text}' is neither a port nor an address (a path begins with / or ./)"))
+    Err(format!(
+        "'{text}' is neither a port nor an address (a path begins with / or ./)"
+    ))
 }
 
 impl fmt::Display for Endpoint {

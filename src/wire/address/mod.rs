@@ -81,7 +81,10 @@ impl fmt::Display for Address {
             Address::Udp(at) => write!(f, "udp:{at}"),
             Address::Unix(kind, path) => write!(f, "{}:{}", kind.unix_scheme(), escape_path(path)),
             Address::Abstract(kind, name) => write!(f, "{}:@{}", kind.unix_scheme(), escape(name)),
-            Address::Vsock { cid: VSOCK_ANY, port } => write!(f, "vsock::{port}"),
+            Address::Vsock {
+                cid: VSOCK_ANY,
+                port,
+            } => write!(f, "vsock::{port}"),
             Address::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             Address::Fd(fd) => write!(f, "fd:{fd}"),
         }
@@ -116,5 +119,9 @@ fn escape(text: &str) -> String {
 /// The same for a path. A path that is relative and begins with `@` must not be read as an abstract name.
 fn escape_path(path: &std::path::Path) -> String {
     let text = escape(&path.to_string_lossy());
-    if text.starts_with('@') { format!("./{text}") } else { text }
+    if text.starts_with('@') {
+        format!("./{text}")
+    } else {
+        text
+    }
 }

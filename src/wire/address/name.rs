@@ -26,7 +26,8 @@ impl Name {
     /// default is the unit's name, as in `web@1.socket`); such a name is passed on as it is. `None` for what means that there is no
     /// name (`unknown`, nothing), and for what could not stand in a list or on a line (a colon, a space, control characters).
     pub fn inherited(text: &str) -> Option<Name> {
-        let fits = (1..=MAX).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != ':');
+        let fits = (1..=MAX).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_graphic() && c != ':');
         (fits && text != super::super::listen_env::NAMELESS).then(|| Name(text.to_owned()))
     }
 
@@ -43,7 +44,9 @@ impl FromStr for Name {
         if Name::is_valid(text) {
             return Ok(Name(text.to_owned()));
         }
-        Err(format!("'{text}' is not a listener's name (letters, digits, '_', '.' and '-', at most {MAX})"))
+        Err(format!(
+            "'{text}' is not a listener's name (letters, digits, '_', '.' and '-', at most {MAX})"
+        ))
     }
 }
 

@@ -76,8 +76,12 @@ impl Options {
             "mode" => once(key, &mut self.mode, mode(key, value)?),
             "owner" => once(key, &mut self.owner, who(key, value)?),
             "group" => once(key, &mut self.group, who(key, value)?),
-            "" => Err("an option is missing after a comma (a comma in a path is written \\,)".into()),
-            _ => Err(format!("unknown option '{key}' (a comma in a path is written \\,)")),
+            "" => {
+                Err("an option is missing after a comma (a comma in a path is written \\,)".into())
+            }
+            _ => Err(format!(
+                "unknown option '{key}' (a comma in a path is written \\,)"
+            )),
         }
     }
 
@@ -100,7 +104,10 @@ impl Options {
             ("owner", self.owner.is_some(), fits.path),
             ("group", self.group.is_some(), fits.path),
         ];
-        given.into_iter().find(|(_, given, fits)| *given && !fits).map(|(key, ..)| key)
+        given
+            .into_iter()
+            .find(|(_, given, fits)| *given && !fits)
+            .map(|(key, ..)| key)
     }
 }
 
@@ -117,14 +124,48 @@ struct Fits {
 impl Fits {
     fn of(address: &Address) -> Fits {
         let v6 = |at: &Endpoint| !matches!(at.host, Host::V4(_));
-        let none = Fits { listen: false, inet: false, any_inet: false, v6: false, tcp: false, path: false };
+        let none = Fits {
+            listen: false,
+            inet: false,
+            any_inet: false,
+            v6: false,
+            tcp: false,
+            path: false,
+        };
         match address {
-            Address::Tcp(at) => Fits { listen: true, inet: true, any_inet: true, v6: v6(at), tcp: true, path: false },
-            Address::Udp(at) => Fits { inet: true, any_inet: true, v6: v6(at), ..none },
-            Address::Unix(kind, _) => Fits { listen: kind.listens(), path: true, ..none },
-            Address::Abstract(kind, _) => Fits { listen: kind.listens(), ..none },
-            Address::Vsock { .. } => Fits { listen: Kind::Stream.listens(), ..none },
-            Address::Fd(_) => Fits { listen: true, any_inet: true, tcp: true, ..none },
+            Address::Tcp(at) => Fits {
+                listen: true,
+                inet: true,
+                any_inet: true,
+                v6: v6(at),
+                tcp: true,
+                path: false,
+            },
+            Address::Udp(at) => Fits {
+                inet: true,
+                any_inet: true,
+                v6: v6(at),
+                ..none
+            },
+            Address::Unix(kind, _) => Fits {
+                listen: kind.listens(),
+                path: true,
+                ..none
+            },
+            Address::Abstract(kind, _) => Fits {
+                listen: kind.listens(),
+                ..none
+            },
+            Address::Vsock { .. } => Fits {
+                listen: Kind::Stream.listens(),
+                ..none
+            },
+            Address::Fd(_) => Fits {
+                listen: true,
+                any_inet: true,
+                tcp: true,
+                ..none
+            },
         }
     }
 }
@@ -148,7 +189,9 @@ fn flag(key: &str, slot: &mut bool, value: Option<&str>) -> Result<(), String> {
 }
 
 fn given<'a>(key: &str, value: Option<&'a str>) -> Result<&'a str, String> {
-    value.filter(|value| !value.is_empty()).ok_or_else(|| format!("option '{key}' needs a value"))
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("option '{key}' needs a value"))
 }
 
 /// A number from 1 to what the system's `int` holds.
@@ -156,21 +199,27 @@ fn count(key: &str, value: Option<&str>) -> Result<u32, String> {
     let text = given(key, value)?;
     match text.parse() {
         Ok(number) if (1..=i32::MAX.unsigned_abs()).contains(&number) => Ok(number),
-        _ => Err(format!("option '{key}': '{text}' is not a number from 1 to {}", i32::MAX)),
+        _ => Err(format!(
+            "option '{key}': '{text}' is not a number from 1 to {}",
+            i32::MAX
+        )),
     }
 }
 
 fn copies(key: &str, value: Option<&str>) -> Result<u32, String> {
     match count(key, value)? {
         number if number <= MAX_COPIES => Ok(number),
-        number => Err(format!("option '{key}': {number} is more than {MAX_COPIES}")),
+        number => Err(format!(
+            "option '{key}': {number} is more than {MAX_COPIES}"
+        )),
     }
 }
 
 /// The kernel counts whole seconds; part of one must not become none.
 fn seconds(key: &str, value: Option<&str>) -> Result<Duration, String> {
     let text = given(key, value)?;
-    let duration = humantime::parse_duration(text).map_err(|error| format!("option '{key}': {error}"))?;
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("option '{key}': {error}"))?;
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     if (1..=u64::from(i32::MAX.unsigned_abs())).contains(&seconds) {
         return Ok(Duration::from_secs(seconds));
@@ -179,7 +228,9 @@ fn seconds(key: &str, value: Option<&str>) -> Result<Duration, String> {
 }
 
 fn buffer(key: &str, value: Option<&str>) -> Result<Size, String> {
-    let size: Size = given(key, value)?.parse().map_err(|error| format!("option '{key}': {error}"))?;
+    let size: Size = given(key, value)?
+        .parse()
+        .map_err(|error| format!("option '{key}': {error}"))?;
     if (1..=u64::from(i32::MAX.unsigned_abs())).contains(&size.0) {
         return Ok(size);
     }
@@ -191,7 +242,9 @@ fn device(key: &str, value: Option<&str>) -> Result<String, String> {
     if text.len() <= MAX_DEVICE && text.chars().all(|c| c.is_ascii_graphic() && c != '/') {
         return Ok(text.to_owned());
     }
-    Err(format!("option '{key}': '{text}' is not the name of an interface"))
+    Err(format!(
+        "option '{key}': '{text}' is not the name of an interface"
+    ))
 }
 
 /// Decimal, or hexadecimal as netfilter's tools print it.
@@ -209,14 +262,19 @@ fn mode(key: &str, value: Option<&str>) -> Result<u32, String> {
     let octal = text.len() <= 4 && text.chars().all(|c| ('0'..='7').contains(&c));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if octal && mode <= 0o777 => Ok(mode),
-        _ => Err(format!("option '{key}': '{text}' is not a mode such as 0660")),
+        _ => Err(format!(
+            "option '{key}': '{text}' is not a mode such as 0660"
+        )),
     }
 }
 
 fn who(key: &str, value: Option<&str>) -> Result<String, String> {
     let text = given(key, value)?;
     if text.contains(|c: char| c.is_control() || c == ':') {
-        return Err(format!("option '{key}': '{}' is not a name", text.escape_default()));
+        return Err(format!(
+            "option '{key}': '{}' is not a name",
+            text.escape_default()
+        ));
     }
     Ok(text.to_owned())
 }
@@ -237,7 +295,11 @@ impl fmt::Display for Options {
             ("backlog", number(self.backlog)),
             ("copies", number(self.copies)),
             ("fastopen", number(self.fastopen)),
-            ("defer-accept", self.defer_accept.map(|value| format!("{}s", value.as_secs()))),
+            (
+                "defer-accept",
+                self.defer_accept
+                    .map(|value| format!("{}s", value.as_secs())),
+            ),
             ("rcvbuf", self.rcvbuf.map(|value| value.to_string())),
             ("sndbuf", self.sndbuf.map(|value| value.to_string())),
             ("device", self.device.as_deref().map(escape)),

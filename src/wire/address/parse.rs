@@ -30,7 +30,11 @@ impl FromStr for ListenSpec {
             // The last copy's name is the longest.
             Name::from_str(name.copy(copies).as_str())?;
         }
-        Ok(ListenSpec { name, address, options })
+        Ok(ListenSpec {
+            name,
+            address,
+            options,
+        })
     }
 }
 
@@ -43,7 +47,10 @@ impl FromStr for Address {
             return Err("an address is missing".into());
         }
         if text.contains(char::is_control) {
-            return Err(format!("'{}' has control characters", text.escape_default()));
+            return Err(format!(
+                "'{}' has control characters",
+                text.escape_default()
+            ));
         }
         if text.starts_with(['/', '@']) || text.starts_with("./") || text.starts_with("../") {
             return unix(Kind::Stream, text);
@@ -69,7 +76,11 @@ fn split(text: &str) -> Vec<String> {
     while let Some(c) = chars.next() {
         match c {
             ',' => parts.push(std::mem::take(&mut part)),
-            '\\' => part.push(chars.next_if(|next| matches!(next, ',' | '\\')).unwrap_or('\\')),
+            '\\' => part.push(
+                chars
+                    .next_if(|next| matches!(next, ',' | '\\'))
+                    .unwrap_or('\\'),
+            ),
             _ => part.push(c),
         }
     }
@@ -86,7 +97,9 @@ fn unix(kind: Kind, path: &str) -> Result<Address, String> {
         return Err("a Unix socket needs a path or a name".into());
     }
     if name.len() > MAX_UNIX {
-        return Err(format!("'{path}' is longer than the {MAX_UNIX} bytes that a Unix socket's address may have"));
+        return Err(format!(
+            "'{path}' is longer than the {MAX_UNIX} bytes that a Unix socket's address may have"
+        ));
     }
     if is_abstract {
         return Ok(Address::Abstract(kind, name.to_owned()));
@@ -98,14 +111,25 @@ fn unix(kind: Kind, path: &str) -> Result<Address, String> {
 }
 
 fn vsock(text: &str) -> Result<Address, String> {
-    let fail = || format!("'vsock:{text}' is not vsock:CID:PORT (two numbers; without CID: every one of this machine)");
+    let fail = || {
+        format!(
+            "'vsock:{text}' is not vsock:CID:PORT (two numbers; without CID: every one of this machine)"
+        )
+    };
     let number = |text: &str| {
         let digits = text.chars().all(|c| c.is_ascii_digit());
         text.parse().ok().filter(|_| digits).ok_or_else(fail)
     };
     let (cid, port) = text.split_once(':').ok_or_else(fail)?;
-    let cid = if cid.is_empty() { VSOCK_ANY } else { number(cid)? };
-    Ok(Address::Vsock { cid, port: number(port)? })
+    let cid = if cid.is_empty() {
+        VSOCK_ANY
+    } else {
+        number(cid)?
+    };
+    Ok(Address::Vsock {
+        cid,
+        port: number(port)?,
+    })
 }
 
 fn fd(text: &str) -> Result<Address, String> {

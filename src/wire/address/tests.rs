@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn spec(text: &str) -> ListenSpec {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn refusal(text: &str) -> String {
@@ -58,16 +59,31 @@ fn a_name_is_told_from_a_path_with_an_equals_sign() {
     assert_eq!(name("@a=b"), None);
     assert_eq!(name("unix:a=b"), None);
     assert_eq!(name("a.b=unix:c=d"), Some("a.b".into()));
-    assert_eq!(spec("x=/run/a=b").address, Address::Unix(Kind::Stream, "/run/a=b".into()));
+    assert_eq!(
+        spec("x=/run/a=b").address,
+        Address::Unix(Kind::Stream, "/run/a=b".into())
+    );
 }
 
 #[test]
 fn a_comma_in_a_path_is_escaped() {
-    assert_eq!(spec(r"/run/a\,b,nonblock").address, Address::Unix(Kind::Stream, "/run/a,b".into()));
-    assert_eq!(spec(r"/run/a\b").address, Address::Unix(Kind::Stream, r"/run/a\b".into()));
-    assert_eq!(spec(r"/run/a\\,nonblock").address, Address::Unix(Kind::Stream, r"/run/a\".into()));
+    assert_eq!(
+        spec(r"/run/a\,b,nonblock").address,
+        Address::Unix(Kind::Stream, "/run/a,b".into())
+    );
+    assert_eq!(
+        spec(r"/run/a\b").address,
+        Address::Unix(Kind::Stream, r"/run/a\b".into())
+    );
+    assert_eq!(
+        spec(r"/run/a\\,nonblock").address,
+        Address::Unix(Kind::Stream, r"/run/a\".into())
+    );
     assert_eq!(spec(r"/run/a\,b").to_string(), r"unix:/run/a\,b");
-    assert_eq!(Address::Unix(Kind::Stream, "@a".into()).to_string(), "unix:./@a");
+    assert_eq!(
+        Address::Unix(Kind::Stream, "@a".into()).to_string(),
+        "unix:./@a"
+    );
 }
 
 #[test]
@@ -92,7 +108,14 @@ fn options_are_read() {
     };
     assert_eq!(options, expected);
     let options = spec("/run/a,mode=0660,owner=www-data,group=33").options;
-    assert_eq!((options.mode, options.owner.as_deref(), options.group.as_deref()), (Some(0o660), Some("www-data"), Some("33")));
+    assert_eq!(
+        (
+            options.mode,
+            options.owner.as_deref(),
+            options.group.as_deref()
+        ),
+        (Some(0o660), Some("www-data"), Some("33"))
+    );
 }
 
 #[test]
@@ -100,11 +123,22 @@ fn each_option_that_does_not_fit_is_named() {
     let inet = ["reuseport", "copies=2", "freebind", "device=lo", "mark=1"];
     let tcp = ["nodelay", "keepalive", "fastopen=1", "defer-accept=1s"];
     let path = ["mode=0600", "owner=root", "group=root"];
-    let mut cases: Vec<(&str, &str)> = vec![("tcp:127.0.0.1:80", "v6only"), ("udp:0.0.0.0:80", "v6only"), ("fd:3", "v6only")];
+    let mut cases: Vec<(&str, &str)> = vec![
+        ("tcp:127.0.0.1:80", "v6only"),
+        ("udp:0.0.0.0:80", "v6only"),
+        ("fd:3", "v6only"),
+    ];
     for address in ["tcp:80", "udp:80", "@a", "vsock::1", "fd:3"] {
         cases.extend(path.map(|option| (address, option)));
     }
-    for address in ["udp:80", "/a", "@a", "unixgram:/a", "unixseq:/a", "vsock::1"] {
+    for address in [
+        "udp:80",
+        "/a",
+        "@a",
+        "unixgram:/a",
+        "unixseq:/a",
+        "vsock::1",
+    ] {
         cases.extend(tcp.map(|option| (address, option)));
     }
     for address in ["/a", "@a", "unixgram:/a", "unixseq:/a", "vsock::1"] {
@@ -116,7 +150,10 @@ fn each_option_that_does_not_fit_is_named() {
     for (address, option) in cases {
         let key = option.split('=').next().unwrap_or_default();
         let error = refusal(&format!("{address},{option}"));
-        assert!(error.starts_with(&format!("option '{key}' does not fit ")), "{address},{option}: {error}");
+        assert!(
+            error.starts_with(&format!("option '{key}' does not fit ")),
+            "{address},{option}: {error}"
+        );
     }
 }
 
@@ -160,7 +197,10 @@ fn what_is_no_address_is_refused_in_one_line_that_tells_why() {
         ("80,defer-accept=0s", "out of range"),
         ("80,rcvbuf=4G", "out of range"),
         ("80,rcvbuf=x", "not a size"),
-        ("80,device=much-too-long-a-name", "not the name of an interface"),
+        (
+            "80,device=much-too-long-a-name",
+            "not the name of an interface",
+        ),
         ("80,mark=x", "not a 32-bit number"),
         ("80,mark=0x+1", "not a 32-bit number"),
         ("/a,mode=0888", "not a mode"),
@@ -191,35 +231,63 @@ fn what_the_system_tells_is_in_the_grammar() {
     let at = "127.0.0.1:8080".parse().expect("an address");
     assert_eq!(Bound::Tcp(at).to_string(), "tcp:127.0.0.1:8080");
     assert_eq!(Bound::Udp(at).with_port(9).to_string(), "udp:127.0.0.1:9");
-    assert_eq!(Bound::Unix(Kind::Stream, "/run/a,b".into()).to_string(), r"unix:/run/a\,b");
-    assert_eq!(Bound::Unix(Kind::Stream, "/run/a\nb".into()).to_string(), "unix:/run/a?b");
-    assert_eq!(Bound::Abstract(Kind::Seqpacket, b"a".to_vec()).to_string(), "unixseq:@a");
-    assert_eq!(Bound::Vsock { cid: VSOCK_ANY, port: 9 }.to_string(), "vsock::9");
+    assert_eq!(
+        Bound::Unix(Kind::Stream, "/run/a,b".into()).to_string(),
+        r"unix:/run/a\,b"
+    );
+    assert_eq!(
+        Bound::Unix(Kind::Stream, "/run/a\nb".into()).to_string(),
+        "unix:/run/a?b"
+    );
+    assert_eq!(
+        Bound::Abstract(Kind::Seqpacket, b"a".to_vec()).to_string(),
+        "unixseq:@a"
+    );
+    assert_eq!(
+        Bound::Vsock {
+            cid: VSOCK_ANY,
+            port: 9
+        }
+        .to_string(),
+        "vsock::9"
+    );
 }
 
 fn any_host() -> impl Strategy<Value = Host> {
     prop_oneof![
         Just(Host::Any),
         any::<std::net::Ipv4Addr>().prop_map(Host::V4),
-        (any::<std::net::Ipv6Addr>(), proptest::option::of("[a-z0-9]{1,8}")).prop_map(|(address, zone)| Host::V6(address, zone)),
+        (
+            any::<std::net::Ipv6Addr>(),
+            proptest::option::of("[a-z0-9]{1,8}")
+        )
+            .prop_map(|(address, zone)| Host::V6(address, zone)),
         "[a-z][a-z0-9-]{0,10}(\\.[a-z]{1,5})?".prop_map(Host::Name),
     ]
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    let port = prop_oneof![any::<u16>().prop_map(Port::Number), "[a-z][a-z0-9-]{0,10}".prop_map(Port::Service)];
+    let port = prop_oneof![
+        any::<u16>().prop_map(Port::Number),
+        "[a-z][a-z0-9-]{0,10}".prop_map(Port::Service)
+    ];
     (any_host(), port).prop_map(|(host, port)| Endpoint { host, port })
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Stream), Just(Kind::Datagram), Just(Kind::Seqpacket)]
+    prop_oneof![
+        Just(Kind::Stream),
+        Just(Kind::Datagram),
+        Just(Kind::Seqpacket)
+    ]
 }
 
 fn any_address() -> impl Strategy<Value = Address> {
     prop_oneof![
         any_endpoint().prop_map(Address::Tcp),
         any_endpoint().prop_map(Address::Udp),
-        (any_kind(), "(\\./|/)[ -.0-~]{1,30}x").prop_map(|(kind, path)| Address::Unix(kind, path.into())),
+        (any_kind(), "(\\./|/)[ -.0-~]{1,30}x")
+            .prop_map(|(kind, path)| Address::Unix(kind, path.into())),
         (any_kind(), "[ -~]{1,30}").prop_map(|(kind, name)| Address::Abstract(kind, name)),
         (any::<u32>(), any::<u32>()).prop_map(|(cid, port)| Address::Vsock { cid, port }),
         (0..i32::MAX).prop_map(Address::Fd),
@@ -227,10 +295,23 @@ fn any_address() -> impl Strategy<Value = Address> {
 }
 
 fn any_options() -> impl Strategy<Value = Options> {
-    let numbers = (proptest::option::of(1..9999u32), proptest::option::of(1..=1024u32), proptest::option::of(1..99u32), proptest::option::of(any::<u32>()));
+    let numbers = (
+        proptest::option::of(1..9999u32),
+        proptest::option::of(1..=1024u32),
+        proptest::option::of(1..99u32),
+        proptest::option::of(any::<u32>()),
+    );
     let flags = any::<[bool; 6]>();
-    let sizes = (proptest::option::of(1..=0x7fff_ffffu64), proptest::option::of(1..=0x7fff_ffffu64), proptest::option::of(1..9999u64));
-    let texts = (proptest::option::of("[ -.0-9;-~]{1,9}"), proptest::option::of(0..=0o777u32), proptest::option::of("[!-.0-~]{1,15}"));
+    let sizes = (
+        proptest::option::of(1..=0x7fff_ffffu64),
+        proptest::option::of(1..=0x7fff_ffffu64),
+        proptest::option::of(1..9999u64),
+    );
+    let texts = (
+        proptest::option::of("[ -.0-9;-~]{1,9}"),
+        proptest::option::of(0..=0o777u32),
+        proptest::option::of("[!-.0-~]{1,15}"),
+    );
     (numbers, flags, sizes, texts).prop_map(|(numbers, flags, sizes, texts)| Options {
         backlog: numbers.0,
         copies: numbers.1,

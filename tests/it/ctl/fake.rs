@@ -210,7 +210,7 @@ impl Holder {
 
     fn with(pid_file: &Path, environment: &[(&str, &OsStr)]) -> Self {
         let child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "ctl::fake::holder", "--ignored"])
+            .args(["--exact", "ctl::fake::holder"])
             .env("PF_TEST_HOLD", pid_file)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -275,7 +275,6 @@ pub(super) fn read_until(source: &mut (impl Read + AsFd), enough: impl Fn(&str) 
 }
 
 #[test]
-#[ignore = "the other process of these tests, which they start"]
 fn holder() {
     let Some(path) = std::env::var_os("PF_TEST_HOLD") else {
         return;

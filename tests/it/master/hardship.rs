@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::service::process::{alive, gone, signal};
 use crate::service::scene::{GATED, RESTING};
-use crate::service::{Control, Scene, skip};
+use crate::service::{Control, Scene};
+use crate::support::skip;
 
 /// Ticks of processor time, user and system.
 fn cpu(pid: i32) -> u64 {

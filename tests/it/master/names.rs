@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::service::process::{alive, gone, signal};
-use crate::service::{Ended, Master, Scene, end_of, skip, until};
+use crate::service::{Ended, Master, Scene, end_of, until};
+use crate::support::skip;
 
 const OPTIONS: &str = "-n 1 --ready fd=9";
 

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::service::process::{environment, gone};
-use crate::service::{Master, Scene, skip};
+use crate::service::{Master, Scene};
+use crate::support::skip;
 
 fn ready_after(master: &Master) -> f64 {
     master.status()["slots"][0]["ready_after_s"]

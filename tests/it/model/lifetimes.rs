@@ -25,7 +25,8 @@ fn random_lifetimes_keep_every_promise() {
     if let Ok(seed) = std::env::var("PF_SEED") {
         let seed = seed.parse().expect("PF_SEED is a number");
         let (world, outcome) = lifetime(seed, true);
-        eprintln!("{}", world.transcript);
+        use std::io::Write as _;
+        let _ = std::io::stderr().write_all(world.transcript.as_bytes());
         assert_eq!(outcome, Ok(()), "seed {seed}");
         return;
     }
@@ -58,6 +59,7 @@ struct Process {
     executed: bool,
     leader: bool,
     rest: bool,
+    told: bool,
     graceful: u32,
     killed: bool,
     deaf: bool,
@@ -111,6 +113,10 @@ impl World {
             } else {
                 Vec::new()
             },
+            timeout: (dice.below(3) == 0).then(|| Duration::from_secs(2)),
+            stop_delay: (dice.below(6) == 0).then(|| Duration::from_secs(1)),
+            drain_queue: dice.below(6) == 0,
+            max_draining: (dice.below(6) == 0).then_some(2),
             term: if dice.below(8) == 0 {
                 Word::Quick
             } else {
@@ -160,7 +166,12 @@ impl World {
                 true,
             )?;
         }
-        let limit = self.now + self.policy.graceful_timeout + Duration::from_secs(5 + 1);
+        // The queues may be waited for as long as the workers afterwards.
+        let queues = u32::from(self.policy.drain_queue);
+        let limit = self.now
+            + self.policy.stop_delay.unwrap_or_default()
+            + self.policy.graceful_timeout * (1 + queues)
+            + Duration::from_secs(5 + 1);
         while self.exited.is_none() {
             let Some(at) = self.supervisor.deadline() else {
                 return Err("stopping, nobody exits, and nothing is waited for".into());
@@ -176,7 +187,10 @@ impl World {
                 .processes
                 .iter()
                 .filter(|(_, process)| {
-                    process.leader && !process.unkillable && (process.killed || !process.deaf)
+                    process.leader
+                        && process.told
+                        && !process.unkillable
+                        && (process.killed || !process.deaf)
                 })
                 .map(|(id, _)| *id)
                 .collect();
@@ -229,9 +243,12 @@ impl World {
             }
             return self.step(Event::Executed(id), false);
         }
-        let saying = match self.dice.below(6) {
-            0 => Saying::Beat,
-            1 => Saying::Stopping,
+        let saying = match self.dice.below(24) {
+            0..8 => Saying::Beat,
+            8..12 => Saying::Stopping,
+            12 => Saying::Trigger,
+            13 => Saying::Extend(Duration::from_secs(3)),
+            14 => Saying::Watchdog(Duration::from_secs(self.dice.below(3))),
             _ => Saying::Ready,
         };
         self.step(Event::Said(id, saying), false)
@@ -245,7 +262,7 @@ impl World {
         if !process.leader {
             return self.emptied(id);
         }
-        let told = process.graceful > 0 || process.killed;
+        let told = process.told;
         // Most that die were told to; a few crash.
         if !told && self.dice.below(5) > 0 {
             return Ok(());
@@ -330,7 +347,8 @@ impl World {
             24..26 => Command::Pause,
             26..30 => Command::Resume,
             30..35 => Command::RestartWorker(self.dice.below(5) as u32),
-            35..37 => Command::Reopen,
+            35 => Command::Reopen,
+            36 => Command::Retire(Generation(1 + self.dice.below(4))),
             37..39 => Command::Signal(
                 Sig::Usr1,
                 (self.dice.below(2) == 0).then(|| self.dice.below(5) as u32),
@@ -386,6 +404,11 @@ impl World {
                 }
                 // What undoes a scale takes workers away again; what superseded a pause was asked for.
                 may_lower |= matches!(&action, Action::Note(_, _, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
+                // So was the end of one that missed its heartbeat.
+                may_lower |= matches!(
+                    &action,
+                    Action::Signal(_, Sig::Abrt, _) | Action::CloseListeners
+                );
                 events.extend(self.perform(&action)?);
             }
         }
@@ -447,10 +470,8 @@ impl World {
                     Rc::new(self.policy.clone()),
                 )));
             }
-            Action::Forget(generation) => {
-                if !self.pinned.remove(&generation.0) {
-                    return Err(format!("generation {generation} is forgotten twice"));
-                }
+            Action::Forget(generation) if !self.pinned.remove(&generation.0) => {
+                return Err(format!("generation {generation} is forgotten twice"));
             }
             Action::Began(_, op) => {
                 self.open.insert(*op);
@@ -460,6 +481,13 @@ impl World {
                 self.processes.remove(worker);
             }
             Action::CloseListeners => self.closed = true,
+            Action::LookWhetherHeld(worker) => {
+                return Ok(Some(Event::Held(*worker, self.dice.below(4) == 0)));
+            }
+            Action::LookWhetherDumping(worker) => {
+                return Ok(Some(Event::Dumping(*worker, self.dice.below(2) == 0)));
+            }
+            Action::LookAtQueues if self.dice.below(2) == 0 => return Ok(Some(Event::QueuesEmpty)),
             Action::Exit(code, _) => {
                 if let Some((id, _)) = self.processes.iter().next() {
                     return Err(format!("exit while {id:?} lives"));
@@ -486,6 +514,7 @@ impl World {
             To::Leader if sig == graceful => process.graceful += 1,
             To::Leader | To::Group => {}
         }
+        process.told = true;
         process.killed |= sig == Sig::Kill;
         if process.graceful > 1 {
             return Err(format!("{worker:?} is asked to finish twice"));
@@ -542,7 +571,10 @@ impl World {
     fn check(&mut self, may_lower: bool) -> Check {
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
-        let ready = snapshot.ready;
+        // One that is stopped or traced is no loss of the supervisor's.
+        let serves =
+            |seat: &&prefork::model::snapshot::Seat| matches!(seat.state, "ready" | "held");
+        let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
             return Err(format!(
@@ -580,8 +612,8 @@ impl World {
             && self.open.is_empty()
             && snapshot.replacements.is_empty()
         {
-            let waits = self.supervisor.deadline();
-            if let Some(at) = waits {
+            let timed = self.supervisor.workers().any(|worker| worker.is_timed());
+            if let Some(at) = self.supervisor.deadline().filter(|_| !timed) {
                 return Err(format!(
                     "idle, and still something is waited for in {:?}",
                     at.since(self.now)

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork::model::Supervisor;
-use prefork::model::event::{Action, Command, Ended, Event, Saying, Scale, Ticket, WorkerId};
+use prefork::model::event::{
+    Action, Command, Ended, Event, Generation, Saying, Scale, Ticket, WorkerId,
+};
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
 use prefork::model::time::Time;
@@ -87,6 +89,7 @@ struct Session {
 
 impl Session {
     /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
+    /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
     /// `set setting=value` (for the next pin), `slots`, `deadline`, and the verbs `reload rollback scale stop pause resume restart reopen deliver`.
     /// W is a worker or a range `A..B`.
@@ -106,6 +109,11 @@ impl Session {
                 .for_each(|setting| set(&mut self.policy, setting)),
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
+            // The master itself did nothing meanwhile: it was stopped, or the machine slept.
+            "sleep" => {
+                self.now = self.now + duration(rest[0]);
+                self.step(Event::Due);
+            }
             "slots" => self.show_slots(),
             "deadline" => {
                 let deadline = self.supervisor().deadline();
@@ -113,6 +121,8 @@ impl Session {
                 self.answers.push(text);
             }
             "start" => self.step(Event::Start),
+            "queues-empty" => self.step(Event::QueuesEmpty),
+            "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
                 let sender = if rest.get(1) == Some(&"terminal") {
                     Sender::Terminal
@@ -122,7 +132,7 @@ impl Session {
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
             "reload" | "rollback" | "scale" | "stop" | "pause" | "resume" | "restart"
-            | "reopen" | "deliver" => {
+            | "retire" | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -235,6 +245,13 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
         "stopping" => Event::Said(worker, Saying::Stopping),
         "no-exec" => Event::ExecFailed(worker, rest.join(" ")),
         "no-fork" => Event::SpawnFailed(worker, rest.join(" ")),
+        "trigger" => Event::Said(worker, Saying::Trigger),
+        "watchdog" => Event::Said(worker, Saying::Watchdog(duration(rest[0]))),
+        "extend" => Event::Said(worker, Saying::Extend(duration(rest[0]))),
+        "held" => Event::Held(worker, true),
+        "not-held" => Event::Held(worker, false),
+        "dumps" => Event::Dumping(worker, true),
+        "does-not-dump" => Event::Dumping(worker, false),
         "emptied" => Event::Emptied(worker),
         "let-go" => Event::LetGo(worker),
         "exit" => {
@@ -259,6 +276,9 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
         ("reopen", _) => Command::Reopen,
+        ("retire", Some(generation)) => {
+            Command::Retire(Generation(generation.parse().expect("generation")))
+        }
         ("stop", Some(&"now")) => Command::Stop(Word::Quick),
         ("stop", _) => Command::Stop(Word::Graceful),
         ("restart", Some(slot)) => Command::RestartWorker(slot.parse().expect("slot")),
@@ -300,6 +320,10 @@ fn set(policy: &mut Policy, setting: &str) {
         "graceful-timeout" => policy.graceful_timeout = duration(value),
         "graceful-signal" => policy.graceful_signal = value.parse().expect("signal"),
         "quick-timeout" => policy.quick_timeout = duration(value),
+        "timeout" => policy.timeout = Some(duration(value)),
+        "stop-delay" => policy.stop_delay = Some(duration(value)),
+        "drain-queue" => policy.drain_queue = true,
+        "max-draining" => policy.max_draining = Some(value.parse().expect("max-draining")),
         "backoff" => {
             let (shortest, longest) = value.split_once("..").expect("backoff=MIN..MAX");
             policy.backoff = (duration(shortest), duration(longest));

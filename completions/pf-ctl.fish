@@ -1,0 +1,126 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_pf_ctl_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_pf_ctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_pf_ctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_pf_ctl_using_subcommand
+    set -l cmd (__fish_pf_ctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -s V -l version -d 'Print version'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "reload" -d 'Reads the config again and rolls the workers to a new generation'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "rollback" -d 'Ends a running rollout, or rolls to the generation before'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "scale" -d 'Sets the number of slots'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients queue meanwhile'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "resume" -d 'Brings the workers of a paused service back'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "restart-worker" -d 'Replaces the worker of one slot, the new one ready first'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "retire" -d 'Ends the drain of a generation: those of its workers that were told to finish are told to go now'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "reopen" -d 'Reopens the logs and passes USR1 on to the workers that catch it'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "signal" -d 'Delivers a signal to the master, to all workers, or to one'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pid" -d 'Prints the pid of the live master'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "wait" -d 'Waits for a state of the service or for the end of an operation'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "listeners" -d 'Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l dry-run -d 'Only print what would happen: program, directory, environment and listener differences, peak workers'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l now -d 'Stop quickly: the workers get the quick signal instead of the graceful one'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, send KILL to the master and wait 1 s more (needs --timeout)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l slot -d 'To the worker that holds this slot' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l workers -d 'To every worker'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended, with the exit code that its own command would have had' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until all slots are ready and no rollout runs; waits for the master to appear, too'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "reload" -d 'Reads the config again and rolls the workers to a new generation'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "rollback" -d 'Ends a running rollout, or rolls to the generation before'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "scale" -d 'Sets the number of slots'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients queue meanwhile'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "resume" -d 'Brings the workers of a paused service back'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "restart-worker" -d 'Replaces the worker of one slot, the new one ready first'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "retire" -d 'Ends the drain of a generation: those of its workers that were told to finish are told to go now'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "reopen" -d 'Reopens the logs and passes USR1 on to the workers that catch it'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "signal" -d 'Delivers a signal to the master, to all workers, or to one'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pid" -d 'Prints the pid of the live master'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "wait" -d 'Waits for a state of the service or for the end of an operation'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "listeners" -d 'Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

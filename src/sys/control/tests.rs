@@ -1,0 +1,222 @@
+//! The tests of this room.
+
+use std::io::{BufRead, BufReader};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::*;
+use crate::sys::clock::now;
+use crate::sys::poll::{Interest, Poller};
+
+fn bound(path: &Path) -> ControlSocket {
+    ControlSocket::bind(path, 0o600, None, None).expect("bound")
+}
+
+fn pair(socket: &ControlSocket) -> (UnixStream, Conn) {
+    let client = UnixStream::connect(socket.path()).expect("connected");
+    let conn = socket.accept().expect("accepted").expect("a client");
+    (client, conn)
+}
+
+fn line(text: &str) -> Input {
+    Input::Line(text.as_bytes().to_vec())
+}
+
+fn mode(path: &Path) -> u32 {
+    let found = fs::symlink_metadata(path).expect("there");
+    found.permissions().mode() & 0o7777
+}
+
+#[test]
+fn p1_it_listens_with_the_mode_asked_for_and_goes_with_its_master() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.ctl");
+    let socket = bound(&path);
+    assert_eq!(mode(&path), 0o600);
+    assert!(socket.accept().expect("nobody").is_none());
+    let (_client, conn) = pair(&socket);
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    assert_eq!(conn.peer(), (own, uid.as_raw(), gid.as_raw()));
+    for fd in [socket.fd(), conn.fd()] {
+        let flags = rustix::io::fcntl_getfd(fd).expect("flags");
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let flags = rustix::fs::fcntl_getfl(fd).expect("flags");
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+    }
+    socket.remove().expect("removed");
+    assert!(!path.exists());
+    let open = ControlSocket::bind(&path, 0o666, None, None).expect("bound");
+    assert_eq!(mode(&path), 0o666, "whatever the umask");
+    drop(open);
+}
+
+#[test]
+fn owner_and_group_are_set() {
+    if !nix::unistd::getuid().is_root() {
+        return crate::sys::testing::skip("only root can give files away");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.ctl");
+    let _socket = ControlSocket::bind(&path, 0o660, Some(65534), Some(1)).expect("bound");
+    let found = fs::symlink_metadata(&path).expect("there");
+    assert_eq!((found.uid(), found.gid(), mode(&path)), (65534, 1, 0o660));
+}
+
+#[test]
+fn p8_a_live_server_keeps_its_path_and_a_dead_one_loses_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.ctl");
+    let socket = bound(&path);
+    // Also with a full queue: the probe does not wait.
+    let waiting: Vec<_> = (0..=BACKLOG)
+        .map(|_| {
+            let client = stream_socket().expect("a socket");
+            let _ = connect(client.as_raw_fd(), &UnixAddr::new(&path).expect("short"));
+            client
+        })
+        .collect();
+    let error = ControlSocket::bind(&path, 0o600, None, None).expect_err("in use");
+    assert!(
+        error.to_string().contains("Address already in use"),
+        "{error}"
+    );
+    drop((socket, waiting));
+    let next = bound(&path);
+    pair(&next);
+    // Another's in its place is not ours to remove.
+    fs::remove_file(&path).expect("removed");
+    let other = UnixListener::bind(&path).expect("bound");
+    next.remove().expect("nothing to do");
+    assert!(path.exists());
+    drop(other);
+}
+
+#[test]
+fn what_is_no_socket_is_never_touched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("precious");
+    fs::write(&path, "data").expect("written");
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).expect("linked");
+    for path in [&path, &link] {
+        let error = ControlSocket::bind(path, 0o600, None, None).expect_err("refused");
+        assert!(error.to_string().contains("no socket"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("there"), "data");
+    let long = dir.path().join("x".repeat(108));
+    assert!(ControlSocket::bind(&long, 0o600, None, None).is_err());
+}
+
+#[test]
+fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = bound(&dir.path().join("app.ctl"));
+    let (mut client, mut conn) = pair(&socket);
+    assert_eq!(conn.read(), Turn::default());
+    client.write_all(b"one\ntw").expect("written");
+    assert_eq!(conn.read().inputs, [line("one")]);
+    client.write_all(b"o\n\nthr").expect("written");
+    assert_eq!(conn.read().inputs, [line("two"), line("")]);
+    client.shutdown(Shutdown::Write).expect("shut");
+    assert_eq!(conn.read().inputs, [Input::Cut, Input::End]);
+    assert!(!conn.wants_read());
+    assert_eq!(conn.read(), Turn::default());
+    // It has said all that it wants to say, and still listens.
+    assert!(conn.send("answer"));
+    conn.flush().expect("sent");
+    let mut text = String::new();
+    BufReader::new(&client).read_line(&mut text).expect("read");
+    assert_eq!(text, "answer\n");
+    drop(client);
+    assert!(conn.send("more"));
+    assert!(conn.flush().is_err());
+}
+
+/// Reads until `lines` inputs have come, feeding what the client still has to say.
+fn exchange(client: &mut UnixStream, mut rest: &[u8], conn: &mut Conn, lines: usize) -> Vec<Input> {
+    client.set_nonblocking(true).expect("non-blocking");
+    let limit = now() + Duration::from_secs(10);
+    let mut inputs = Vec::new();
+    while inputs.len() < lines {
+        assert!(now() < limit, "only {} inputs", inputs.len());
+        if let Ok(count) = client.write(rest) {
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        inputs.extend(conn.read().inputs);
+        assert!(conn.partial.capacity() <= 2 * MAX_REQUEST);
+    }
+    inputs
+}
+
+#[test]
+fn p4_a_line_that_is_too_long_is_skipped_in_bounded_memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = bound(&dir.path().join("app.ctl"));
+    let (mut client, mut conn) = pair(&socket);
+    let fits = "x".repeat(MAX_REQUEST - 1);
+    let text = format!("{fits}\n{fits}y\n{}\nlast\n", "z".repeat(1 << 20));
+    let inputs = exchange(&mut client, text.as_bytes(), &mut conn, 4);
+    assert_eq!(
+        inputs,
+        [line(&fits), Input::TooLong, Input::TooLong, line("last")]
+    );
+}
+
+#[test]
+fn p4_a_flood_is_taken_in_bounded_turns_and_nothing_is_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = bound(&dir.path().join("app.ctl"));
+    let (mut client, mut conn) = pair(&socket);
+    client.write_all(&b"a\n".repeat(150)).expect("written");
+    let turns: Vec<(usize, bool)> = (0..4)
+        .map(|_| {
+            let turn = conn.read();
+            (turn.inputs.len(), turn.more)
+        })
+        .collect();
+    assert_eq!(turns, [(64, true), (64, true), (22, false), (0, false)]);
+    // Bytes without an end are bounded too.
+    client.set_nonblocking(true).expect("non-blocking");
+    let mut sent = 0;
+    while let Ok(count) = client.write(&[b'x'; CHUNK]) {
+        sent += count;
+    }
+    assert!(sent > TURN_BYTES + CHUNK, "the socket holds {sent}");
+    conn.read();
+    let ready = Poller::new()
+        .wait(&[(conn.fd(), Interest::READ)], Some(now()))
+        .expect("poll")
+        .to_vec();
+    assert!(
+        ready.iter().all(|ready| ready.read),
+        "the rest is for later"
+    );
+}
+
+#[test]
+fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = bound(&dir.path().join("app.ctl"));
+    let (client, mut conn) = pair(&socket);
+    let big = "b".repeat(MAX_BEHIND + (1 << 20));
+    assert!(conn.send(&big), "one answer may have any size");
+    conn.flush().expect("no error");
+    assert!(conn.wants_write());
+    assert!(!conn.send("more"), "but nothing goes behind it");
+    // Once it reads, it is served again.
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a limit");
+    let mut client = BufReader::new(client);
+    let mut got = 0;
+    while got < big.len() + 1 {
+        conn.flush().expect("no error");
+        let count = client.fill_buf().expect("read").len();
+        client.consume(count);
+        got += count;
+    }
+    conn.flush().expect("no error");
+    assert!(!conn.wants_write());
+    assert!(conn.send("more"));
+}
