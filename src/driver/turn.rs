@@ -42,12 +42,8 @@ impl Driver {
             (self.signals.fd(), Interest::READ),
             (self.processes.fd(), Interest::READ),
         ];
-        fds.extend(
-            self.control
-                .as_ref()
-                .filter(|_| self.deaf_until.is_none())
-                .map(|control| (control.fd(), Interest::READ)),
-        );
+        let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
+        fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();

@@ -1,5 +1,6 @@
 //! From the command line to everything that stands before the first worker is started.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -55,8 +56,9 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     check_numbers(&args, listeners.len())?;
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
-    let keep = args
-        .keep_fd
+    // A number named twice is one descriptor.
+    let keep: BTreeSet<i32> = args.keep_fd.iter().copied().collect();
+    let keep = keep
         .iter()
         .map(|number| fd::adopt(*number).map(|fd| (fd, *number)))
         .collect::<Result<_>>()

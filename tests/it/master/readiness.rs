@@ -78,7 +78,6 @@ fn ready_from_another_user_does_not_count() {
         let arguments = [
             "--exact",
             "service::worker::play",
-            "--ignored",
             "--nocapture",
             "--test-threads=1",
         ];

@@ -1,0 +1,9 @@
+//! Truth under death: what holds when the master, the guard, a worker or a resource dies, shown with real processes.
+
+mod births;
+mod heartbeat;
+mod killed;
+mod pidfile;
+mod storm;
+mod support;
+mod worker;
