@@ -100,7 +100,7 @@ impl Listener {
         match SockRef::from(&self.fd).bind(&(*at).into()) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINVAL) => Err(Error::system(
                 format!("cannot mend listener {}", self.label()),
-                reason_of(&error),
+                reason(&error),
             )),
             _ => Ok(()),
         }
