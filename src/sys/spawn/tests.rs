@@ -41,7 +41,7 @@ fn settled(spawned: &Spawned) -> Outcome {
     Poller::new()
         .wait(&fds, Some(now() + Duration::from_secs(10)))
         .expect("poll");
-    outcome(spawned.outcome.as_fd())
+    outcome(spawned.outcome.as_fd(), &mut false)
 }
 
 fn reap(pid: i32) -> Ended {
