@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use prefork::sys::clock;
 use serde_json::Value;
 
-use super::support::{Tracks, app, cause, is_there, restarts, slot};
+use super::support::{Tracks, app, cause, restarts, slot};
 use crate::service::{Master, Scene, process, until};
 use crate::support::unavailable;
 

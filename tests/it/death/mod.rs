@@ -1,8 +1,10 @@
 //! Truth under death: what holds when the master, the guard, a worker or a resource dies, shown with real processes.
 
+mod bare;
 mod births;
 mod heartbeat;
 mod killed;
+mod pid1;
 mod pidfile;
 mod storm;
 mod support;
