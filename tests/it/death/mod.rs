@@ -2,10 +2,13 @@
 
 mod bare;
 mod births;
+mod clients;
 mod heartbeat;
 mod killed;
+mod leaving;
 mod pid1;
 mod pidfile;
+mod spoiled;
 mod storm;
 mod support;
 mod worker;
