@@ -65,6 +65,18 @@ pub struct Error {
     pub exit: Exit,
 }
 
+/// Why something failed, for people: without the number that the standard library appends to what the system said.
+pub fn reason(why: impl fmt::Display) -> String {
+    let mut text = why.to_string();
+    while let Some(start) = text.find(" (os error ") {
+        let end = text[start..]
+            .find(')')
+            .map_or(text.len(), |end| start + end + 1);
+        text.replace_range(start..end, "");
+    }
+    text
+}
+
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -83,7 +95,7 @@ impl Error {
     pub fn new(exit: Exit, what: impl Into<String>, why: impl fmt::Display) -> Self {
         Error {
             what: what.into(),
-            why: why.to_string(),
+            why: reason(why),
             hint: String::new(),
             exit,
         }
@@ -127,5 +139,10 @@ mod tests {
             "cannot bind tcp:127.0.0.1:80: Permission denied (run as root)"
         );
         assert_eq!(Error::usage("no COMMAND").to_string(), "no COMMAND");
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            Error::system("cannot open x", missing).to_string(),
+            "cannot open x: No such file or directory"
+        );
     }
 }

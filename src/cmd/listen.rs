@@ -12,9 +12,9 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use super::{arguments, run, say};
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::sys::listener::{self, Listener, Retry};
-use crate::sys::unix_path::reason_of;
 use crate::sys::{exec, fd};
 use crate::wire::address::{ListenSpec, Name};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
@@ -308,7 +308,7 @@ fn write_port_file(file: &Path, listeners: &[Listener]) -> Result<()> {
     written.map_err(|error| {
         Error::system(
             format!("cannot write port file {}", file.display()),
-            reason_of(&error),
+            reason(&error),
         )
     })
 }

@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::run;
+use super::{arguments, run};
 use crate::client::Target;
 use crate::error::{Error, Exit, Result};
 use crate::ui::{table, text};
@@ -56,17 +56,9 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    match Args::try_parse() {
+    match arguments::<Args>() {
         Ok(args) => run(PROG, || status(&args)),
-        Err(error) => {
-            // Help goes to stdout, a usage error to stderr; whether anybody reads it is not ours to judge.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            })
-        }
+        Err(exit) => exit,
     }
 }
 

@@ -15,6 +15,9 @@ use crate::wire::proto::{Code, Failure, Progress, Reply};
 /// How many clients may be connected at once.
 pub(super) const MAX_CLIENTS: usize = 1024;
 
+/// How many requests of one connection may wait at once.
+pub(super) const MAX_PENDING: usize = 64;
+
 /// How long a line may take from its first byte to its last.
 pub(super) const LINE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -154,6 +157,13 @@ impl Clients {
                 what,
             });
         }
+    }
+
+    /// Whether the client has as many requests waiting as it may.
+    pub(super) fn owes_too_many(&self, number: u64) -> bool {
+        self.all
+            .get(&number)
+            .is_some_and(|client| client.pending.len() >= MAX_PENDING)
     }
 
     /// The operation that this key has begun before.

@@ -74,7 +74,7 @@ impl Driver {
                 self.clients.progress(op, done, total, &message)
             }
             Action::Finished(op, outcome) => {
-                let generation = self.supervisor.snapshot().generation;
+                let generation = self.supervisor.generation();
                 self.clients.finished(op, &outcome, generation);
             }
             Action::Note(level, subject, text) => self.note(level, subject, &text),

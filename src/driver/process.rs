@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
 use crate::model::time::Time;
@@ -102,9 +103,9 @@ impl Processes {
     /// Starts a worker from its pin; its pid, or why there is none.
     pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
         let notify = NotifySocket::bind()
-            .map_err(|error| format!("cannot make its notify socket: {error}"))?;
-        let beat =
-            Beat::create().map_err(|error| format!("cannot make its heartbeat page: {error}"))?;
+            .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
+        let beat = Beat::create()
+            .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
         let launch = pin.launch(slot, notify.address(), self.nofile);
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
         fds.extend(
@@ -116,7 +117,8 @@ impl Processes {
         fds.push((beat.fd(), pin.beat_fd));
         let pipe = match pin.policy.ready {
             Readiness::Fd(number) => Some((
-                fd::pipe().map_err(|error| format!("cannot make its ready pipe: {error}"))?,
+                fd::pipe()
+                    .map_err(|error| format!("cannot make its ready pipe: {}", reason(error)))?,
                 number,
             )),
             Readiness::Auto
@@ -141,7 +143,7 @@ impl Processes {
             guard,
         };
         let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
-            .map_err(|error| format!("cannot fork: {error}"))?;
+            .map_err(|error| format!("cannot fork: {}", reason(error)))?;
         let pid = spawned.pid;
         drop(fds);
         let process = Process {
@@ -312,7 +314,7 @@ impl Processes {
             Outcome::Executed => Event::Executed(id),
             Outcome::Failed { stage, errno } => Event::ExecFailed(
                 id,
-                format!("{stage}: {}", io::Error::from_raw_os_error(errno)),
+                format!("{stage}: {}", reason(io::Error::from_raw_os_error(errno))),
             ),
         };
         let _ = self.nest.remove(fd.as_fd());

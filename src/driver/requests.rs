@@ -6,13 +6,18 @@ use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
 use crate::model::policy::Word;
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
-use crate::sys::control::Input;
+use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
-use crate::sys::signals;
-use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
+use crate::sys::{clock, signals};
+use crate::wire::proto::{
+    Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
+};
 
 use super::Driver;
-use super::clients::{LINE_WITHIN, MAX_CLIENTS, reply_of};
+use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+
+/// How long nobody is accepted after that failed.
+const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Driver {
     /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
@@ -26,18 +31,25 @@ impl Driver {
                     ));
                 }
                 Ok(Some(conn)) => {
+                    self.deafness_told = false;
                     let (pid, uid, _) = conn.peer();
                     if control.admits(uid) {
                         self.clients.add(conn);
                     } else {
                         self.log
                             .warn(format_args!("control client {pid} of uid {uid} refused"));
+                        send_away(conn, uid);
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.log
-                        .warn(format_args!("cannot accept a control client: {error}"));
+                    // The client still waits, so the socket stays readable: asked again at once, this would be a busy loop.
+                    self.deaf_until = Some(clock::now() + DEAF_FOR);
+                    if !std::mem::replace(&mut self.deafness_told, true) {
+                        self.log.warn(format_args!(
+                            "cannot accept a control client, and tries again: {error}"
+                        ));
+                    }
                     return;
                 }
             }
@@ -68,6 +80,7 @@ impl Driver {
             }
             let turn = client.conn.read();
             client.more = turn.more;
+            let hangup = ready.hangup;
             let owes = client.conn.owes_rest();
             client.owing_since = client
                 .owing_since
@@ -75,6 +88,10 @@ impl Driver {
                 .or(owes.then_some(now));
             for input in turn.inputs {
                 self.take(number, input);
+            }
+            if let Some(client) = self.clients.get_mut(number) {
+                // Nobody is left to read an answer; and a connection that is closed on both sides would wake us for ever.
+                client.gone |= hangup && client.silent;
             }
         }
     }
@@ -109,6 +126,10 @@ impl Driver {
             wait,
             key,
         } = request;
+        if self.clients.owes_too_many(number) {
+            let text = format!("{MAX_PENDING} requests of this connection wait already");
+            return self.fail(number, Code::Busy, text, id);
+        }
         if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
             return self.join(number, op, wait, id);
         }
@@ -170,7 +191,7 @@ impl Driver {
                 return self.fail(number, Code::Usage, text, id);
             }
         };
-        let generation = self.supervisor.snapshot().generation;
+        let generation = self.supervisor.generation();
         match self
             .supervisor
             .operation(op)
@@ -264,6 +285,25 @@ impl Driver {
             &then,
             self.supervisor.snapshot().wanted,
         ))
+    }
+}
+
+/// Tells a client that it may not, if that can be told at once.
+fn send_away(mut conn: Conn, uid: u32) {
+    let message = format!("uid {uid} may not use this control socket");
+    let failure = Failure {
+        code: Code::Permission,
+        message,
+    };
+    let reply = Reply {
+        ok: false,
+        error: Some(failure),
+        ..Reply::default()
+    };
+    if let Ok(line) = serde_json::to_string(&reply)
+        && conn.send(&line)
+    {
+        let _ = conn.flush();
     }
 }
 

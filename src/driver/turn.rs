@@ -42,15 +42,15 @@ impl Driver {
             (self.signals.fd(), Interest::READ),
             (self.processes.fd(), Interest::READ),
         ];
-        fds.extend(
-            self.control
-                .as_ref()
-                .map(|control| (control.fd(), Interest::READ)),
-        );
+        let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
+        fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
-        let deadline = [model, self.clients.deadline()].into_iter().flatten().min();
+        let deadline = [model, self.clients.deadline(), self.deaf_until]
+            .into_iter()
+            .flatten()
+            .min();
         match poller.wait(&fds, deadline) {
             Ok(ready) => Woken {
                 signals: ready[0].any(),
@@ -81,6 +81,7 @@ impl Driver {
 
     fn turn(&mut self, woken: &Woken) {
         let now = clock::now();
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
         let signals = if woken.signals {
             self.signals.pending()
         } else {

@@ -1,6 +1,6 @@
 //! What the end of a worker means: for its slot, for the rollout, for whoever asked for it.
 
-use super::event::{Action, Ended, LastExit, Level, WorkerId};
+use super::event::{Action, Cause, Ended, LastExit, Level, WorkerId};
 use super::supervisor::Supervisor;
 use super::time::Time;
 use super::timer::Timer;
@@ -39,14 +39,15 @@ impl Supervisor {
             Some(Ended::Exited(code)) => Some(code),
             Some(Ended::Signaled(..)) | None => None,
         };
+        // Not by what it failed at: one that exits closes its ready fd as well, and that may be seen first.
+        let by_itself = exit.cause == Cause::Exited;
         slot.last_exit = Some(exit);
         // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
         if worker.asked || !held {
             return;
         }
         slot.restarts += 1;
-        let fatal = worker.failure.is_none()
-            && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
+        let fatal = by_itself && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if fatal {
             slot.down = Some(worker.generation);
             out.push(Action::note(
@@ -58,6 +59,7 @@ impl Supervisor {
             ));
         }
         if settled && !trial && !fatal {
+            self.failed_in_a_row = 0;
             slot.backoff.reset();
             self.timers.clear(Timer::Backoff(worker.slot));
             return;
@@ -85,11 +87,10 @@ impl Supervisor {
         } else {
             self.failed_in_a_row + 1
         };
-        if self.rollout_failed_start(now, worker, obituary, fatal, out) {
-            return;
+        if !self.rollout_failed_start(now, worker, obituary, fatal, out) {
+            self.restart_failed_start(now, worker, obituary, fatal, out);
+            self.scaling_failed_start(now, worker, obituary, fatal, out);
         }
-        self.restart_failed_start(now, worker, obituary, fatal, out);
-        self.scaling_failed_start(now, worker, obituary, fatal, out);
         let failures = self.failed_in_a_row;
         if self.policy.give_up.is_some_and(|limit| failures >= limit) {
             let reason = format!(

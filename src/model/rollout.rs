@@ -103,6 +103,8 @@ impl Supervisor {
         for index in 0..self.slots.len() {
             self.slots[index].emptied_for_new = false;
             self.slots[index].failed_back = 0;
+            self.slots[index].backoff.reset();
+            self.timers.clear(Timer::Backoff(index as u32));
         }
         self.rollout = Some(Rollout {
             op,
@@ -136,6 +138,16 @@ impl Supervisor {
                     .slots
                     .get(index)
                     .is_some_and(|slot| slot.emptied_for_new) =>
+            {
+                new
+            }
+            // Nobody of the old generation will ever hold the canary's slot again.
+            Way::Forward
+                if index == 0
+                    && self
+                        .slots
+                        .first()
+                        .is_some_and(|slot| slot.down.is_some() && slot.down == rollout.from) =>
             {
                 new
             }

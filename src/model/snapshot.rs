@@ -84,9 +84,7 @@ impl Supervisor {
         };
         Snapshot {
             state: self.state(),
-            generation: self
-                .serving
-                .unwrap_or(Generation(self.last_generation.max(1))),
+            generation: self.generation(),
             wanted: self.slots.len(),
             ready: slots.iter().filter(|seat| seat.state == "ready").count(),
             starting: self
@@ -106,6 +104,12 @@ impl Supervisor {
             operations: self.operations.all().cloned().collect(),
             counters: self.counters,
         }
+    }
+
+    /// The generation that serves; before the first is ready, that one.
+    pub fn generation(&self) -> Generation {
+        self.serving
+            .unwrap_or(Generation(self.last_generation.max(1)))
     }
 
     /// Whether every slot is ready and nothing is under way that could change that: what `wait --ready` waits for.

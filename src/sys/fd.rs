@@ -242,7 +242,7 @@ mod tests {
 
     fn close_range(from: RawFd, to: RawFd) {
         for fd in from..to {
-            if set_cloexec(fd, true).is_ok() {
+            if set_cloexec(fd, false).is_ok() {
                 drop(adopt(fd));
             }
         }

@@ -8,7 +8,7 @@ use nix::sys::socket::SetSockOpt;
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, Socket};
 
-use super::unix_path::reason_of;
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::wire::address::{Bound, Options};
 use crate::wire::size::Size;
@@ -65,7 +65,7 @@ sockopt_impl!(
 fn setting<E: Into<io::Error>>(option: &str, at: &Bound, done: Result<(), E>) -> Result<()> {
     done.map_err(|error| {
         let error: io::Error = error.into();
-        let failed = Error::system(format!("cannot set {option} on {at}"), reason_of(&error));
+        let failed = Error::system(format!("cannot set {option} on {at}"), reason(&error));
         match error.raw_os_error() {
             Some(libc::EPERM) => failed.hint("it needs a capability: CAP_NET_ADMIN or CAP_NET_RAW"),
             Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT) => {

@@ -211,9 +211,9 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 #[cfg(test)]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 mod tests {
     use super::*;
+    use crate::sys::testing::unavailable;
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -224,7 +224,7 @@ mod tests {
     fn a_tcp_listener_tells_its_queue() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
-                eprintln!("skipped: no {address} here");
+                unavailable(&format!("no {address} here"));
                 continue;
             };
             SockRef::from(&listener).listen(5).expect("listens");
@@ -266,7 +266,7 @@ mod tests {
         match depths.ask_unix(u32::try_from(inode).expect("32 bits")) {
             Ok(Answer::Depth(None)) => true,
             answer => {
-                eprintln!("skipped: no diagnosis of Unix sockets here: {answer:?}");
+                unavailable(&format!("no diagnosis of Unix sockets: {answer:?}"));
                 assert!(
                     matches!(answer, Err(_) | Ok(Answer::Failed(_))),
                     "{answer:?}"

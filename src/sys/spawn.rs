@@ -17,6 +17,12 @@ use nix::unistd::pipe2;
 use super::signals;
 use crate::model::sig::Sig;
 
+mod stamped;
+mod strip;
+
+use stamped::Stamped;
+use strip::{default_dispositions, gaps, mark_one_by_one};
+
 /// What is started; prepared once for a generation.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -163,9 +169,6 @@ pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Resul
         outcome: read,
     })
 }
-
-/// Digits of the largest pid, and the final NUL.
-const PID_ROOM: usize = 11;
 
 /// Everything that the child needs, in the form in which the system calls want it.
 struct Prepared<'a> {
@@ -395,110 +398,8 @@ const RIGHTS_ROOM: usize = 64;
 #[repr(C, align(8))]
 struct Rights([u8; RIGHTS_ROOM]);
 
-/// A text that ends in the child's pid, which only the child knows.
-struct Stamped {
-    text: Vec<u8>,
-    digits_at: usize,
-}
-
-impl Stamped {
-    fn new(beginning: &str) -> Self {
-        let mut text = beginning.as_bytes().to_vec();
-        text.resize(beginning.len() + PID_ROOM, 0);
-        Stamped {
-            text,
-            digits_at: beginning.len(),
-        }
-    }
-
-    /// # Safety
-    /// None but that of the child: it writes to memory that was prepared.
-    unsafe fn stamp(&mut self, pid: libc::pid_t) {
-        // SAFETY: `PID_ROOM` bytes follow the beginning.
-        unsafe { stamp(self.text.as_mut_ptr().wrapping_add(self.digits_at), pid) }
-    }
-}
-
 fn check(done: libc::c_int, stage: Stage) -> Result<libc::c_int, Stage> {
     if done < 0 { Err(stage) } else { Ok(done) }
-}
-
-/// The ranges between `targets`, which are sorted, and above them.
-fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
-    let mut gaps = Vec::new();
-    let mut next: libc::c_uint = 0;
-    for target in targets {
-        let target = libc::c_uint::try_from(*target).unwrap_or(0);
-        if target > next {
-            gaps.push((next, target - 1));
-        }
-        next = next.max(target.saturating_add(1));
-    }
-    gaps.push((next, libc::c_uint::MAX));
-    gaps
-}
-
-/// Ignored signals survive exec: SIGPIPE, which Rust ignores, what `nohup` ignored, and whatever our parent left behind.
-///
-/// # Safety
-/// In the child alone, with every signal blocked.
-unsafe fn default_dispositions() {
-    // SAFETY: all zeroes is SIG_DFL with an empty mask, also in the kernel's own layout, which is shorter than the room given.
-    // Numbers that cannot be changed are refused, which is fine.
-    unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
-        for number in 1..=64 {
-            if libc::sigaction(number, &raw const action, std::ptr::null_mut()) < 0 {
-                // The two that the C library keeps for itself, and refuses.
-                let none = std::ptr::null_mut::<libc::c_void>();
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    number,
-                    &raw const action,
-                    none,
-                    8usize,
-                );
-            }
-        }
-    }
-}
-
-/// For kernels before 5.11, and sandboxes that refuse close_range.
-///
-/// # Safety
-/// In the child alone.
-unsafe fn mark_one_by_one(first: libc::c_uint, last: libc::c_uint) {
-    // SAFETY: system calls on numbers; one that is not open is refused.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        let end = limit.rlim_cur.min(u64::from(last).saturating_add(1));
-        let mut fd = u64::from(first);
-        while fd < end {
-            libc::fcntl(fd as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC);
-            fd += 1;
-        }
-    }
-}
-
-/// # Safety
-/// `digits` has room for `PID_ROOM` bytes.
-unsafe fn stamp(digits: *mut u8, pid: libc::pid_t) {
-    let mut divisor: libc::pid_t = 1;
-    while pid / divisor >= 10 {
-        divisor *= 10;
-    }
-    let mut at = digits;
-    while divisor > 0 {
-        // SAFETY: a pid has at most ten digits.
-        unsafe {
-            *at = b'0' + (pid / divisor % 10) as u8;
-            at = at.add(1);
-        }
-        divisor /= 10;
-    }
-    // SAFETY: the eleventh byte.
-    unsafe { *at = 0 }
 }
 
 #[cfg(test)]

@@ -8,6 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+#[path = "../../tests/it/support/skip.rs"]
+mod skip;
+
+pub use skip::{skip, unavailable};
+
 const ROLE: &str = "PF_TEST_ROLE";
 const PATIENCE: Duration = Duration::from_secs(20);
 

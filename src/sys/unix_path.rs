@@ -20,7 +20,7 @@ use socket2::{Domain, Socket};
 use super::dirlock::lock_dir_of;
 use super::listener::{Bound, Failure};
 use super::users;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::wire::address::{Kind, Options};
 
 /// Who may connect.
@@ -54,7 +54,7 @@ impl Access {
         self.set(path, self.mode).map_err(|error| {
             Error::system(
                 format!("cannot set mode and owner of {}", path.display()),
-                reason_of(&error),
+                reason(&error),
             )
         })
     }
@@ -112,7 +112,7 @@ pub(crate) fn bind(
         Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => {
             return Err(Failure::InUse(super::listener::in_use(&at)));
         }
-        Err(error) => return Err(fail(reason_of(&error)).into()),
+        Err(error) => return Err(fail(reason(&error)).into()),
     }
     let mode = access.mode.unwrap_or(0o777 & !usual.bits());
     access
@@ -123,7 +123,7 @@ pub(crate) fn bind(
             let _ = fs::remove_file(path);
             Failure::Other(fail(format!(
                 "setting its mode and owner: {}",
-                reason_of(&error)
+                reason(&error)
             )))
         })
 }
@@ -134,7 +134,7 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fail(&reason_of(&error)).into()),
+        Err(error) => return Err(fail(&reason(&error)).into()),
     };
     if !found.file_type().is_socket() {
         return Err(fail("a file that is not a socket is in the way")
@@ -161,7 +161,7 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
     fs::remove_file(path).map_err(|error| {
         fail(&format!(
             "cannot remove what a dead server left: {}",
-            reason_of(&error)
+            reason(&error)
         ))
         .into()
     })
@@ -176,14 +176,6 @@ fn probe(path: &Path, kind: Kind) -> Result<(), Errno> {
     socket
         .connect(&super::listener::path_address(path).map_err(errno)?)
         .map_err(errno)
-}
-
-/// An I/O error's reason, without the number that the standard library appends.
-pub(crate) fn reason_of(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

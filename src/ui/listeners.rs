@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::line::printable;
+use super::text::plain;
 use crate::wire::status::Listener;
 
 /// A row a listener: name, address, fd (as workers have it), and how many connections of how many wait to be accepted. Unknown
@@ -16,8 +16,8 @@ pub fn table(listeners: &[Listener]) -> String {
             listener
                 .name
                 .as_deref()
-                .map_or_else(|| "-".to_owned(), printable),
-            printable(&listener.address),
+                .map_or_else(|| "-".to_owned(), plain),
+            plain(&listener.address),
             listener.fd.to_string(),
             queue(listener),
         ]);

@@ -1,6 +1,5 @@
 //! Snapshot to text.
 
-pub mod line;
 pub mod listeners;
 pub mod plan;
 pub mod progress;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::line::printable;
+use super::text::plain;
 use crate::wire::proto::{Change, Plan};
 
 /// The plan as text, one fact a line; what stays is said to stay.
@@ -20,7 +20,7 @@ pub fn text(plan: &Plan) -> String {
             lines.push((label, "unchanged".to_owned()));
         }
         for (index, difference) in differences.iter().enumerate() {
-            lines.push((if index == 0 { label } else { "" }, printable(difference)));
+            lines.push((if index == 0 { label } else { "" }, plain(difference)));
         }
     }
     lines.push(("peak workers", plan.peak_workers.to_string()));
@@ -32,10 +32,9 @@ pub fn text(plan: &Plan) -> String {
 
 fn change<T: Display + PartialEq>(change: &Change<T>) -> String {
     let show = |value: &Option<T>| {
-        value.as_ref().map_or_else(
-            || "unknown".to_owned(),
-            |value| printable(&value.to_string()),
-        )
+        value
+            .as_ref()
+            .map_or_else(|| "unknown".to_owned(), |value| plain(&value.to_string()))
     };
     if change.from == change.to {
         return format!("{} (unchanged)", show(&change.to));

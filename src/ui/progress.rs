@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::line::printable;
+use super::text::plain;
 use crate::wire::proto::Progress;
 
 /// How often the bar is drawn though nothing happens, so that its clock goes on.
@@ -90,16 +90,16 @@ impl Waiting {
 
     /// Something that the reader should know although it was done.
     pub fn warn(&self, warning: &str) {
-        self.line(&format!("{}: warning: {}", self.who, printable(warning)));
+        self.line(&format!("{}: warning: {}", self.who, plain(warning)));
     }
 
     /// The last line: what was done.
     pub fn done(&self, program: &str, message: &str) {
-        self.line(&format!("{program}: {}", printable(message)));
+        self.line(&format!("{program}: {}", plain(message)));
     }
 
     fn show(&self, message: &str, count: &str) {
-        let message = printable(message);
+        let message = plain(message);
         if self.style == Style::Plain && !message.is_empty() {
             self.line(&format!("{}: {message}{count}", self.who));
         }

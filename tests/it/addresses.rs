@@ -337,7 +337,7 @@ fn what_does_not_fit_is_a_usage_error_that_names_the_option() {
 
 #[test]
 fn w1_a_host_of_several_addresses_gives_a_socket_for_each_with_one_port_and_name() {
-    if !is_root("w1_a_host_of_several_addresses_gives_a_socket_for_each_with_one_port_and_name") {
+    if !is_root("change what a name resolves to") {
         return;
     }
     let (_guard, directory) = directory();
@@ -357,7 +357,7 @@ fn w1_a_host_of_several_addresses_gives_a_socket_for_each_with_one_port_and_name
             errors.contains("unshare") || errors.contains("mount"),
             "{errors}"
         );
-        return;
+        return crate::support::unavailable("no namespace may be made");
     }
     let report = reported(with_hosts("web=pf-both:0"));
     assert_eq!(report["env"]["LISTEN_FDNAMES"], "web:web");

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use crate::support::skip;
+
 type Definition = fn() -> clap::Command;
 
 /// Every program, and where its command line is defined.
@@ -275,9 +277,4 @@ fn man_pages_are_sound_roff() {
             Err(error) => return skip(&format!("no groff: {error}")),
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
 }

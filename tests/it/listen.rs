@@ -401,13 +401,13 @@ fn clients_may_connect_before_the_command_accepts() {
 
 #[test]
 fn a_port_that_needs_privilege_is_refused_with_a_hint() {
-    if !is_root("a_port_that_needs_privilege_is_refused_with_a_hint") {
+    if !is_root("give its rights up") {
         return;
     }
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .unwrap_or_default();
     if start.trim().parse::<u16>().unwrap_or(0) < 1024 {
-        return;
+        return crate::support::unavailable("every port may be bound by anybody");
     }
     let (_guard, directory) = directory();
     // Where another user may execute it.

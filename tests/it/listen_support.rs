@@ -321,11 +321,11 @@ pub fn directory() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Whether the test runs as root; says so if it therefore has to be skipped.
-pub fn is_root(test: &str) -> bool {
+/// Whether the test runs as root; says what it needs that for if it therefore has to be skipped.
+pub fn is_root(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        let _ = writeln!(std::io::stderr(), "{test} skipped: it needs root");
+        crate::support::skip(&format!("only root can {what}"));
     }
     root
 }

@@ -12,6 +12,7 @@ mod load;
 mod loss;
 mod master;
 mod model;
+mod readme;
 mod service;
 mod status;
 mod support;

@@ -16,6 +16,8 @@ use nix::unistd::geteuid;
 use socket2::SockRef;
 use tempfile::TempDir;
 
+use crate::support::skip;
+
 /// Longer than anything here takes; a hang becomes a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -289,11 +291,6 @@ fn a_socket_that_may_not_be_used_is_exit_4() {
             skip("an unprivileged user cannot execute the binary here");
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn mode_and_owner_are_as_asked_for() {
         path.metadata().expect("there").permissions().mode() & 0o7777,
         0o750
     );
-    if is_root("the owner of mode_and_owner_are_as_asked_for") {
+    if is_root("give files away") {
         let path = directory.join("c");
         reported(listen_and_report([format!(
             "{},mode=0600,owner=4242,group=4343",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cmd::values::{Off, duration_or_off};
 use crate::error::{Error, Result};
 use crate::model::sig::Sig;
 use crate::wire::proto::Command;
@@ -86,8 +87,8 @@ pub(super) struct Common {
     pub target: PathBuf,
 
     /// Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on
-    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit)]
-    pub timeout: Limit,
+    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = duration_or_off)]
+    pub timeout: Off<Duration>,
 
     /// Print the master's reply as one line of JSON on stdout
     #[arg(long)]
@@ -96,18 +97,6 @@ pub(super) struct Common {
     /// Say nothing on stderr but errors
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// A duration, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limit(pub Option<Duration>);
-
-fn limit(text: &str) -> Result<Limit, String> {
-    if text == "off" {
-        return Ok(Limit(None));
-    }
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    Ok(Limit(Some(duration)))
 }
 
 /// A verb that waits and needs no operand.
@@ -329,10 +318,7 @@ mod tests {
                 })),
                 "{line}"
             );
-            assert_eq!(
-                verb.options().0.timeout,
-                Limit(Some(Duration::from_secs(1)))
-            );
+            assert_eq!(verb.options().0.timeout, Off::On(Duration::from_secs(1)));
         }
     }
 

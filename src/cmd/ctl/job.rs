@@ -10,8 +10,8 @@ use crate::client::{Connection, Line, Target, died};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::clock;
-use crate::ui::line::printable;
 use crate::ui::progress::{Style, Waiting};
+use crate::ui::text::plain;
 use crate::ui::{listeners, plan};
 use crate::wire::proto::{Answer, Code, Command, Reply, Request};
 
@@ -43,8 +43,8 @@ impl Job {
         };
         Job {
             target: Target::new(&common.target),
-            timeout: common.timeout.0,
-            deadline: common.timeout.0.map(|timeout| clock::now() + timeout),
+            timeout: common.timeout.on(),
+            deadline: common.timeout.on().map(|timeout| clock::now() + timeout),
             no_wait,
             json: common.json,
             waiting: Waiting::new(style, PROGRAM, verb.name()),
@@ -85,10 +85,9 @@ impl Job {
             wait: !self.no_wait,
             key: None,
         };
-        match connection.send(&request) {
-            Err(error) if error.exit == Exit::NotRunning => return Ok(None),
-            sent => sent.map_err(|error| self.late(error))?,
-        }
+        connection
+            .send(&request)
+            .map_err(|error| self.late(error))?;
         loop {
             match connection.next_line().map_err(|error| self.late(error))? {
                 None => return Ok(None),
@@ -140,7 +139,7 @@ impl Job {
             None => Err(senseless("neither ok nor an error")),
             Some(failure) => Err(Error::new(
                 exit_of(failure.code),
-                printable(&failure.message),
+                plain(&failure.message),
                 "",
             )),
         }

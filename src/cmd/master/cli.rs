@@ -204,9 +204,10 @@ pub(super) struct ControlSpec(pub(super) ListenSpec);
 impl FromStr for ControlSpec {
     type Err = String;
 
-    /// A path without a scheme is one all the same: nothing else can be meant here.
+    /// A path without a scheme is one all the same, unless it looks like an address of another kind.
     fn from_str(text: &str) -> Result<Self, String> {
-        let spec: ListenSpec = if text.starts_with("unix:") || text.starts_with(['/', '.']) {
+        let place = text.split(',').next().unwrap_or_default();
+        let spec: ListenSpec = if place.starts_with(['/', '.']) || place.contains(':') {
             text.parse()?
         } else {
             format!("unix:{text}").parse()?

@@ -5,7 +5,7 @@ mod setup;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::driver;
 use crate::error::{Error, Exit, Result};
@@ -23,21 +23,13 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     // Before anything else: from here on no signal of the table can end the master by its default action.
     let signals = Signals::install();
-    match cli::Args::try_parse() {
+    match super::arguments::<cli::Args>() {
         Ok(args) => super::run(PROG, || {
             let signals =
                 signals.map_err(|error| Error::system("cannot install signal handlers", error))?;
             master(args, signals)
         }),
-        Err(error) => {
-            // Help goes to stdout, a usage error to stderr; whether anybody reads it is not ours to judge.
-            let _ = error.print();
-            ExitCode::from(if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            })
-        }
+        Err(exit) => exit,
     }
 }
 

@@ -54,8 +54,7 @@ fn p1_it_listens_with_the_mode_asked_for_and_goes_with_its_master() {
 #[test]
 fn owner_and_group_are_set() {
     if !nix::unistd::getuid().is_root() {
-        let _ = writeln!(io::stderr(), "skipped: only root can give files away");
-        return;
+        return crate::sys::testing::skip("only root can give files away");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.ctl");

@@ -6,9 +6,9 @@ use super::assign::{Role, assign};
 use super::socket::{self, Failure};
 use super::wanted::{At, Group, Want, groups};
 use super::{Bound, Listener, Retry};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::sys::listener_options::{self as options, Backlog};
-use crate::sys::unix_path::{Access, reason_of};
+use crate::sys::unix_path::Access;
 use crate::sys::{clock, fd};
 use crate::wire::address::{ListenSpec, Name, Options};
 
@@ -317,7 +317,7 @@ fn set_again(listener: &mut Listener, spec: &ListenSpec, log: Log) -> Result<()>
         listening.map_err(|error| {
             Error::system(
                 format!("cannot listen on {}", listener.address),
-                reason_of(&error),
+                reason(&error),
             )
         })?;
         listener.backlog = Some(backlog.effective());

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use super::super::listener_options::Backlog;
-use super::super::unix_path::reason_of;
 use super::{Listener, bind};
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::wire::address::{Address, Bound, ListenSpec, Options};
 
@@ -69,10 +69,7 @@ impl Listener {
             ));
         };
         let found = fs::symlink_metadata(path).map_err(|error| {
-            Error::system(
-                format!("cannot look at {}", path.display()),
-                reason_of(&error),
-            )
+            Error::system(format!("cannot look at {}", path.display()), reason(&error))
         })?;
         let options = Options {
             backlog: self.backlog,
@@ -103,7 +100,7 @@ impl Listener {
         match SockRef::from(&self.fd).bind(&(*at).into()) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINVAL) => Err(Error::system(
                 format!("cannot mend listener {}", self.label()),
-                reason_of(&error),
+                reason(&error),
             )),
             _ => Ok(()),
         }

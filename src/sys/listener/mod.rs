@@ -77,7 +77,7 @@ impl Listener {
         let not_a_socket = |error: std::io::Error| {
             let why = match error.raw_os_error() {
                 Some(nix::libc::ENOTSOCK) => "it is not a socket".to_owned(),
-                _ => super::unix_path::reason_of(&error),
+                _ => crate::error::reason(&error),
             };
             Error::system(format!("cannot use {what} as a listener"), why)
         };
@@ -121,7 +121,7 @@ impl Listener {
         let fd = copied.map_err(|error| {
             Error::system(
                 format!("cannot duplicate listener {}", self.label()),
-                super::unix_path::reason_of(&error),
+                crate::error::reason(&error),
             )
         })?;
         Ok(Listener {

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Bound, Listener};
-use crate::error::Error;
+use crate::error::{Error, reason};
 use crate::sys::holder;
 use crate::sys::listener_options as options;
-use crate::sys::unix_path::{self, Access, reason_of};
+use crate::sys::unix_path::{self, Access};
 use crate::wire::address::{Kind, Name, Options};
 
 /// vsock's word for a port that the system chooses (`VMADDR_PORT_ANY`).
@@ -128,7 +128,7 @@ fn sockaddr(at: &Bound) -> Result<SockAddr, Failure> {
 
 /// Why `at` could not be bound, as an error that tells what to do.
 fn refusal(at: &Bound, error: &io::Error) -> Failure {
-    let failed = Error::system(format!("cannot bind {at}"), reason_of(error));
+    let failed = Error::system(format!("cannot bind {at}"), reason(error));
     match error.raw_os_error() {
         Some(nix::libc::EADDRINUSE) => Failure::InUse(in_use(at)),
         Some(nix::libc::EADDRNOTAVAIL) => Failure::Unavailable(
@@ -146,7 +146,7 @@ fn refusal(at: &Bound, error: &io::Error) -> Failure {
 pub(crate) fn in_use(at: &Bound) -> Error {
     let failed = Error::system(
         format!("cannot bind {at}"),
-        reason_of(&io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
+        reason(io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
     );
     match holder::of(at) {
         Some(holder) => failed.hint(format!("held by {holder}")),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Socket, Type};
 
 use super::Bound;
+use crate::error::reason;
 use crate::error::{Error, Result};
-use crate::sys::unix_path::reason_of;
 use crate::wire::address::{Address, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
 use crate::wire::services;
 
@@ -211,7 +211,7 @@ fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec
     };
     let found = (host.as_str(), port).to_socket_addrs();
     let found = found
-        .map_err(|error| Error::system(format!("cannot resolve host {host}"), reason_of(&error)))?;
+        .map_err(|error| Error::system(format!("cannot resolve host {host}"), reason(&error)))?;
     let mut addresses: Vec<SocketAddr> = vec![];
     for address in found {
         if !addresses.contains(&address) {
@@ -230,7 +230,7 @@ fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec
 fn service(name: &str, protocol: &str) -> Result<u16> {
     let what = || format!("cannot find the port of service '{name}'");
     let table = std::fs::read("/etc/services")
-        .map_err(|error| Error::system(what(), format!("/etc/services: {}", reason_of(&error))))?;
+        .map_err(|error| Error::system(what(), format!("/etc/services: {}", reason(&error))))?;
     services::port(&String::from_utf8_lossy(&table), name, protocol).ok_or_else(|| {
         Error::system(what(), format!("/etc/services has none for {protocol}"))
             .hint("an address is HOST:PORT; a path begins with / or ./")

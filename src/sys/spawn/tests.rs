@@ -265,10 +265,15 @@ fn gaps_lie_between_and_above_the_targets() {
 #[test]
 fn pids_are_written_digit_by_digit() {
     for pid in [1, 9, 10, 99, 100, 4_194_304, i32::MAX] {
-        let mut room = [b'x'; PID_ROOM];
-        // SAFETY: the room is as large as asked for.
-        unsafe { stamp(room.as_mut_ptr(), pid) };
-        let text: Vec<u8> = room.into_iter().take_while(|byte| *byte != 0).collect();
-        assert_eq!(text, pid.to_string().as_bytes());
+        let mut stamped = Stamped::new("PID=");
+        stamped.text[4..].fill(b'x');
+        // SAFETY: it has the room that it was made with.
+        unsafe { stamped.stamp(pid) };
+        let text: Vec<u8> = stamped
+            .text
+            .into_iter()
+            .take_while(|byte| *byte != 0)
+            .collect();
+        assert_eq!(text, format!("PID={pid}").as_bytes());
     }
 }

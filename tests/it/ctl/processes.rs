@@ -9,6 +9,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use serde_json::json;
 
+use crate::support::skip;
+
 use super::fake::{Ended, HANG, Holder, Scene, ctl, ended};
 
 const OK: &str = "{\"ok\":true,\"message\":\"stopping\"}\n";
@@ -249,11 +251,6 @@ fn a_signal_that_may_not_be_sent_is_exit_4() {
     }
     master.signal(Signal::SIGUSR2);
     assert_eq!(master.heard(), "SIGUSR2");
-}
-
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn skip(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 #[test]

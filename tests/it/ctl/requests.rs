@@ -102,7 +102,7 @@ fn every_code_has_its_exit() {
             json!({"ok": false, "error": {"code": code, "message": "slot 1:\nno\u{1b}[2Jt today"}});
         let master = scene.answer(&format!("{reply}\n"));
         let ended = ctl(["reload".as_ref(), scene.control().as_os_str()]);
-        ended.failed(exit, "pf-ctl: reload: slot 1: no [2Jt today");
+        ended.failed(exit, "pf-ctl: reload: slot 1:\\nno\\u{1b}[2Jt today");
         assert_eq!(ended.stdout, "");
         master.end();
     }

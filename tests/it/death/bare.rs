@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 
 use super::support::{Tracks, is_root, is_there};
-use crate::service::{Scene, process, skip, until};
+use crate::service::{Scene, process, until};
+use crate::support::skip;
 
 /// A user that no system has.
 const NOBODY: &str = "--reuid=54321 --regid=54321 --clear-groups";

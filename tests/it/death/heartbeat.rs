@@ -7,7 +7,8 @@ use prefork::sys::clock;
 use serde_json::Value;
 
 use super::support::{Tracks, app, cause, is_there, restarts, slot};
-use crate::service::{Master, Scene, process, skip, until};
+use crate::service::{Master, Scene, process, until};
+use crate::support::skip;
 
 /// Slots 0 to 2 beat once, each in another way, hang, and are deaf for ABRT; 3 does the same from a shell; 4 never beats.
 const STUCK: &str = r"case $PF_WORKER in

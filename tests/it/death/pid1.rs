@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 
 use super::support::{Tracks, children, is_there, lines};
 use crate::service::process::{self, descendants};
-use crate::service::{Master, Scene, skip, until};
+use crate::service::{Master, Scene, until};
+use crate::support::skip;
 
 /// What makes a pid namespace whose pid 1 is what follows.
 const NAMESPACE: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];

@@ -5,34 +5,14 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::service::master::Launch;
 use crate::service::process::{environment, gone};
-use crate::service::{Master, Scene, skip};
+use crate::service::{Master, Scene};
+use crate::support::skip;
 
 fn ready_after(master: &Master) -> f64 {
     master.status()["slots"][0]["ready_after_s"]
         .as_f64()
         .expect("ready")
-}
-
-/// A fifo on which workers wait for the test's word.
-fn door(scene: &Scene) -> std::path::PathBuf {
-    let door = scene.path("door");
-    nix::unistd::mkfifo(&door, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    door
-}
-
-/// Lets those who wait at the door through: those who read, get its end.
-fn open(door: &std::path::Path) {
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), nix::libc::O_NONBLOCK);
-    crate::service::until("somebody waits at the door", || options.open(door).ok());
-}
-
-fn at_door<'a>(scene: &'a Scene, options: &str) -> Launch<'a> {
-    scene
-        .master(options)
-        .env("PF_TEST_DOOR", scene.path("door"))
 }
 
 fn starting(status: &Value) -> bool {
@@ -69,16 +49,15 @@ fn auto_counts_a_silent_second_until_somebody_has_announced_itself() {
 #[test]
 fn notify_waits_for_ready_and_for_nothing_else() {
     let scene = Scene::new();
-    let door = door(&scene);
     // READY=1 comes from a helper that is gone at once: the address tells for whom it spoke.
-    scene.app(r#"helper 'notify STATUS=warming up|EXTEND_TIMEOUT_USEC=1; beat'; say up; read x <"$PF_TEST_DOOR"; helper ready; say told; rest"#);
-    let master = at_door(&scene, "-n 1 --ready notify").spawn();
+    scene.app(r#"helper 'notify STATUS=warming up|EXTEND_TIMEOUT_USEC=1; beat'; say up; read x <"$PF_TEST_DOOR$PF_WORKER"; helper ready; say told; rest"#);
+    let master = scene.master("-n 1 --ready notify").spawn();
     scene.heard("up");
     master.until("not ready yet", |status| {
         starting(status) && status["slots"][0]["status"] == "warming up"
     });
     let waiting = master.ctl_begun("wait --ready");
-    open(&door);
+    scene.open_door(0);
     scene.heard("told");
     waiting.end().done();
     master.stop();
@@ -99,7 +78,6 @@ fn ready_from_another_user_does_not_count() {
         let arguments = [
             "--exact",
             "service::worker::play",
-            "--ignored",
             "--nocapture",
             "--test-threads=1",
         ];
@@ -143,14 +121,13 @@ fn u23_a_heartbeat_by_touch_by_mode_or_by_the_counter() {
         "helper 'notify WATCHDOG=1'",
     ] {
         let scene = Scene::new();
-        let door = door(&scene);
         scene.app(&format!(
-            r#"helper ready; say up; read x <"$PF_TEST_DOOR"; {beat}; rest"#
+            r#"helper ready; say up; read x <"$PF_TEST_DOOR$PF_WORKER"; {beat}; rest"#
         ));
-        let master = at_door(&scene, "-n 1 --ready heartbeat").spawn();
+        let master = scene.master("-n 1 --ready heartbeat").spawn();
         scene.heard("up");
         assert!(starting(&master.status()), "READY=1 is no beat");
-        open(&door);
+        scene.open_door(0);
         master.ctl("wait --ready").done();
         let slot = &master.status()["slots"][0];
         assert!(

@@ -324,6 +324,10 @@ fn set(policy: &mut Policy, setting: &str) {
         "stop-delay" => policy.stop_delay = Some(duration(value)),
         "drain-queue" => policy.drain_queue = true,
         "max-draining" => policy.max_draining = Some(value.parse().expect("max-draining")),
+        "backoff" => {
+            let (shortest, longest) = value.split_once("..").expect("backoff=MIN..MAX");
+            policy.backoff = (duration(shortest), duration(longest));
+        }
         "give-up" => policy.give_up = Some(value.parse().expect("give-up")),
         "fatal-exit" => {
             policy.fatal_exit = value

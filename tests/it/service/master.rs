@@ -171,6 +171,7 @@ impl<'a> Launch<'a> {
         });
         command.env("PF_TEST_EXE", std::env::current_exe().expect("this test"));
         command.env("PF_TEST_SAY", self.scene.path("say"));
+        command.env("PF_TEST_DOOR", self.scene.path("door"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

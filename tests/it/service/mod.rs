@@ -70,9 +70,3 @@ impl Ended {
         self
     }
 }
-
-/// Says why a test did not run.
-pub(crate) fn skip(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
-}

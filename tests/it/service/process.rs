@@ -35,11 +35,13 @@ pub(crate) fn gone(pid: i32) {
     });
 }
 
-/// All descendants of a process, zombies too: their pid and state.
+/// All descendants of a process, zombies too, but for the guard: their pid and state.
 pub(crate) fn descendants(ancestor: i32) -> Vec<(i32, char)> {
     let mut parents = BTreeMap::new();
     for process in all_processes().expect("/proc").flatten() {
-        if let Ok(stat) = process.stat() {
+        if let Ok(stat) = process.stat()
+            && stat.comm != "pf-guard"
+        {
             parents.insert(stat.pid, (stat.ppid, stat.state));
         }
     }

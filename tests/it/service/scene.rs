@@ -11,8 +11,8 @@ use nix::sys::stat::Mode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
-use super::HANG;
 use super::master::Launch;
+use super::{HANG, until};
 
 /// What every script begins with: words for what workers do.
 ///
@@ -20,14 +20,20 @@ use super::master::Launch;
 /// its own. `up`: ready by fd 9, if there is one. `rest`: becomes something that does nothing until a signal ends it.
 const PRELUDE: &str = r#"#!/bin/sh
 say() { echo "$* $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; }
-helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact service::worker::play --ignored --nocapture --test-threads=1 >/dev/null; }
-play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" --exact service::worker::play --ignored --nocapture --test-threads=1 >/dev/null; }
+helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact service::worker::play --nocapture --test-threads=1 >/dev/null; }
+play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" --exact service::worker::play --nocapture --test-threads=1 >/dev/null; }
 up() { echo >&9; exec 9>&-; }
 rest() { exec sleep 1000; }
 "#;
 
 /// A worker that is ready by fd 9 and does nothing, which is what most tests need.
 pub(crate) const RESTING: &str = "say up; up; rest";
+
+/// A worker that reports `up` and is ready once the test has opened its slot's door.
+pub(crate) const GATED: &str = r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"; up; rest"#;
+
+/// How many slots have doors.
+const DOORS: u32 = 5;
 
 /// What a worker has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +78,25 @@ impl Scene {
             }),
         };
         scene.app(RESTING);
+        for slot in 0..DOORS {
+            nix::unistd::mkfifo(&scene.door(slot), Mode::S_IRWXU).expect("a fifo");
+        }
         scene
+    }
+
+    fn door(&self, slot: u32) -> PathBuf {
+        self.path(&format!("door{slot}"))
+    }
+
+    /// Lets the worker of this slot through that waits at its door, or will in a moment.
+    #[track_caller]
+    pub(crate) fn open_door(&self, slot: u32) {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        // Without a reader it cannot be opened; once it was, the reader finds its end.
+        until(&format!("somebody waits at door {slot}"), || {
+            options.open(self.door(slot)).ok()
+        });
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -158,11 +182,16 @@ impl Reports {
     /// Reads what is there, waiting for it; false if nothing came.
     fn read(&mut self, patience: std::time::Duration) -> bool {
         let patience = Timespec::try_from(patience).expect("short");
-        let ready = poll(
-            &mut [PollFd::new(&self.fifo, PollFlags::IN)],
-            Some(&patience),
-        )
-        .expect("poll");
+        let ready = loop {
+            // Another test of this process may have handlers.
+            match poll(
+                &mut [PollFd::new(&self.fifo, PollFlags::IN)],
+                Some(&patience),
+            ) {
+                Err(rustix::io::Errno::INTR) => {}
+                ready => break ready.expect("poll"),
+            }
+        };
         if ready == 0 {
             return false;
         }

@@ -1,0 +1,96 @@
+//! The figures that pf-tools is held to, each beside a peer or a bare C loop in the same run.
+//!
+//! `cargo bench --bench figures`; with the names of figures after `--`, those alone. What it prints is the tables of `benches/README.md`, which
+//! tells how they are made. Peers that are not installed are left out.
+
+mod chain;
+mod footprint;
+mod load;
+mod managers;
+mod programs;
+mod reload;
+mod respawn;
+mod run;
+mod standin;
+mod start;
+mod stats;
+mod status;
+mod table;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use prefork::sys::{limits, wait};
+
+use managers::Manager;
+use programs::Stage;
+use table::Report;
+
+/// What a figure may fail by: the system, or a program that does not do what it should.
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// A figure: it measures, and adds its rows to the report.
+type Figure = fn(&Bench, &mut Report) -> Outcome;
+
+const FIGURES: [(&str, Figure); 6] = [
+    ("start", start::measure),
+    ("respawn", respawn::measure),
+    ("reload", reload::measure),
+    ("footprint", footprint::measure),
+    ("chain", chain::measure),
+    ("status", status::measure),
+];
+
+/// What all figures share.
+struct Bench {
+    stage: Stage,
+    /// Those that are installed, ours first.
+    managers: Vec<Manager>,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(exit) = standin::play(&words) {
+        return exit;
+    }
+    // Cargo adds options of its own.
+    let wanted: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    match all(&wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "figures: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all(wanted: &[&str]) -> Outcome {
+    // What a manager leaves behind comes to us, and is ended.
+    wait::become_subreaper()?;
+    limits::raise_nofile();
+    let bench = Bench {
+        stage: Stage::set()?,
+        managers: Manager::installed(),
+    };
+    let mut report = Report::new(&bench);
+    for (name, figure) in FIGURES {
+        if wanted.is_empty() || wanted.contains(&name) {
+            progress(&format!("measuring: {name}"));
+            figure(&bench, &mut report)?;
+        }
+    }
+    match io::stdout().write_all(report.to_string().as_bytes()) {
+        // Nobody reads any more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// A word for whoever waits.
+fn progress(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,121 @@
+//! What plays the worker and the bare loop where there is no C compiler.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use prefork::sys::poll::{Interest, Poller};
+use prefork::sys::signals::Signals;
+use prefork::sys::{clock, fd, notify};
+
+use super::Outcome;
+
+/// Plays the part that the first word names, if it is one.
+pub fn play(words: &[String]) -> Option<ExitCode> {
+    let (part, rest) = words.split_first()?;
+    let done = match part.as_str() {
+        "worker" => worker(rest.first().is_some_and(|word| word == "stamp")),
+        "bare" => bare(rest),
+        _ => return None,
+    };
+    Some(if done.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// As worker.c, but that its listener does not block: it is woken by a poll over that and its signals.
+fn worker(stamp: bool) -> Outcome {
+    if stamp {
+        return record();
+    }
+    let number = if std::env::var_os("LISTEN_FDS").is_some() {
+        3
+    } else {
+        let variable =
+            std::env::var("SERVER_STARTER_PORT").or_else(|_| std::env::var("BENCH_FD"))?;
+        variable.rsplit('=').next().unwrap_or_default().parse()?
+    };
+    let listener = TcpListener::from(fd::duplicate(number)?);
+    listener.set_nonblocking(true)?;
+    let mut signals = Signals::install()?;
+    if std::env::var_os("BENCH_BEAT").is_some() {
+        let beat: i32 = std::env::var("PF_HEARTBEAT_FD")?.parse()?;
+        File::from(fd::duplicate(beat)?).write_all_at(&1u64.to_ne_bytes(), 8)?;
+    }
+    if let Some(address) = std::env::var_os("NOTIFY_SOCKET") {
+        notify::send(&address, "READY=1")?;
+    }
+    record()?;
+    let mut poller = Poller::new();
+    loop {
+        let both = [
+            (signals.fd(), Interest::READ),
+            (listener.as_fd(), Interest::READ),
+        ];
+        let [told, _] = *poller.wait(&both, None)? else {
+            return Ok(());
+        };
+        if told.any() && !signals.pending().is_empty() {
+            return Ok(());
+        }
+        match listener.accept() {
+            Ok((connection, _)) => drop(serve(connection)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn record() -> Outcome {
+    let mut record = Vec::new();
+    record.extend(std::process::id().to_ne_bytes());
+    record.extend([0; 4]);
+    record.extend(clock::now().0.to_ne_bytes());
+    let path = std::env::var_os("BENCH_FIFO").ok_or("no BENCH_FIFO")?;
+    File::options().write(true).open(path)?.write_all(&record)?;
+    Ok(())
+}
+
+fn serve(mut connection: TcpStream) -> Outcome {
+    connection.set_nonblocking(false)?;
+    let mut request = Vec::new();
+    let mut chunk = [0; 512];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match connection.read(&mut chunk)? {
+            0 => return Ok(()),
+            length => request.extend_from_slice(chunk.get(..length).unwrap_or_default()),
+        }
+    }
+    if request.starts_with(b"GET /w") {
+        clock::pause(Duration::from_millis(20));
+    }
+    Ok(connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n")?)
+}
+
+/// As bare.c.
+fn bare(words: &[String]) -> Outcome {
+    let [count, program, rest @ ..] = words else {
+        return Err("bare N PROGRAM".into());
+    };
+    let mut command = Command::new(program);
+    command.args(rest);
+    let count: u32 = count.parse()?;
+    if count == 0 {
+        return Err(command.exec().into());
+    }
+    let children: Vec<_> = (0..count)
+        .map(|_| command.spawn())
+        .collect::<Result<_, _>>()?;
+    loop {
+        clock::pause(Duration::from_secs(3600));
+        // They live as long as this does.
+        let _ = &children;
+    }
+}

@@ -1,0 +1,51 @@
+//! Texts that end in the child's pid: prepared before the fork, finished in the child without an allocation.
+#![expect(unsafe_code, reason = "writing digits where no allocation may happen")]
+
+use nix::libc;
+
+/// Digits of the largest pid, and the final NUL.
+const PID_ROOM: usize = 11;
+
+/// A text that ends in the child's pid, which only the child knows.
+pub(super) struct Stamped {
+    pub(super) text: Vec<u8>,
+    digits_at: usize,
+}
+
+impl Stamped {
+    pub(super) fn new(beginning: &str) -> Self {
+        let mut text = beginning.as_bytes().to_vec();
+        text.resize(beginning.len() + PID_ROOM, 0);
+        Stamped {
+            text,
+            digits_at: beginning.len(),
+        }
+    }
+
+    /// # Safety
+    /// None but that of the child: it writes to memory that was prepared.
+    pub(super) unsafe fn stamp(&mut self, pid: libc::pid_t) {
+        // SAFETY: `PID_ROOM` bytes follow the beginning.
+        unsafe { stamp(self.text.as_mut_ptr().wrapping_add(self.digits_at), pid) }
+    }
+}
+
+/// # Safety
+/// `digits` has room for `PID_ROOM` bytes.
+unsafe fn stamp(digits: *mut u8, pid: libc::pid_t) {
+    let mut divisor: libc::pid_t = 1;
+    while pid / divisor >= 10 {
+        divisor *= 10;
+    }
+    let mut at = digits;
+    while divisor > 0 {
+        // SAFETY: a pid has at most ten digits.
+        unsafe {
+            *at = b'0' + (pid / divisor % 10) as u8;
+            at = at.add(1);
+        }
+        divisor /= 10;
+    }
+    // SAFETY: the eleventh byte.
+    unsafe { *at = 0 }
+}
