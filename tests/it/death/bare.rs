@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::support::{Tracks, is_root, is_there};
 use crate::service::{Scene, process, until};
-use crate::support::skip;
+use crate::support::{skip, unavailable};
 
 /// A user that no system has.
 const NOBODY: &str = "--reuid=54321 --regid=54321 --clear-groups";
@@ -77,7 +77,7 @@ exec sleep 1000"#;
         (!process::alive(master.pid())).then(|| master.end().or(Some(-1)))
     });
     if code == Some(77) {
-        return skip("the mounts of this system cannot be made read-only");
+        return unavailable("the mounts of this system cannot be made read-only");
     }
     assert_eq!(code, None, "{}", master.log());
     let born = scene.heard_times("born", 2);

@@ -6,9 +6,9 @@ use nix::sys::signal::Signal;
 use prefork::sys::clock;
 use serde_json::Value;
 
-use super::support::{Tracks, app, cause, is_there, restarts, slot};
+use super::support::{Tracks, app, cause, restarts, slot};
 use crate::service::{Master, Scene, process, until};
-use crate::support::skip;
+use crate::support::unavailable;
 
 /// Slots 0 to 2 beat once, each in another way, hang, and are deaf for ABRT; 3 does the same from a shell; 4 never beats.
 const STUCK: &str = r"case $PF_WORKER in
@@ -269,7 +269,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
     });
     match traced {
         Ok(()) => killed_when_it_goes_on(&master, worker),
-        Err(errno) => skip(&format!("this system lets nobody trace: {errno}")),
+        Err(errno) => unavailable(&format!("this system lets nobody trace: {errno}")),
     }
     drop(master);
     tracks.gone();
@@ -279,7 +279,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
 fn r41_a_core_dump_is_not_cut_short() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.starts_with('|') || pattern.contains('/') || pattern.trim().is_empty() {
-        return skip(&format!("cores go to '{}' here", pattern.trim()));
+        return unavailable(&format!("cores go to '{}' here", pattern.trim()));
     }
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
@@ -296,7 +296,7 @@ fn r41_a_core_dump_is_not_cut_short() {
         heard.into_iter().next().map(|report| report.text)
     });
     if told != "rich" {
-        return skip("this system gives no process that much address space");
+        return unavailable("this system gives no process that much address space");
     }
     let dumping =
         || process::exists(worker) && process::status(worker, "CoreDumping").starts_with('1');
@@ -306,7 +306,7 @@ fn r41_a_core_dump_is_not_cut_short() {
     let begun = clock::now();
     let status = master.until("gone", |status| cause(status, 0).is_some());
     if !dumped || clock::now().since(begun) < Duration::from_millis(1100) {
-        return skip("this system is too fast, or writes no core");
+        return unavailable("this system is too fast, or writes no core");
     }
     let exit = &slot(&status, 0)["last_exit"];
     assert_eq!(
@@ -366,7 +366,4 @@ fn r36_nothing_but_the_display_of_dates_looks_at_the_wall_clock() {
         .filter(|name| !display.contains(&name.as_str()))
         .collect();
     assert!(others.is_empty(), "{others:?}");
-    if !is_there("faketime") {
-        skip("a stepped clock itself: there is no faketime here");
-    }
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::support::{Tracks, children, is_there, lines};
 use crate::service::process::{self, descendants};
 use crate::service::{Master, Scene, until};
-use crate::support::skip;
+use crate::support::{skip, unavailable};
 
 /// What makes a pid namespace whose pid 1 is what follows.
 const NAMESPACE: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];
@@ -25,7 +25,7 @@ fn permitted() -> bool {
         .status();
     let permitted = tried.is_ok_and(|status| status.success());
     if !permitted {
-        skip("this system gives us no pid namespace");
+        unavailable("this system gives us no pid namespace");
     }
     permitted
 }
@@ -118,7 +118,7 @@ fn r99_numbers_used_again_thousands_of_times_hit_nobody_else() {
         .map(|part| part.trim().parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version < (6, 14) {
-        return skip(&format!("Linux {} has one pid_max for all", release.trim()));
+        return unavailable(&format!("Linux {} has one pid_max for all", release.trim()));
     }
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
@@ -135,7 +135,7 @@ fn r99_numbers_used_again_thousands_of_times_hit_nobody_else() {
         scene.path("refused").exists().then_some(true)
     });
     if refused {
-        return skip("the namespace's pid_max cannot be lowered");
+        return unavailable("the namespace's pid_max cannot be lowered");
     }
     assert_eq!(host(), before, "the machine's own is as it was");
     let deadline = prefork::sys::clock::now() + std::time::Duration::from_secs(8);
