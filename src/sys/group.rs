@@ -32,6 +32,8 @@ pub struct Group {
 enum Leader {
     /// Not reaped: the number is its own.
     Present,
+    /// Ended, and not reaped for want of a pidfd (no descriptors, no memory): as long as it lies there the number is its own.
+    Kept,
     /// Reaped; the pidfd still names the group, where the kernel gave us one.
     Reaped(Option<OwnedFd>),
     /// Reaped, and nobody was left: from now on the number may be another's.
@@ -58,19 +60,32 @@ impl Group {
         self.leader
     }
 
-    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it.
+    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it; or, without one, by
+    /// the leader itself, which is then reaped when this value is dropped.
     ///
     /// # Errors
     /// ECHILD: it has been reaped already.
     pub fn reap(&mut self) -> io::Result<Option<Ended>> {
         match self.state {
-            Leader::Reaped(_) | Leader::Alone => return Err(Errno::ECHILD.into()),
+            Leader::Reaped(_) | Leader::Alone | Leader::Kept => {
+                return Err(Errno::ECHILD.into());
+            }
             Leader::Present if wait::peek(self.leader)?.is_none() => return Ok(None),
             Leader::Present => {}
         }
         // Before the reap: after it the number may be another's.
-        let handle = rustix::process::Pid::from_raw(self.leader)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let handle = match rustix::process::Pid::from_raw(self.leader)
+            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        {
+            Some(Ok(handle)) => Some(handle),
+            Some(Err(
+                rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM,
+            )) => {
+                self.state = Leader::Kept;
+                return wait::peek(self.leader);
+            }
+            Some(Err(_)) | None => None,
+        };
         let ended = wait::reap(self.leader)?;
         self.state = Leader::Reaped(handle);
         if matches!(self.send_after_reap(0), Ok(Reached::Nobody)) {
@@ -85,7 +100,7 @@ impl Group {
     /// EPERM: it has changed its user, and we are not root.
     pub fn signal_leader(&self, sig: Sig) -> io::Result<bool> {
         match self.state {
-            Leader::Reaped(_) | Leader::Alone => Ok(false),
+            Leader::Reaped(_) | Leader::Alone | Leader::Kept => Ok(false),
             Leader::Present => {
                 reached(kill(Pid::from_raw(self.leader), named(sig))).map(Reached::somebody)
             }
@@ -99,6 +114,7 @@ impl Group {
     pub fn signal_group(&self, sig: Sig) -> io::Result<bool> {
         let reached = match self.state {
             Leader::Reaped(_) | Leader::Alone => self.send_after_reap(signals::number(sig))?,
+            Leader::Kept => reached(killpg(Pid::from_raw(self.leader), named(sig)))?,
             Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(sig)))? {
                 // Just forked, it has not made its session yet: there is no group of this number, only the leader.
                 Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(sig)))?,
@@ -116,7 +132,7 @@ impl Group {
             Leader::Reaped(_) => matches!(self.send_after_reap(0), Ok(Reached::Nobody)),
             // A running leader counts even before it has made its group.
             Leader::Present if matches!(wait::peek(self.leader), Ok(None)) => return false,
-            Leader::Present => false,
+            Leader::Present | Leader::Kept => false,
         };
         // Without /proc nobody can tell a zombie from the living: better to wait for it.
         nobody || has_live_member(self.leader) == Some(false)
@@ -126,7 +142,7 @@ impl Group {
         let handle = match &self.state {
             Leader::Alone => return Ok(Reached::Nobody),
             Leader::Reaped(handle) => handle.as_ref(),
-            Leader::Present => None,
+            Leader::Present | Leader::Kept => None,
         };
         send_by_handle(handle, self.leader, number)
     }
@@ -134,10 +150,18 @@ impl Group {
     /// A pidfd of the leader, which names the group also when it has been reaped; None where the kernel gives none.
     pub fn handle(&self) -> Option<OwnedFd> {
         match &self.state {
-            Leader::Present => rustix::process::Pid::from_raw(self.leader)
+            Leader::Present | Leader::Kept => rustix::process::Pid::from_raw(self.leader)
                 .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
             Leader::Reaped(handle) => handle.as_ref().and_then(|handle| handle.try_clone().ok()),
             Leader::Alone => None,
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if matches!(self.state, Leader::Kept) {
+            let _ = wait::reap(self.leader);
         }
     }
 }

@@ -269,7 +269,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
     });
     match traced {
         Ok(()) => killed_when_it_goes_on(&master, worker),
-        Err(errno) => unavailable(&format!("nobody may trace: {errno}")),
+        Err(errno) => unavailable(&format!("this system lets nobody trace: {errno}")),
     }
     drop(master);
     tracks.gone();
@@ -279,7 +279,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
 fn r41_a_core_dump_is_not_cut_short() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.starts_with('|') || pattern.contains('/') || pattern.trim().is_empty() {
-        return unavailable(&format!("cores go to '{}'", pattern.trim()));
+        return unavailable(&format!("cores go to '{}' here", pattern.trim()));
     }
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
@@ -296,7 +296,7 @@ fn r41_a_core_dump_is_not_cut_short() {
         heard.into_iter().next().map(|report| report.text)
     });
     if told != "rich" {
-        return unavailable("no process gets that much address space");
+        return unavailable("this system gives no process that much address space");
     }
     let dumping =
         || process::exists(worker) && process::status(worker, "CoreDumping").starts_with('1');
@@ -306,7 +306,7 @@ fn r41_a_core_dump_is_not_cut_short() {
     let begun = clock::now();
     let status = master.until("gone", |status| cause(status, 0).is_some());
     if !dumped || clock::now().since(begun) < Duration::from_millis(1100) {
-        return unavailable("a core that takes long to write");
+        return unavailable("this system is too fast, or writes no core");
     }
     let exit = &slot(&status, 0)["last_exit"];
     assert_eq!(

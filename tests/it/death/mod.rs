@@ -8,6 +8,7 @@ mod killed;
 mod leaving;
 mod pid1;
 mod pidfile;
+mod scarce;
 mod spoiled;
 mod storm;
 mod support;

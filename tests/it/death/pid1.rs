@@ -25,7 +25,7 @@ fn permitted() -> bool {
         .status();
     let permitted = tried.is_ok_and(|status| status.success());
     if !permitted {
-        unavailable("no pid namespace may be made");
+        unavailable("this system gives us no pid namespace");
     }
     permitted
 }
