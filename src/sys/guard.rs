@@ -38,6 +38,9 @@ const PATIENCE: i64 = 1;
 /// How often groups without a leader are looked at: they have no descriptor that tells.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How long lines are let gather: many workers may start at once.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// How long after KILL the guard stays.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
@@ -195,16 +198,30 @@ fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
             clock::pause(LOOK_EVERY);
         }
-        let mut line = [0; MAX_LINE];
-        match cmsg::receive(socket, &mut line) {
-            Ok(received) if received.len == 0 && received.fds.is_empty() => return,
-            Ok(received) => take(&line[..received.len.min(MAX_LINE)], received.fds, wards),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+        // What is said stays in the socket, and nobody waits for it to be read; but each wake-up takes time from workers that start.
+        clock::pause(GATHER);
+        if !hear(socket, wards) {
+            return;
         }
         if wards.len() > sweep_at {
-            wards.retain(|ward| !group_by_handle_is_gone(&ward.handle, ward.pid));
+            // Only of those without a leader it takes a look through /proc to tell.
+            wards.retain(|ward| {
+                let handle = ward.handle.as_fd();
+                !(has_exited(handle) && group_by_handle_is_gone(&ward.handle, ward.pid))
+            });
             sweep_at = wards.len() * 2 + 64;
+        }
+    }
+}
+
+/// Takes all that was said; false at the end of file.
+fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) -> bool {
+    loop {
+        let mut line = [0; MAX_LINE];
+        match cmsg::receive(socket, &mut line) {
+            Ok(received) if received.len == 0 && received.fds.is_empty() => return false,
+            Ok(received) => take(&line[..received.len.min(MAX_LINE)], received.fds, wards),
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
 /// Does it.
 pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     let log = log(&args)?;
-    let recipe = recipe(&args)?;
+    let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
@@ -64,7 +64,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    let nofile = limits::raise_nofile();
+    recipe.nofile = limits::raise_nofile();
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -90,7 +90,6 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         control,
         pid_file,
         keep,
-        nofile,
     })
 }
 
@@ -157,6 +156,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
             .map(variable_setting)
             .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
+        nofile: None,
     })
 }
 
