@@ -38,9 +38,6 @@ const PATIENCE: i64 = 1;
 /// How often groups without a leader are looked at: they have no descriptor that tells.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long lines are let gather: many workers may start at once.
-const GATHER: Duration = Duration::from_millis(5);
-
 /// How long after KILL the guard stays.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
@@ -198,8 +195,6 @@ fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
             clock::pause(LOOK_EVERY);
         }
-        // What is said stays in the socket, and nobody waits for it to be read; but each wake-up takes time from workers that start.
-        clock::pause(GATHER);
         if !hear(socket, wards) {
             return;
         }
