@@ -19,7 +19,7 @@ use crate::sys::spawn::{self, Outcome, Plumbing};
 use crate::sys::{fd, users, wait};
 use crate::wire::notify::{Message, parse};
 
-use super::pin::Pin;
+use super::pin::{Pin, own_env};
 
 /// How many datagrams of one worker a turn takes: one that floods delays nobody else.
 const DATAGRAMS_A_TURN: usize = 64;
@@ -58,14 +58,13 @@ pub(super) struct Processes {
     null: File,
     keep: Vec<(OwnedFd, i32)>,
     guard: Option<Guard>,
-    nofile: Option<(u64, u64)>,
     own_pid: i32,
     own_uid: u32,
 }
 
 impl Processes {
     /// Nobody yet. The guard is there before the first worker.
-    pub(super) fn new(nofile: Option<(u64, u64)>, keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
+    pub(super) fn new(keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
         let guard = Guard::start()?;
         Ok(Processes {
             by_id: BTreeMap::new(),
@@ -74,7 +73,6 @@ impl Processes {
             null: fd::null()?,
             keep,
             guard: Some(guard),
-            nofile,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
         })
@@ -107,7 +105,7 @@ impl Processes {
             .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
         let beat = Beat::create()
             .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
-        let launch = pin.launch(slot, notify.address(), self.nofile);
+        let env = own_env(slot, notify.address());
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
         fds.extend(
             pin.listeners
@@ -142,8 +140,9 @@ impl Processes {
             stdin: self.null.as_fd(),
             fds: &fds,
             guard,
+            env: &env,
         };
-        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
+        let spawned = spawn::spawn(&pin.launch, &plumbing, self.own_pid)
             .map_err(|error| format!("cannot fork: {}", reason(error)))?;
         let pid = spawned.pid;
         drop(fds);

@@ -21,7 +21,7 @@ mod stamped;
 mod strip;
 
 use stamped::Stamped;
-use strip::{default_dispositions, gaps, mark_one_by_one};
+use strip::{changed_dispositions, default_dispositions, gaps, mark_one_by_one};
 
 /// What is started; prepared once for a generation.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct Launch {
     pub program: CString,
     /// The arguments, the program's name first.
     pub argv: Vec<CString>,
-    /// The environment, `K=V` each, without `LISTEN_PID`.
+    /// The environment that all of them have, `K=V` each, without `LISTEN_PID`.
     pub env: Vec<CString>,
     /// The variables that are added with the child's own pid: `LISTEN_PID`, `WATCHDOG_PID`.
     pub own_pid_in: Vec<&'static str>,
@@ -42,7 +42,7 @@ pub struct Launch {
     pub nofile: Option<(u64, u64)>,
 }
 
-/// The descriptors that the worker gets. 1 and 2 are the master's unless they are named here; all others are closed.
+/// What one worker gets for itself: descriptors (1 and 2 are the master's unless they are named here; all others are closed), and variables.
 #[derive(Debug)]
 pub struct Plumbing<'a> {
     /// Its stdin.
@@ -51,6 +51,8 @@ pub struct Plumbing<'a> {
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
     /// The guard's socket, and the line that announces the worker there, up to its pid.
     pub guard: Option<(BorrowedFd<'a>, &'a str)>,
+    /// Its own part of the environment.
+    pub env: &'a [CString],
 }
 
 /// A child that has been forked. Whether its program runs is told by [`outcome`].
@@ -182,6 +184,7 @@ pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Resul
 /// Everything that the child needs, in the form in which the system calls want it.
 struct Prepared<'a> {
     launch: &'a Launch,
+    dispositions: &'static [libc::c_int],
     master: i32,
     death_signal: libc::c_int,
     argv: Vec<*const libc::c_char>,
@@ -202,13 +205,14 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn new(
         launch: &'a Launch,
-        plumbing: &Plumbing<'_>,
+        plumbing: &Plumbing<'a>,
         master: i32,
         report: BorrowedFd<'_>,
     ) -> Self {
         let mut argv: Vec<_> = launch.argv.iter().map(|arg| arg.as_ptr()).collect();
         argv.push(std::ptr::null());
-        let mut env: Vec<_> = launch.env.iter().map(|var| var.as_ptr()).collect();
+        let variables = launch.env.iter().chain(plumbing.env);
+        let mut env: Vec<_> = variables.map(|variable| variable.as_ptr()).collect();
         let mut stamped: Vec<Stamped> = launch
             .own_pid_in
             .iter()
@@ -235,6 +239,7 @@ impl<'a> Prepared<'a> {
         targets.sort_unstable();
         Prepared {
             launch,
+            dispositions: changed_dispositions(),
             master,
             death_signal: signals::number(launch.death_signal),
             argv,
@@ -289,7 +294,7 @@ impl<'a> Prepared<'a> {
                 )?;
             }
             check(libc::setsid(), Stage::Session)?;
-            default_dispositions();
+            default_dispositions(self.dispositions);
             // Before any descriptor is moved, and before anything of the worker's own runs.
             self.announce();
             self.place()?;

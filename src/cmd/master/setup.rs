@@ -59,7 +59,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
 /// Does it.
 pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     let log = log(&args)?;
-    let recipe = recipe(&args)?;
+    let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
@@ -82,7 +82,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    let nofile = limits::raise_nofile();
+    recipe.nofile = limits::raise_nofile();
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -108,7 +108,6 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         control,
         pid_file,
         keep,
-        nofile,
     })
 }
 
@@ -175,6 +174,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
             .map(variable_setting)
             .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
+        nofile: None,
     })
 }
 

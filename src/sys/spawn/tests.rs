@@ -59,6 +59,7 @@ fn output(launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
         stdin: null.as_fd(),
         fds: &fds,
         guard: None,
+        env: &[],
     };
     let spawned = spawn(launch, &plumbing, master()).expect("forked");
     assert_eq!(settled(&spawned), Outcome::Executed);
@@ -84,6 +85,7 @@ pub fn play(talk: &mut Talk) {
         stdin: null.as_fd(),
         fds: &[],
         guard: None,
+        env: &[],
     };
     let launch = launch(&["/bin/sleep", "60"]);
     for round in 0..40 {
@@ -223,6 +225,7 @@ fn a_failure_in_the_child_names_its_step() {
         stdin: null.as_fd(),
         fds: &[],
         guard: None,
+        env: &[],
     };
     let missing = launch(&["/no/such/program"]);
     let not_executable = launch(&["/etc/passwd"]);
@@ -249,6 +252,7 @@ fn a_worker_of_a_master_that_has_died_does_not_start() {
         stdin: null.as_fd(),
         fds: &[],
         guard: None,
+        env: &[],
     };
     let launch = launch(&["/bin/sleep", "60"]);
     let spawned = spawn(&launch, &plumbing, master() + 1).expect("forked");
