@@ -33,10 +33,12 @@ impl Driver {
             match control.accept() {
                 Ok(Some(_)) if self.clients.len() >= most_clients() => {
                     self.clients.dropped += 1;
-                    self.log.warn(format_args!(
-                        "a control client was turned away: {} are connected",
-                        self.clients.len()
-                    ));
+                    if !std::mem::replace(&mut self.deafness_told, true) {
+                        let connected = self.clients.len();
+                        self.log.warn(format_args!(
+                            "control clients are turned away: {connected} are connected"
+                        ));
+                    }
                 }
                 Ok(Some(conn)) => {
                     self.deafness_told = false;
