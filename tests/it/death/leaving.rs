@@ -205,14 +205,19 @@ fn r54_a_crash_leaves_nobody_of_its_group_behind() {
     let master = scene
         .master("-n 1 --ready fd=9 --backoff 10ms..10ms")
         .start();
+    // A worker is ready before its children have children.
+    let below = |worker: i32| {
+        until("the whole family is there", || {
+            let below = process::descendants(worker);
+            let group: Vec<i32> = below.into_iter().map(|(pid, _)| pid).collect();
+            (group.len() >= 3).then_some(group)
+        })
+    };
+    below(master.workers()[0]);
     let family = tracks.all().len();
     for _ in 0..3 {
         let worker = master.workers()[0];
-        let group: Vec<i32> = process::descendants(worker)
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .collect();
-        assert!(group.len() >= 3, "{group:?}");
+        let group = below(worker);
         process::signal(worker, Signal::SIGKILL);
         master.until("replaced", |status| {
             status["workers"]["ready"] == 1 && pids(&status["slots"])[0] != worker
