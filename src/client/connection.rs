@@ -60,7 +60,8 @@ impl Connection {
         Ok(peer.map(|(pid, process)| Master::new(pid, process)))
     }
 
-    /// Sends one request. A master that has gone meanwhile is exit 3, one that does not read is exit 5.
+    /// Sends one request. A master that does not read is exit 5. One that has closed the connection is no error yet: it may have said why,
+    /// and [`Connection::next_line`] tells.
     pub fn send(&mut self, request: &Request) -> Result<()> {
         let mut line = serde_json::to_vec(request)
             .map_err(|error| Error::system("cannot write the request", error))?;
@@ -81,7 +82,7 @@ impl Connection {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_late()),
-                Err(error) if has_gone(&error) => return Err(super::died()),
+                Err(error) if has_gone(&error) => return Ok(()),
                 Err(error) => return Err(broken(error)),
             }
         }

@@ -84,6 +84,13 @@ struct Driver {
     processes: Processes,
     clients: Clients,
     control: Option<ControlSocket>,
+    /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
+    deaf_until: Option<Time>,
+    deafness_told: bool,
+    /// There is no guard: when to try again.
+    guard_again: Option<Time>,
+    /// That waiting itself fails was told.
+    blindness_told: bool,
     started: Time,
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
@@ -135,6 +142,10 @@ pub fn run(setup: Setup) -> Result<End> {
         processes,
         clients: Clients::default(),
         control,
+        deaf_until: None,
+        deafness_told: false,
+        guard_again: None,
+        blindness_told: false,
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),

@@ -38,6 +38,7 @@ pub(super) struct Process {
     pub(super) leaderless: bool,
     notify: NotifySocket,
     outcome: Option<OwnedFd>,
+    about_to_execute: bool,
     ready: Option<File>,
 }
 
@@ -155,6 +156,7 @@ impl Processes {
             leaderless: false,
             notify,
             outcome: Some(spawned.outcome),
+            about_to_execute: false,
             ready: pipe.map(|((read, _), _)| read.into()),
         };
         // A worker that cannot be heard is still supervised: by its exit, and by its start timeout.
@@ -308,17 +310,19 @@ impl Processes {
             return;
         };
         let Some(fd) = &process.outcome else { return };
-        let event = match spawn::outcome(fd.as_fd()) {
+        let event = match spawn::outcome(fd.as_fd(), &mut process.about_to_execute) {
             Outcome::Pending => return,
-            Outcome::Executed => Event::Executed(id),
-            Outcome::Failed { stage, errno } => Event::ExecFailed(
+            Outcome::Executed => Some(Event::Executed(id)),
+            // How, its end tells, which follows.
+            Outcome::Died => None,
+            Outcome::Failed { stage, errno } => Some(Event::ExecFailed(
                 id,
                 format!("{stage}: {}", reason(io::Error::from_raw_os_error(errno))),
-            ),
+            )),
         };
         let _ = self.nest.remove(fd.as_fd());
         process.outcome = None;
-        events.push(event);
+        events.extend(event);
     }
 
     fn hear_notify(&mut self, id: WorkerId, now: Time, events: &mut Vec<Event>) {
@@ -399,6 +403,11 @@ impl Process {
             // A barrier is answered by closing the descriptor that came along, which has happened by now.
             Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
         }
+    }
+
+    /// Whether its own program runs: before that its signal handlers are the master's.
+    pub(super) fn is_executed(&self) -> bool {
+        self.outcome.is_none() && !self.leaderless
     }
 
     fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Use)> {

@@ -6,38 +6,58 @@ use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
 use crate::model::policy::Word;
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
-use crate::sys::control::Input;
+use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
-use crate::sys::signals;
-use crate::wire::proto::{Code, Command, MAX_REQUEST, Plan, Reply, Request, parse_request};
+use crate::sys::{clock, limits, signals};
+use crate::wire::proto::{
+    Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
+};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+
+/// How many clients may be connected: workers need descriptors more.
+fn most_clients() -> usize {
+    usize::try_from(limits::nofile() / 4)
+        .unwrap_or(MAX_CLIENTS)
+        .min(MAX_CLIENTS)
+}
+
+/// How long nobody is accepted after that failed.
+const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Driver {
     /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
     pub(super) fn admit(&mut self) {
         while let Some(control) = &self.control {
             match control.accept() {
-                Ok(Some(_)) if self.clients.len() >= MAX_CLIENTS => {
+                Ok(Some(_)) if self.clients.len() >= most_clients() => {
                     self.clients.dropped += 1;
                     self.log.warn(format_args!(
-                        "a control client was turned away: {MAX_CLIENTS} are connected"
+                        "a control client was turned away: {} are connected",
+                        self.clients.len()
                     ));
                 }
                 Ok(Some(conn)) => {
+                    self.deafness_told = false;
                     let (pid, uid, _) = conn.peer();
                     if control.admits(uid) {
                         self.clients.add(conn);
                     } else {
                         self.log
                             .warn(format_args!("control client {pid} of uid {uid} refused"));
+                        send_away(conn, uid);
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.log
-                        .warn(format_args!("cannot accept a control client: {error}"));
+                    // The client still waits, so the socket stays readable: asked again at once, this would be a busy loop.
+                    self.deaf_until = Some(clock::now() + DEAF_FOR);
+                    if !std::mem::replace(&mut self.deafness_told, true) {
+                        self.log.warn(format_args!(
+                            "cannot accept a control client, and tries again: {error}"
+                        ));
+                    }
                     return;
                 }
             }
@@ -171,6 +191,14 @@ impl Driver {
 
     fn wait_request(&mut self, number: u64, id: Option<Value>, ready: bool, op: Option<u64>) {
         let op = match (ready, op) {
+            (true, None) if self.supervisor.stopping().is_some() => {
+                return self.fail(
+                    number,
+                    Code::Refused,
+                    "the service is stopping".to_owned(),
+                    id,
+                );
+            }
             // Answered at the end of this turn, if they are ready already.
             (true, None) => return self.clients.wait_for(number, id, None),
             (false, Some(op)) => OpId(op),
@@ -273,6 +301,25 @@ impl Driver {
             &then,
             self.supervisor.snapshot().wanted,
         ))
+    }
+}
+
+/// Tells a client that it may not, if that can be told at once.
+fn send_away(mut conn: Conn, uid: u32) {
+    let message = format!("uid {uid} may not use this control socket");
+    let failure = Failure {
+        code: Code::Permission,
+        message,
+    };
+    let reply = Reply {
+        ok: false,
+        error: Some(failure),
+        ..Reply::default()
+    };
+    if let Ok(line) = serde_json::to_string(&reply)
+        && conn.send(&line)
+    {
+        let _ = conn.flush();
     }
 }
 

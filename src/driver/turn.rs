@@ -7,6 +7,7 @@
 //! 5. Signals to the master, control requests, deadlines.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::model::event::{Event, WorkerId};
 use crate::model::sig::{Sender, Sig};
@@ -15,6 +16,9 @@ use crate::sys::clock;
 use crate::sys::poll::{Interest, Poller, Ready};
 
 use super::{Driver, End};
+
+/// How long the master goes without a guard that could not be started until it tries again.
+const GUARD_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the wait was ended by.
 struct Woken {
@@ -37,33 +41,41 @@ impl Driver {
         }
     }
 
-    fn wait(&self, poller: &mut Poller) -> Woken {
+    fn wait(&mut self, poller: &mut Poller) -> Woken {
         let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![
             (self.signals.fd(), Interest::READ),
             (self.processes.fd(), Interest::READ),
         ];
-        fds.extend(
-            self.control
-                .as_ref()
-                .map(|control| (control.fd(), Interest::READ)),
-        );
+        let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
+        fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
-        let deadline = [model, self.clients.deadline()].into_iter().flatten().min();
-        match poller.wait(&fds, deadline) {
-            Ok(ready) => Woken {
-                signals: ready[0].any(),
-                workers: ready[1].any(),
-                knocks: first_client > 2 && ready[2].any(),
-                clients: ready[first_client..].to_vec(),
-            },
+        let deadlines = [
+            model,
+            self.clients.deadline(),
+            self.deaf_until,
+            self.guard_again,
+        ];
+        match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
+            Ok(ready) => {
+                self.blindness_told = false;
+                Woken {
+                    signals: ready[0].any(),
+                    workers: ready[1].any(),
+                    knocks: first_client > 2 && ready[2].any(),
+                    clients: ready[first_client..].to_vec(),
+                }
+            }
             Err(error) => {
                 // ENOMEM, say. Looking at everything is slower than being told, and never wrong.
-                self.log.warn(format_args!(
-                    "cannot wait: {error}: looking at everything instead"
-                ));
-                clock::pause(std::time::Duration::from_millis(50));
+                let clients = fds.len() - first_client;
+                if !std::mem::replace(&mut self.blindness_told, true) {
+                    self.log.warn(format_args!(
+                        "cannot wait: {error}: looking at everything instead"
+                    ));
+                }
+                clock::pause(Duration::from_millis(50));
                 let all = Ready {
                     read: true,
                     write: true,
@@ -73,7 +85,7 @@ impl Driver {
                     signals: true,
                     workers: true,
                     knocks: true,
-                    clients: vec![all; fds.len() - first_client],
+                    clients: vec![all; clients],
                 }
             }
         }
@@ -81,6 +93,7 @@ impl Driver {
 
     fn turn(&mut self, woken: &Woken) {
         let now = clock::now();
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
         let signals = if woken.signals {
             self.signals.pending()
         } else {
@@ -99,6 +112,9 @@ impl Driver {
         }
         if children {
             self.bury(&exits, now);
+        }
+        if children || self.guard_again.is_some_and(|at| at <= now) {
+            self.see_to_guard(now);
         }
         for (sig, sender) in signals {
             if sig != Sig::Chld {
@@ -131,7 +147,6 @@ impl Driver {
             }
         }
         self.look_at_listeners(exits.len());
-        self.see_to_guard();
         let strangers = self.processes.reap_strangers();
         if strangers > 0 {
             self.log.debug(format_args!(
@@ -143,14 +158,21 @@ impl Driver {
         }
     }
 
-    /// The guard may be the child that has died.
-    fn see_to_guard(&mut self) {
+    /// The guard may be the child that has died. Without one the master goes on, and tries again.
+    fn see_to_guard(&mut self, now: Time) {
         match self.processes.keep_guarded() {
-            Ok(true) => self.log.warn("the guard had died, and was started anew"),
-            Ok(false) => {}
-            Err(error) => self
-                .log
-                .error(format_args!("cannot start the guard anew: {error}")),
+            Ok(anew) => {
+                self.guard_again = None;
+                if anew {
+                    self.log.warn("the guard had died, and was started anew");
+                }
+            }
+            Err(error) => {
+                if self.guard_again.replace(now + GUARD_AGAIN).is_none() {
+                    self.log
+                        .error(format_args!("cannot start the guard anew: {error}"));
+                }
+            }
         }
     }
 

@@ -29,8 +29,8 @@ impl Supervisor {
         if surge == 0 {
             self.empty_next_slot(now, slots, is_new, out);
         } else {
-            self.start_replacements(now, slots, surge, is_new, (from, policy), out);
             self.promote_ready(now, from, out);
+            self.start_replacements(now, slots, surge, is_new, (from, policy), out);
         }
         let settled = (0..slots).all(|index| {
             let holder = self.worker(self.slots[index].holder);

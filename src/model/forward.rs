@@ -22,7 +22,6 @@ impl Supervisor {
             self.empty_next_slot(now, reach, is_old, out);
             // It may be that nobody is left who must go first.
         } else {
-            self.start_replacements(now, reach, surge, is_old, (to, policy), out);
             let ready = |worker: Option<&Worker>| {
                 worker.is_some_and(|w| w.generation == to && w.is_ready())
             };
@@ -35,6 +34,8 @@ impl Supervisor {
             if past && (surge < slots || all_ready()) {
                 self.promote_ready(now, to, out);
             }
+            // After it: whoever has taken a slot makes room for the next one to start.
+            self.start_replacements(now, reach, surge, is_old, (to, policy), out);
         }
         let settled = past
             && self.slots.iter().all(|slot| {

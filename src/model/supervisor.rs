@@ -176,8 +176,20 @@ impl Supervisor {
         self.settle(now, out);
     }
 
-    /// Compares what is with what is wanted and takes the next steps.
+    /// Takes the next steps until none is left: one may make room for another (a slot that is taken, a rollout that is over), and nobody
+    /// would come back for that.
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        loop {
+            let before = out.len();
+            self.settle_once(now, out);
+            if out.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Compares what is with what is wanted and takes the next steps.
+    fn settle_once(&mut self, now: Time, out: &mut Vec<Action>) {
         match self.mode {
             Mode::Running => {
                 // Before the slots are filled: the first rollout fills the others once its canary is past.

@@ -4,14 +4,14 @@
 //! as the group has a member; a pidfd of the leader, opened before the reap, still names exactly that group.
 #![expect(unsafe_code, reason = "no crate has pidfd_send_signal with flags yet")]
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, getpgid};
+use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::signals;
@@ -32,10 +32,12 @@ pub struct Group {
 enum Leader {
     /// Not reaped: the number is its own.
     Present,
+    /// Ended, and not reaped for want of a pidfd (no descriptors, no memory): as long as it lies there the number is its own.
+    Kept,
     /// Reaped; the pidfd still names the group, where the kernel gave us one.
     Reaped(Option<OwnedFd>),
-    /// Reaped, and nothing was left: the number is another's from now on.
-    Gone,
+    /// Reaped, and nobody was left: from now on the number may be another's.
+    Alone,
 }
 
 impl Group {
@@ -58,24 +60,36 @@ impl Group {
         self.leader
     }
 
-    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it.
+    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it; or, without one, by
+    /// the leader itself, which is then reaped when this value is dropped.
     ///
     /// # Errors
     /// ECHILD: it has been reaped already.
     pub fn reap(&mut self) -> io::Result<Option<Ended>> {
         match self.state {
-            Leader::Reaped(_) | Leader::Gone => return Err(Errno::ECHILD.into()),
+            Leader::Reaped(_) | Leader::Alone | Leader::Kept => {
+                return Err(Errno::ECHILD.into());
+            }
             Leader::Present if wait::peek(self.leader)?.is_none() => return Ok(None),
             Leader::Present => {}
         }
         // Before the reap: after it the number may be another's.
-        let handle = rustix::process::Pid::from_raw(self.leader)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let handle = match rustix::process::Pid::from_raw(self.leader)
+            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        {
+            Some(Ok(handle)) => Some(handle),
+            Some(Err(
+                rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM,
+            )) => {
+                self.state = Leader::Kept;
+                return wait::peek(self.leader);
+            }
+            Some(Err(_)) | None => None,
+        };
         let ended = wait::reap(self.leader)?;
         self.state = Leader::Reaped(handle);
-        // A group that was empty once cannot fill again.
         if matches!(self.send_after_reap(0), Ok(Reached::Nobody)) {
-            self.state = Leader::Gone;
+            self.state = Leader::Alone;
         }
         Ok(ended)
     }
@@ -86,7 +100,7 @@ impl Group {
     /// EPERM: it has changed its user, and we are not root.
     pub fn signal_leader(&self, sig: Sig) -> io::Result<bool> {
         match self.state {
-            Leader::Reaped(_) | Leader::Gone => Ok(false),
+            Leader::Reaped(_) | Leader::Alone | Leader::Kept => Ok(false),
             Leader::Present => {
                 reached(kill(Pid::from_raw(self.leader), named(sig))).map(Reached::somebody)
             }
@@ -99,7 +113,8 @@ impl Group {
     /// EPERM: none of them may be signalled by us.
     pub fn signal_group(&self, sig: Sig) -> io::Result<bool> {
         let reached = match self.state {
-            Leader::Reaped(_) | Leader::Gone => self.send_after_reap(signals::number(sig))?,
+            Leader::Reaped(_) | Leader::Alone => self.send_after_reap(signals::number(sig))?,
+            Leader::Kept => reached(killpg(Pid::from_raw(self.leader), named(sig)))?,
             Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(sig)))? {
                 // Just forked, it has not made its session yet: there is no group of this number, only the leader.
                 Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(sig)))?,
@@ -112,11 +127,12 @@ impl Group {
     /// Whether no live process is left in the group. Zombies do not count: pid 1 may reap late.
     pub fn is_empty(&self) -> bool {
         let nobody = match self.state {
-            Leader::Gone => true,
+            // By far the most: it is not worth a look at all processes.
+            Leader::Alone => return true,
             Leader::Reaped(_) => matches!(self.send_after_reap(0), Ok(Reached::Nobody)),
             // A running leader counts even before it has made its group.
             Leader::Present if matches!(wait::peek(self.leader), Ok(None)) => return false,
-            Leader::Present => false,
+            Leader::Present | Leader::Kept => false,
         };
         // Without /proc nobody can tell a zombie from the living: better to wait for it.
         nobody || has_live_member(self.leader) == Some(false)
@@ -124,9 +140,9 @@ impl Group {
 
     fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
         let handle = match &self.state {
-            Leader::Gone => return Ok(Reached::Nobody),
+            Leader::Alone => return Ok(Reached::Nobody),
             Leader::Reaped(handle) => handle.as_ref(),
-            Leader::Present => None,
+            Leader::Present | Leader::Kept => None,
         };
         send_by_handle(handle, self.leader, number)
     }
@@ -134,10 +150,18 @@ impl Group {
     /// A pidfd of the leader, which names the group also when it has been reaped; None where the kernel gives none.
     pub fn handle(&self) -> Option<OwnedFd> {
         match &self.state {
-            Leader::Present => rustix::process::Pid::from_raw(self.leader)
+            Leader::Present | Leader::Kept => rustix::process::Pid::from_raw(self.leader)
                 .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
             Leader::Reaped(handle) => handle.as_ref().and_then(|handle| handle.try_clone().ok()),
-            Leader::Gone => None,
+            Leader::Alone => None,
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if matches!(self.state, Leader::Kept) {
+            let _ = wait::reap(self.leader);
         }
     }
 }
@@ -213,21 +237,23 @@ fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> 
     Errno::result(done).map(drop)
 }
 
+/// What is needed of a process's stat line stands in this many bytes; /proc gives them in one read.
+const STAT_USED: usize = 512;
+
 /// Whether /proc has a live process of this group and of the session of the same number; `None` without /proc.
 fn has_live_member(group: i32) -> Option<bool> {
     let mut any = false;
+    let mut line = [0; STAT_USED];
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        // One system call decides for most processes of the machine that they do not matter; each may have gone since the directory was read.
-        if !matches!(getpgid(Some(Pid::from_raw(pid))), Ok(found) if found.as_raw() == group) {
-            continue;
-        }
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            continue;
-        };
+        // It may have gone since the directory was read.
+        let read =
+            File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut line));
+        let Ok(length) = read else { continue };
+        let stat = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
         any |= is_live_member(&stat, group);
     }
     Some(any)

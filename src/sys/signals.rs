@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::iterator::backend::SignalDelivery;
@@ -59,6 +60,8 @@ impl Signals {
         let numbers = HANDLED.map(number);
         let delivery =
             SignalDelivery::with_pipe(read, write, WithOrigin::default(), numbers.iter())?;
+        // A log that reaches RLIMIT_FSIZE gets EFBIG, not the end of the master; a handler, unlike ignoring it, no worker inherits.
+        signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default())?;
         // Only now: what was held back so far arrives, and none of it by its default action.
         SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery, ignored })

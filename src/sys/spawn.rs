@@ -106,8 +106,10 @@ const STAGES: [Stage; 6] = [
 /// What became of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The program runs; or the child was killed before, which its wait status tells.
+    /// The program runs.
     Executed,
+    /// The child ended before it came to execute its program; its wait status tells how.
+    Died,
     /// It does not run, and the child exits at once.
     Failed {
         /// The step that failed.
@@ -121,30 +123,37 @@ pub enum Outcome {
 
 const RECORD: usize = 8;
 
-/// Reads what became of a start, from [`Spawned::outcome`]; never waits.
-pub fn outcome(fd: BorrowedFd<'_>) -> Outcome {
-    let mut record = [0u8; RECORD];
-    let read = loop {
-        match nix::unistd::read(fd, &mut record) {
-            Err(Errno::EINTR) => {}
-            read => break read,
-        }
-    };
-    let [stage, _, _, _, errno @ ..] = record;
-    match read {
-        Err(Errno::EAGAIN) => Outcome::Pending,
-        Ok(0) => Outcome::Executed,
-        Ok(_) => Outcome::Failed {
-            stage: STAGES
-                .get(usize::from(stage))
-                .copied()
-                .unwrap_or(Stage::Exec),
-            errno: i32::from_ne_bytes(errno),
-        },
-        Err(errno) => Outcome::Failed {
-            stage: Stage::Exec,
-            errno: errno as i32,
-        },
+/// In place of a stage: nothing has failed, and the next step is exec.
+const ABOUT_TO_EXECUTE: u8 = 0xff;
+
+/// Reads what became of a start, from [`Spawned::outcome`]; never waits. `about`: whether the child was about to execute its program, false
+/// at first; end of file alone tells only that the child is gone or was executed.
+pub fn outcome(fd: BorrowedFd<'_>, about: &mut bool) -> Outcome {
+    loop {
+        let mut record = [0u8; RECORD];
+        let read = nix::unistd::read(fd, &mut record);
+        let [stage, _, _, _, errno @ ..] = record;
+        return match read {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Outcome::Pending,
+            Ok(0) if *about => Outcome::Executed,
+            Ok(0) => Outcome::Died,
+            Ok(_) if stage == ABOUT_TO_EXECUTE => {
+                *about = true;
+                continue;
+            }
+            Ok(_) => Outcome::Failed {
+                stage: STAGES
+                    .get(usize::from(stage))
+                    .copied()
+                    .unwrap_or(Stage::Exec),
+                errno: i32::from_ne_bytes(errno),
+            },
+            Err(errno) => Outcome::Failed {
+                stage: Stage::Exec,
+                errno: errno as i32,
+            },
+        };
     }
 }
 
@@ -254,6 +263,9 @@ impl<'a> Prepared<'a> {
             let stage = match self.prepare() {
                 Err(stage) => stage,
                 Ok(()) => {
+                    // All that was pending has been delivered by now: whoever gets here is executed, or killed by the next signal.
+                    let about: [u8; RECORD] = [ABOUT_TO_EXECUTE, 0, 0, 0, 0, 0, 0, 0];
+                    libc::write(self.report, about.as_ptr().cast(), RECORD);
                     let program = self.launch.program.as_ptr();
                     libc::execve(program, self.argv.as_ptr(), self.env.as_ptr());
                     Stage::Exec

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod ctl;
+mod death;
 mod drift;
 mod layering;
 mod listen;

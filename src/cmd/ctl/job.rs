@@ -85,10 +85,9 @@ impl Job {
             wait: !self.no_wait,
             key: None,
         };
-        match connection.send(&request) {
-            Err(error) if error.exit == Exit::NotRunning => return Ok(None),
-            sent => sent.map_err(|error| self.late(error))?,
-        }
+        connection
+            .send(&request)
+            .map_err(|error| self.late(error))?;
         loop {
             match connection.next_line().map_err(|error| self.late(error))? {
                 None => return Ok(None),

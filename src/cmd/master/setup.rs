@@ -1,5 +1,6 @@
 //! From the command line to everything that stands before the first worker is started.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
-use crate::sys::{clock, cpus, fd, limits, program, users, wait};
+use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -32,8 +33,24 @@ pub(super) fn check(args: &Args) -> Result<()> {
         listener::check(spec)?;
     }
     check_numbers(args, listeners.len() + args.listen.len())?;
-    if let Some(ControlSpec(spec)) = &args.control {
-        control_place(spec)?;
+    for number in &args.keep_fd {
+        fd::adopt(*number).map_err(|error| Error {
+            what: format!("--keep-fd: {}", error.what),
+            ..error
+        })?;
+    }
+    // The names would be made in directories that are there; whether they are free is for the start itself to find out.
+    let control = control_of(args)?.map(|(path, ..)| path);
+    for path in args.pid.iter().chain(&control) {
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        program::real_dir(dir)
+            .map_err(|error| Error::system(format!("cannot make {}", path.display()), error))?;
+    }
+    if let Some(path) = control {
+        unix_path::check_length(&path)?;
     }
     recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
     Ok(())
@@ -55,8 +72,9 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     check_numbers(&args, listeners.len())?;
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
-    let keep = args
-        .keep_fd
+    // A number named twice is one descriptor.
+    let keep: BTreeSet<i32> = args.keep_fd.iter().copied().collect();
+    let keep = keep
         .iter()
         .map(|number| fd::adopt(*number).map(|fd| (fd, *number)))
         .collect::<Result<_>>()

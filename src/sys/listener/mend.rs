@@ -1,8 +1,8 @@
 //! A listener that somebody has shut down, made to listen again.
 //!
 //! shutdown(2) works on the socket, not on the descriptor: one worker that calls it on the shared listener spoils it for all. A TCP socket
-//! is merely closed for connections and keeps its address, so it can listen again; a Unix socket never accepts again, and
-//! has to be bound anew.
+//! is merely closed for connections, so it can listen again, at the address that it keeps or, where the system had chosen its port, is given
+//! again; a Unix socket never accepts again, and has to be bound anew.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -56,6 +56,7 @@ impl Listener {
         if self.still_listens() {
             return self.try_clone().map(Mended::Sound);
         }
+        self.take_port_back()?;
         let backlog = Backlog::new(self.backlog);
         if SockRef::from(&self.fd).listen(backlog.argument()).is_ok() && self.still_listens() {
             return self.try_clone().map(Mended::Again);
@@ -88,5 +89,20 @@ impl Listener {
             .pop()
             .map(Mended::Anew)
             .ok_or_else(|| Error::system(format!("cannot bind {spec}"), "there is no socket"))
+    }
+
+    /// A port that the system has chosen (`:0`) goes back to it when the socket is shut down; listen(2) would choose another, in silence. One
+    /// that is kept is bound already, which is EINVAL.
+    fn take_port_back(&self) -> Result<()> {
+        let Bound::Tcp(at) = &self.address else {
+            return Ok(());
+        };
+        match SockRef::from(&self.fd).bind(&(*at).into()) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::EINVAL) => Err(Error::system(
+                format!("cannot mend listener {}", self.label()),
+                reason(&error),
+            )),
+            _ => Ok(()),
+        }
     }
 }

@@ -209,3 +209,44 @@ fn one_whose_program_cannot_be_executed() {
     std::fs::remove_file(scene.path("app")).expect("removed");
     nothing_left(&scene);
 }
+
+#[test]
+fn with_surge_0_the_emptied_slot_gets_its_old_generation_back() {
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 2 --ready fd=9 --surge 0 --backoff 1ms..5ms")
+        .start();
+    let old = master.workers();
+    scene.heard_times("up", 2);
+    scene.app("[ $PF_GENERATION = 2 ] && exit 3; say up; up; rest");
+    master.ctl("reload").failed(1, EXITS_AT_BOOT.says);
+    let back = scene.heard("up");
+    assert_eq!((back.slot, back.generation), (0, 1));
+    assert_eq!(master.workers(), [back.pid, old[1]]);
+    master.stop();
+}
+
+#[test]
+fn where_the_old_generation_cannot_be_brought_back_the_new_worker_stays() {
+    let scene = Scene::new();
+    let master = scene.master("-n 2 --ready fd=9 --backoff 1ms..5ms").start();
+    let old = master.workers();
+    scene.heard_times("up", 2);
+    // The release fails in slot 1 alone; and the one before does not start any more either.
+    scene.app("[ $PF_GENERATION = 1 ] && exit 9; [ $PF_WORKER$PF_GENERATION = 12 ] && exit 3; say up; up; rest");
+    master.ctl("reload").failed(
+        1,
+        &[
+            "slot 1",
+            "exited with code 3",
+            "no worker of generation 1 could be started again in slot 0",
+        ],
+    );
+    let stays = scene.heard("up");
+    assert_eq!((stays.slot, stays.generation), (0, 2));
+    assert_eq!(master.workers(), [stays.pid, old[1]]);
+    assert_eq!(master.status()["state"], "running");
+    master.ctl("reload").done();
+    assert_eq!(master.status()["workers"]["ready"], 2);
+    master.stop();
+}

@@ -103,7 +103,9 @@ fn u10_a_drain_has_its_time_then_kill() {
     timed_reload(&master);
     gone(old);
     master.logged("is not gone after 300ms: killed");
-    let status = master.status();
+    let status = master.until("it is reaped", |status| {
+        status["slots"][0]["last_exit"] != serde_json::json!(null)
+    });
     assert_eq!(
         (
             &status["slots"][0]["last_exit"]["cause"],

@@ -6,6 +6,7 @@ mod crash;
 mod descriptors;
 mod drain;
 mod environment;
+mod hardship;
 mod names;
 mod protocol;
 mod readiness;

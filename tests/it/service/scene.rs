@@ -20,8 +20,8 @@ use super::{HANG, until};
 /// its own. `up`: ready by fd 9, if there is one. `rest`: becomes something that does nothing until a signal ends it.
 const PRELUDE: &str = r#"#!/bin/sh
 say() { echo "$* $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; }
-helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact service::worker::play --ignored --nocapture --test-threads=1 >/dev/null; }
-play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" --exact service::worker::play --ignored --nocapture --test-threads=1 >/dev/null; }
+helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact service::worker::play --nocapture --test-threads=1 >/dev/null; }
+play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" --exact service::worker::play --nocapture --test-threads=1 >/dev/null; }
 up() { echo >&9; exec 9>&-; }
 rest() { exec sleep 1000; }
 "#;

@@ -1,0 +1,15 @@
+//! Truth under death: what holds when the master, the guard, a worker or a resource dies, shown with real processes.
+
+mod bare;
+mod births;
+mod clients;
+mod heartbeat;
+mod killed;
+mod leaving;
+mod pid1;
+mod pidfile;
+mod scarce;
+mod spoiled;
+mod storm;
+mod support;
+mod worker;

@@ -1,0 +1,141 @@
+//! What these tests need beyond a service: to find every process of it, whoever its parent is by now, and to end it.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::service::{Scene, process, until};
+
+/// What a script needs to become this test's own worker (see `worker`).
+const ACT: &str = r#"act() { PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::worker::act --ignored --nocapture --test-threads=1 >/dev/null; }"#;
+
+/// Writes a scene's worker program, which may `act STEPS`.
+pub(crate) fn app(scene: &Scene, body: &str) {
+    scene.app(&format!("{ACT}\n{body}"));
+}
+
+/// Every process of a scene, known by what only its environment holds: master, guard, workers and whatever they have started, also when all of its
+/// parents are gone. What is left of it is killed in the end.
+pub(crate) struct Tracks {
+    mark: Vec<u8>,
+}
+
+impl Tracks {
+    pub(crate) fn of(scene: &Scene) -> Self {
+        let mark = format!("PF_TEST_SAY={}", scene.path("say").display());
+        Tracks {
+            mark: mark.into_bytes(),
+        }
+    }
+
+    /// Those that live.
+    pub(crate) fn all(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| self.is_ours(*pid))
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    fn is_ours(&self, pid: i32) -> bool {
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
+            text.split(|byte| *byte == 0)
+                .any(|variable| variable == self.mark)
+        }) && process::alive(pid)
+    }
+
+    /// Waits until nothing of it lives.
+    #[track_caller]
+    pub(crate) fn gone(&self) {
+        until("nothing of the service is left", || {
+            let left = self.all();
+            left.is_empty().then_some(())
+        });
+    }
+
+    fn kill(&self) {
+        for pid in self.all() {
+            process::signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Tracks {
+    fn drop(&mut self) {
+        // Whoever forks while it is looked for is found the next time.
+        for _ in 0..50 {
+            self.kill();
+            if self.all().is_empty() {
+                return;
+            }
+            prefork::sys::clock::pause(std::time::Duration::from_millis(2));
+        }
+    }
+}
+
+/// The guard of this master.
+#[track_caller]
+pub(crate) fn guard_of(master: i32) -> i32 {
+    until("there is a guard", || {
+        children(master)
+            .into_iter()
+            .find(|pid| process::name(*pid) == "pf-guard")
+    })
+}
+
+/// The children of a process that live.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return process::descendants(parent)
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .filter(|pid| process::alive(*pid))
+            .collect();
+    };
+    text.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .filter(|pid| process::alive(*pid))
+        .collect()
+}
+
+/// A slot of the status document.
+#[track_caller]
+pub(crate) fn slot(status: &Value, number: usize) -> &Value {
+    let slot = &status["slots"][number];
+    assert!(slot.is_object(), "slot {number} in {status:#}");
+    slot
+}
+
+/// How the slot's previous process ended.
+pub(crate) fn cause(status: &Value, number: usize) -> Option<String> {
+    let cause = &status["slots"][number]["last_exit"]["cause"];
+    cause.as_str().map(str::to_owned)
+}
+
+/// How often the slot's process died by itself.
+#[track_caller]
+pub(crate) fn restarts(status: &Value, number: usize) -> u64 {
+    slot(status, number)["restarts"].as_u64().expect("a number")
+}
+
+/// The lines of a file that workers append to.
+pub(crate) fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Whether this test runs as root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether there is a program of this name.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
