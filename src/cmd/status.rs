@@ -165,6 +165,9 @@ fn verdict(status: &Status) -> Exit {
 /// The same JSON with the characters that could act on a terminal written as escapes. JSON has none of these but within its
 /// strings; those below 0x20 it does not have at all.
 fn harmless(json: &str) -> String {
+    if json.bytes().all(|byte| byte <= b'~') {
+        return json.to_owned();
+    }
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if c > '~' && text::is_hostile(c) {

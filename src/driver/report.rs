@@ -8,6 +8,7 @@ use crate::model::operation::Operation;
 use crate::model::rollout::Record;
 use crate::model::snapshot::{Seat, Snapshot};
 use crate::model::time::Time;
+use crate::sys::proc::Usage;
 use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
 use crate::wire::listen_env::FIRST_FD;
@@ -124,7 +125,8 @@ impl Driver {
 
     fn slot(&self, seat: &Seat, now: &Now) -> status::Slot {
         let process = seat.worker.and_then(|worker| self.processes.get(worker));
-        let page = process.and_then(|process| process.beat.page().ok());
+        // All have just been looked at.
+        let page = process.map(|process| process.beat.page());
         let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
         let last_beat = process.and_then(|process| process.last_beat);
         let usage = process
@@ -134,7 +136,7 @@ impl Driver {
             slot: seat.slot,
             pid: seat.pid,
             generation: seat.generation.map(|generation| generation.0),
-            state: state_of(seat, process.map(|process| process.group.leader())).to_owned(),
+            state: state_of(seat, usage).to_owned(),
             started_at: seat.started_at.and_then(|at| now.date(at)),
             uptime_s: seat.started_at.map(|at| now.age(at)),
             ready_after_s: seat
@@ -149,8 +151,8 @@ impl Driver {
             connections: counts.map(|page| page.open),
             status: process.and_then(|process| process.status.clone()),
             restarts: seat.restarts,
-            rss_bytes: usage.as_ref().map(|usage| usage.rss_bytes),
-            cpu_s: usage.as_ref().map(|usage| seconds(usage.cpu)),
+            rss_bytes: usage.map(|usage| usage.rss_bytes),
+            cpu_s: usage.map(|usage| seconds(usage.cpu)),
             last_exit: seat.last_exit.as_ref().map(|exit| last_exit(exit, now)),
         }
     }
@@ -172,8 +174,8 @@ impl Driver {
 }
 
 /// The seat's state; a worker that is stopped serves nobody, whatever it said before.
-fn state_of(seat: &Seat, leader: Option<i32>) -> &'static str {
-    let stopped = leader.is_some_and(|pid| matches!(proc::state(pid), Some('T' | 't')));
+fn state_of(seat: &Seat, usage: Option<Usage>) -> &'static str {
+    let stopped = usage.is_some_and(|usage| matches!(usage.state, 'T' | 't'));
     if seat.state == "ready" && stopped {
         "held"
     } else {

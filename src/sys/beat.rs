@@ -19,6 +19,7 @@ pub use crate::wire::beat::Page;
 pub struct Beat {
     file: File,
     seen: Seen,
+    page: Page,
 }
 
 /// What tells one look from the next. The times alone would not do: before Linux 6.13 they stand still for a few
@@ -51,8 +52,9 @@ impl Beat {
         file.set_permissions(PermissionsExt::from_mode(0o600))?;
         // From now on any touch shows, however coarse the clock.
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))?;
-        let seen = seen(&file, 0)?;
-        Ok(Beat { file, seen })
+        let page = Page::default();
+        let seen = seen(&file, page)?;
+        Ok(Beat { file, seen, page })
     }
 
     /// The descriptor that the worker gets; close-on-exec here.
@@ -65,31 +67,24 @@ impl Beat {
     /// # Errors
     /// What fstat(2) or pread(2) said.
     pub fn look(&mut self) -> io::Result<bool> {
-        let seen = look(&self.file)?;
+        self.page = page(&self.file)?;
+        let seen = seen(&self.file, self.page)?;
         Ok(std::mem::replace(&mut self.seen, seen) != seen)
     }
 
-    /// What the worker has counted.
-    ///
-    /// # Errors
-    /// What pread(2) said.
-    pub fn page(&self) -> io::Result<Page> {
-        page(&self.file)
+    /// What the worker had counted at the last look.
+    pub fn page(&self) -> Page {
+        self.page
     }
 }
 
-fn look(file: &File) -> io::Result<Seen> {
-    let beats = page(file)?.beats;
-    seen(file, beats)
-}
-
-fn seen(file: &File, beats: u64) -> io::Result<Seen> {
+fn seen(file: &File, page: Page) -> io::Result<Seen> {
     let stat = file.metadata()?;
     Ok(Seen {
         changed: (stat.ctime(), stat.ctime_nsec()),
         modified: (stat.mtime(), stat.mtime_nsec()),
         mode: stat.mode(),
-        beats,
+        beats: page.beats,
     })
 }
 
@@ -212,14 +207,14 @@ mod tests {
         let before = beat.seen;
         assert!(beat.look().expect("looked"));
         assert_eq!(before.changed, beat.seen.changed);
-        assert_eq!(beat.page().expect("read").beats, 2);
+        assert_eq!(beat.page().beats, 2);
         // SAFETY: the mapping made above; `counter` is not used any more.
         unsafe { munmap(map, SIZE) }.expect("unmapped");
     }
 
     #[test]
     fn the_counters_are_read() {
-        let beat = Beat::create().expect("made");
+        let mut beat = Beat::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         for (offset, value) in [(BEATS, 5u64), (BEGUN, 4), (FINISHED, 3), (OPEN, 1)] {
             let offset = u64::try_from(offset).expect("small");
@@ -232,7 +227,8 @@ mod tests {
             finished: 3,
             open: 1,
         };
-        assert_eq!(beat.page().expect("read"), page);
+        assert!(beat.look().expect("looked"));
+        assert_eq!(beat.page(), page);
     }
 
     #[test]

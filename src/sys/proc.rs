@@ -20,6 +20,8 @@ use nix::unistd::{Pid, SysconfVar, getpgid, sysconf};
 /// What a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
+    /// The state letter, as [`state`] tells it.
+    pub state: char,
     /// Resident memory in bytes; 0 for a zombie.
     pub rss_bytes: u64,
     /// Processor time of all its threads so far, user and system.
@@ -28,16 +30,19 @@ pub struct Usage {
 
 /// What the process `pid` uses, or `None` if there is no such process (any more).
 ///
-/// Memory is the second field of `/proc/PID/statm`; time is the process's CPU clock, which counts nanoseconds where
-/// `/proc/PID/stat` counts ticks, and costs a tenth.
+/// State and memory are fields of `/proc/PID/stat`; time is the process's CPU clock, which counts nanoseconds where that file counts ticks.
 pub fn usage(pid: i32) -> Option<Usage> {
+    const STATE: usize = 0;
+    const PAGES: usize = 21;
     let pid = positive(pid)?;
-    let mut buffer = [0; 256];
-    let statm = read_into(&mut buffer, &format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = field(statm, 1)?;
+    let mut buffer = [0; 1024];
+    let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
+    let fields = after_name(stat)?;
+    let pages: u64 = field(fields, PAGES)?;
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
     let cpu = Duration::from(clock_gettime(clock).ok()?);
     Some(Usage {
+        state: field(fields, STATE)?,
         rss_bytes: pages.saturating_mul(page_size()),
         cpu,
     })
