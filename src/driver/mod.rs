@@ -61,8 +61,6 @@ pub struct Setup {
     pub pid_file: Option<PidFile>,
     /// Descriptors that workers get as they are, each at its own number.
     pub keep: Vec<(OwnedFd, i32)>,
-    /// RLIMIT_NOFILE as the master was given it, for the workers.
-    pub nofile: Option<(u64, u64)>,
 }
 
 /// How the master ended.
@@ -115,7 +113,6 @@ pub fn run(setup: Setup) -> Result<End> {
         control,
         pid_file,
         keep,
-        nofile,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
@@ -123,7 +120,7 @@ pub fn run(setup: Setup) -> Result<End> {
     let prepared = recipe
         .pin(first, Rc::clone(&policy), Rc::clone(&listeners))
         .and_then(|pin| {
-            let processes = Processes::new(nofile, keep)
+            let processes = Processes::new(keep)
                 .map_err(|error| Error::system("cannot set the loop up", error))?;
             Ok((pin, processes))
         });

@@ -239,7 +239,7 @@ impl Driver {
     /// USR1 goes on to workers that catch it; others would die of it (U15).
     fn pass_usr1(&mut self) {
         let usr1 = crate::sys::signals::number(Sig::Usr1);
-        for process in self.processes.all().filter(|process| !process.leaderless) {
+        for process in self.processes.all().filter(|process| process.is_executed()) {
             if proc::catches(process.group.leader(), usr1) == Some(true)
                 && let Err(error) = process.group.signal_leader(Sig::Usr1)
             {

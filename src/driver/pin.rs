@@ -13,6 +13,7 @@ use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::Listener;
 use crate::sys::program;
+use crate::sys::spawn::Launch;
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// An environment: names and values, a name once.
@@ -35,6 +36,8 @@ pub struct Recipe {
     pub keep: Vec<i32>,
     /// Where programs without a slash are looked for if the workers' environment has no PATH.
     pub path: Option<OsString>,
+    /// RLIMIT_NOFILE as the master was given it, soft and hard; None: as it is.
+    pub nofile: Option<(u64, u64)>,
 }
 
 /// One generation's resolved facts.
@@ -56,16 +59,8 @@ pub struct Pin {
     pub listeners: Rc<Vec<Listener>>,
     /// The fd of the heartbeat page in its workers.
     pub beat_fd: i32,
-    strings: Strings,
-}
-
-/// What every spawn hands to the kernel, made once.
-#[derive(Debug)]
-struct Strings {
-    program: CString,
-    argv: Vec<CString>,
-    cwd: CString,
-    env: Vec<CString>,
+    /// What every spawn hands to the kernel, made once.
+    pub launch: Launch,
 }
 
 impl Recipe {
@@ -99,15 +94,18 @@ impl Recipe {
             )
         })?;
         let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
-        let strings = Strings {
+        let launch = Launch {
             program: c_string(program.as_os_str())?,
             argv: self
                 .command
                 .iter()
                 .map(|arg| c_string(arg))
                 .collect::<Result<_>>()?,
-            cwd: c_string(cwd.as_os_str())?,
             env: common_env(generation, &policy, &environment, &listeners, beat_fd)?,
+            own_pid_in: own_pid_in(&policy, &listeners),
+            cwd: c_string(cwd.as_os_str())?,
+            death_signal: policy.graceful_signal,
+            nofile: self.nofile,
         };
         let command = self.command.clone();
         Ok(Pin {
@@ -119,7 +117,7 @@ impl Recipe {
             environment,
             listeners,
             beat_fd,
-            strings,
+            launch,
         })
     }
 }
@@ -143,10 +141,7 @@ impl Pin {
             environment: self.environment.clone(),
             listeners: Rc::clone(&self.listeners),
             beat_fd: self.beat_fd,
-            strings: Strings {
-                program: self.strings.program.clone(),
-                argv: self.strings.argv.clone(),
-                cwd: self.strings.cwd.clone(),
+            launch: Launch {
                 env: common_env(
                     generation,
                     &self.policy,
@@ -154,6 +149,7 @@ impl Pin {
                     &self.listeners,
                     self.beat_fd,
                 )?,
+                ..self.launch.clone()
             },
         })
     }
@@ -162,41 +158,29 @@ impl Pin {
     pub fn release(&self) -> Option<String> {
         value(&self.environment, "PF_RELEASE").map(|value| value.to_string_lossy().into_owned())
     }
+}
 
-    /// What a worker of this slot is started with; `notify`: the address of its notification socket.
-    pub fn launch(
-        &self,
-        slot: u32,
-        notify: &str,
-        nofile: Option<(u64, u64)>,
-    ) -> crate::sys::spawn::Launch {
-        let mut own_pid_in = Vec::new();
-        if !self.listeners.is_empty() {
-            own_pid_in.push("LISTEN_PID");
-        }
-        if self.policy.timeout.is_some() {
-            own_pid_in.push("WATCHDOG_PID");
-        }
-        let own = [
-            format!("PF_WORKER={slot}"),
-            format!("NOTIFY_SOCKET={notify}"),
-        ];
-        let mut env = self.strings.env.clone();
-        // Neither holds a NUL: a number, and an address of our own making.
-        env.extend(
-            own.into_iter()
-                .filter_map(|variable| CString::new(variable).ok()),
-        );
-        crate::sys::spawn::Launch {
-            program: self.strings.program.clone(),
-            argv: self.strings.argv.clone(),
-            env,
-            own_pid_in,
-            cwd: self.strings.cwd.clone(),
-            death_signal: self.policy.graceful_signal,
-            nofile,
-        }
+/// The variables of one worker: its slot, and the address of its notification socket.
+pub fn own_env(slot: u32, notify: &str) -> Vec<CString> {
+    let own = [
+        format!("PF_WORKER={slot}"),
+        format!("NOTIFY_SOCKET={notify}"),
+    ];
+    // Neither holds a NUL: a number, and an address of our own making.
+    own.into_iter()
+        .filter_map(|variable| CString::new(variable).ok())
+        .collect()
+}
+
+fn own_pid_in(policy: &Policy, listeners: &[Listener]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if !listeners.is_empty() {
+        names.push("LISTEN_PID");
     }
+    if policy.timeout.is_some() {
+        names.push("WATCHDOG_PID");
+    }
+    names
 }
 
 /// The first number after the listeners that nothing else has.

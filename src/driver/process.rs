@@ -20,7 +20,7 @@ use crate::sys::spawn::{self, Outcome, Plumbing};
 use crate::sys::{fd, users, wait};
 use crate::wire::notify::{Message, parse};
 
-use super::pin::Pin;
+use super::pin::{Pin, own_env};
 
 /// How many datagrams of one worker a turn takes: one that floods delays nobody else.
 const DATAGRAMS_A_TURN: usize = 64;
@@ -39,6 +39,7 @@ pub(super) struct Process {
     pub(super) leaderless: bool,
     notify: NotifySocket,
     outcome: Option<OwnedFd>,
+    about_to_execute: bool,
     ready: Option<File>,
 }
 
@@ -58,14 +59,13 @@ pub(super) struct Processes {
     null: File,
     keep: Vec<(OwnedFd, i32)>,
     guard: Option<Guard>,
-    nofile: Option<(u64, u64)>,
     own_pid: i32,
     own_uid: u32,
 }
 
 impl Processes {
     /// Nobody yet. The guard is there before the first worker.
-    pub(super) fn new(nofile: Option<(u64, u64)>, keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
+    pub(super) fn new(keep: Vec<(OwnedFd, i32)>) -> io::Result<Self> {
         let guard = Guard::start()?;
         Ok(Processes {
             by_id: BTreeMap::new(),
@@ -74,7 +74,6 @@ impl Processes {
             null: fd::null()?,
             keep,
             guard: Some(guard),
-            nofile,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
         })
@@ -107,7 +106,7 @@ impl Processes {
             .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
         let beat = Beat::create()
             .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
-        let launch = pin.launch(slot, notify.address(), self.nofile);
+        let env = own_env(slot, notify.address());
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
         fds.extend(
             pin.listeners
@@ -142,8 +141,9 @@ impl Processes {
             stdin: self.null.as_fd(),
             fds: &fds,
             guard,
+            env: &env,
         };
-        let spawned = spawn::spawn(&launch, &plumbing, self.own_pid)
+        let spawned = spawn::spawn(&pin.launch, &plumbing, self.own_pid)
             .map_err(|error| format!("cannot fork: {}", reason(error)))?;
         let pid = spawned.pid;
         drop(fds);
@@ -157,6 +157,7 @@ impl Processes {
             leaderless: false,
             notify,
             outcome: Some(spawned.outcome),
+            about_to_execute: false,
             ready: pipe.map(|((read, _), _)| read.into()),
         };
         // One that cannot be heard would never be known to run: it goes at once, and is reaped as a stranger.
@@ -321,17 +322,19 @@ impl Processes {
             return;
         };
         let Some(fd) = &process.outcome else { return };
-        let event = match spawn::outcome(fd.as_fd()) {
+        let event = match spawn::outcome(fd.as_fd(), &mut process.about_to_execute) {
             Outcome::Pending => return,
-            Outcome::Executed => Event::Executed(id),
-            Outcome::Failed { stage, errno } => Event::ExecFailed(
+            Outcome::Executed => Some(Event::Executed(id)),
+            // How, its end tells, which follows.
+            Outcome::Died => None,
+            Outcome::Failed { stage, errno } => Some(Event::ExecFailed(
                 id,
                 format!("{stage}: {}", reason(io::Error::from_raw_os_error(errno))),
-            ),
+            )),
         };
         let _ = self.nest.remove(fd.as_fd());
         process.outcome = None;
-        events.push(event);
+        events.extend(event);
     }
 
     fn hear_notify(&mut self, id: WorkerId, now: Time, events: &mut Vec<Event>) {
@@ -412,6 +415,11 @@ impl Process {
             // A barrier is answered by closing the descriptor that came along, which has happened by now.
             Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
         }
+    }
+
+    /// Whether its own program runs: before that its signal handlers are the master's.
+    pub(super) fn is_executed(&self) -> bool {
+        self.outcome.is_none() && !self.leaderless
     }
 
     fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Use)> {

@@ -45,7 +45,10 @@ impl Driver {
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(&snapshot.generation).cloned();
         let pin = pin.as_deref();
-        let seats = |seats: &[Seat]| seats.iter().map(|seat| self.slot(seat, &now)).collect();
+        let seats = |seats: &[Seat]| -> Vec<status::Slot> {
+            seats.iter().map(|seat| self.slot(seat, &now)).collect()
+        };
+        let slots = seats(&snapshot.slots);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
@@ -61,13 +64,13 @@ impl Driver {
             cwd: pin.map(|pin| pin.cwd.display().to_string()),
             workers: status::Workers {
                 wanted: snapshot.wanted,
-                ready: snapshot.ready,
+                ready: slots.iter().filter(|slot| slot.state == "ready").count(),
                 starting: snapshot.starting,
                 retiring: snapshot.retiring.len(),
                 backoff: snapshot.backoff,
             },
             listeners: self.listener_list(),
-            slots: seats(&snapshot.slots),
+            slots,
             starting: seats(&snapshot.replacements),
             retiring: seats(&snapshot.retiring),
             rollout: snapshot.rollout.as_ref().map(rollout),
@@ -131,7 +134,7 @@ impl Driver {
             slot: seat.slot,
             pid: seat.pid,
             generation: seat.generation.map(|generation| generation.0),
-            state: seat.state.to_owned(),
+            state: state_of(seat, process.map(|process| process.group.leader())).to_owned(),
             started_at: seat.started_at.and_then(|at| now.date(at)),
             uptime_s: seat.started_at.map(|at| now.age(at)),
             ready_after_s: seat
@@ -165,6 +168,16 @@ impl Driver {
             log_lines_lost: self.log.lost(),
             clients_dropped: self.clients.dropped,
         }
+    }
+}
+
+/// The seat's state; a worker that is stopped serves nobody, whatever it said before.
+fn state_of(seat: &Seat, leader: Option<i32>) -> &'static str {
+    let stopped = leader.is_some_and(|pid| matches!(proc::state(pid), Some('T' | 't')));
+    if seat.state == "ready" && stopped {
+        "held"
+    } else {
+        seat.state
     }
 }
 

@@ -8,13 +8,20 @@ use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
-use crate::sys::{clock, signals};
+use crate::sys::{clock, limits, signals};
 use crate::wire::proto::{
     Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
 };
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+
+/// How many clients may be connected: workers need descriptors more.
+fn most_clients() -> usize {
+    usize::try_from(limits::nofile() / 4)
+        .unwrap_or(MAX_CLIENTS)
+        .min(MAX_CLIENTS)
+}
 
 /// How long nobody is accepted after that failed.
 const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
@@ -24,10 +31,11 @@ impl Driver {
     pub(super) fn admit(&mut self) {
         while let Some(control) = &self.control {
             match control.accept() {
-                Ok(Some(_)) if self.clients.len() >= MAX_CLIENTS => {
+                Ok(Some(_)) if self.clients.len() >= most_clients() => {
                     self.clients.dropped += 1;
                     self.log.warn(format_args!(
-                        "a control client was turned away: {MAX_CLIENTS} are connected"
+                        "a control client was turned away: {} are connected",
+                        self.clients.len()
                     ));
                 }
                 Ok(Some(conn)) => {
@@ -183,6 +191,14 @@ impl Driver {
 
     fn wait_request(&mut self, number: u64, id: Option<Value>, ready: bool, op: Option<u64>) {
         let op = match (ready, op) {
+            (true, None) if self.supervisor.stopping().is_some() => {
+                return self.fail(
+                    number,
+                    Code::Refused,
+                    "the service is stopping".to_owned(),
+                    id,
+                );
+            }
             // Answered at the end of this turn, if they are ready already.
             (true, None) => return self.clients.wait_for(number, id, None),
             (false, Some(op)) => OpId(op),

@@ -24,12 +24,13 @@ impl Supervisor {
         let slots = self.slots.len();
         let surge = policy.surge.of(slots);
         let stuck: Vec<bool> = (0..slots).map(|index| self.is_stuck(index)).collect();
-        let is_new = |worker: &Worker| worker.generation == to && !stuck[worker.slot as usize];
+        let can_go = |slot: u32| stuck.get(slot as usize).is_some_and(|stuck| !stuck);
+        let is_new = |worker: &Worker| worker.generation == to && can_go(worker.slot);
         if surge == 0 {
             self.empty_next_slot(now, slots, is_new, out);
         } else {
-            self.start_replacements(now, slots, surge, is_new, (from, policy), out);
             self.promote_ready(now, from, out);
+            self.start_replacements(now, slots, surge, is_new, (from, policy), out);
         }
         let settled = (0..slots).all(|index| {
             let holder = self.worker(self.slots[index].holder);

@@ -1,6 +1,6 @@
 //! Workers that were told to finish and take their time: limits on how many, and `retire`, which ends a generation's drain now.
 
-use super::event::{Action, Generation, Level, OpId, Outcome, Ticket, WorkerId};
+use super::event::{Action, Generation, Level, OpId, Outcome, Refusal, Ticket, WorkerId, workers};
 use super::policy::Word;
 use super::supervisor::Supervisor;
 use super::time::Time;
@@ -30,6 +30,14 @@ impl Supervisor {
         ticket: Ticket,
         out: &mut Vec<Action>,
     ) {
+        if generation.0 == 0 || generation.0 > self.last_generation {
+            let text = format!(
+                "there never was a generation {generation}: the last is {}",
+                self.last_generation
+            );
+            out.push(Action::Refused(ticket, Refusal::Senseless, text));
+            return;
+        }
         let op = self.operations.begin(now, "retire", Some(ticket), out);
         let draining: Vec<WorkerId> = self
             .workers
@@ -38,10 +46,10 @@ impl Supervisor {
             .map(|worker| worker.id)
             .collect();
         let text = format!(
-            "retire: {} workers of generation {generation} drain",
-            draining.len()
+            "{} of generation {generation} told to go now",
+            workers(draining.len())
         );
-        out.push(Action::note(Level::Info, text.clone()));
+        out.push(Action::note(Level::Info, format!("retire: {text}")));
         out.push(Action::Progress(op, 0, draining.len(), text));
         for id in draining {
             self.tell(now, id, Word::Quick, out);

@@ -349,6 +349,11 @@ impl fmt::Display for Ended {
     }
 }
 
+/// A number of workers, for people.
+pub(crate) fn workers(count: usize) -> String {
+    format!("{count} worker{}", if count == 1 { "" } else { "s" })
+}
+
 /// A duration for people: `1.5s`, `250ms`, `2m`.
 pub(crate) fn human(duration: Duration) -> String {
     let millis = duration.as_millis();

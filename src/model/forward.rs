@@ -22,17 +22,20 @@ impl Supervisor {
             self.empty_next_slot(now, reach, is_old, out);
             // It may be that nobody is left who must go first.
         } else {
-            self.start_replacements(now, reach, surge, is_old, (to, policy), out);
             let ready = |worker: Option<&Worker>| {
                 worker.is_some_and(|w| w.generation == to && w.is_ready())
             };
-            let all_ready = self.slots.iter().all(|slot| {
-                ready(self.worker(slot.holder)) || ready(self.worker(slot.replacement))
-            });
+            let all_ready = || {
+                self.slots.iter().all(|slot| {
+                    ready(self.worker(slot.holder)) || ready(self.worker(slot.replacement))
+                })
+            };
             // `--surge 100%`: nobody is told anything before all new ones are ready.
-            if past && (surge < slots || all_ready) {
+            if past && (surge < slots || all_ready()) {
                 self.promote_ready(now, to, out);
             }
+            // After it: whoever has taken a slot makes room for the next one to start.
+            self.start_replacements(now, reach, surge, is_old, (to, policy), out);
         }
         let settled = past
             && self.slots.iter().all(|slot| {
@@ -107,6 +110,10 @@ impl Supervisor {
             .iter()
             .filter(|slot| slot.replacement.is_some())
             .count();
+        // Most of the time one of these holds, and this runs after every event.
+        if extra >= surge || !self.workers.values().any(&must_go) {
+            return;
+        }
         for index in 0..reach {
             let slot = &self.slots[index];
             let needed = slot.replacement.is_none()

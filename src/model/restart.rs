@@ -83,6 +83,14 @@ impl Supervisor {
             return;
         }
         let surge = self.policy.surge.of(self.slots.len());
+        // Those that are ready first: they make room for others to start.
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.restart.is_some() && self.worker(slot.replacement).is_some_and(Worker::is_ready)
+            {
+                self.promote(now, index, out);
+            }
+        }
         for index in 0..self.slots.len() {
             let Some(restart) = self.slots[index].restart.clone() else {
                 continue;
@@ -94,13 +102,14 @@ impl Supervisor {
                 .filter(|slot| slot.replacement.is_some())
                 .count();
             let old_holds = slot.holder.is_some() && slot.holder == restart.old;
-            if old_holds && slot.replacement.is_none() && !self.rests(index) && extra < surge {
-                if let Some((generation, policy)) = self.filler(index) {
-                    let worker = self.start_worker(now, index, generation, policy, out);
-                    self.slots[index].replacement = Some(worker);
-                }
-            } else if self.worker(slot.replacement).is_some_and(Worker::is_ready) {
-                self.promote(now, index, out);
+            if old_holds
+                && slot.replacement.is_none()
+                && !self.rests(index)
+                && extra < surge
+                && let Some((generation, policy)) = self.filler(index)
+            {
+                let worker = self.start_worker(now, index, generation, policy, out);
+                self.slots[index].replacement = Some(worker);
             }
             self.end_restart(now, index, out);
         }

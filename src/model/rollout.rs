@@ -93,10 +93,10 @@ impl Supervisor {
         let Pinning { op, kind, to } = pinning;
         let from = self.serving;
         let text = match from {
-            Some(from) => format!("{kind}: from generation {from} to {to}"),
-            None => format!("{kind}: generation {to}, {} workers", self.slots.len()),
+            Some(from) => format!("from generation {from} to {to}"),
+            None => format!("generation {to}, {} workers", self.slots.len()),
         };
-        out.push(Action::note(Level::Info, text.clone()));
+        out.push(Action::note(Level::Info, format!("{kind}: {text}")));
         out.push(Action::Progress(op, 0, self.slots.len(), text));
         let canary_past = policy.canary.is_none();
         // What went wrong with the old generation says nothing about the new one.

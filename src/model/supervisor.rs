@@ -142,6 +142,8 @@ impl Supervisor {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.pid = Some(pid);
                 }
+                // A label, which no plan depends on.
+                return;
             }
             Event::SpawnFailed(worker, why) => self.feed(now, worker, Input::SpawnFailed(why), out),
             Event::Executed(worker) => self.feed(now, worker, Input::Executed, out),
@@ -174,8 +176,20 @@ impl Supervisor {
         self.settle(now, out);
     }
 
-    /// Compares what is with what is wanted and takes the next steps.
+    /// Takes the next steps until none is left: one may make room for another (a slot that is taken, a rollout that is over), and nobody
+    /// would come back for that.
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        loop {
+            let before = out.len();
+            self.settle_once(now, out);
+            if out.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Compares what is with what is wanted and takes the next steps.
+    fn settle_once(&mut self, now: Time, out: &mut Vec<Action>) {
         match self.mode {
             Mode::Running => {
                 // Before the slots are filled: the first rollout fills the others once its canary is past.
@@ -209,12 +223,16 @@ impl Supervisor {
     /// Every empty slot gets a worker, unless something speaks against it.
     fn fill(&mut self, now: Time, out: &mut Vec<Action>) {
         for index in 0..self.slots.len() {
+            // Nearly always all are filled, and this runs after every event.
+            if self.slots[index].holder.is_some() || self.slots[index].after.is_some() {
+                continue;
+            }
             let Some((generation, policy)) = self.filler(index) else {
                 continue;
             };
             let resting = self.timers.runs(Timer::Backoff(index as u32));
             let slot = &mut self.slots[index];
-            if slot.holder.is_some() || slot.after.is_some() || slot.down == Some(generation) {
+            if slot.down == Some(generation) {
                 continue;
             }
             // A replacement of the right generation that is under way already need not wait for its turn.

@@ -51,7 +51,7 @@ impl Beat {
         file.set_permissions(PermissionsExt::from_mode(0o600))?;
         // From now on any touch shows, however coarse the clock.
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))?;
-        let seen = look(&file)?;
+        let seen = seen(&file, 0)?;
         Ok(Beat { file, seen })
     }
 
@@ -80,6 +80,10 @@ impl Beat {
 
 fn look(file: &File) -> io::Result<Seen> {
     let beats = page(file)?.beats;
+    seen(file, beats)
+}
+
+fn seen(file: &File, beats: u64) -> io::Result<Seen> {
     let stat = file.metadata()?;
     Ok(Seen {
         changed: (stat.ctime(), stat.ctime_nsec()),

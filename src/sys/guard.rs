@@ -195,16 +195,28 @@ fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
             clock::pause(LOOK_EVERY);
         }
-        let mut line = [0; MAX_LINE];
-        match cmsg::receive(socket, &mut line) {
-            Ok(received) if received.len == 0 && received.fds.is_empty() => return,
-            Ok(received) => take(&line[..received.len.min(MAX_LINE)], received.fds, wards),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+        if !hear(socket, wards) {
+            return;
         }
         if wards.len() > sweep_at {
-            wards.retain(|ward| !group_by_handle_is_gone(&ward.handle, ward.pid));
+            // Only of those without a leader it takes a look through /proc to tell.
+            wards.retain(|ward| {
+                let handle = ward.handle.as_fd();
+                !(has_exited(handle) && group_by_handle_is_gone(&ward.handle, ward.pid))
+            });
             sweep_at = wards.len() * 2 + 64;
+        }
+    }
+}
+
+/// Takes all that was said; false at the end of file.
+fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) -> bool {
+    loop {
+        let mut line = [0; MAX_LINE];
+        match cmsg::receive(socket, &mut line) {
+            Ok(received) if received.len == 0 && received.fds.is_empty() => return false,
+            Ok(received) => take(&line[..received.len.min(MAX_LINE)], received.fds, wards),
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// How many descriptors this process may have open.
+pub fn nofile() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Raises the soft limit to the hard one; what both were before, for the workers. None where the limit cannot be read.
 pub fn raise_nofile() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;

@@ -52,7 +52,6 @@ impl NotifySocket {
         let name = format!("pf-{}", hex128()?);
         let address = SocketAddr::from_abstract_name(&name)?;
         let socket = UnixDatagram::bind_addr(&address)?;
-        socket.set_nonblocking(true)?;
         // A datagram that came before it would have no sender; nobody knows the address yet.
         setsockopt(&socket, sockopt::PassCred, &true)?;
         Ok(NotifySocket {

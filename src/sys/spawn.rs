@@ -21,7 +21,7 @@ mod stamped;
 mod strip;
 
 use stamped::Stamped;
-use strip::{default_dispositions, gaps, mark_one_by_one};
+use strip::{changed_dispositions, default_dispositions, gaps, mark_one_by_one};
 
 /// What is started; prepared once for a generation.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct Launch {
     pub program: CString,
     /// The arguments, the program's name first.
     pub argv: Vec<CString>,
-    /// The environment, `K=V` each, without `LISTEN_PID`.
+    /// The environment that all of them have, `K=V` each, without `LISTEN_PID`.
     pub env: Vec<CString>,
     /// The variables that are added with the child's own pid: `LISTEN_PID`, `WATCHDOG_PID`.
     pub own_pid_in: Vec<&'static str>,
@@ -42,7 +42,7 @@ pub struct Launch {
     pub nofile: Option<(u64, u64)>,
 }
 
-/// The descriptors that the worker gets. 1 and 2 are the master's unless they are named here; all others are closed.
+/// What one worker gets for itself: descriptors (1 and 2 are the master's unless they are named here; all others are closed), and variables.
 #[derive(Debug)]
 pub struct Plumbing<'a> {
     /// Its stdin.
@@ -51,6 +51,8 @@ pub struct Plumbing<'a> {
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
     /// The guard's socket, and the line that announces the worker there, up to its pid.
     pub guard: Option<(BorrowedFd<'a>, &'a str)>,
+    /// Its own part of the environment.
+    pub env: &'a [CString],
 }
 
 /// A child that has been forked. Whether its program runs is told by [`outcome`].
@@ -104,8 +106,10 @@ const STAGES: [Stage; 6] = [
 /// What became of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The program runs; or the child was killed before, which its wait status tells.
+    /// The program runs.
     Executed,
+    /// The child ended before it came to execute its program; its wait status tells how.
+    Died,
     /// It does not run, and the child exits at once.
     Failed {
         /// The step that failed.
@@ -119,30 +123,37 @@ pub enum Outcome {
 
 const RECORD: usize = 8;
 
-/// Reads what became of a start, from [`Spawned::outcome`]; never waits.
-pub fn outcome(fd: BorrowedFd<'_>) -> Outcome {
-    let mut record = [0u8; RECORD];
-    let read = loop {
-        match nix::unistd::read(fd, &mut record) {
-            Err(Errno::EINTR) => {}
-            read => break read,
-        }
-    };
-    let [stage, _, _, _, errno @ ..] = record;
-    match read {
-        Err(Errno::EAGAIN) => Outcome::Pending,
-        Ok(0) => Outcome::Executed,
-        Ok(_) => Outcome::Failed {
-            stage: STAGES
-                .get(usize::from(stage))
-                .copied()
-                .unwrap_or(Stage::Exec),
-            errno: i32::from_ne_bytes(errno),
-        },
-        Err(errno) => Outcome::Failed {
-            stage: Stage::Exec,
-            errno: errno as i32,
-        },
+/// In place of a stage: nothing has failed, and the next step is exec.
+const ABOUT_TO_EXECUTE: u8 = 0xff;
+
+/// Reads what became of a start, from [`Spawned::outcome`]; never waits. `about`: whether the child was about to execute its program, false
+/// at first; end of file alone tells only that the child is gone or was executed.
+pub fn outcome(fd: BorrowedFd<'_>, about: &mut bool) -> Outcome {
+    loop {
+        let mut record = [0u8; RECORD];
+        let read = nix::unistd::read(fd, &mut record);
+        let [stage, _, _, _, errno @ ..] = record;
+        return match read {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Outcome::Pending,
+            Ok(0) if *about => Outcome::Executed,
+            Ok(0) => Outcome::Died,
+            Ok(_) if stage == ABOUT_TO_EXECUTE => {
+                *about = true;
+                continue;
+            }
+            Ok(_) => Outcome::Failed {
+                stage: STAGES
+                    .get(usize::from(stage))
+                    .copied()
+                    .unwrap_or(Stage::Exec),
+                errno: i32::from_ne_bytes(errno),
+            },
+            Err(errno) => Outcome::Failed {
+                stage: Stage::Exec,
+                errno: errno as i32,
+            },
+        };
     }
 }
 
@@ -173,6 +184,7 @@ pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Resul
 /// Everything that the child needs, in the form in which the system calls want it.
 struct Prepared<'a> {
     launch: &'a Launch,
+    dispositions: &'static [libc::c_int],
     master: i32,
     death_signal: libc::c_int,
     argv: Vec<*const libc::c_char>,
@@ -193,13 +205,14 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn new(
         launch: &'a Launch,
-        plumbing: &Plumbing<'_>,
+        plumbing: &Plumbing<'a>,
         master: i32,
         report: BorrowedFd<'_>,
     ) -> Self {
         let mut argv: Vec<_> = launch.argv.iter().map(|arg| arg.as_ptr()).collect();
         argv.push(std::ptr::null());
-        let mut env: Vec<_> = launch.env.iter().map(|var| var.as_ptr()).collect();
+        let variables = launch.env.iter().chain(plumbing.env);
+        let mut env: Vec<_> = variables.map(|variable| variable.as_ptr()).collect();
         let mut stamped: Vec<Stamped> = launch
             .own_pid_in
             .iter()
@@ -226,6 +239,7 @@ impl<'a> Prepared<'a> {
         targets.sort_unstable();
         Prepared {
             launch,
+            dispositions: changed_dispositions(),
             master,
             death_signal: signals::number(launch.death_signal),
             argv,
@@ -249,6 +263,9 @@ impl<'a> Prepared<'a> {
             let stage = match self.prepare() {
                 Err(stage) => stage,
                 Ok(()) => {
+                    // All that was pending has been delivered by now: whoever gets here is executed, or killed by the next signal.
+                    let about: [u8; RECORD] = [ABOUT_TO_EXECUTE, 0, 0, 0, 0, 0, 0, 0];
+                    libc::write(self.report, about.as_ptr().cast(), RECORD);
                     let program = self.launch.program.as_ptr();
                     libc::execve(program, self.argv.as_ptr(), self.env.as_ptr());
                     Stage::Exec
@@ -277,7 +294,7 @@ impl<'a> Prepared<'a> {
                 )?;
             }
             check(libc::setsid(), Stage::Session)?;
-            default_dispositions();
+            default_dispositions(self.dispositions);
             // Before any descriptor is moved, and before anything of the worker's own runs.
             self.announce();
             self.place()?;

@@ -85,6 +85,20 @@ pub fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
+/// Whether a socket can be bound at a path of this length.
+///
+/// # Errors
+/// It is longer than a socket address holds: exit 111.
+pub fn check_length(path: &Path) -> Result<(), Error> {
+    match nix::sys::socket::UnixAddr::new(path) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::system(
+            format!("cannot bind {}", path.display()),
+            "a socket's path has at most 107 bytes",
+        )),
+    }
+}
+
 /// Takes `path` for a socket that `bind` binds there, gives it mode and owner, and only then lets `listen` open it to clients.
 ///
 /// A live server's path is refused as in use; a dead one's is unlinked; anything that is no socket is never touched. Changes the umask of the

@@ -70,7 +70,7 @@ mod tests {
             "program      /srv/1/app -> /srv/2/app\n\
              inode        7 -> unknown\n\
              cwd          /srv (unchanged)\n\
-             environment  +A=1 2\n\
+             environment  +A=1\\n2\n\
              \x20            -B=2\n\
              listeners    unchanged\n\
              peak workers 5\n"

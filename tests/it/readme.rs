@@ -16,7 +16,7 @@ use prefork::error::Exit;
 use crate::listen_support::Running;
 use crate::service::{end_of, until};
 use crate::support::service::hello;
-use crate::support::skip;
+use crate::support::{ForAnybody, skip};
 
 fn package(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -354,18 +354,13 @@ fn privileges_are_given_up_after_binding() {
     }
     let stage = Stage::new();
     // Where nobody may execute them.
-    let programs = stage.at("programs");
-    fs::create_dir(&programs).expect("a directory");
-    for program in [
-        env!("CARGO_BIN_EXE_pf-listen"),
-        env!("CARGO_BIN_EXE_pf-master"),
-        env!("CARGO_BIN_EXE_pf-ctl"),
-    ] {
-        let name = Path::new(program).file_name().expect("a name");
-        fs::copy(program, programs.join(name)).expect("copied");
-    }
-    fs::copy(hello(), programs.join("hello")).expect("copied");
-    let said = cook(&stage, "privileges", &path(&[&programs]));
+    let programs = ForAnybody::copy([
+        Path::new(env!("CARGO_BIN_EXE_pf-listen")),
+        Path::new(env!("CARGO_BIN_EXE_pf-master")),
+        Path::new(env!("CARGO_BIN_EXE_pf-ctl")),
+        &hello(),
+    ]);
+    let said = cook(&stage, "privileges", &path(&[programs.dir()]));
     assert!(said.contains("ready: generation 1"), "{said}");
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Reads the config again and rolls the workers to a new generation
+    /// Rolls the workers to a new generation: program and directory are looked up anew
     ///
     /// Waits until every slot's worker is new and ready and no old one accepts any more. If the new workers fail, the old
     /// generation serves on and the exit code is 1.

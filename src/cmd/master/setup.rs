@@ -18,7 +18,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
-use crate::sys::{clock, cpus, fd, limits, program, users, wait};
+use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -33,8 +33,24 @@ pub(super) fn check(args: &Args) -> Result<()> {
         listener::check(spec)?;
     }
     check_numbers(args, listeners.len() + args.listen.len())?;
-    if let Some(ControlSpec(spec)) = &args.control {
-        control_place(spec)?;
+    for number in &args.keep_fd {
+        fd::adopt(*number).map_err(|error| Error {
+            what: format!("--keep-fd: {}", error.what),
+            ..error
+        })?;
+    }
+    // The names would be made in directories that are there; whether they are free is for the start itself to find out.
+    let control = control_of(args)?.map(|(path, ..)| path);
+    for path in args.pid.iter().chain(&control) {
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        program::real_dir(dir)
+            .map_err(|error| Error::system(format!("cannot make {}", path.display()), error))?;
+    }
+    if let Some(path) = control {
+        unix_path::check_length(&path)?;
     }
     recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
     Ok(())
@@ -43,7 +59,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
 /// Does it.
 pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
     let log = log(&args)?;
-    let recipe = recipe(&args)?;
+    let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
@@ -66,7 +82,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    let nofile = limits::raise_nofile();
+    recipe.nofile = limits::raise_nofile();
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -92,7 +108,6 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         control,
         pid_file,
         keep,
-        nofile,
     })
 }
 
@@ -159,6 +174,7 @@ fn recipe(args: &Args) -> Result<Recipe> {
             .map(variable_setting)
             .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
+        nofile: None,
     })
 }
 

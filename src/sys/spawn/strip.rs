@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "system calls between fork and exec")]
 
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 
 use nix::libc;
 
@@ -20,28 +21,53 @@ pub(super) fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
     gaps
 }
 
-/// Ignored signals survive exec: SIGPIPE, which Rust ignores, what `nohup` ignored, and whatever our parent left behind.
+/// `struct sigaction` as the kernel has it: a handler, flags, a restorer where there is one, a mask. All zeroes: the default.
+#[repr(C)]
+#[derive(Default, PartialEq, Eq)]
+struct KernelAction([u64; 4]);
+
+/// What the kernel's mask of signals takes, in bytes.
+const MASK: usize = size_of::<u64>();
+
+/// The signals that are not at their default in this process: what Rust and the master handle, and what our parent had us ignore. Looked
+/// at once, when the first worker is started: all handlers stand by then.
+pub(super) fn changed_dispositions() -> &'static [libc::c_int] {
+    static CHANGED: OnceLock<Vec<libc::c_int>> = OnceLock::new();
+    CHANGED.get_or_init(|| {
+        let changed = |number: &libc::c_int| {
+            let mut action = KernelAction::default();
+            let none = std::ptr::null::<KernelAction>();
+            // SAFETY: the kernel writes its own structure, which has that size. It is asked itself as the C library keeps two numbers to
+            // itself, which somebody may have had us ignore all the same.
+            let told = unsafe {
+                let (call, into) = (libc::SYS_rt_sigaction, &raw mut action);
+                libc::syscall(call, *number, none, into, MASK)
+            };
+            told != 0 || action != KernelAction::default()
+        };
+        (1..=64).filter(changed).collect()
+    })
+}
+
+/// Ignored signals survive exec: SIGPIPE, which Rust ignores, what `nohup` ignored, and whatever our parent left behind. And a handler that
+/// stood when the signals are unblocked would swallow what was sent to the worker at once.
 ///
 /// # Safety
 /// In the child alone, with every signal blocked.
-pub(super) unsafe fn default_dispositions() {
-    // SAFETY: all zeroes is SIG_DFL with an empty mask, also in the kernel's own layout, which is shorter than the room given.
-    // Numbers that cannot be changed are refused, which is fine.
-    unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
-        for number in 1..=64 {
-            if libc::sigaction(number, &raw const action, std::ptr::null_mut()) < 0 {
-                // The two that the C library keeps for itself, and refuses.
-                let none = std::ptr::null_mut::<libc::c_void>();
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    number,
-                    &raw const action,
-                    none,
-                    8usize,
-                );
-            }
-        }
+pub(super) unsafe fn default_dispositions(changed: &[libc::c_int]) {
+    let action = KernelAction::default();
+    let none = std::ptr::null_mut::<KernelAction>();
+    for number in changed {
+        // SAFETY: all zeroes is SIG_DFL with no flags and an empty mask. What cannot be changed is refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                *number,
+                &raw const action,
+                none,
+                MASK,
+            )
+        };
     }
 }
 

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use serde_json::json;
 
-use crate::support::skip;
+use crate::support::{ForAnybody, skip};
 
 use super::fake::{Ended, HANG, Holder, Scene, ctl, ended};
 
@@ -209,6 +209,15 @@ fn signals_that_a_master_cannot_answer_are_sent_to_its_process() {
     assert_eq!(master.ended_by(), Some(nix::libc::SIGKILL));
 }
 
+/// `pf-ctl`, as nobody; only root can do that.
+fn nobodys_ctl(args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Ended {
+    let program = env!("CARGO_BIN_EXE_pf-ctl");
+    let programs = ForAnybody::copy([program]);
+    let mut command = Command::new(programs.of(program));
+    let output = command.uid(65534).gid(65534).args(args).output();
+    Ended::of(output.expect("pf-ctl starts"))
+}
+
 #[test]
 fn no_permission_is_exit_4() {
     let scene = Scene::new();
@@ -219,12 +228,7 @@ fn no_permission_is_exit_4() {
     let target = scene.control();
     let args = ["reload".as_ref(), target.as_os_str()];
     let ended = if Uid::effective().is_root() {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pf-ctl"));
-        command.uid(65534).gid(65534).args(args);
-        match command.output() {
-            Ok(output) => Ended::of(output),
-            Err(error) => return skip(&format!("uid 65534 cannot execute pf-ctl: {error}")),
-        }
+        nobodys_ctl(args)
     } else {
         ctl(args)
     };
@@ -240,15 +244,8 @@ fn a_signal_that_may_not_be_sent_is_exit_4() {
     let mut master = Holder::start(&scene.pid_file());
     fs::set_permissions(scene.dir(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let pid_file = scene.pid_file();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pf-ctl"));
-    command
-        .uid(65534)
-        .gid(65534)
-        .args(["signal".as_ref(), pid_file.as_os_str(), "TERM".as_ref()]);
-    match command.output() {
-        Ok(output) => Ended::of(output).failed(4, "cannot send TERM to process"),
-        Err(error) => return skip(&format!("uid 65534 cannot execute pf-ctl: {error}")),
-    }
+    let ended = nobodys_ctl(["signal".as_ref(), pid_file.as_os_str(), "TERM".as_ref()]);
+    ended.failed(4, "cannot send TERM to process");
     master.signal(Signal::SIGUSR2);
     assert_eq!(master.heard(), "SIGUSR2");
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::service::process::{alive, gone, signal};
 use crate::service::scene::{GATED, RESTING};
 use crate::service::{Control, Scene};
-use crate::support::skip;
+use crate::support::{skip, unavailable};
 
 /// Ticks of processor time, user and system.
 fn cpu(pid: i32) -> u64 {
@@ -154,6 +154,12 @@ fn u13_a_directory_that_has_gone_fails_the_reload_alone() {
 fn u7_it_works_as_pid_1() {
     if !nix::unistd::Uid::effective().is_root() {
         return skip("only root can make a pid namespace");
+    }
+    let tried = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "true"])
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return unavailable("no namespace may be made");
     }
     let scene = Scene::new();
     // A stranger for every worker: its own session, orphaned at once.

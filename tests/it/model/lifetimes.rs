@@ -567,8 +567,27 @@ impl World {
         Ok(())
     }
 
+    /// Nothing is left undone that only waits for somebody to look again: one more look at the same time changes nothing.
+    fn is_settled(&self) -> Check {
+        if self.supervisor.deadline().is_some_and(|at| at <= self.now) {
+            return Ok(());
+        }
+        let mut again = Vec::new();
+        self.supervisor
+            .clone()
+            .step(self.now, Event::Due, &mut again);
+        match again.first() {
+            None => Ok(()),
+            Some(action) => Err(format!(
+                "only a second look brings: {}",
+                render::action(action)
+            )),
+        }
+    }
+
     /// The promises that concern the whole.
     fn check(&mut self, may_lower: bool) -> Check {
+        self.is_settled()?;
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
         // One that is stopped or traced is no loss of the supervisor's.

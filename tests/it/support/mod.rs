@@ -1,11 +1,13 @@
 //! What the tests of whole services share.
 
+mod anybody;
 pub mod service;
 mod skip;
 pub mod worker;
 
 use std::time::Duration;
 
+pub use anybody::ForAnybody;
 pub use skip::{skip, unavailable};
 
 /// No step of any test takes longer; what does is a hang, and fails.
