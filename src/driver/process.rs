@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
+use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::beat::Beat;
 use crate::sys::group::Group;
@@ -159,9 +160,17 @@ impl Processes {
             about_to_execute: false,
             ready: pipe.map(|((read, _), _)| read.into()),
         };
-        // A worker that cannot be heard is still supervised: by its exit, and by its start timeout.
-        for (fd, what) in process.descriptors() {
-            let _ = self.nest.add(fd, token(id, what), Interest::READ);
+        // One that cannot be heard would never be known to run: it goes at once, and is reaped as a stranger.
+        let heard = process
+            .descriptors()
+            .into_iter()
+            .try_for_each(|(fd, what)| self.nest.add(fd, token(id, what), Interest::READ));
+        if let Err(error) = heard {
+            let _ = process.group.signal_group(Sig::Kill);
+            if let Some(guard) = &self.guard {
+                guard.forget(pid);
+            }
+            return Err(format!("cannot listen to it: {error}"));
         }
         self.by_pid.insert(pid, id);
         self.by_id.insert(id, process);
@@ -170,8 +179,11 @@ impl Processes {
 
     /// Forgets a process, its descriptors with it.
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Process> {
-        let process = self.by_id.remove(&id)?;
+        let mut process = self.by_id.remove(&id)?;
         self.by_pid.remove(&process.group.leader());
+        if process.group.release() {
+            self.reap_strangers();
+        }
         if let Some(guard) = &self.guard {
             guard.forget(process.group.leader());
         }

@@ -94,6 +94,16 @@ impl Group {
         Ok(ended)
     }
 
+    /// Reaps a leader that was kept; false if none was. It is in the way of whoever reaps strangers, until then.
+    pub fn release(&mut self) -> bool {
+        let kept = matches!(self.state, Leader::Kept);
+        if kept {
+            let _ = wait::reap(self.leader);
+            self.state = Leader::Alone;
+        }
+        kept
+    }
+
     /// Sends `sig` to the leader; false if it has been reaped. One that has exited and is not reaped takes it without effect.
     ///
     /// # Errors
@@ -160,9 +170,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if matches!(self.state, Leader::Kept) {
-            let _ = wait::reap(self.leader);
-        }
+        self.release();
     }
 }
 

@@ -11,14 +11,15 @@ use crate::service::process::{self, descriptors};
 use crate::service::{Master, Scene, until};
 
 /// What workers there are in the world, by slot: 0 stays whatever it is told; 1 is a wrapper shell that did not exec; 2 ignores TERM; 3 is a tree of three
-/// levels that nobody but its leader leaves by TERM. 0, and what the shell of 1 wraps, tell each TERM that they get.
+/// levels that nobody but its leader leaves by TERM; 4 is stopped. 0, and what the shell of 1 wraps, tell each TERM that they get.
 const KINDS: &str = r#"
 ready() { [ -n "$NEVER" ] || helper ready; }
-case $((PF_WORKER % 4)) in
+case $((PF_WORKER % 5)) in
 0) play "catch stubborn ${NEVER:-ready}";;
 1) ready; helper catch; exit 3;;
 2) trap '' TERM; ready; say born; exec sleep 1000;;
 3) sh -c 'trap "" TERM; sh -c "sleep 1000" & sleep 1000' & ready; say born; wait;;
+4) ready; say born; kill -STOP $$; rest;;
 esac"#;
 
 /// How often a leader may be told to go.
@@ -46,7 +47,7 @@ impl Doomed {
         let tracks = Tracks::of(&scene);
         app(&scene, body);
         let options = format!(
-            "-n 4 --ready notify --graceful-timeout 1s --backoff 1h..1h --listen 127.0.0.1:0 {options}"
+            "-n 5 --ready notify --graceful-timeout 1s --backoff 1h..1h --listen 127.0.0.1:0 {options}"
         );
         let master = scene.master(&options).spawn();
         let address = address(&master.status(), 0);
@@ -141,7 +142,7 @@ fn u25_r56_killed_while_it_spawns_many() {
 fn u25_r56_killed_before_anybody_is_ready() {
     let mut doomed = Doomed::begun(&format!("NEVER=never\n{KINDS}"), "");
     doomed.scene.heard_times("catching", 2);
-    doomed.scene.heard_times("born", 2);
+    doomed.scene.heard_times("born", 3);
     assert_eq!(doomed.master.status()["state"], "starting");
     assert_eq!(doomed.kill(Told::Once), BTreeMap::from([(0, 1), (1, 1)]));
     doomed.next();

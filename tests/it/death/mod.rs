@@ -3,6 +3,7 @@
 mod bare;
 mod births;
 mod clients;
+mod faults;
 mod heartbeat;
 mod killed;
 mod leaving;

@@ -1,6 +1,6 @@
 //! The pid file when its owner is dead, and when two want it (U22, P8).
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -118,10 +118,21 @@ fn starter(scene: &Scene) -> Starter {
     Starter(child.expect("pf-master"))
 }
 
+/// What is in the directory.
+fn names(scene: &Scene) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(scene.dir()).expect("a directory");
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names
+        .map(|name| name.into_string().expect("UTF-8"))
+        .collect()
+}
+
 #[test]
 fn u22_p8_of_two_starters_exactly_one_wins_a_hundred_times() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
+    std::fs::write(scene.path("err"), "").expect("written");
+    let before = names(&scene);
     for round in 0..100 {
         let mut both = [starter(&scene), starter(&scene)];
         let (place, code) = until("one of them gives up", || {
@@ -151,22 +162,11 @@ fn u22_p8_of_two_starters_exactly_one_wins_a_hundred_times() {
         let clean = round % 2 == 0;
         assert_eq!(code, clean.then_some(0), "round {round}");
         tracks.gone();
-        let mut left: Vec<PathBuf> = std::fs::read_dir(scene.dir())
-            .expect("a directory")
-            .flatten()
-            .map(|entry| PathBuf::from(entry.file_name()))
-            // The scene's own gates.
-            .filter(|name| !name.to_string_lossy().starts_with("door"))
-            .collect();
-        left.sort();
-        let stale: &[&str] = if clean { &[] } else { &["app.ctl", "app.pid"] };
-        let expected: Vec<PathBuf> = ["app"]
-            .iter()
-            .chain(stale)
-            .chain(&["err", "say"])
-            .map(PathBuf::from)
-            .collect();
-        assert_eq!(left, expected, "round {round}");
+        let mut expected = before.clone();
+        if !clean {
+            expected.extend(["app.ctl".to_owned(), "app.pid".to_owned()]);
+        }
+        assert_eq!(names(&scene), expected, "round {round}");
     }
     let log = scene.text("err");
     assert!(!log.contains("panicked"), "{log}");

@@ -172,7 +172,9 @@ fn serve(how: &str) {
                 .iter()
                 .map(|listener| PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)),
         );
-        poll(&mut fds, None).expect("poll");
+        if poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {
+            continue;
+        }
         if !fds[0].revents().is_empty() {
             break;
         }
