@@ -82,10 +82,10 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
 
 /// Its environment, as it was given it.
 pub(crate) fn environment(pid: i32) -> BTreeMap<String, String> {
-    // It is empty for a moment while the process executes another program.
+    let read = || Process::new(pid).and_then(|process| process.environ()).ok();
+    // While the process executes another program it is empty for a moment, and what is being read of the old one ends early.
     let all = until("it has an environment", || {
-        let all = Process::new(pid).and_then(|process| process.environ());
-        all.ok().filter(|all| !all.is_empty())
+        read().filter(|all| !all.is_empty() && read().as_ref() == Some(all))
     });
     let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
     all.into_iter()

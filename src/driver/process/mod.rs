@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
@@ -13,43 +12,22 @@ use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::beat::Beat;
 use crate::sys::group::Group;
-use crate::sys::guard::{Guard, Terms};
+use crate::sys::guard::Guard;
 use crate::sys::notify::NotifySocket;
 use crate::sys::poll::{Interest, Nest, Ready};
 use crate::sys::spawn::{self, Outcome, Plumbing};
 use crate::sys::{fd, users, wait};
-use crate::wire::notify::{Message, parse};
+use crate::wire::notify::parse;
 
 use super::pin::{Pin, own_env};
 
+mod one;
+
+pub(super) use one::Process;
+use one::{Use, terms};
+
 /// How many datagrams of one worker a turn takes: one that floods delays nobody else.
 const DATAGRAMS_A_TURN: usize = 64;
-
-/// One worker's process.
-pub(super) struct Process {
-    pub(super) id: WorkerId,
-    pub(super) group: Group,
-    /// What the guard has to know of it.
-    terms: Terms,
-    pub(super) beat: Beat,
-    pub(super) last_beat: Option<Time>,
-    /// Its last `STATUS=`.
-    pub(super) status: Option<String>,
-    /// Its leader has been reaped; the rest of its group lives.
-    pub(super) leaderless: bool,
-    notify: NotifySocket,
-    outcome: Option<OwnedFd>,
-    about_to_execute: bool,
-    ready: Option<File>,
-}
-
-/// What a descriptor of a worker is for; with the worker's id it makes the token in the nest.
-#[derive(Clone, Copy)]
-enum Use {
-    Outcome = 0,
-    Notify = 1,
-    Ready = 2,
-}
 
 /// All of them.
 pub(super) struct Processes {
@@ -384,56 +362,6 @@ impl Processes {
             process.ready = None;
             events.push(Event::Said(id, Saying::Closed));
         }
-    }
-}
-
-impl Process {
-    /// Its page has changed, or it said `WATCHDOG=1`.
-    pub(super) fn beat(&mut self, now: Time) -> Event {
-        self.last_beat = Some(now);
-        Event::Said(self.id, Saying::Beat)
-    }
-
-    fn said(&mut self, id: WorkerId, now: Time, message: Message) -> Option<Event> {
-        match message {
-            Message::Ready => Some(Event::Said(id, Saying::Ready)),
-            Message::Stopping => Some(Event::Said(id, Saying::Stopping)),
-            Message::Watchdog => Some(self.beat(now)),
-            Message::Status(text) => {
-                self.status = (!text.is_empty()).then_some(text);
-                None
-            }
-            Message::WatchdogTrigger => Some(Event::Said(id, Saying::Trigger)),
-            Message::WatchdogUsec(micros) => Some(Event::Said(
-                id,
-                Saying::Watchdog(Duration::from_micros(micros)),
-            )),
-            Message::ExtendTimeoutUsec(micros) => Some(Event::Said(
-                id,
-                Saying::Extend(Duration::from_micros(micros)),
-            )),
-            // A barrier is answered by closing the descriptor that came along, which has happened by now.
-            Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
-        }
-    }
-
-    /// Whether its own program runs: before that its signal handlers are the master's.
-    pub(super) fn is_executed(&self) -> bool {
-        self.outcome.is_none() && !self.leaderless
-    }
-
-    fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Use)> {
-        let mut all = vec![(self.notify.fd(), Use::Notify)];
-        all.extend(self.outcome.as_ref().map(|fd| (fd.as_fd(), Use::Outcome)));
-        all.extend(self.ready.as_ref().map(|file| (file.as_fd(), Use::Ready)));
-        all
-    }
-}
-
-fn terms(pin: &Pin) -> Terms {
-    Terms {
-        signal: pin.policy.graceful_signal,
-        timeout: pin.policy.graceful_timeout,
     }
 }
 
