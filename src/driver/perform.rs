@@ -137,6 +137,7 @@ impl Driver {
                 Rc::clone(&self.policy),
                 Rc::clone(&self.listeners),
             ),
+            Source::Successor => return Event::PinFailed(generation, "not yet".to_owned()),
             Source::Of(old) => match self.pins.get(&old) {
                 Some(pin) => pin.renumbered(generation),
                 None => {

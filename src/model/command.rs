@@ -1,6 +1,6 @@
 //! What clients and signals ask for, and what collides with what.
 //!
-//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, restart-worker
+//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, upgrade, restart-worker
 //! and pause during one are refused as busy. scale, signal and reopen always work.
 
 use super::event::{Action, Command, Level, Outcome, Refusal, Scale, Source, Ticket};
@@ -66,7 +66,7 @@ impl Supervisor {
             return;
         }
         let exclusive = match command {
-            Command::Reload | Command::Pause => true,
+            Command::Reload | Command::Upgrade | Command::Pause => true,
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback => self.rollout.is_none(),
             Command::Scale(_)
@@ -82,6 +82,7 @@ impl Supervisor {
         }
         match command {
             Command::Reload => self.pin(now, "reload", Source::Now, Some(ticket), out),
+            Command::Upgrade => self.pin(now, "upgrade", Source::Successor, Some(ticket), out),
             Command::Rollback => self.rollback(now, ticket, out),
             Command::Scale(scale) => self.scale(now, scale, Some(ticket), out),
             Command::Stop(word) => self.stop_asked(now, word, Some(ticket), out),

@@ -12,6 +12,7 @@ mod death;
 mod drain;
 mod ending;
 mod forward;
+mod kept;
 mod let_go;
 mod restart;
 mod scale;

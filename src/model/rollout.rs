@@ -7,6 +7,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Generation, Level, OpId, Outcome, WorkerId};
 use super::policy::Policy;
 use super::supervisor::{Mode, Pinning, Supervisor};
@@ -15,7 +17,7 @@ use super::timer::Timer;
 use super::worker::Worker;
 
 /// Which way a rollout goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Way {
     /// To the new generation.
     Forward,
@@ -24,10 +26,11 @@ pub(super) enum Way {
 }
 
 /// A rollout under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rollout {
     pub(super) op: OpId,
-    pub(super) kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub(super) kind: super::kept::Constant,
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) policy: Rc<Policy>,
@@ -39,18 +42,20 @@ pub(super) struct Rollout {
 }
 
 /// What became of a rollout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its operation.
     pub op: OpId,
     /// `start`, `reload` or `rollback`.
-    pub kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub kind: super::kept::Constant,
     /// The generation that served before; None for the first rollout.
     pub from: Option<Generation>,
     /// The generation that it rolled to.
     pub to: Generation,
     /// `running`, `done`, `rolled-back` or `aborted`.
-    pub result: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub result: super::kept::Constant,
     /// Why it was not done.
     pub error: Option<String>,
     /// How long it took; None while it runs.

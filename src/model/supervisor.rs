@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use super::backoff::Dice;
 use super::drain::Retiring;
 use super::event::{Action, Event, Generation, Level, OpId, Saying, Source, WorkerId};
@@ -22,7 +24,7 @@ use super::timer::{Timer, Timers};
 use super::worker::{Effect, Input, Phase, Worker};
 
 /// What the supervisor is about, rollouts aside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Mode {
     /// The driver has not said that it stands ready.
     Idle,
@@ -37,22 +39,23 @@ pub(super) enum Mode {
 }
 
 /// A new generation that the driver was told to pin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pinning {
     pub(super) op: OpId,
-    pub(super) kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub(super) kind: super::kept::Constant,
     pub(super) to: Generation,
 }
 
 /// What came during a rollout and follows it, once.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Remembered {
     pub(super) hup: bool,
     pub(super) winch: bool,
 }
 
 /// Totals since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Workers started.
     pub spawned: u64,
@@ -71,10 +74,11 @@ pub struct Counters {
 }
 
 /// The pure heart of `pf-master`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Supervisor {
     pub(super) policy: Rc<Policy>,
     pub(super) slots: Vec<Slot>,
+    #[serde(with = "super::kept::pairs")]
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) timers: Timers,
     pub(super) dice: Dice,

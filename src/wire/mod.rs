@@ -2,6 +2,8 @@
 
 pub mod address;
 pub mod beat;
+pub mod bytes;
+pub mod handover;
 pub mod listen_env;
 pub mod notify;
 pub mod proto;
