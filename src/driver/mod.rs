@@ -36,6 +36,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::Listener;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
+use crate::sys::successor::Origin;
 
 use clients::Clients;
 use pin::{Pin, Recipe};
@@ -61,6 +62,8 @@ pub struct Setup {
     pub pid_file: Option<PidFile>,
     /// Descriptors that workers get as they are, each at its own number.
     pub keep: Vec<(OwnedFd, i32)>,
+    /// How this master was started: what an upgrade executes, and with what.
+    pub origin: Origin,
 }
 
 /// How the master ended.
@@ -78,6 +81,7 @@ struct Driver {
     signals: Signals,
     supervisor: Supervisor,
     recipe: Recipe,
+    origin: Origin,
     policy: Rc<Policy>,
     pins: BTreeMap<Generation, Rc<Pin>>,
     listeners: Rc<Vec<Listener>>,
@@ -113,6 +117,7 @@ pub fn run(setup: Setup) -> Result<End> {
         control,
         pid_file,
         keep,
+        origin,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
@@ -136,6 +141,7 @@ pub fn run(setup: Setup) -> Result<End> {
         signals,
         supervisor: Supervisor::new(workers, Rc::clone(&policy), seed()),
         recipe,
+        origin,
         policy,
         pins: BTreeMap::from([(first, Rc::new(pin))]),
         listeners,

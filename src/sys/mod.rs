@@ -25,6 +25,7 @@ pub mod random;
 pub mod signals;
 pub mod sink;
 pub mod spawn;
+pub mod successor;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unix_path;

@@ -162,6 +162,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 
+    /// What an upgrade executes, run by sh; it should end in an exec
+    ///
+    /// The default is the own command line, whose program is looked up in PATH anew if it has no slash. sh knows it as "$0" and "$@".
+    #[arg(long, value_name = "CMDLINE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) reexec: Option<String>,
+
     /// Validate options, program and addresses; start nothing
     #[arg(long)]
     pub(super) check: bool,

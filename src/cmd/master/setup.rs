@@ -18,6 +18,7 @@ use crate::sys::control::ControlSocket;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
+use crate::sys::successor::Origin;
 use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
@@ -52,7 +53,14 @@ pub(super) fn check(args: &Args) -> Result<()> {
     if let Some(path) = control {
         unix_path::check_length(&path)?;
     }
-    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
+    let recipe = recipe(args)?;
+    match origin(args, &recipe).check() {
+        Err(error) if args.reexec.is_none() => {
+            log.warn(format_args!("an upgrade would fail: {error}"))
+        }
+        checked => checked?,
+    }
+    recipe.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
     Ok(())
 }
 
@@ -82,7 +90,9 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    recipe.nofile = limits::raise_nofile();
+    let origin = origin(&args, &recipe);
+    let nofile = limits::raise_nofile();
+    recipe.nofile = nofile;
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -108,7 +118,13 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         control,
         pid_file,
         keep,
+        origin: Origin { nofile, ..origin },
     })
+}
+
+fn origin(args: &Args, recipe: &Recipe) -> Origin {
+    let reexec = args.reexec.clone().map(OsString::from);
+    Origin::of_this_process(reexec, recipe.start_dir.clone())
 }
 
 fn log(args: &Args) -> Result<Log> {
