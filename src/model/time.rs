@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// A plain number, not an `Instant`, because it must survive an exec (the clock goes on, so the number stays
 /// true in the new image) and because tests and transcripts start it at zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {

@@ -311,9 +311,8 @@ impl State {
                 head.by, head.format
             ));
         }
-        serde_json::from_slice(document).map_err(|error| {
-            format!("the state of the running master is not understood: {error}")
-        })
+        serde_json::from_slice(document)
+            .map_err(|error| format!("the state of the running master is not understood: {error}"))
     }
 }
 
@@ -379,7 +378,10 @@ mod tests {
     #[test]
     fn what_is_of_another_format_is_refused_in_words() {
         for (document, why) in [
-            (r#"{"format": 2, "by": "0.9.0"}"#, "version 0.9.0) has format 2"),
+            (
+                r#"{"format": 2, "by": "0.9.0"}"#,
+                "version 0.9.0) has format 2",
+            ),
             (r#"{"format": 0}"#, "has format 0"),
             (r#"{"format": 1}"#, "not understood: missing field"),
             ("{}", "missing field `format`"),
