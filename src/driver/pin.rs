@@ -14,6 +14,7 @@ use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::Listener;
 use crate::sys::program;
 use crate::sys::spawn::Launch;
+use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// An environment: names and values, a name once.
@@ -244,6 +245,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     OURS.iter().any(|ours| name == OsStr::new(ours))
         || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"]
             .iter()
+            .chain(&[STATE_FD, CHECK_FD, FAILED])
             .any(|ours| name == OsStr::new(ours))
 }
 

@@ -121,10 +121,12 @@ impl Driver {
                 self.signalled(sig, sender);
             }
         }
+        // Those who leave make room for those who come.
+        self.serve_clients(&woken.clients, now);
         if woken.knocks {
+            self.flush_clients();
             self.admit();
         }
-        self.serve_clients(&woken.clients, now);
         if self
             .supervisor
             .deadline()

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 
 use super::clock::now;
-use super::cmsg;
+use super::{cmsg, fd};
 use super::poll::{Interest, Poller};
 use super::random::hex128;
 
@@ -58,6 +58,15 @@ impl NotifySocket {
             socket,
             address: format!("@{name}"),
         })
+    }
+
+    /// The socket of a worker that the image before this one started.
+    ///
+    /// # Errors
+    /// The descriptor is not open.
+    pub fn taken_over(fd: i32, address: String) -> io::Result<Self> {
+        let socket = fd::duplicate_raw(fd)?.into();
+        Ok(NotifySocket { socket, address })
     }
 
     /// What NOTIFY_SOCKET says.

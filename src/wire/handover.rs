@@ -68,6 +68,8 @@ pub struct State {
     pub processes: Vec<Process>,
     /// The control socket.
     pub control: Option<Control>,
+    /// The addresses that `--listen` named: those that are not among them are new.
+    pub listen: Vec<String>,
     /// The pid file.
     pub pid_file: Option<PidFile>,
     /// Who is connected to the control socket.
@@ -181,6 +183,8 @@ pub struct Beat {
     pub modified: (i64, i64),
     /// Its mode.
     pub mode: u32,
+    /// The counter.
+    pub beats: u64,
 }
 
 /// The control socket.
@@ -223,7 +227,7 @@ pub struct Clients {
 }
 
 /// A control connection.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Client {
     /// Its number.
     pub number: u64,
