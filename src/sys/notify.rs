@@ -15,9 +15,9 @@ use nix::sys::socket::{
 };
 
 use super::clock::now;
-use super::{cmsg, fd};
 use super::poll::{Interest, Poller};
 use super::random::hex128;
+use super::{cmsg, fd};
 
 /// The longest datagram that is read, in bytes. systemd takes 4096.
 const MAX_DATAGRAM: usize = 8192;

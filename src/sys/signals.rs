@@ -99,6 +99,17 @@ impl Signals {
             .collect()
     }
 
+    /// What was ignored before [`install`](Self::install), for the image that comes next: handlers do not survive an exec, and what they hid would
+    /// be lost.
+    pub fn ignored(&self) -> &[Sig] {
+        &self.ignored
+    }
+
+    /// What was ignored before the image before this one installed its handlers.
+    pub fn also_ignored(&mut self, ignored: &[Sig]) {
+        self.ignored.extend_from_slice(ignored);
+    }
+
     /// Whether `sig` was ignored before [`install`](Self::install): `nohup` asks so for the terminal's HUP.
     pub fn was_ignored(&self, sig: Sig) -> bool {
         self.ignored.contains(&sig)
