@@ -9,6 +9,7 @@ use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To,
 use crate::model::sig::Sig;
 use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
+use crate::wire::changes::Changes;
 
 use super::pin::Pin;
 use super::{Driver, End};
@@ -132,11 +133,12 @@ impl Driver {
 
     fn pin(&mut self, generation: Generation, source: Source) -> Event {
         let pin = match source {
-            Source::Now => self.recipe.pin(
-                generation,
-                Rc::clone(&self.policy),
-                Rc::clone(&self.listeners),
-            ),
+            Source::Now => self.pin_changed(generation, &Changes::default()),
+            Source::Asked { ticket, .. } => {
+                let asked = self.asked.take_if(|(by, _)| *by == ticket);
+                let changes = asked.map(|(_, changes)| changes).unwrap_or_default();
+                self.pin_changed(generation, &changes)
+            }
             Source::Of(old) => match self.pins.get(&old) {
                 Some(pin) => pin.renumbered(generation),
                 None => {

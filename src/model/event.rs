@@ -71,7 +71,10 @@ pub enum Saying {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Roll to a new generation.
-    Reload,
+    Reload {
+        /// The worker command is another one: what was known of how its workers tell that they are ready is forgotten.
+        renewed: bool,
+    },
     /// End a running rollout, or roll to the generation before.
     Rollback,
     /// Set the number of slots.
@@ -154,6 +157,13 @@ pub enum Event {
 pub enum Source {
     /// Command, environment and config as they stand now.
     Now,
+    /// The same, with what a request changes.
+    Asked {
+        /// Whose.
+        ticket: Ticket,
+        /// The worker command is another one.
+        renewed: bool,
+    },
     /// What this generation was pinned to.
     Of(Generation),
 }

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod beat;
+pub mod changes;
 pub mod listen_env;
 pub mod notify;
 pub mod proto;

@@ -116,8 +116,13 @@ pub(super) struct Reload {
     pub plain: Plain,
 
     /// Only print what would happen: program, directory, environment and listener differences, peak workers
+    ///
+    /// Exit 1 if it would fail before anything is started.
     #[arg(long, conflicts_with = "no_wait")]
     pub dry_run: bool,
+
+    #[command(flatten)]
+    pub changes: super::changes::Args,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +249,7 @@ impl Verb {
         Ok(Some(match self {
             Verb::Reload(reload) => Command::Reload {
                 dry_run: reload.dry_run,
+                changes: reload.changes.read()?,
             },
             Verb::Rollback(_) => Command::Rollback,
             Verb::Scale(scale) => Command::Scale {

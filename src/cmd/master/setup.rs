@@ -21,6 +21,7 @@ use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
 use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
+use crate::wire::changes::Changes;
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
@@ -60,7 +61,12 @@ pub(super) fn check(args: &Args) -> Result<()> {
         }
         checked => checked?,
     }
-    recipe.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
+    recipe.pin(
+        Generation(1),
+        Rc::new(policy(args)),
+        Rc::new(listeners),
+        Changes::default(),
+    )?;
     Ok(())
 }
 
@@ -160,6 +166,7 @@ fn policy(args: &Args) -> Policy {
         max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
         canary: args.canary.on(),
+        probation: args.probation.on(),
         start_failures: args.start_failures,
         backoff: args.backoff,
         give_up: args.give_up.on(),
