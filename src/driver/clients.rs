@@ -215,12 +215,7 @@ impl Clients {
             return;
         };
         let pending = client.pending.remove(place);
-        let code = match refusal {
-            Refusal::Busy => Code::Busy,
-            Refusal::Senseless => Code::Refused,
-            Refusal::Usage => Code::Usage,
-        };
-        client.fail(code, message, pending.id);
+        client.fail(code_of(refusal), message, pending.id);
     }
 
     /// An operation went a step on.
@@ -341,6 +336,15 @@ impl Client {
             id,
             ..Reply::default()
         });
+    }
+}
+
+/// What a refusal is called on the wire.
+pub(super) fn code_of(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::Busy => Code::Busy,
+        Refusal::Senseless => Code::Refused,
+        Refusal::Usage => Code::Usage,
     }
 }
 

@@ -10,10 +10,12 @@
 //! - `clients`: control connections, who waits for which operation.
 //! - `report`: the status document.
 //! - [`upgrade`]: another image of the master in place of this one.
+//! - `plan`: what a rollout would change.
 
 mod clients;
 mod heal;
 mod perform;
+mod plan;
 mod process;
 mod report;
 mod requests;
@@ -30,7 +32,7 @@ use std::time::SystemTime;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::event::{Event, Generation};
+use crate::model::event::{Event, Generation, Ticket};
 use crate::model::policy::Policy;
 use crate::model::time::Time;
 use crate::sys::clock;
@@ -39,6 +41,7 @@ use crate::sys::listener::Listener;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
+use crate::wire::changes::Changes;
 
 use clients::Clients;
 use pin::{Pin, Recipe};
@@ -110,6 +113,8 @@ struct Driver {
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
     seen_empty: HashSet<u64>,
     end: Option<End>,
+    /// What the reload that is being asked for changes.
+    asked: Option<(Ticket, Changes)>,
 }
 
 /// Runs the service until it has ended.
@@ -134,7 +139,12 @@ pub fn run(setup: Setup) -> Result<End> {
     let listeners = Rc::new(listeners);
     let first = Generation(1);
     let prepared = recipe
-        .pin(first, Rc::clone(&policy), Rc::clone(&listeners))
+        .pin(
+            first,
+            Rc::clone(&policy),
+            Rc::clone(&listeners),
+            Changes::default(),
+        )
         .and_then(|pin| {
             let processes = Processes::new(keep)
                 .map_err(|error| Error::system("cannot set the loop up", error))?;
@@ -170,6 +180,7 @@ pub fn run(setup: Setup) -> Result<End> {
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),
         end: None,
+        asked: None,
     };
     driver.feed(Event::Start);
     Ok(driver.serve())

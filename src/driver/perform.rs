@@ -6,10 +6,13 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
-use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
+use crate::model::event::{
+    Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
+};
 use crate::model::sig::Sig;
 use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
+use crate::wire::changes::Changes;
 
 use super::pin::Pin;
 use super::{Driver, End};
@@ -47,6 +50,9 @@ impl Driver {
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
             Action::Pin(generation, Source::Successor) => events.extend(self.upgrade(generation)),
             Action::Pin(generation, Source::Now) => events.push_back(self.pin_now(generation)),
+            Action::Pin(generation, Source::Asked { ticket, .. }) => {
+                events.push_back(self.pin_asked(generation, ticket));
+            }
             Action::Pin(generation, Source::Of(old)) => {
                 events.push_back(self.pin_again(generation, old));
             }
@@ -137,11 +143,15 @@ impl Driver {
 
     /// Pins a generation as the world stands now.
     pub(super) fn pin_now(&mut self, generation: Generation) -> Event {
-        let pin = self.recipe.pin(
-            generation,
-            Rc::clone(&self.policy),
-            Rc::clone(&self.listeners),
-        );
+        let pin = self.pin_changed(generation, &Changes::default());
+        self.pinned(generation, pin)
+    }
+
+    /// The same, with what a request changes.
+    fn pin_asked(&mut self, generation: Generation, ticket: Ticket) -> Event {
+        let asked = self.asked.take_if(|(by, _)| *by == ticket);
+        let changes = asked.map(|(_, changes)| changes).unwrap_or_default();
+        let pin = self.pin_changed(generation, &changes);
         self.pinned(generation, pin)
     }
 

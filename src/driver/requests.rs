@@ -9,12 +9,12 @@ use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
 use crate::sys::{clock, limits, signals};
-use crate::wire::proto::{
-    Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
-};
+use crate::wire::changes::Changes;
+use crate::wire::proto::{Code, Command, Failure, MAX_REQUEST, Reply, Request, parse_request};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+use super::pin::is_ours;
 
 /// How many clients may be connected: workers need descriptors more.
 fn most_clients() -> usize {
@@ -158,7 +158,13 @@ impl Driver {
                 });
             }
             Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
-            Command::Reload { dry_run: true } => return self.dry_run(number, id),
+            Command::Reload { dry_run, changes } => {
+                return match changes.check(is_ours) {
+                    Err(why) => self.fail(number, Code::Usage, why, id),
+                    Ok(()) if dry_run => self.dry_run(number, id, &changes, false),
+                    Ok(()) => self.reload(number, id, (key, wait), changes),
+                };
+            }
             Command::Signal {
                 signal,
                 workers,
@@ -172,7 +178,10 @@ impl Driver {
                 Ok(scale) => Asked::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
-            Command::Reload { dry_run: false } => Asked::Reload,
+            Command::Upgrade { dry_run: true } => {
+                return self.dry_run(number, id, &Changes::default(), true);
+            }
+            Command::Upgrade { dry_run: false } => Asked::Upgrade,
             Command::Rollback => Asked::Rollback,
             Command::Stop { now } => Asked::Stop(if now { Word::Quick } else { Word::Graceful }),
             Command::Pause => Asked::Pause,
@@ -233,10 +242,26 @@ impl Driver {
         }
     }
 
-    fn dry_run(&mut self, number: u64, id: Option<Value>) {
-        match self.plan() {
+    fn reload(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        (key, wait): (Option<String>, bool),
+        changes: Changes,
+    ) {
+        let renewed = changes.command.is_some();
+        let ticket = self.clients.ticket(number, id, key, wait, false);
+        self.asked = Some((ticket, changes));
+        self.feed(Event::Command(ticket, Asked::Reload { renewed }));
+        // Where it was refused, nothing of it may be left for another.
+        self.asked = None;
+    }
+
+    /// Tells what a reload with these changes, or an upgrade, would do.
+    fn dry_run(&mut self, number: u64, id: Option<Value>, changes: &Changes, upgrade: bool) {
+        match self.plan(changes, upgrade) {
             Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
-            Err(why) => self.fail(number, Code::Failed, why, id),
+            Err(Failure { code, message }) => self.fail(number, code, message, id),
         }
     }
 
@@ -287,25 +312,6 @@ impl Driver {
     /// Sends what is queued.
     pub(super) fn flush_clients(&mut self) {
         self.clients.flush();
-    }
-
-    /// What a reload would do.
-    fn plan(&self) -> Result<Plan, String> {
-        let now = self
-            .pins
-            .get(&self.supervisor.snapshot().generation)
-            .ok_or("the service is stopping")?;
-        let next = crate::model::event::Generation(now.generation.0 + 1);
-        let policy = std::rc::Rc::clone(&self.policy);
-        let then = self
-            .recipe
-            .pin(next, policy, std::rc::Rc::clone(&self.listeners))
-            .map_err(|error| error.to_string())?;
-        Ok(super::report::plan(
-            now,
-            &then,
-            self.supervisor.snapshot().wanted,
-        ))
     }
 }
 

@@ -73,7 +73,10 @@ pub enum Saying {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Roll to a new generation.
-    Reload,
+    Reload {
+        /// The worker command is another one: what was known of how its workers tell that they are ready is forgotten.
+        renewed: bool,
+    },
     /// Put another image of the master in place of this one, then roll to a new generation.
     Upgrade,
     /// End a running rollout, or roll to the generation before.
@@ -158,6 +161,13 @@ pub enum Event {
 pub enum Source {
     /// Command, environment and config as they stand now.
     Now,
+    /// The same, with what a request changes.
+    Asked {
+        /// Whose.
+        ticket: Ticket,
+        /// The worker command is another one.
+        renewed: bool,
+    },
     /// What this generation was pinned to.
     Of(Generation),
     /// The image that comes after this one, which takes this model over and pins as if [`Source::Now`] was asked for. Nothing is answered

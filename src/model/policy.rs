@@ -124,6 +124,8 @@ pub struct Policy {
     pub surge: Surge,
     /// How long the first new worker must stay ready before a rollout goes on.
     pub canary: Option<Duration>,
+    /// How long after a rollout a new worker that dies by itself rolls it back.
+    pub probation: Option<Duration>,
     /// Failed starts that roll a rollout back.
     pub start_failures: u32,
     /// The shortest and the longest wait before a slot's next start.
@@ -151,6 +153,7 @@ impl Default for Policy {
             max_draining: None,
             surge: Surge::Workers(1),
             canary: None,
+            probation: None,
             start_failures: 3,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
             give_up: None,

@@ -26,6 +26,8 @@ pub enum Timer {
     Look,
     /// The canary has been ready long enough then.
     Canary,
+    /// The probation of the rollout is over then.
+    Probation,
     /// Workers that were told to finish are looked at for listeners then.
     Listeners,
     /// The rollout stops waiting for them then.

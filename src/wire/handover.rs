@@ -15,7 +15,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::bytes::Bytes;
+use super::changes::Changes;
+use super::text::Text;
 use crate::model::Supervisor;
 use crate::model::event::OpId;
 use crate::model::policy::Policy;
@@ -86,7 +87,7 @@ pub struct Image {
     /// Its file, which may have been replaced or deleted meanwhile.
     pub fd: i32,
     /// Its command line.
-    pub argv: Vec<Bytes>,
+    pub argv: Vec<Text>,
 }
 
 /// A listener.
@@ -110,15 +111,18 @@ pub struct Pin {
     /// Its settings.
     pub policy: Policy,
     /// The working directory, resolved.
-    pub cwd: Bytes,
+    pub cwd: Text,
     /// The program, resolved.
-    pub program: Bytes,
+    pub program: Text,
     /// The command as given.
-    pub command: Vec<Bytes>,
+    pub command: Vec<Text>,
     /// The environment before the master's own variables.
-    pub environment: Vec<(Bytes, Bytes)>,
+    pub environment: Vec<(Text, Text)>,
     /// Which set of listeners.
     pub listeners: usize,
+    /// What reloads changed of what the master was started with.
+    #[serde(default)]
+    pub changes: Changes,
     /// The number of the heartbeat page in its workers.
     pub beat_fd: i32,
 }
@@ -195,7 +199,7 @@ pub struct Control {
     /// Its descriptor.
     pub fd: i32,
     /// Its path.
-    pub path: Bytes,
+    pub path: Text,
     /// Device and inode of the path.
     pub inode: (u64, u64),
     /// Its mode.
@@ -210,7 +214,7 @@ pub struct PidFile {
     /// The descriptor that holds the lock.
     pub fd: i32,
     /// Its path.
-    pub path: Bytes,
+    pub path: Text,
 }
 
 /// The control connections.
@@ -238,15 +242,15 @@ pub struct Client {
     /// Pid, uid and gid of whoever connected.
     pub peer: (i32, u32, u32),
     /// What was read and is no whole line yet.
-    pub partial: Bytes,
+    pub partial: Text,
     /// What was read and not looked at.
-    pub unread: Bytes,
+    pub unread: Text,
     /// The rest of a line that is too long is skipped.
     pub skipping: bool,
     /// It says no more.
     pub ended: bool,
     /// What it has not taken yet.
-    pub output: Bytes,
+    pub output: Text,
     /// It goes once it has its answers.
     pub silent: bool,
     /// Since when it owes the rest of a line.

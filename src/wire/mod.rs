@@ -2,7 +2,7 @@
 
 pub mod address;
 pub mod beat;
-pub mod bytes;
+pub mod changes;
 pub mod handover;
 pub mod listen_env;
 pub mod notify;
@@ -10,3 +10,4 @@ pub mod proto;
 pub mod services;
 pub mod size;
 pub mod status;
+pub mod text;

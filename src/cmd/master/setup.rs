@@ -22,6 +22,7 @@ use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
 use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
+use crate::wire::changes::Changes;
 use crate::wire::handover::State;
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -62,7 +63,12 @@ pub(super) fn check(args: &Args) -> Result<()> {
         }
         checked => checked?,
     }
-    recipe.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
+    recipe.pin(
+        Generation(1),
+        Rc::new(policy(args)),
+        Rc::new(listeners),
+        Changes::default(),
+    )?;
     Ok(())
 }
 
@@ -77,7 +83,10 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     check_numbers(args, kept + added.len())?;
     check_kept(args, state)?;
     // Found out now, a worker program that is missing costs nothing.
-    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default())?;
+    let serving = state.supervisor.generation().0;
+    let pin = state.pins.iter().find(|pin| pin.generation == serving);
+    let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
+    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
     Ok(())
 }
 
@@ -229,6 +238,7 @@ fn policy(args: &Args) -> Policy {
         max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
         canary: args.canary.on(),
+        probation: args.probation.on(),
         start_failures: args.start_failures,
         backoff: args.backoff,
         give_up: args.give_up.on(),

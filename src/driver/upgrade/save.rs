@@ -9,8 +9,8 @@ use crate::driver::Driver;
 use crate::driver::pin::Pin;
 use crate::error::reason;
 use crate::sys::image;
-use crate::wire::bytes::Bytes;
 use crate::wire::handover::{self, FORMAT, State};
+use crate::wire::text::Text;
 
 impl Driver {
     /// The state as it stands, and the file of this image, which is part of it.
@@ -91,9 +91,10 @@ fn saved(pin: &Rc<Pin>, sets: &mut Vec<Rc<Vec<crate::sys::listener::Listener>>>)
             .collect(),
         environment: environment
             .into_iter()
-            .map(|(name, value)| (Bytes::from(name.as_os_str()), value.as_os_str().into()))
+            .map(|(name, value)| (Text::from(name.as_os_str()), value.as_os_str().into()))
             .collect(),
         listeners,
+        changes: pin.changes.clone(),
         beat_fd: pin.beat_fd,
     }
 }

@@ -21,7 +21,6 @@ use crate::sys::pidfile::PidFile;
 use crate::sys::signals::{self, Signals};
 use crate::sys::successor::Origin;
 use crate::sys::{clock, fd};
-use crate::wire::bytes::Bytes;
 use crate::wire::handover::{self, FAILED, Head, STATE_FD, State};
 
 /// What the image that takes over brings itself: its own reading of its command line.
@@ -121,6 +120,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         started_wall: UNIX_EPOCH + Duration::from_nanos(state.started_wall),
         seen_empty: state.seen_empty.into_iter().collect::<HashSet<_>>(),
         end: None,
+        asked: None,
     };
     Ok(Taken {
         driver,
@@ -195,14 +195,15 @@ fn restored(
         Rc::new(pin.policy),
         pin.cwd.into_path(),
         pin.program.into_path(),
-        pin.command.into_iter().map(Bytes::into_os).collect(),
+        pin.command.into_iter().map(|arg| arg.0).collect(),
         pin.environment
             .into_iter()
-            .map(|(name, value)| (name.into_os(), value.into_os()))
+            .map(|(name, value)| (name.0, value.0))
             .collect(),
         Rc::clone(listeners),
         pin.beat_fd,
         recipe.nofile,
+        pin.changes,
     )?;
     Ok((generation, Rc::new(pin)))
 }
@@ -220,7 +221,7 @@ pub fn go_back(state_fd: RawFd, why: &str) -> String {
         Ok(None) => return "the state does not name the image before".to_owned(),
         Err(error) => return error,
     };
-    let argv: Vec<OsString> = image.argv.into_iter().map(Bytes::into_os).collect();
+    let argv: Vec<OsString> = image.argv.into_iter().map(|arg| arg.0).collect();
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| name != FAILED && name != STATE_FD)
         .collect();

@@ -6,8 +6,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::super::fd;
 use super::{Conn, ControlSocket};
-use crate::wire::bytes::Bytes;
 use crate::wire::handover::{Client, Control};
+use crate::wire::text::Text;
 
 impl ControlSocket {
     /// For the next image.
@@ -39,10 +39,11 @@ impl ControlSocket {
 impl Conn {
     /// Writes down what was read and not answered, and what the client has not taken yet.
     pub fn hand_over(&self, to: &mut Client) {
-        let rest = |bytes: &[u8], from: usize| Bytes(bytes.get(from..).unwrap_or_default().into());
+        let rest =
+            |bytes: &[u8], from: usize| Text::from(bytes.get(from..).unwrap_or_default().to_vec());
         to.fd = self.stream.as_raw_fd();
         to.peer = self.peer;
-        to.partial = Bytes(self.partial.clone());
+        to.partial = self.partial.clone().into();
         to.unread = rest(&self.chunk, self.looked_at);
         to.skipping = self.skipping;
         to.ended = self.ended;
@@ -57,12 +58,12 @@ impl Conn {
         Ok(Conn {
             stream: UnixStream::from(fd::duplicate_raw(client.fd)?),
             peer: client.peer,
-            chunk: client.unread.0.clone(),
+            chunk: client.unread.clone().into_bytes(),
             looked_at: 0,
-            partial: client.partial.0.clone(),
+            partial: client.partial.clone().into_bytes(),
             skipping: client.skipping,
             ended: client.ended,
-            output: client.output.0.clone(),
+            output: client.output.clone().into_bytes(),
             written: 0,
         })
     }

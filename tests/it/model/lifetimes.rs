@@ -109,6 +109,10 @@ impl World {
                 _ => Surge::Workers(1),
             },
             canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
+            // Short enough to be passed, long enough to be failed.
+            probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
+                .checked_sub(1)
+                .map(Duration::from_millis),
             start_failures: one(&mut dice, &[1, 2, 3]) as u32,
             give_up: (dice.below(8) == 0).then_some(4),
             fatal_exit: if dice.below(4) == 0 {
@@ -362,7 +366,9 @@ impl World {
     fn ask(&mut self) -> Check {
         self.tickets += 1;
         let command = match self.dice.below(40) {
-            0..8 => Command::Reload,
+            0..8 => Command::Reload {
+                renewed: self.tickets.is_multiple_of(4),
+            },
             8..12 => Command::Upgrade,
             12..16 => Command::Rollback,
             16..20 => Command::Scale(Scale::To(self.dice.below(6) as usize)),

@@ -91,7 +91,8 @@ impl Session {
     /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload upgrade rollback scale stop pause resume restart reopen deliver`.
+    /// `set setting=value` (for the next pin), `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
+    /// `upgrade rollback scale stop pause resume restart reopen deliver`.
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -284,7 +285,9 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
 
 fn command(verb: &str, rest: &[&str]) -> Command {
     match (verb, rest.first()) {
-        ("reload", _) => Command::Reload,
+        ("reload", how) => Command::Reload {
+            renewed: how == Some(&"renewed"),
+        },
         ("upgrade", _) => Command::Upgrade,
         ("rollback", _) => Command::Rollback,
         ("pause", _) => Command::Pause,
@@ -329,6 +332,7 @@ fn set(policy: &mut Policy, setting: &str) {
             }
         }
         "canary" => policy.canary = Some(duration(value)),
+        "probation" => policy.probation = Some(duration(value)),
         "start-timeout" => policy.start_timeout = Some(duration(value)),
         "start-failures" => policy.start_failures = value.parse().expect("start-failures"),
         "graceful-timeout" => policy.graceful_timeout = duration(value),
