@@ -385,13 +385,25 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__reload)
-            opts="-q -h --timeout --json --quiet --no-wait --dry-run --help"
+            opts="-q -h --timeout --json --quiet --no-wait --dry-run --set --unset --chdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --unset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --chdir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

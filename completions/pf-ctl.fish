@@ -41,6 +41,9 @@ complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "wait" -d 'Waits for a
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "listeners" -d 'Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l set -d 'Set a variable of the workers\' environment from now on; repeatable' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l unset -d 'Take a variable away from the workers\' environment from now on, whoever set it; repeatable' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l chdir -d 'The workers\' directory from now on; a relative one starts where the master was started' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'

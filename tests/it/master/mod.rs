@@ -1,6 +1,7 @@
 //! `pf-master` with real processes: the whole contract, seen from outside.
 
 mod bad_release;
+mod changes;
 mod collisions;
 mod crash;
 mod descriptors;
@@ -8,6 +9,7 @@ mod drain;
 mod environment;
 mod hardship;
 mod names;
+mod probation;
 mod protocol;
 mod readiness;
 mod releases;
