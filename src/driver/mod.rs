@@ -190,7 +190,7 @@ impl Driver {
     /// Serves until the end, and leaves nothing behind.
     fn serve(mut self) -> End {
         let end = self.turn_until_the_end();
-        self.preflight = None;
+        self.end_preflight();
         self.clients.farewell();
         self.processes.dismiss_guard();
         remove_names(&self.log, self.control.take(), self.pid_file.take());

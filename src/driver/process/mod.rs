@@ -250,6 +250,18 @@ impl Processes {
         self.spared = pid;
     }
 
+    /// What whoever is to be guarded announces itself through.
+    pub(super) fn guard_socket(&self) -> Option<BorrowedFd<'_>> {
+        self.guard.as_ref().map(Guard::socket)
+    }
+
+    /// Nothing is left of this group.
+    pub(super) fn forget_in_guard(&self, pid: i32) {
+        if let Some(guard) = &self.guard {
+            guard.forget(pid);
+        }
+    }
+
     /// Starts the guard anew if it has died, and tells it of everybody. False if there is none now: the next look tries again.
     pub(super) fn keep_guarded(&mut self) -> io::Result<bool> {
         if let Some(guard) = &self.guard {

@@ -45,7 +45,13 @@ impl Driver {
             "upgrade: checking {}",
             successor.program.display()
         ));
-        let preflight = Preflight::start(generation, successor, &self.origin, state.as_fd())?;
+        let preflight = Preflight::start(
+            generation,
+            successor,
+            &self.origin,
+            state.as_fd(),
+            self.processes.guard_socket(),
+        )?;
         self.processes.spare(Some(preflight.pid()));
         self.preflight = Some(preflight);
         Ok(())
@@ -65,8 +71,7 @@ impl Driver {
         let Some(answer) = answer else { return };
         let generation = preflight.generation;
         let successor = preflight.successor.clone();
-        self.preflight = None;
-        self.processes.spare(None);
+        self.end_preflight();
         let why = match answer {
             Ok(version) => {
                 self.log.info(format_args!(
@@ -81,6 +86,16 @@ impl Driver {
             ),
         };
         self.feed(Event::PinFailed(generation, why));
+    }
+
+    /// The check is over, one way or the other.
+    pub(super) fn end_preflight(&mut self) {
+        if let Some(preflight) = self.preflight.take() {
+            let pid = preflight.pid();
+            drop(preflight);
+            self.processes.spare(None);
+            self.processes.forget_in_guard(pid);
+        }
     }
 
     /// Executes the successor. Returns only if that failed: why.

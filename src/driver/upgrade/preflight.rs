@@ -14,6 +14,7 @@ use crate::model::event::Generation;
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::group::Group;
+use crate::sys::guard::Terms;
 use crate::sys::spawn::{self, Launch, Outcome, Plumbing};
 use crate::sys::successor::{Origin, Successor};
 use crate::sys::{clock, fd, wait};
@@ -24,6 +25,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest answer, in bytes.
 const LONGEST_ANSWER: usize = 4096;
+
+/// What the guard is to do should the master die meanwhile: nothing of a check is worth waiting for.
+const TERMS: Terms = Terms {
+    signal: Sig::Kill,
+    timeout: Duration::ZERO,
+};
 
 /// Where the child has the two descriptors.
 const ANSWER_AT: i32 = 3;
@@ -49,15 +56,17 @@ impl Preflight {
         successor: Successor,
         origin: &Origin,
         state: BorrowedFd<'_>,
+        guard: Option<BorrowedFd<'_>>,
     ) -> Result<Self, String> {
         let started = || -> io::Result<_> {
             let launch = launch(&successor, origin)?;
+            let announcement = TERMS.line();
             let (read, write) = fd::pipe()?;
             let null = fd::null()?;
             let plumbing = Plumbing {
                 stdin: null.as_fd(),
                 fds: &[(write.as_fd(), ANSWER_AT), (state, STATE_AT)],
-                guard: None,
+                guard: guard.map(|guard| (guard, announcement.as_str())),
                 env: &[],
             };
             let own = i32::try_from(std::process::id()).unwrap_or(0);

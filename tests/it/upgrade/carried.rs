@@ -79,7 +79,7 @@ fn r21_whoever_asked_is_answered_by_the_next_image() {
 #[test]
 fn signals_that_come_during_the_exec_are_not_lost_and_kill_nobody() {
     let scene = Scene::new();
-    let master = with_successor(&scene, "-n 1 --ready fd=9").start();
+    let mut master = with_successor(&scene, "-n 1 --ready fd=9").start();
     for (sent, wanted) in [
         (Signal::SIGTTIN, 2),
         (Signal::SIGTTOU, 1),
@@ -104,7 +104,7 @@ fn signals_that_come_during_the_exec_are_not_lost_and_kill_nobody() {
     master.signal(Signal::SIGQUIT);
     open(&scene);
     upgrade.end().failed(1, &["stop"]);
-    master.stop();
+    assert_eq!(master.end(), Some(0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ const MOMENTS: [(&str, &str); 5] = [
     ),
     (
         "before its successor has begun",
-        "[ -n \"$PF_UPGRADE_CHECK\" ] || { : >there; sleep 1000; }\n",
+        "[ -n \"$PF_UPGRADE_CHECK\" ] || { : >there; read x <fifo; }\n",
     ),
     (
         "while it goes back",
@@ -43,6 +43,7 @@ fn r56_kill_9_of_the_master_at_five_moments_leaves_nobody_and_the_next_one_start
         let mut master = with_successor(&scene, OPTIONS).start();
         let at = address(&master.status(), 0);
         successor(&scene, &format!("{body}exec \"$0\" \"$@\"\n"));
+        nix::unistd::mkfifo(&scene.path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         let rolls = moment.ends_with("rolls");
         if rolls {
             scene.app("say rolling; rest");
@@ -95,6 +96,7 @@ fn kill_9_of_the_child_that_is_checked_is_a_refused_upgrade() {
 fn r30_a_client_that_is_killed_leaves_an_operation_whose_end_is_known() {
     let scene = Scene::new();
     let master = scene.master(OPTIONS).start();
+    scene.heard_times("up", 2);
     scene.app(crate::service::scene::GATED);
     let client = master.ctl_begun("upgrade");
     scene.heard("up");
