@@ -9,6 +9,7 @@
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
 //! - `report`: the status document.
+//! - [`upward`]: what a service manager above us is told.
 
 mod clients;
 mod heal;
@@ -19,6 +20,7 @@ mod requests;
 mod turn;
 
 pub mod pin;
+pub mod upward;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -33,6 +35,7 @@ use crate::model::policy::Policy;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::Listener;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
@@ -40,6 +43,7 @@ use crate::sys::signals::Signals;
 use clients::Clients;
 use pin::{Pin, Recipe};
 use process::Processes;
+use upward::Upward;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {
@@ -61,6 +65,10 @@ pub struct Setup {
     pub pid_file: Option<PidFile>,
     /// Descriptors that workers get as they are, each at its own number.
     pub keep: Vec<(OwnedFd, i32)>,
+    /// The service manager above us, if one listens.
+    pub upward: Option<Upward>,
+    /// Whoever waits for the service to be up (`--daemonize`).
+    pub launcher: Option<Launcher>,
 }
 
 /// How the master ended.
@@ -95,6 +103,8 @@ struct Driver {
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
     seen_empty: HashSet<u64>,
+    upward: Option<Upward>,
+    launcher: Option<Launcher>,
     end: Option<End>,
 }
 
@@ -113,6 +123,8 @@ pub fn run(setup: Setup) -> Result<End> {
         control,
         pid_file,
         keep,
+        upward,
+        launcher,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
@@ -149,6 +161,8 @@ pub fn run(setup: Setup) -> Result<End> {
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),
+        upward,
+        launcher,
         end: None,
     };
     driver.feed(Event::Start);

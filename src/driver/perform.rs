@@ -44,7 +44,12 @@ impl Driver {
             } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
-            Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
+            Action::Pin(generation, source) => {
+                if let Some(upward) = &mut self.upward {
+                    upward.reload_begins();
+                }
+                events.push_back(self.pin(generation, source));
+            }
             Action::Forget(generation) => {
                 self.pins.remove(&generation);
             }

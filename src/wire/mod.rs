@@ -8,3 +8,4 @@ pub mod proto;
 pub mod services;
 pub mod size;
 pub mod status;
+pub mod upward;

@@ -162,6 +162,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 
+    /// Detach; exit 0 once the service is up, else tell why it is not
+    ///
+    /// Stdin, stdout and stderr become /dev/null, or with --log stdout and stderr that file. The working directory stays.
+    #[arg(long)]
+    pub(super) daemonize: bool,
+
     /// Validate options, program and addresses; start nothing
     #[arg(long)]
     pub(super) check: bool,

@@ -10,11 +10,14 @@ use std::time::Duration;
 use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
 use crate::driver::pin::{Environment, Recipe, is_ours};
+use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness, Word};
+use crate::model::upward::Said;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
@@ -28,7 +31,7 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(1);
 /// `--check`: everything is read and resolved, nothing is bound, written or started.
 pub(super) fn check(args: &Args) -> Result<()> {
     let log = log(args)?;
-    let listeners = inherited(&log)?;
+    let listeners = inherited(&log, std::process::id())?;
     for spec in &args.listen {
         listener::check(spec)?;
     }
@@ -56,14 +59,23 @@ pub(super) fn check(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Does it.
-pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
+/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of.
+pub(super) fn prepare(
+    args: Args,
+    signals: Signals,
+    born: u32,
+    launcher: Option<Launcher>,
+) -> Result<Setup> {
     let log = log(&args)?;
+    if launcher.is_some() {
+        log.take_output()?;
+    }
+    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
     let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
-        inherited(&log)?,
+        inherited(&log, born)?,
         &args.listen,
         true,
         &Retry::default(),
@@ -108,6 +120,8 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         control,
         pid_file,
         keep,
+        upward,
+        launcher,
     })
 }
 
@@ -207,8 +221,7 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
 }
 
 /// The listeners that the environment hands us.
-fn inherited(log: &Log) -> Result<Vec<Listener>> {
-    let own = std::process::id();
+fn inherited(log: &Log, own: u32) -> Result<Vec<Listener>> {
     match listen_env::parse(|name| std::env::var_os(name), own).map_err(Error::usage)? {
         Inheritance::None => Ok(Vec::new()),
         Inheritance::ForSomeoneElse { pid } => {

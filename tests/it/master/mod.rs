@@ -3,6 +3,7 @@
 mod bad_release;
 mod collisions;
 mod crash;
+mod daemonize;
 mod descriptors;
 mod drain;
 mod environment;
@@ -15,4 +16,6 @@ mod rollout;
 mod signals;
 mod start;
 mod terminal;
+mod units;
+mod upward;
 mod usage;
