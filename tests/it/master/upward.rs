@@ -117,8 +117,11 @@ fn r21_a_service_manager_is_told_of_start_reloads_and_end_in_order() {
     scene.heard("up");
     scene.open_door(0);
     scene.heard("up");
-    let rolled = |words: &[String]| words.iter().any(|word| word == "READY=1");
-    assert!(!manager.rest().iter().any(|text| rolled(&[text.clone()])));
+    let rest = manager.rest();
+    assert!(
+        rest.iter().all(|text| text.starts_with("STATUS=")),
+        "not yet: {rest:?}"
+    );
     scene.open_door(1);
     reload.end().done();
     manager.hears_ready();
