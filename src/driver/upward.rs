@@ -10,12 +10,14 @@ use crate::model::Supervisor;
 use crate::model::time::Time;
 use crate::model::upward::{Said, Say, Upward as Decider};
 use crate::sys::{clock, notify};
+use crate::wire::handover;
 use crate::wire::upward::{render, watchdog};
 
 /// What the environment tells of a service manager above us. The variables stay where they are: an image that is executed in this one's
 /// place finds them again.
 #[derive(Debug)]
 pub struct Upward {
+    born: u32,
     address: OsString,
     decider: Decider,
     /// That it cannot be told was told.
@@ -43,6 +45,7 @@ impl Upward {
             clock::now(),
         );
         Some(Upward {
+            born,
             address,
             decider,
             warned: false,
@@ -50,9 +53,12 @@ impl Upward {
         })
     }
 
-    /// What has been said so far: for the image that is executed in our place.
-    pub fn said(&self) -> &Said {
-        self.decider.said()
+    /// For the image that is executed in our place.
+    pub fn handed_over(&self) -> handover::Upward {
+        handover::Upward {
+            born: self.born,
+            said: self.decider.said().clone(),
+        }
     }
 
     /// A reload begins. To be told before it may fail.

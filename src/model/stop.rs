@@ -1,5 +1,7 @@
 //! The end of the service: graceful, quick, KILL; each harder word once, and each with its time.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Level, OpId, Outcome, Ticket};
 use super::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, Word};
 use super::sig::Sig;
@@ -8,7 +10,7 @@ use super::time::Time;
 use super::timer::Timer;
 
 /// How far a stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     /// It is announced, and the service still serves (`--stop-delay`).
     Announced,
@@ -19,7 +21,7 @@ enum Stage {
 }
 
 /// A stop under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Stopping {
     pub(super) word: Word,
     pub(super) code: u8,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Generation, Outcome};
 use super::slot::Slot;
 use super::supervisor::{Mode, Supervisor};
@@ -42,7 +44,8 @@ pub enum Say {
 }
 
 /// What the manager believes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The service is starting.
     #[default]
@@ -56,7 +59,8 @@ pub enum Stage {
 }
 
 /// What has been said so far: plain, to be kept across an exec.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Said {
     /// The stage.
     pub stage: Stage,

@@ -13,6 +13,7 @@ pub mod fd;
 pub mod group;
 pub mod guard;
 pub mod holder;
+pub mod image;
 pub mod limits;
 pub mod listener;
 pub mod listener_options;
@@ -26,6 +27,7 @@ pub mod random;
 pub mod signals;
 pub mod sink;
 pub mod spawn;
+pub mod successor;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unix_path;

@@ -297,6 +297,30 @@ fn listeners_meant_for_the_caller_are_the_daemons() {
 }
 
 #[test]
+fn a_daemon_is_upgraded_in_place_and_keeps_its_pid_and_its_log() {
+    let scene = Scene::new();
+    let daemon = Daemon(&scene);
+    scene.app("echo to stdout; up; rest");
+    daemonized(&scene, "-n 1 --log app.log").run().done();
+    let pid = daemon.pid();
+    std::fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("rotated");
+    daemon.ctl("upgrade").done();
+    assert_eq!(daemon.pid(), pid);
+    let mut control = Control::connect(&scene.path("app.ctl")).expect("it listens");
+    let status = control.status();
+    assert_eq!(
+        (&status["pid"], &status["generation"]),
+        (&pid.into(), &2.into())
+    );
+    let log = scene.text("app.log");
+    assert!(
+        log.contains("has taken over") && log.contains("\nto stdout\n"),
+        "{log}"
+    );
+    daemon.stop();
+}
+
+#[test]
 fn a_service_manager_is_told_first_who_the_service_is() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);

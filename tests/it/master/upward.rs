@@ -166,6 +166,37 @@ fn r21_a_service_manager_is_told_of_start_reloads_and_end_in_order() {
 }
 
 #[test]
+fn an_upgrade_in_place_is_a_reload_to_a_service_manager() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .wrapped_in(watched(true))
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .env("WATCHDOG_USEC", "600000000")
+        .start();
+    let main = format!("MAINPID={}", master.pid());
+    assert_eq!(manager.told(), [&main, "WATCHDOG=1"]);
+    manager.hears_ready();
+    let since = now();
+    master.ctl("upgrade").done();
+    manager.hears_of_reload(since);
+    // The new image lives, says so at once, and knows what has been said.
+    assert_eq!(manager.told(), ["WATCHDOG=1"]);
+    manager.hears_ready();
+    assert_eq!(master.status()["generation"], 2);
+    // A successor that will not do.
+    let since = now();
+    scene.app("exit 3");
+    master.ctl("upgrade").failed(1, &["exited with code 3"]);
+    manager.hears_of_reload(since);
+    assert_eq!(manager.told(), ["WATCHDOG=1"]);
+    manager.hears_ready();
+    master.stop();
+    assert_eq!(manager.told(), ["STOPPING=1"]);
+}
+
+#[test]
 fn a_failed_start_is_told_and_never_ready() {
     let scene = Scene::new();
     let manager = Manager::at(&scene.path("manager"));

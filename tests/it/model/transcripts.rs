@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::event::{
-    Action, Command, Ended, Event, Generation, Saying, Scale, Ticket, WorkerId,
+    Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
@@ -93,7 +93,8 @@ impl Session {
     /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, and the verbs `reload rollback scale stop pause resume restart reopen deliver`.
+    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
+    /// `upgrade rollback scale stop pause resume restart reopen deliver`.
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -115,6 +116,17 @@ impl Session {
             "set" => rest
                 .iter()
                 .for_each(|setting| set(&mut self.policy, setting)),
+            // Another image of the master: the supervisor is what can be written down of it, and pins.
+            "taken-over" => {
+                let written = serde_json::to_string(self.supervisor()).expect("written");
+                self.supervisor = Some(serde_json::from_str(&written).expect("read"));
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
+            }
+            "went-back" => {
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::PinFailed(generation, rest[1..].join(" ")));
+            }
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
             // The master itself did nothing meanwhile: it was stopped, or the machine slept.
@@ -139,8 +151,8 @@ impl Session {
                 };
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
-            "reload" | "rollback" | "scale" | "stop" | "pause" | "resume" | "restart"
-            | "retire" | "reopen" | "deliver" => {
+            "reload" | "upgrade" | "rollback" | "scale" | "stop" | "pause" | "resume"
+            | "restart" | "retire" | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -195,6 +207,8 @@ impl Session {
     fn answer(&mut self, action: &Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
+            // Another image answers, when the transcript says so.
+            Action::Pin(_, Source::Successor) => None,
             Action::Pin(generation, _) => Some(match self.pin_fails.take() {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
@@ -310,7 +324,10 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
 
 fn command(verb: &str, rest: &[&str]) -> Command {
     match (verb, rest.first()) {
-        ("reload", _) => Command::Reload,
+        ("reload", how) => Command::Reload {
+            renewed: how == Some(&"renewed"),
+        },
+        ("upgrade", _) => Command::Upgrade,
         ("rollback", _) => Command::Rollback,
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
@@ -354,6 +371,7 @@ fn set(policy: &mut Policy, setting: &str) {
             }
         }
         "canary" => policy.canary = Some(duration(value)),
+        "probation" => policy.probation = Some(duration(value)),
         "start-timeout" => policy.start_timeout = Some(duration(value)),
         "start-failures" => policy.start_failures = value.parse().expect("start-failures"),
         "graceful-timeout" => policy.graceful_timeout = duration(value),
