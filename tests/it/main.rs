@@ -17,3 +17,4 @@ mod service;
 mod status;
 mod support;
 mod unix_paths;
+mod upgrade;

@@ -270,6 +270,19 @@ fn releases_behind_a_link() {
 }
 
 #[test]
+fn another_environment_and_another_command() {
+    let says = [
+        "+GREETING=salut",
+        "generation 2",
+        "generation 3",
+        "changed by reload: --set GREETING=salut --unset PROXY -- nice hello",
+        "generation 4",
+        "stopped",
+    ];
+    recipe("changes", &says);
+}
+
+#[test]
 fn a_worker_in_python() {
     if have(&["python3", "curl"]) {
         recipe(

@@ -12,7 +12,7 @@ use crate::wire::changes::Changes;
 pub(super) struct Args {
     /// Set a variable of the workers' environment from now on; repeatable
     ///
-    /// It goes before --env, the environment directory, the config, and the master's own environment.
+    /// It counts more than --env and the master's own environment.
     #[arg(long, value_name = "K=V")]
     pub set: Vec<OsString>,
 

@@ -33,7 +33,7 @@ pause WINCH, reopen USR1, scale +N TTIN and -N TTOU.";
 /// goes on in the master when pf-ctl is interrupted or runs into its --timeout.
 #[derive(Debug, Parser)]
 #[command(name = "pf-ctl", version, after_help = AFTER_HELP, arg_required_else_help = true,
-    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS]", subcommand_help_heading = "Verbs")]
+    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS] [-- COMMAND [ARG]...]", subcommand_help_heading = "Verbs")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub verb: Verb,

@@ -12,5 +12,5 @@ mod pidfile;
 mod scarce;
 mod spoiled;
 mod storm;
-mod support;
+pub(crate) mod support;
 mod worker;

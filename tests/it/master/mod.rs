@@ -1,6 +1,7 @@
 //! `pf-master` with real processes: the whole contract, seen from outside.
 
 mod bad_release;
+mod changes;
 mod collisions;
 mod crash;
 mod daemonize;
@@ -9,6 +10,7 @@ mod drain;
 mod environment;
 mod hardship;
 mod names;
+mod probation;
 mod protocol;
 mod readiness;
 mod releases;

@@ -15,6 +15,7 @@ use prefork::model::event::{
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
+use prefork::model::snapshot::{Seat, Snapshot};
 use prefork::model::time::Time;
 
 use super::render;
@@ -90,6 +91,16 @@ struct World {
 }
 
 type Check = Result<(), String>;
+
+/// Whether a generation serves whose rollout is not over.
+fn on_probation(snapshot: &Snapshot) -> bool {
+    let rollout = snapshot.rollout.as_ref();
+    snapshot.state == "running" && rollout.is_some_and(|rollout| rollout.result == "running")
+}
+
+fn rolled_to(snapshot: &Snapshot) -> Option<Generation> {
+    snapshot.rollout.as_ref().map(|rollout| rollout.to)
+}
 
 impl World {
     fn new(seed: u64, record: bool) -> World {
@@ -294,14 +305,20 @@ impl World {
         if !rest {
             self.processes.remove(&id);
         }
-        self.step(
-            Event::Exited {
-                worker: id,
-                ended,
-                rest,
-            },
-            crash,
-        )
+        let before = self.supervisor.snapshot();
+        let on_trial = crash && on_probation(&before);
+        let held = |seat: &Seat| seat.worker == Some(id) && seat.generation == rolled_to(&before);
+        let on_trial = on_trial && before.slots.iter().any(held);
+        let exited = Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        };
+        self.step(exited, crash)?;
+        if on_trial && on_probation(&self.supervisor.snapshot()) {
+            return Err(format!("{id:?} died on probation, and nothing follows"));
+        }
+        Ok(())
     }
 
     fn emptied(&mut self, id: WorkerId) -> Check {
@@ -623,8 +640,7 @@ impl World {
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
         // One that is stopped or traced is no loss of the supervisor's.
-        let serves =
-            |seat: &&prefork::model::snapshot::Seat| matches!(seat.state, "ready" | "held");
+        let serves = |seat: &&Seat| matches!(seat.state, "ready" | "held");
         let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
@@ -660,6 +676,7 @@ impl World {
             snapshot.slots.iter().all(|seat| seat.state == "ready") && snapshot.retiring.is_empty();
         if settled
             && snapshot.state == "running"
+            && !on_probation(&snapshot)
             && self.open.is_empty()
             && snapshot.replacements.is_empty()
         {
