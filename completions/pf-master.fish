@@ -31,6 +31,7 @@ complete -c pf-master -l reexec -d 'What an upgrade executes, run by sh; it shou
 complete -c pf-master -l no-control -d 'No control socket'
 complete -c pf-master -l drain-queue -d 'On a graceful stop: workers are told only once each accept queue has been seen empty, or at the graceful timeout'
 complete -c pf-master -l clear-env -d 'Workers get nothing of the master\'s own environment'
+complete -c pf-master -l daemonize -d 'Detach; exit 0 once the service is up, else tell why it is not'
 complete -c pf-master -l check -d 'Validate options, program and addresses; start nothing'
 complete -c pf-master -s v -l verbose -d 'Log more'
 complete -c pf-master -s q -l quiet -d 'Log warnings and errors alone'

@@ -11,6 +11,7 @@
 //! - `report`: the status document.
 //! - [`upgrade`]: another image of the master in place of this one.
 //! - `plan`: what a rollout would change.
+//! - [`upward`]: what a service manager above us is told.
 
 mod clients;
 mod heal;
@@ -23,6 +24,7 @@ mod turn;
 
 pub mod pin;
 pub mod upgrade;
+pub mod upward;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -37,6 +39,7 @@ use crate::model::policy::Policy;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::Listener;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
@@ -47,6 +50,7 @@ use clients::Clients;
 use pin::{Pin, Recipe};
 use process::Processes;
 use upgrade::Preflight;
+use upward::Upward;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {
@@ -72,6 +76,10 @@ pub struct Setup {
     pub keep: Vec<(OwnedFd, i32)>,
     /// How this master was started: what an upgrade executes, and with what.
     pub origin: Origin,
+    /// The service manager above us, if one listens.
+    pub upward: Option<Upward>,
+    /// Whoever waits for the service to be up (`--daemonize`).
+    pub launcher: Option<Launcher>,
 }
 
 /// How the master ended.
@@ -112,6 +120,8 @@ struct Driver {
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
     seen_empty: HashSet<u64>,
+    upward: Option<Upward>,
+    launcher: Option<Launcher>,
     end: Option<End>,
     /// What the reload that is being asked for changes.
     asked: Option<(Ticket, Changes)>,
@@ -134,6 +144,8 @@ pub fn run(setup: Setup) -> Result<End> {
         listen,
         keep,
         origin,
+        upward,
+        launcher,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
@@ -179,6 +191,8 @@ pub fn run(setup: Setup) -> Result<End> {
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),
+        upward,
+        launcher,
         end: None,
         asked: None,
     };

@@ -40,6 +40,10 @@ impl Driver {
         events: &mut VecDeque<Event>,
         suspects: &mut Vec<WorkerId>,
     ) {
+        if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
+            // Before it may fail: a manager that asked for it waits to hear that it began.
+            upward.reload_begins();
+        }
         match action {
             Action::Spawn {
                 worker,

@@ -15,6 +15,7 @@ use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::poll::{Interest, Poller, Ready};
 
+use super::upward::Upward;
 use super::{Driver, End};
 
 /// How long the master goes without a guard that could not be started until it tries again.
@@ -33,11 +34,24 @@ impl Driver {
     pub(super) fn turn_until_the_end(&mut self) -> End {
         let mut poller = Poller::new();
         loop {
+            self.speak_up();
             if let Some(end) = self.end.take() {
                 return end;
             }
             let woken = self.wait(&mut poller);
             self.turn(&woken);
+        }
+    }
+
+    /// Tells those above what has come of the turn: also of the last one.
+    fn speak_up(&mut self) {
+        if let Some(upward) = &mut self.upward {
+            upward.speak(&self.supervisor, &self.log);
+        }
+        if self.supervisor.serves()
+            && let Some(launcher) = self.launcher.take()
+        {
+            launcher.ready();
         }
     }
 
@@ -67,6 +81,7 @@ impl Driver {
             self.preflight
                 .as_ref()
                 .map(|preflight| preflight.deadline()),
+            self.upward.as_ref().and_then(Upward::deadline),
         ];
         match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
             Ok(ready) => {

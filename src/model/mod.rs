@@ -32,6 +32,7 @@ pub mod snapshot;
 pub mod supervisor;
 pub mod time;
 pub mod timer;
+pub mod upward;
 pub mod worker;
 
 pub use supervisor::Supervisor;

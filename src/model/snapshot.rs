@@ -122,6 +122,11 @@ impl Supervisor {
             && self.slots.iter().all(ready)
     }
 
+    /// Whether the first rollout is done and the service is not going.
+    pub fn serves(&self) -> bool {
+        self.serving.is_some() && self.stopping().is_none()
+    }
+
     /// How hard the service is stopping, if it is.
     pub fn stopping(&self) -> Option<Word> {
         match &self.mode {
@@ -140,7 +145,7 @@ impl Supervisor {
         self.workers.values()
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match &self.mode {
             Mode::Stopping(_) | Mode::Over => "stopping",
             Mode::Paused(_) => "paused",

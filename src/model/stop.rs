@@ -193,6 +193,14 @@ impl Supervisor {
         self.stage().is_some_and(|stage| stage != Stage::Told)
     }
 
+    /// Why the service stops, if nobody asked for that.
+    pub(super) fn stop_reason(&self) -> Option<&str> {
+        match &self.mode {
+            Mode::Stopping(stopping) => stopping.reason.as_deref(),
+            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
+        }
+    }
+
     fn stage(&self) -> Option<Stage> {
         match &self.mode {
             Mode::Stopping(stopping) => Some(stopping.stage),

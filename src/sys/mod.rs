@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cmsg;
 pub mod control;
 pub mod cpus;
+pub mod daemon;
 pub mod dial;
 pub mod dirlock;
 pub mod exec;

@@ -128,6 +128,21 @@ pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
     }
 }
 
+/// Whether the address is one of this machine's, which never makes the sender wait.
+pub fn is_unix(address: &OsStr) -> bool {
+    matches!(address.as_bytes().first(), Some(b'@' | b'/'))
+}
+
+/// Whether what [`send`] said may pass by itself: the manager does not read just now, or we are short of something.
+pub fn may_pass(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+    )
+}
+
 fn send_unix(address: &SocketAddr, text: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

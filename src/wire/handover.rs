@@ -22,6 +22,7 @@ use crate::model::event::OpId;
 use crate::model::policy::Policy;
 use crate::model::sig::Sig;
 use crate::model::time::Time;
+use crate::model::upward::Said;
 
 /// The format that is written.
 pub const FORMAT: u32 = 1;
@@ -79,6 +80,18 @@ pub struct State {
     pub clients: Clients,
     /// Inodes of the listeners whose queues have been seen empty.
     pub seen_empty: Vec<u64>,
+    /// The service manager above us, if one listens.
+    #[serde(default)]
+    pub upward: Option<Upward>,
+}
+
+/// What a service manager knows; where it listens stands in the environment, which stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upward {
+    /// The pid that it has started: another than this master's if that has detached.
+    pub born: u32,
+    /// What it was told.
+    pub said: Said,
 }
 
 /// The image that hands over, so that one that cannot take over can go back to it.

@@ -11,3 +11,4 @@ pub mod services;
 pub mod size;
 pub mod status;
 pub mod text;
+pub mod upward;

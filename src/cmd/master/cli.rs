@@ -168,6 +168,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 
+    /// Detach; exit 0 once the service is up, else tell why it is not
+    ///
+    /// Stdin, stdout and stderr become /dev/null, or with --log stdout and stderr that file. The working directory stays.
+    #[arg(long)]
+    pub(super) daemonize: bool,
+
     /// What an upgrade executes, run by sh; it should end in an exec
     ///
     /// The default is the own command line, whose program is looked up in PATH anew if it has no slash. sh knows it as "$0" and "$@".

@@ -1,6 +1,7 @@
 //! `pf-master`: forks and supervises workers.
 
 mod cli;
+mod daemonize;
 mod setup;
 mod successor;
 
@@ -10,6 +11,7 @@ use clap::CommandFactory;
 
 use crate::driver;
 use crate::error::{Error, Exit, Result};
+use crate::sys::daemon::Launcher;
 use crate::sys::signals::Signals;
 
 /// How the program calls itself.
@@ -42,7 +44,15 @@ fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
         setup::check(&args)?;
         return Ok(Exit::Done);
     }
-    ended(driver::run(setup::prepare(args, signals)?)?)
+    if args.daemonize {
+        return daemonize::start(args, signals);
+    }
+    serve(args, signals, std::process::id(), None)
+}
+
+/// Runs the service to its end. `born`: the pid that our parent knows us by; `launcher`: who waits for the service to be up.
+fn serve(args: cli::Args, signals: Signals, born: u32, launcher: Option<Launcher>) -> Result<Exit> {
+    ended(driver::run(setup::prepare(args, signals, born, launcher)?)?)
 }
 
 fn ended(end: driver::End) -> Result<Exit> {

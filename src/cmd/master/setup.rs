@@ -11,11 +11,14 @@ use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
 use crate::driver::pin::{Environment, Recipe, is_ours};
 use crate::driver::upgrade::Fresh;
+use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness, Word};
+use crate::model::upward::Said;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
@@ -32,7 +35,7 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(1);
 /// `--check`: everything is read and resolved, nothing is bound, written or started.
 pub(super) fn check(args: &Args) -> Result<()> {
     let log = log(args)?;
-    let listeners = inherited(&log)?;
+    let listeners = inherited(&log, std::process::id())?;
     for spec in &args.listen {
         listener::check(spec)?;
     }
@@ -93,6 +96,17 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
 /// The same, done. What was handed over is used, and left as it is.
 pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
     let log = log(&args)?;
+    if args.daemonize {
+        log.take_output()?;
+    }
+    let known = state.upward.clone();
+    let upward = Upward::from_environment(
+        |name| std::env::var_os(name),
+        known
+            .as_ref()
+            .map_or(std::process::id(), |known| known.born),
+        known.map(|known| known.said).unwrap_or_default(),
+    );
     let mut recipe = recipe(&args)?;
     recipe.nofile = state.nofile;
     let origin = Origin {
@@ -113,6 +127,7 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         recipe,
         listeners,
         origin,
+        upward,
     })
 }
 
@@ -140,14 +155,23 @@ fn check_kept(args: &Args, state: &State) -> Result<()> {
     }
 }
 
-/// Does it.
-pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
+/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of.
+pub(super) fn prepare(
+    args: Args,
+    signals: Signals,
+    born: u32,
+    launcher: Option<Launcher>,
+) -> Result<Setup> {
     let log = log(&args)?;
+    if launcher.is_some() {
+        log.take_output()?;
+    }
+    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
     let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
-        inherited(&log)?,
+        inherited(&log, born)?,
         &args.listen,
         true,
         &Retry::default(),
@@ -197,6 +221,8 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         listen,
         keep,
         origin: Origin { nofile, ..origin },
+        upward,
+        launcher,
     })
 }
 
@@ -302,8 +328,7 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
 }
 
 /// The listeners that the environment hands us.
-fn inherited(log: &Log) -> Result<Vec<Listener>> {
-    let own = std::process::id();
+fn inherited(log: &Log, own: u32) -> Result<Vec<Listener>> {
     match listen_env::parse(|name| std::env::var_os(name), own).map_err(Error::usage)? {
         Inheritance::None => Ok(Vec::new()),
         Inheritance::ForSomeoneElse { pid } => {

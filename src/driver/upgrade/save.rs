@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::driver::Driver;
 use crate::driver::pin::Pin;
+use crate::driver::upward::Upward;
 use crate::error::reason;
 use crate::sys::image;
 use crate::wire::handover::{self, FORMAT, State};
@@ -62,6 +63,7 @@ impl Driver {
             }),
             clients: self.clients.handed_over(),
             seen_empty: self.seen_empty.iter().copied().collect(),
+            upward: self.upward.as_ref().map(Upward::handed_over),
         };
         Ok((image, state))
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::driver::clients::Clients;
 use crate::driver::pin::{Pin, Recipe};
 use crate::driver::process::{HandedOver, Processes};
+use crate::driver::upward::Upward;
 use crate::driver::{Driver, End};
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -39,6 +40,8 @@ pub struct Fresh {
     pub listen: Vec<String>,
     /// How the master was started.
     pub origin: Origin,
+    /// The service manager above us, if one listens.
+    pub upward: Option<Upward>,
 }
 
 /// A service that has been taken over, and may still be given back.
@@ -66,6 +69,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         listeners,
         listen,
         origin,
+        upward,
     } = fresh;
     signals.also_ignored(&state.ignored);
     let listeners = Rc::new(listeners);
@@ -119,6 +123,9 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         started: state.started,
         started_wall: UNIX_EPOCH + Duration::from_nanos(state.started_wall),
         seen_empty: state.seen_empty.into_iter().collect::<HashSet<_>>(),
+        upward,
+        // An upgrade before the first rollout is done is refused: nobody waits any more.
+        launcher: None,
         end: None,
         asked: None,
     };

@@ -10,7 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::service::{Master, Scene};
 
 /// A terminal, and the end that a program is started on.
-fn terminal() -> (File, File) {
+pub(super) fn terminal() -> (File, File) {
     let terminal =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     unlockpt(&terminal).expect("unlocked");

@@ -15,8 +15,8 @@ use prefork::model::event::{
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
 use prefork::model::time::Time;
-
-use super::render;
+use prefork::model::upward::{Said, Upward};
+use prefork::wire::upward::render;
 
 #[test]
 fn transcripts_answer_as_written() {
@@ -84,6 +84,8 @@ struct Session {
     policy: Policy,
     pin_fails: Option<String>,
     tickets: u64,
+    upward: Option<Upward>,
+    deaf: bool,
     answers: Vec<String>,
 }
 
@@ -91,7 +93,7 @@ impl Session {
     /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
+    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
     /// `upgrade rollback scale stop pause resume restart reopen deliver`.
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
@@ -105,6 +107,12 @@ impl Session {
                 let slots = rest[0].parse().expect("slots");
                 self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
             }
+            "manager" => {
+                let limit = rest.first().map(|limit| duration(limit));
+                self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
+            }
+            "deaf" => self.deaf = true,
+            "hears" => self.deaf = false,
             "set" => rest
                 .iter()
                 .for_each(|setting| set(&mut self.policy, setting)),
@@ -154,6 +162,25 @@ impl Session {
                 }
             }
         }
+        self.speak();
+    }
+
+    /// What the service manager is told at the end of a turn.
+    fn speak(&mut self) {
+        let (Some(upward), Some(supervisor)) = (&mut self.upward, &self.supervisor) else {
+            return;
+        };
+        let facts = supervisor.facts();
+        while let Some(message) = upward.next(self.now, &facts) {
+            let text = render(&message).replace('\n', " ");
+            if self.deaf {
+                upward.lost(self.now, true);
+                self.answers.push(format!("manager does not hear: {text}"));
+            } else {
+                upward.sent();
+                self.answers.push(format!("manager: {text}"));
+            }
+        }
     }
 
     fn supervisor(&mut self) -> &mut Supervisor {
@@ -167,7 +194,10 @@ impl Session {
             let now = self.now;
             self.supervisor().step(now, event, &mut out);
             for action in out {
-                self.answers.push(render::action(&action));
+                if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
+                    upward.reload_begins(now);
+                }
+                self.answers.push(super::render::action(&action));
                 events.extend(self.answer(&action));
             }
         }
@@ -189,11 +219,20 @@ impl Session {
 
     fn advance(&mut self, by: Duration) {
         let end = self.now + by;
-        while let Some(at) = self.supervisor().deadline().filter(|at| *at <= end) {
+        loop {
+            let model = self.supervisor().deadline();
+            let all = [model, self.upward.as_ref().and_then(Upward::deadline)];
+            let next = all.into_iter().flatten().min();
+            let Some(at) = next.filter(|at| *at <= end) else {
+                break;
+            };
             let before = self.answers.len();
             let passed = at.since(Time(0));
             self.now = self.now.max(at);
-            self.step(Event::Due);
+            if model.is_some_and(|due| due <= self.now) {
+                self.step(Event::Due);
+            }
+            self.speak();
             for answer in &mut self.answers[before..] {
                 *answer = format!("@{:.3}s {answer}", passed.as_secs_f64());
             }
