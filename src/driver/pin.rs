@@ -242,7 +242,7 @@ pub fn is_ours(name: &OsStr) -> bool {
         "PF_HEARTBEAT_FD",
     ];
     OURS.iter().any(|ours| name == OsStr::new(ours))
-        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"]
+        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID", "PF_HOLD"]
             .iter()
             .any(|ours| name == OsStr::new(ours))
 }

@@ -21,6 +21,7 @@ mod stop;
 pub mod backoff;
 pub mod event;
 pub mod heartbeat;
+pub mod hold;
 pub mod operation;
 pub mod policy;
 pub mod rollout;
