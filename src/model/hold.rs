@@ -20,8 +20,8 @@ const CANNOT: [i32; 4] = [2, 111, 126, 127];
 pub enum Ended {
     /// By itself, with this status.
     Exited(i32),
-    /// By the signal of this number.
-    Signaled(i32),
+    /// By this signal; `None`: one that has no name here.
+    Signaled(Option<Sig>),
     /// It was never executed; 126 or 127.
     NotExecuted(i32),
 }
@@ -55,6 +55,8 @@ pub struct Standing {
     pub leads_session: bool,
     /// COMMAND is (still) in the holder's process group.
     pub same_group: bool,
+    /// The signal was sent by the leader of the holder's session, another process: a shell, which so tells its jobs of a hang-up.
+    pub by_leader: bool,
 }
 
 /// The holder's memory.
@@ -65,6 +67,8 @@ pub struct Hold {
     started: Time,
     runs: u64,
     asked: bool,
+    /// A shell has told of a hang-up. Whoever catches that goes on, as without a holder.
+    hung_up: bool,
 }
 
 impl Hold {
@@ -76,6 +80,7 @@ impl Hold {
             started: Time::default(),
             runs: 0,
             asked: false,
+            hung_up: false,
         }
     }
 
@@ -105,7 +110,8 @@ impl Hold {
             Ended::Signaled(_) => false,
         };
         // Who ends well was asked to by other ways than ours (`pf-ctl stop`), or is done.
-        if self.asked || how == Ended::Exited(0) || (at_first && cannot) {
+        let hung_up = self.hung_up && how == Ended::Signaled(Some(Sig::Hup));
+        if self.asked || hung_up || how == Ended::Exited(0) || (at_first && cannot) {
             return Next::End;
         }
         let ran = !matches!(how, Ended::NotExecuted(_));
@@ -120,24 +126,25 @@ impl Hold {
     /// The holder got a signal; `None`: one that has no name here.
     pub fn signalled(&mut self, sig: Option<Sig>, sender: Sender, standing: Standing) -> Answer {
         match sender {
-            Sender::Process => self.from_process(sig),
-            Sender::Terminal => sig.map_or(Answer::Keep, |sig| self.from_terminal(sig, standing)),
+            Sender::Process => self.process_says(sig, standing),
+            Sender::Terminal => sig.map_or(Answer::Keep, |sig| self.terminal_says(sig, standing)),
         }
     }
 
-    fn from_process(&mut self, sig: Option<Sig>) -> Answer {
+    fn process_says(&mut self, sig: Option<Sig>, standing: Standing) -> Answer {
         // About the holder's own children and writes.
         if matches!(sig, Some(Sig::Chld | Sig::Xfsz | Sig::Pipe)) {
             return Answer::Keep;
         }
         // HUP is not among these: it asks a server to reload.
         self.asked |= matches!(sig, Some(Sig::Term | Sig::Int | Sig::Quit));
+        self.hung_up |= sig == Some(Sig::Hup) && standing.by_leader;
         Answer::PassOn
     }
 
     /// The terminal has told the whole foreground group, COMMAND included; but for a hang-up, which it tells the leader of the session alone,
     /// and whoever has left the group.
-    fn from_terminal(&mut self, sig: Sig, standing: Standing) -> Answer {
+    fn terminal_says(&mut self, sig: Sig, standing: Standing) -> Answer {
         let asks = matches!(sig, Sig::Int | Sig::Quit | Sig::Hup);
         if !asks || standing.ignored {
             return Answer::Keep;
@@ -167,7 +174,14 @@ impl Hold {
 mod tests {
     use super::*;
 
-    const KILLED: Ended = Ended::Signaled(9);
+    const KILLED: Ended = Ended::Signaled(Some(Sig::Kill));
+
+    const USUAL: Standing = Standing {
+        ignored: false,
+        leads_session: false,
+        same_group: true,
+        by_leader: false,
+    };
 
     fn at(millis: u64) -> Time {
         Time(millis * 1_000_000)
@@ -219,6 +233,7 @@ mod tests {
                 ignored: true,
                 leads_session: true,
                 same_group: false,
+                by_leader: false,
             };
             assert_eq!(
                 hold.signalled(Some(sig), Sender::Process, standing),
@@ -227,11 +242,7 @@ mod tests {
             assert_eq!(hold.ended(at(1), KILLED), Next::End);
         }
         let mut hold = later();
-        let standing = Standing {
-            ignored: false,
-            leads_session: false,
-            same_group: true,
-        };
+        let standing = USUAL;
         for sig in [Sig::Hup, Sig::Usr1, Sig::Usr2, Sig::Winch, Sig::Ttou] {
             assert_eq!(
                 hold.signalled(Some(sig), Sender::Process, standing),
@@ -250,6 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn who_dies_of_a_hangup_that_a_shell_has_told_is_not_started_again() {
+        let shell = Standing {
+            by_leader: true,
+            ..USUAL
+        };
+        let hup = Ended::Signaled(Some(Sig::Hup));
+        for (standing, how, ends) in [
+            (shell, hup, true),
+            (shell, KILLED, false),
+            (USUAL, hup, false),
+        ] {
+            let mut hold = later();
+            let answer = hold.signalled(Some(Sig::Hup), Sender::Process, standing);
+            assert_eq!(answer, Answer::PassOn);
+            assert_eq!(hold.ended(at(1), how) == Next::End, ends, "{how:?}");
+        }
+    }
+
+    #[test]
     fn a_first_run_that_says_that_it_cannot_is_the_last() {
         let first = |how, after| {
             let mut hold = Hold::new(1);
@@ -264,7 +294,7 @@ mod tests {
             assert_eq!(first(how, 5), Next::End, "{how:?}");
         }
         waits(first(Ended::Exited(1), 5), 100);
-        waits(first(Ended::Signaled(2), 5), 100);
+        waits(first(Ended::Signaled(None), 5), 100);
         assert_eq!(
             first(Ended::Exited(2), 10_001),
             Next::StartIn(Duration::ZERO)
@@ -276,11 +306,7 @@ mod tests {
 
     #[test]
     fn the_terminals_signals_are_passed_on_only_to_whom_it_did_not_tell() {
-        let usual = Standing {
-            ignored: false,
-            leads_session: false,
-            same_group: true,
-        };
+        let usual = USUAL;
         let ignored = Standing {
             ignored: true,
             ..usual

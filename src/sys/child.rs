@@ -117,9 +117,9 @@ fn prepare(
     Ok(report)
 }
 
-/// Whether this process leads its session.
-pub fn leads_session() -> bool {
-    getsid(None).is_ok_and(|session| session == getpid())
+/// The pid of whoever leads our session; 0: a process of another pid namespace.
+pub fn session() -> i32 {
+    getsid(None).map_or(0, Pid::as_raw)
 }
 
 /// Has this process told by TERM when its parent dies, if that is the holder that `PF_HOLD` names. The holder has seen to that before it executed

@@ -38,6 +38,8 @@ pub struct Arrived {
     pub sig: Option<Sig>,
     /// Who sent it.
     pub sender: Sender,
+    /// The pid of the process that did; 0: of another pid namespace, or of none.
+    pub pid: i32,
 }
 
 /// The signals, held back.
@@ -94,6 +96,7 @@ impl Relay {
                 } else {
                     Sender::Process
                 },
+                pid: i32::try_from(info.ssi_pid).unwrap_or_default(),
             });
         }
         all
@@ -139,22 +142,23 @@ pub fn pass_on(pid: i32, number: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Stops this process until somebody lets it go on.
-pub fn stop() {
-    // It cannot be refused.
-    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
-}
-
-/// Ends this process by this signal, as far as it can be ended so (pid 1 of a container cannot), without a core of its own. Returns if not.
-pub fn die_of(number: i32) {
-    let _ = nix::sys::prctl::set_dumpable(false);
-    // SAFETY: the default is no handler; to unblock and to send are system calls on a number and on memory of this frame.
+/// Does to this process what the signal does by default: stops it until somebody lets it go on, or ends it. Returns at once where that cannot be: pid 1
+/// of a container is not ended, and a process that nobody could continue is not stopped.
+pub fn suffer(number: i32) {
+    // SAFETY: the default is no handler; to send and to unblock are system calls on a number and on memory of this frame.
     unsafe {
-        libc::signal(number, libc::SIG_DFL);
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, number);
+        libc::signal(number, libc::SIG_DFL);
         libc::raise(number);
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
     }
+}
+
+/// From now on no core is left of this process: what it dies of may be another's fault.
+pub fn leave_no_core() {
+    // It fails only for a value that is neither yes nor no.
+    let _ = nix::sys::prctl::set_dumpable(false);
 }

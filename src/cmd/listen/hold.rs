@@ -44,7 +44,8 @@ impl End {
         match self {
             End::Code(code) => code.into(),
             End::Signal(number) => {
-                relay::die_of(number);
+                relay::leave_no_core();
+                relay::suffer(number);
                 // Pid 1 of a container is still there: what a shell says of such an end.
                 u8::try_from(number)
                     .map_or(u8::MAX, |number| number.saturating_add(128))
@@ -174,14 +175,18 @@ impl Holder<'_> {
             number,
             sig,
             sender,
+            pid,
         } = arrived;
+        let leader = child::session();
+        let leads_session = i32::try_from(std::process::id()) == Ok(leader);
         if matches!(sig, Some(Sig::Tstp | Sig::Ttin | Sig::Ttou)) {
             self.stop = Some((number, clock::now()));
         }
         let standing = Standing {
             ignored: self.relay.was_ignored(number),
-            leads_session: child::leads_session(),
+            leads_session,
             same_group: self.child.as_ref().is_none_or(Child::is_in_our_group),
+            by_leader: !leads_session && pid != 0 && pid == leader,
         };
         let number = match self.hold.signalled(sig, sender, standing) {
             Answer::Keep => return,
@@ -228,7 +233,11 @@ impl Holder<'_> {
             }
             (wait::Ended::Signaled { signal, .. }, None) => {
                 let told = format!("was ended by {}", named(signal));
-                (Ended::Signaled(signal), told, End::Signal(signal))
+                (
+                    Ended::Signaled(signals::from_number(signal)),
+                    told,
+                    End::Signal(signal),
+                )
             }
         };
         let now = clock::now();
@@ -271,7 +280,7 @@ impl Holder<'_> {
         let apart = came_at.since(seen_at).max(seen_at.since(came_at));
         if came == by && apart <= STOPS_WITHIN {
             (self.stop, self.stopped) = (None, None);
-            relay::stop();
+            relay::suffer(by);
         }
     }
 }

@@ -14,5 +14,5 @@ mod releases;
 mod rollout;
 mod signals;
 mod start;
-mod terminal;
+pub(crate) mod terminal;
 mod usage;
