@@ -12,12 +12,15 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser};
 
 use super::{arguments, run, say};
+use crate::error::Exit;
 use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::{exec, fd};
 use crate::wire::address::{ListenSpec, Name};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
+
+mod hold;
 
 /// The program's name, as its messages have it.
 const PROG: &str = "pf-listen";
@@ -78,6 +81,16 @@ pub struct Args {
     #[arg(long)]
     add: bool,
 
+    /// Stay, hold the listeners, and start COMMAND again if it dies
+    #[arg(
+        long,
+        long_help = "Do not become COMMAND but run it as a child, hold the listeners, pass on every signal that a process sends, and start COMMAND \
+            again if it dies without being asked to: at once if it has lived longer than the wait, which doubles from 100ms to 30s. The \
+            sockets outlive COMMAND, however it dies; clients wait in their queues meanwhile. Ends as COMMAND does if that exits with 0, or after \
+            TERM, INT or QUIT."
+    )]
+    hold: bool,
+
     /// Tell of each listener on stderr
     #[arg(short, long, conflicts_with = "quiet", action = ArgAction::SetTrue)]
     verbose: bool,
@@ -130,6 +143,11 @@ EXIT STATUS
   COMMAND's own; 2 wrong usage; 111 could not bind or set up; 126 COMMAND cannot be executed;
   127 COMMAND not found.
 
+HOLDING
+  With --hold, a COMMAND that exits with 2, 111, 126 or 127 at its first start, within ten
+  seconds, is not started again: it cannot run as it was called. HUP is a reload, not an end.
+  When pf-listen itself is killed, COMMAND gets TERM. COMMAND has PF_HOLD, its holder's pid.
+
 EXAMPLES
   pf-listen http=tcp:127.0.0.1:8080 admin=/run/app.sock,mode=0660,group=www -- ./app
   pf-listen :443,backlog=4096 -- pf-master -n 4 -- ./app
@@ -143,24 +161,40 @@ pub fn command() -> clap::Command {
 /// The whole program.
 pub fn main() -> ExitCode {
     match arguments::<Args>() {
-        Ok(args) => run(PROG, || Err(listen(args))),
+        Ok(args) => {
+            let mut end = None;
+            let failed = run(PROG, || {
+                end = Some(listen(&args)?);
+                Ok(Exit::Done)
+            });
+            end.map_or(failed, hold::End::repeat)
+        }
         Err(exit) => exit,
     }
 }
 
-/// Returns only if it failed: otherwise this process is COMMAND.
-fn listen(args: Args) -> Error {
+/// Returns only if it failed, or with `--hold`: otherwise this process is COMMAND.
+fn listen(args: &Args) -> Result<hold::End> {
     let Some((program, rest)) = args.command.split_first() else {
-        return Error::usage("no COMMAND");
+        return Err(Error::usage("no COMMAND"));
     };
-    match prepare(&args) {
-        Ok(environment) => exec::become_program(program, rest, environment),
-        Err(error) => error,
+    let (listeners, environment) = prepare(args)?;
+    if args.hold {
+        let verbosity = i8::from(args.verbose) - i8::from(args.quiet);
+        return hold::hold(&args.command, &listeners, environment, verbosity);
     }
+    fd::place_for_exec(
+        listeners.into_iter().map(|listener| listener.fd).collect(),
+        FIRST_FD,
+    )?;
+    Err(exec::become_program(program, rest, environment))
 }
 
-/// Binds and places the listeners, and tells the environment that COMMAND is to have.
-fn prepare(args: &Args) -> Result<Vec<(OsString, OsString)>> {
+/// Names and values.
+type Environment = Vec<(OsString, OsString)>;
+
+/// Binds the listeners, and tells the environment that COMMAND is to have.
+fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
     let mut log = |line: String| {
         if !args.quiet {
             say(PROG, &line);
@@ -189,11 +223,7 @@ fn prepare(args: &Args) -> Result<Vec<(OsString, OsString)>> {
     let mut environment = environment(&listeners);
     move_heartbeat(&mut environment, listeners.len())?;
     warn_of_what_is_in_the_way(&listeners, &mut log);
-    fd::place_for_exec(
-        listeners.into_iter().map(|listener| listener.fd).collect(),
-        FIRST_FD,
-    )?;
-    Ok(environment)
+    Ok((listeners, environment))
 }
 
 fn inherited(log: &mut dyn FnMut(String)) -> Result<Vec<Listener>> {
@@ -248,20 +278,19 @@ fn warn_of_what_is_in_the_way(listeners: &[Listener], log: &mut dyn FnMut(String
 }
 
 /// Our own environment, with the listeners in place of those that we were told of.
-fn environment(listeners: &[Listener]) -> Vec<(OsString, OsString)> {
+fn environment(listeners: &[Listener]) -> Environment {
     let ours = |key: &OsStr| {
         listen_env::VARIABLES
             .iter()
             .any(|variable| key == *variable)
     };
-    let mut environment: Vec<(OsString, OsString)> =
-        std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
+    let mut environment: Environment = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
     let (count, names) = listen_env::render(
         listeners
             .iter()
             .map(|listener| listener.name.as_ref().map(Name::as_str)),
     );
-    // An exec keeps the pid, so it is known here.
+    // An exec keeps the pid, so it is known here; a holder's child puts its own in its place.
     let pid = std::process::id().to_string();
     for (key, value) in [
         ("LISTEN_PID", pid),

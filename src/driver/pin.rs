@@ -288,7 +288,7 @@ pub fn is_ours(name: &OsStr) -> bool {
         "PF_HEARTBEAT_FD",
     ];
     OURS.iter().any(|ours| name == OsStr::new(ours))
-        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"]
+        || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID", "PF_HOLD"]
             .iter()
             .chain(&[STATE_FD, CHECK_FD, FAILED])
             .any(|ours| name == OsStr::new(ours))

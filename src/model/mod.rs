@@ -23,6 +23,7 @@ mod stop;
 pub mod backoff;
 pub mod event;
 pub mod heartbeat;
+pub mod hold;
 pub mod memory;
 pub mod operation;
 pub mod policy;

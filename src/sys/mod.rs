@@ -1,6 +1,7 @@
 //! The only system calls. Everything here is small, returns what the system said, and decides nothing.
 
 pub mod beat;
+pub mod child;
 pub mod clock;
 pub mod cmsg;
 pub mod control;
@@ -24,6 +25,7 @@ pub mod proc;
 pub mod program;
 pub mod queue;
 pub mod random;
+pub mod relay;
 pub mod signals;
 pub mod sink;
 pub mod spawn;

@@ -157,19 +157,26 @@ fn describe(number: i32) -> Value {
 pub struct Running {
     child: Child,
     read: Vec<u8>,
+    errors: Vec<u8>,
 }
 
 impl Running {
     /// Starts `command`, with pipes for standard input and output; standard error is read with [`Running::finish`].
-    pub fn start(mut command: Command) -> Running {
+    pub fn start(command: Command) -> Running {
+        Running::start_on(command, Stdio::piped())
+    }
+
+    /// The same with another standard input.
+    pub fn start_on(mut command: Command, stdin: impl Into<Stdio>) -> Running {
         let child = command
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
         Running {
             child: child.expect("started"),
             read: vec![],
+            errors: vec![],
         }
     }
 
@@ -212,6 +219,29 @@ impl Running {
             }
             self.read.extend(more);
         }
+    }
+
+    /// Waits for a line of standard error that holds this; what stood before it is no longer told by [`Running::finish`].
+    pub fn error_line(&mut self, part: &str) -> String {
+        loop {
+            while let Some(end) = self.errors.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.errors.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if line.contains(part) {
+                    return line;
+                }
+            }
+            let more = read_some(self.child.stderr.as_mut().expect("a pipe"));
+            assert!(!more.is_empty(), "'{part}' is never said");
+            self.errors.extend(more);
+        }
+    }
+
+    /// Waits for its end, which comes by itself; how it ended and what it wrote on standard error.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let errors = drain(self.child.stderr.take());
+        let before = String::from_utf8_lossy(&self.errors).into_owned();
+        (self.child.wait().expect("ended"), before + &errors)
     }
 
     /// Ends it by end of file on its standard input, and tells how it ended and what it wrote on standard error.

@@ -4,6 +4,7 @@ mod addresses;
 mod ctl;
 mod death;
 mod drift;
+mod hold;
 mod layering;
 mod listen;
 mod listen_inherit;

@@ -23,7 +23,7 @@ use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
-use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
+use crate::sys::{child, clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::changes::Changes;
 use crate::wire::handover::State;
@@ -178,6 +178,7 @@ pub(super) fn prepare(
         &mut tell,
     )?;
     check_numbers(&args, listeners.len())?;
+    child::end_with(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     // A number named twice is one descriptor.

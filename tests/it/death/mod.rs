@@ -7,7 +7,7 @@ mod faults;
 mod heartbeat;
 mod killed;
 mod leaving;
-mod pid1;
+pub(crate) mod pid1;
 mod pidfile;
 mod scarce;
 mod spoiled;

@@ -10,10 +10,10 @@ use crate::service::{Master, Scene, until};
 use crate::support::{skip, unavailable};
 
 /// What makes a pid namespace whose pid 1 is what follows.
-const NAMESPACE: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];
+pub(crate) const NAMESPACE: [&str; 4] = ["unshare", "-pf", "--mount-proc", "--kill-child"];
 
 /// Whether this system lets us; says why it does not.
-fn permitted() -> bool {
+pub(crate) fn permitted() -> bool {
     if !is_there("unshare") {
         skip("there is no unshare here");
         return false;

@@ -22,6 +22,7 @@ fn the_variables_of_the_contract_and_no_others_of_its_protocols() {
         ("PF_GENERATION", "77"),
         ("PF_MASTER_PID", "77"),
         ("PF_HEARTBEAT_FD", "77"),
+        ("PF_HOLD", "77"),
         ("MINE", "a b\nc"),
     ];
     let launch = scene

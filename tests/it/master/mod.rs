@@ -17,7 +17,7 @@ mod releases;
 mod rollout;
 mod signals;
 mod start;
-mod terminal;
+pub(crate) mod terminal;
 mod units;
 mod upward;
 mod usage;

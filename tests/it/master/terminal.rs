@@ -10,7 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::service::{Master, Scene};
 
 /// A terminal, and the end that a program is started on.
-pub(super) fn terminal() -> (File, File) {
+pub(crate) fn terminal() -> (File, File) {
     let terminal =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     unlockpt(&terminal).expect("unlocked");
@@ -49,7 +49,7 @@ fn on_terminal(scene: &Scene, ignoring: &str) -> (File, Master) {
     (terminal, master)
 }
 
-fn resize(terminal: &File, rows: u16) {
+pub(crate) fn resize(terminal: &File, rows: u16) {
     let size = Winsize {
         ws_row: rows,
         ws_col: 80,

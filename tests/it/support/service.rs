@@ -30,8 +30,19 @@ impl Service {
 
     /// The same, with its files in `dir`.
     pub fn start_in(dir: TempDir, options: &[&str], worker: &Worker) -> Service {
+        Service::begin(dir, &[], options, worker)
+    }
+
+    /// The same, under `pf-listen --hold`, which is what was started then.
+    pub fn held(options: &[&str], worker: &Worker) -> Service {
+        let dir = tempfile::tempdir().expect("a directory");
+        Service::begin(dir, &["--hold"], options, worker)
+    }
+
+    fn begin(dir: TempDir, listen: &[&str], options: &[&str], worker: &Worker) -> Service {
         let log = File::create(dir.path().join("log")).expect("a log");
         let mut chain = Command::new(env!("CARGO_BIN_EXE_pf-listen"));
+        chain.args(listen);
         chain.arg("--port-file").arg(dir.path().join("ports"));
         chain.arg("tcp:127.0.0.1:0").arg(dir.path().join("socket"));
         chain
@@ -65,6 +76,11 @@ impl Service {
     /// A file of the service's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// What was started: the master, or who holds it.
+    pub fn started(&self) -> i32 {
+        i32::try_from(self.master.id()).expect("a pid")
     }
 
     /// Where it listens.
