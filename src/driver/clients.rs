@@ -12,6 +12,8 @@ use crate::sys::control::Conn;
 use crate::sys::poll::Interest;
 use crate::wire::proto::{Code, Failure, Progress, Reply};
 
+mod handover;
+
 /// How many clients may be connected at once.
 pub(super) const MAX_CLIENTS: usize = 1024;
 

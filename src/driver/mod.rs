@@ -9,6 +9,7 @@
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
 //! - `report`: the status document.
+//! - [`upgrade`]: another image of the master in place of this one.
 
 mod clients;
 mod heal;
@@ -19,6 +20,7 @@ mod requests;
 mod turn;
 
 pub mod pin;
+pub mod upgrade;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -41,6 +43,7 @@ use crate::sys::successor::Origin;
 use clients::Clients;
 use pin::{Pin, Recipe};
 use process::Processes;
+use upgrade::Preflight;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {
@@ -60,6 +63,8 @@ pub struct Setup {
     pub control: Option<ControlSocket>,
     /// The pid file, locked.
     pub pid_file: Option<PidFile>,
+    /// The addresses that `--listen` names.
+    pub listen: Vec<String>,
     /// Descriptors that workers get as they are, each at its own number.
     pub keep: Vec<(OwnedFd, i32)>,
     /// How this master was started: what an upgrade executes, and with what.
@@ -88,6 +93,11 @@ struct Driver {
     processes: Processes,
     clients: Clients,
     control: Option<ControlSocket>,
+    pid_file: Option<PidFile>,
+    /// What `--listen` named: an upgrade binds what is new.
+    listen: Vec<String>,
+    /// A successor that is being checked.
+    preflight: Option<Preflight>,
     /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
     deaf_until: Option<Time>,
     deafness_told: bool,
@@ -116,6 +126,7 @@ pub fn run(setup: Setup) -> Result<End> {
         listeners,
         control,
         pid_file,
+        listen,
         keep,
         origin,
     } = setup;
@@ -148,6 +159,9 @@ pub fn run(setup: Setup) -> Result<End> {
         processes,
         clients: Clients::default(),
         control,
+        pid_file,
+        listen,
+        preflight: None,
         deaf_until: None,
         deafness_told: false,
         guard_again: None,
@@ -158,11 +172,19 @@ pub fn run(setup: Setup) -> Result<End> {
         end: None,
     };
     driver.feed(Event::Start);
-    let end = driver.turn_until_the_end();
-    driver.clients.farewell();
-    driver.processes.dismiss_guard();
-    remove_names(&driver.log, driver.control.take(), pid_file);
-    Ok(end)
+    Ok(driver.serve())
+}
+
+impl Driver {
+    /// Serves until the end, and leaves nothing behind.
+    fn serve(mut self) -> End {
+        let end = self.turn_until_the_end();
+        self.preflight = None;
+        self.clients.farewell();
+        self.processes.dismiss_guard();
+        remove_names(&self.log, self.control.take(), self.pid_file.take());
+        end
+    }
 }
 
 /// The names go last, and only while they are ours: whoever waits for them may start the next master at once.

@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
 use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
 use crate::model::sig::Sig;
@@ -44,7 +45,11 @@ impl Driver {
             } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
-            Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
+            Action::Pin(generation, Source::Successor) => events.extend(self.upgrade(generation)),
+            Action::Pin(generation, Source::Now) => events.push_back(self.pin_now(generation)),
+            Action::Pin(generation, Source::Of(old)) => {
+                events.push_back(self.pin_again(generation, old));
+            }
             Action::Forget(generation) => {
                 self.pins.remove(&generation);
             }
@@ -130,21 +135,28 @@ impl Driver {
         }
     }
 
-    fn pin(&mut self, generation: Generation, source: Source) -> Event {
-        let pin = match source {
-            Source::Now => self.recipe.pin(
-                generation,
-                Rc::clone(&self.policy),
-                Rc::clone(&self.listeners),
-            ),
-            Source::Successor => return Event::PinFailed(generation, "not yet".to_owned()),
-            Source::Of(old) => match self.pins.get(&old) {
-                Some(pin) => pin.renumbered(generation),
-                None => {
-                    return Event::PinFailed(generation, format!("generation {old} is forgotten"));
-                }
-            },
-        };
+    /// Pins a generation as the world stands now.
+    pub(super) fn pin_now(&mut self, generation: Generation) -> Event {
+        let pin = self.recipe.pin(
+            generation,
+            Rc::clone(&self.policy),
+            Rc::clone(&self.listeners),
+        );
+        self.pinned(generation, pin)
+    }
+
+    /// Pins a generation to what another was pinned to.
+    fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
+        match self.pins.get(&old) {
+            Some(pin) => {
+                let pin = pin.renumbered(generation);
+                self.pinned(generation, pin)
+            }
+            None => Event::PinFailed(generation, format!("generation {old} is forgotten")),
+        }
+    }
+
+    fn pinned(&mut self, generation: Generation, pin: Result<Pin>) -> Event {
         match pin {
             Ok(pin) => {
                 let policy = Rc::clone(&pin.policy);

@@ -14,6 +14,7 @@ use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::Listener;
 use crate::sys::program;
 use crate::sys::spawn::Launch;
+use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// An environment: names and values, a name once.
@@ -94,10 +95,41 @@ impl Recipe {
             )
         })?;
         let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
+        let command = self.command.clone();
+        Pin::new(
+            generation,
+            policy,
+            cwd,
+            program,
+            command,
+            environment,
+            listeners,
+            beat_fd,
+            self.nofile,
+        )
+    }
+}
+
+impl Pin {
+    /// A pin of what is resolved already.
+    ///
+    /// # Errors
+    /// A byte that no exec can carry.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields")]
+    pub fn new(
+        generation: Generation,
+        policy: Rc<Policy>,
+        cwd: PathBuf,
+        program: PathBuf,
+        command: Vec<OsString>,
+        environment: Environment,
+        listeners: Rc<Vec<Listener>>,
+        beat_fd: i32,
+        nofile: Option<(u64, u64)>,
+    ) -> Result<Pin> {
         let launch = Launch {
             program: c_string(program.as_os_str())?,
-            argv: self
-                .command
+            argv: command
                 .iter()
                 .map(|arg| c_string(arg))
                 .collect::<Result<_>>()?,
@@ -105,9 +137,8 @@ impl Recipe {
             own_pid_in: own_pid_in(&policy, &listeners),
             cwd: c_string(cwd.as_os_str())?,
             death_signal: policy.graceful_signal,
-            nofile: self.nofile,
+            nofile,
         };
-        let command = self.command.clone();
         Ok(Pin {
             generation,
             policy,
@@ -120,9 +151,7 @@ impl Recipe {
             launch,
         })
     }
-}
 
-impl Pin {
     /// The same under another number: what a rollback starts.
     ///
     /// # Errors
@@ -244,6 +273,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     OURS.iter().any(|ours| name == OsStr::new(ours))
         || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID"]
             .iter()
+            .chain(&[STATE_FD, CHECK_FD, FAILED])
             .any(|ours| name == OsStr::new(ours))
 }
 

@@ -31,10 +31,12 @@ impl Driver {
     pub(super) fn admit(&mut self) {
         while let Some(control) = &self.control {
             match control.accept() {
-                Ok(Some(_)) if self.clients.len() >= most_clients() => {
+                Ok(Some(conn)) if self.clients.len() >= most_clients() => {
                     self.clients.dropped += 1;
+                    let connected = self.clients.len();
+                    let text = format!("{connected} control clients are connected already");
+                    send_away(conn, Code::Busy, text);
                     if !std::mem::replace(&mut self.deafness_told, true) {
-                        let connected = self.clients.len();
                         self.log.warn(format_args!(
                             "control clients are turned away: {connected} are connected"
                         ));
@@ -48,7 +50,8 @@ impl Driver {
                     } else {
                         self.log
                             .warn(format_args!("control client {pid} of uid {uid} refused"));
-                        send_away(conn, uid);
+                        let text = format!("uid {uid} may not use this control socket");
+                        send_away(conn, Code::Permission, text);
                     }
                 }
                 Ok(None) => return,
@@ -306,13 +309,9 @@ impl Driver {
     }
 }
 
-/// Tells a client that it may not, if that can be told at once.
-fn send_away(mut conn: Conn, uid: u32) {
-    let message = format!("uid {uid} may not use this control socket");
-    let failure = Failure {
-        code: Code::Permission,
-        message,
-    };
+/// Tells a client that it is not let in, if that can be told at once.
+fn send_away(mut conn: Conn, code: Code, message: String) {
+    let failure = Failure { code, message };
     let reply = Reply {
         ok: false,
         error: Some(failure),

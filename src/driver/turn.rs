@@ -48,6 +48,14 @@ impl Driver {
         ];
         let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
         fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
+        // Somebody who knocks is looked for at the third place.
+        let listens = listening.is_some();
+        fds.extend(
+            self.preflight
+                .as_ref()
+                .and_then(|preflight| preflight.fd())
+                .map(|fd| (fd, Interest::READ)),
+        );
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
@@ -56,6 +64,9 @@ impl Driver {
             self.clients.deadline(),
             self.deaf_until,
             self.guard_again,
+            self.preflight
+                .as_ref()
+                .map(|preflight| preflight.deadline()),
         ];
         match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
             Ok(ready) => {
@@ -63,7 +74,7 @@ impl Driver {
                 Woken {
                     signals: ready[0].any(),
                     workers: ready[1].any(),
-                    knocks: first_client > 2 && ready[2].any(),
+                    knocks: listens && ready[2].any(),
                     clients: ready[first_client..].to_vec(),
                 }
             }
@@ -121,10 +132,12 @@ impl Driver {
                 self.signalled(sig, sender);
             }
         }
+        // Those who leave make room for those who come.
+        self.serve_clients(&woken.clients, now);
         if woken.knocks {
+            self.flush_clients();
             self.admit();
         }
-        self.serve_clients(&woken.clients, now);
         if self
             .supervisor
             .deadline()
@@ -134,10 +147,12 @@ impl Driver {
         }
         self.answer_waiters();
         self.flush_clients();
+        // Last: an image that hands over has nothing left to do.
+        self.hear_successor(now);
     }
 
     /// Acts on the ends of leaders and of groups.
-    fn bury(&mut self, exits: &[WorkerId], now: Time) {
+    pub(super) fn bury(&mut self, exits: &[WorkerId], now: Time) {
         for id in exits {
             for event in self.processes.hear_last_words(*id, now) {
                 self.feed(event);
@@ -159,7 +174,7 @@ impl Driver {
     }
 
     /// The guard may be the child that has died. Without one the master goes on, and tries again.
-    fn see_to_guard(&mut self, now: Time) {
+    pub(super) fn see_to_guard(&mut self, now: Time) {
         match self.processes.keep_guarded() {
             Ok(anew) => {
                 self.guard_again = None;

@@ -407,6 +407,17 @@ impl Supervisor {
             .end(now, pinning.op, super::event::Outcome::Failed(why), out);
     }
 
+    /// The generation that another image of the master is to pin, or has to; None if none is.
+    pub fn successor_of(&self) -> Option<Generation> {
+        let pinning = self.pinning.as_ref()?;
+        (pinning.kind == "upgrade").then_some(pinning.to)
+    }
+
+    /// Whether somebody waits for another image of the master.
+    pub fn awaits_successor(&self) -> bool {
+        self.successor_of().is_some()
+    }
+
     /// The worker, if it lives.
     pub(super) fn worker(&self, id: Option<WorkerId>) -> Option<&Worker> {
         id.and_then(|id| self.workers.get(&id))

@@ -12,6 +12,7 @@ pub mod fd;
 pub mod group;
 pub mod guard;
 pub mod holder;
+pub mod image;
 pub mod limits;
 pub mod listener;
 pub mod listener_options;

@@ -15,9 +15,9 @@ use nix::sys::socket::{
 };
 
 use super::clock::now;
-use super::cmsg;
 use super::poll::{Interest, Poller};
 use super::random::hex128;
+use super::{cmsg, fd};
 
 /// The longest datagram that is read, in bytes. systemd takes 4096.
 const MAX_DATAGRAM: usize = 8192;
@@ -58,6 +58,15 @@ impl NotifySocket {
             socket,
             address: format!("@{name}"),
         })
+    }
+
+    /// The socket of a worker that the image before this one started.
+    ///
+    /// # Errors
+    /// The descriptor is not open.
+    pub fn taken_over(fd: i32, address: String) -> io::Result<Self> {
+        let socket = fd::duplicate_raw(fd)?.into();
+        Ok(NotifySocket { socket, address })
     }
 
     /// What NOTIFY_SOCKET says.

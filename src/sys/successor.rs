@@ -9,12 +9,13 @@ use std::process::{Command, Stdio};
 
 use super::program;
 use crate::error::{Error, Exit, Result};
+use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 
 /// Who reads `--reexec`.
 const SHELL: &str = "/bin/sh";
 
 /// Variables that one image of the master sets for the next: no start's own.
-const BETWEEN_IMAGES: [&str; 2] = ["PF_STATE_FD", "PF_UPGRADE_CHECK"];
+const BETWEEN_IMAGES: [&str; 3] = [STATE_FD, CHECK_FD, FAILED];
 
 /// How this master was started.
 #[derive(Debug, Clone)]

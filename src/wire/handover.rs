@@ -52,6 +52,8 @@ pub struct State {
     pub supervisor: Supervisor,
     /// RLIMIT_NOFILE as the master was given it.
     pub nofile: Option<(u64, u64)>,
+    /// The signals that the first image was given ignored.
+    pub ignored: Vec<Sig>,
     /// When the service was started.
     pub started: Time,
     /// The same on the wall's clock, in nanoseconds since 1970.
@@ -68,6 +70,8 @@ pub struct State {
     pub processes: Vec<Process>,
     /// The control socket.
     pub control: Option<Control>,
+    /// The addresses that `--listen` named: those that are not among them are new.
+    pub listen: Vec<String>,
     /// The pid file.
     pub pid_file: Option<PidFile>,
     /// Who is connected to the control socket.
@@ -181,6 +185,8 @@ pub struct Beat {
     pub modified: (i64, i64),
     /// Its mode.
     pub mode: u32,
+    /// The counter.
+    pub beats: u64,
 }
 
 /// The control socket.
@@ -223,7 +229,7 @@ pub struct Clients {
 }
 
 /// A control connection.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Client {
     /// Its number.
     pub number: u64,
@@ -277,14 +283,53 @@ pub enum Awaited {
     Ready,
 }
 
-#[derive(Deserialize)]
-struct Head {
-    format: u32,
+/// What every format begins with, so that also an image that cannot read the rest knows whom it would go back to.
+#[derive(Debug, Deserialize)]
+pub struct Head {
+    /// The format.
+    pub format: u32,
+    /// The version of whoever wrote it.
     #[serde(default)]
-    by: String,
+    pub by: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub pid: i32,
+    /// The image that wrote it.
+    pub image: Option<Image>,
+}
+
+impl Head {
+    /// Reads what every format begins with.
+    ///
+    /// # Errors
+    /// It is no state at all; in words.
+    pub fn parse(document: &[u8]) -> Result<Head, String> {
+        serde_json::from_slice(document)
+            .map_err(|error| format!("the state of the running master is not understood: {error}"))
+    }
 }
 
 impl State {
+    /// Every descriptor that the next image needs.
+    pub fn descriptors(&self) -> Vec<i32> {
+        let mut all = vec![self.image.fd];
+        all.extend(self.listeners.iter().flatten().map(|listener| listener.fd));
+        all.extend(self.keep.iter().map(|(fd, _)| *fd));
+        all.extend(self.guard.as_ref().map(|guard| guard.fd));
+        all.extend(self.control.as_ref().map(|control| control.fd));
+        all.extend(self.pid_file.as_ref().map(|file| file.fd));
+        all.extend(self.clients.all.iter().map(|client| client.fd));
+        for process in &self.processes {
+            all.extend([process.beat.fd, process.notify.0]);
+            all.extend(process.outcome);
+            all.extend(process.ready);
+            if let Hold::Handle(Some(handle)) = process.hold {
+                all.push(handle);
+            }
+        }
+        all
+    }
+
     /// The document.
     ///
     /// # Errors
@@ -298,8 +343,7 @@ impl State {
     /// # Errors
     /// It is of another format, or none; in words.
     pub fn parse(document: &[u8]) -> Result<State, String> {
-        let head: Head = serde_json::from_slice(document)
-            .map_err(|error| format!("the state is not understood: {error}"))?;
+        let head = Head::parse(document)?;
         if !(OLDEST..=FORMAT).contains(&head.format) {
             let reads = if OLDEST == FORMAT {
                 FORMAT.to_string()

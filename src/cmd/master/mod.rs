@@ -2,6 +2,7 @@
 
 mod cli;
 mod setup;
+mod successor;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,9 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if let Some(exit) = successor::main() {
+        return exit;
+    }
     // Before anything else: from here on no signal of the table can end the master by its default action.
     let signals = Signals::install();
     match super::arguments::<cli::Args>() {
@@ -38,7 +42,10 @@ fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
         setup::check(&args)?;
         return Ok(Exit::Done);
     }
-    let end = driver::run(setup::prepare(args, signals)?)?;
+    ended(driver::run(setup::prepare(args, signals)?)?)
+}
+
+fn ended(end: driver::End) -> Result<Exit> {
     match end.reason {
         Some(reason) => Err(Error::new(Exit::Failed, reason, "")),
         None if end.code == 0 => Ok(Exit::Done),

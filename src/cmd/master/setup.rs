@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
 use crate::driver::pin::{Environment, Recipe, is_ours};
+use crate::driver::upgrade::Fresh;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::Generation;
@@ -21,6 +22,7 @@ use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
 use crate::sys::{clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
+use crate::wire::handover::State;
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
@@ -62,6 +64,71 @@ pub(super) fn check(args: &Args) -> Result<()> {
     }
     recipe.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
     Ok(())
+}
+
+/// What of this image's command line can be judged before it is executed in the place of the one that runs.
+pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
+    log(args)?;
+    let added = added(args, state);
+    for spec in &added {
+        listener::check(spec)?;
+    }
+    let kept = state.listeners.first().map_or(0, Vec::len);
+    check_numbers(args, kept + added.len())?;
+    check_kept(args, state)?;
+    // Found out now, a worker program that is missing costs nothing.
+    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default())?;
+    Ok(())
+}
+
+/// The same, done. What was handed over is used, and left as it is.
+pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
+    let log = log(&args)?;
+    let mut recipe = recipe(&args)?;
+    recipe.nofile = state.nofile;
+    let origin = Origin {
+        nofile: state.nofile,
+        ..origin(&args, &recipe)
+    };
+    let kept = state.listeners.first().into_iter().flatten();
+    let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
+    let mut tell = |text: String| log.warn(text);
+    let listeners = listener::arrange(kept, &added(&args, state), true, &Retry::NONE, &mut tell)?;
+    check_numbers(&args, listeners.len())?;
+    check_kept(&args, state)?;
+    Ok(Fresh {
+        policy: policy(&args),
+        listen: listened(&args),
+        log,
+        signals,
+        recipe,
+        listeners,
+        origin,
+    })
+}
+
+/// The addresses that the image before did not have.
+fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
+    let known = |spec: &&ListenSpec| state.listen.contains(&spec.to_string());
+    args.listen
+        .iter()
+        .filter(|spec| !known(spec))
+        .cloned()
+        .collect()
+}
+
+fn listened(args: &Args) -> Vec<String> {
+    args.listen.iter().map(ToString::to_string).collect()
+}
+
+fn check_kept(args: &Args, state: &State) -> Result<()> {
+    let known = |number: &&i32| state.keep.iter().any(|(_, kept)| kept == *number);
+    match args.keep_fd.iter().find(|number| !known(number)) {
+        Some(number) => Err(Error::usage(format!(
+            "--keep-fd {number}: the running master does not have it"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Does it.
@@ -108,6 +175,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         }
     };
     let (control, pid_file) = claim(&args)?;
+    let listen = listened(&args);
     Ok(Setup {
         log,
         signals,
@@ -117,6 +185,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         listeners,
         control,
         pid_file,
+        listen,
         keep,
         origin: Origin { nofile, ..origin },
     })
