@@ -33,5 +33,6 @@ pub mod successor;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unix_path;
+mod unwind;
 pub mod users;
 pub mod wait;
