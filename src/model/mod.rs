@@ -14,6 +14,7 @@ mod ending;
 mod forward;
 mod kept;
 mod let_go;
+mod pinning;
 mod probation;
 mod restart;
 mod scale;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Generation, Level, OpId, Outcome, WorkerId};
+use super::pinning::Pinning;
 use super::policy::Policy;
 use super::probation::Probation;
-use super::supervisor::{Mode, Pinning, Supervisor};
+use super::supervisor::{Mode, Supervisor};
 use super::time::Time;
 use super::timer::Timer;
 use super::worker::Worker;

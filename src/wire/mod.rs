@@ -6,6 +6,7 @@ pub mod changes;
 pub mod handover;
 pub mod listen_env;
 pub mod notify;
+pub mod preflight;
 pub mod proto;
 pub mod services;
 pub mod size;

@@ -4,6 +4,7 @@ mod cli;
 mod daemonize;
 mod setup;
 mod successor;
+mod takeover;
 
 use std::process::ExitCode;
 

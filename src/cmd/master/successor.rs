@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::cli::Args;
-use super::{PROG, ended, setup};
+use super::{PROG, ended, takeover};
 use crate::cmd::{run, say};
 use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
 use crate::sys::signals::Signals;
 use crate::sys::{fd, image, limits, wait};
-use crate::wire::handover::{CHECK_FD, STATE_FD, State, render_answer};
+use crate::wire::handover::{CHECK_FD, STATE_FD, State};
+use crate::wire::preflight::render_answer;
 
 /// Whether this start is one of an upgrade; None if it is none.
 pub(super) fn main() -> Option<ExitCode> {
@@ -33,7 +34,7 @@ fn check(answer: RawFd) -> ExitCode {
             Error::system(format!("cannot read {STATE_FD}"), "it names no descriptor")
         })?;
         let state = state(number)?;
-        setup::check_successor(&args, &state)
+        takeover::check_successor(&args, &state)
     });
     let judged = match judged {
         Ok(()) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
@@ -68,7 +69,7 @@ fn take_over(state_fd: RawFd) -> ExitCode {
         limits::raise_nofile();
         wait::become_subreaper()
             .map_err(|error| Error::system("cannot become a subreaper", error))?;
-        let fresh = setup::take_over(args, &state, signals)?;
+        let fresh = takeover::take_over(args, &state, signals)?;
         upgrade::take_over(fresh, state, state_fd)
     });
     match taken {
