@@ -55,6 +55,9 @@ _pf__ctl() {
             pf__ctl,stop)
                 cmd="pf__ctl__subcmd__stop"
                 ;;
+            pf__ctl,upgrade)
+                cmd="pf__ctl__subcmd__upgrade"
+                ;;
             pf__ctl,wait)
                 cmd="pf__ctl__subcmd__wait"
                 ;;
@@ -97,6 +100,9 @@ _pf__ctl() {
             pf__ctl__subcmd__help,stop)
                 cmd="pf__ctl__subcmd__help__subcmd__stop"
                 ;;
+            pf__ctl__subcmd__help,upgrade)
+                cmd="pf__ctl__subcmd__help__subcmd__upgrade"
+                ;;
             pf__ctl__subcmd__help,wait)
                 cmd="pf__ctl__subcmd__help__subcmd__wait"
                 ;;
@@ -107,7 +113,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="-h -V --help --version reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -121,7 +127,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__help)
-            opts="reload rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -316,6 +322,20 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pf__subcmd__ctl__subcmd__help__subcmd__upgrade)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pf__subcmd__ctl__subcmd__help__subcmd__wait)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -385,13 +405,25 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__reload)
-            opts="-q -h --timeout --json --quiet --no-wait --dry-run --help"
+            opts="-q -h --timeout --json --quiet --no-wait --dry-run --set --unset --chdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --unset)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --chdir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -534,6 +566,24 @@ _pf__ctl() {
             ;;
         pf__subcmd__ctl__subcmd__stop)
             opts="-q -h --timeout --json --quiet --no-wait --now --kill --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__upgrade)
+            opts="-q -h --timeout --json --quiet --no-wait --dry-run --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -23,7 +23,7 @@ _pf__master() {
 
     case "${cmd}" in
         pf__master)
-            opts="-n -l -p -r -t -v -q -h -V --workers --listen --pid --control --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --start-failures --backoff --give-up --fatal-exit --keep-fd --chdir --env --clear-env --log --log-format --check --verbose --quiet --help --version"
+            opts="-n -l -p -r -t -v -q -h -V --workers --listen --pid --control --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --probation --start-failures --backoff --give-up --fatal-exit --keep-fd --chdir --env --clear-env --log --log-format --daemonize --reexec --check --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -117,6 +117,10 @@ _pf__master() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --probation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --start-failures)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -151,6 +155,10 @@ _pf__master() {
                     ;;
                 --log-format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --reexec)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

@@ -16,6 +16,7 @@ complete -c pf-master -l term -d 'What TERM to the master means' -r -f -a "grace
 quick\t'A quick stop, Unicorn\'s way'"
 complete -c pf-master -l surge -d 'How many workers beyond the slots may be starting at once; N% of the slots too' -r
 complete -c pf-master -l canary -d 'The first new worker must stay ready this long before a rollout goes on' -r
+complete -c pf-master -l probation -d 'After a rollout: a new worker that dies by itself or misses its heartbeat within D rolls it back' -r
 complete -c pf-master -l start-failures -d 'Failed starts that roll a rollout back; the first rollout: exit 1' -r
 complete -c pf-master -l backoff -d 'Wait before a slot\'s next start: doubling from MIN to MAX, with jitter' -r
 complete -c pf-master -l give-up -d 'Exit 1 after N consecutive failed starts with no worker ready' -r
@@ -26,9 +27,11 @@ complete -c pf-master -l env -d 'A variable of the workers\' environment; repeat
 complete -c pf-master -l log -d 'The master\'s log; reopened on USR1 and HUP (default: stderr)' -r -F
 complete -c pf-master -l log-format -d 'How the log\'s lines look' -r -f -a "text\t'For people'
 json\t'One JSON object a line'"
+complete -c pf-master -l reexec -d 'What an upgrade executes, run by sh; it should end in an exec' -r
 complete -c pf-master -l no-control -d 'No control socket'
 complete -c pf-master -l drain-queue -d 'On a graceful stop: workers are told only once each accept queue has been seen empty, or at the graceful timeout'
 complete -c pf-master -l clear-env -d 'Workers get nothing of the master\'s own environment'
+complete -c pf-master -l daemonize -d 'Detach; exit 0 once the service is up, else tell why it is not'
 complete -c pf-master -l check -d 'Validate options, program and addresses; start nothing'
 complete -c pf-master -s v -l verbose -d 'Log more'
 complete -c pf-master -s q -l quiet -d 'Log warnings and errors alone'

@@ -53,6 +53,9 @@
 //! `--surge`, retires each old worker when its successor is ready, and ends the operation when no old worker accepts any more; or
 //! goes back, whole. Steps and end go to whoever waits for the operation.
 //!
+//! *Upward.* After each turn [`model::upward`] compares what is so with what a service manager above us was told, and says the difference
+//! ([`wire::upward`], [`driver::upward`]). With `--daemonize` the shell is told once, through a pipe ([`sys::daemon`]).
+//!
 //! *Status.* The model's snapshot and what `/proc` and the sockets show make one document ([`wire::status`]), which `pf-status` prints as it is,
 //! or as a table.
 

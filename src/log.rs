@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::sys::clock::{rfc3339, wall};
+use crate::sys::daemon::output_to;
 use crate::sys::sink::Out;
 
 /// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
@@ -72,6 +73,8 @@ pub struct Log {
     untold: Cell<u64>,
     /// The last line was cut short: the next begins a new one.
     cut: Cell<bool>,
+    /// Stdout and stderr go to the log's file, too.
+    with_output: Cell<bool>,
 }
 
 #[derive(Serialize)]
@@ -107,7 +110,22 @@ impl Log {
             lost: Cell::new(0),
             untold: Cell::new(0),
             cut: Cell::new(false),
+            with_output: Cell::new(false),
         })
+    }
+
+    /// Has stdout and stderr, and so the workers', go to the log's file too, from now on and whenever it is reopened (`--daemonize`).
+    ///
+    /// # Errors
+    /// Exit 111: the file cannot be opened.
+    pub fn take_output(&self) -> Result<()> {
+        if let Sink::File(path) = &self.sink {
+            output_to(path).map_err(|error| {
+                Error::system(format!("cannot open log file {}", path.display()), error)
+            })?;
+            self.with_output.set(true);
+        }
+        Ok(())
     }
 
     /// Opens the log's file anew, after it was rotated (U15, U30). Stderr stays.
@@ -119,6 +137,9 @@ impl Log {
             let out = open(&self.sink)?;
             self.out.replace(out);
             self.cut.set(false);
+            if self.with_output.get() {
+                self.take_output()?;
+            }
         }
         Ok(())
     }

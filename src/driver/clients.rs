@@ -12,6 +12,8 @@ use crate::sys::control::Conn;
 use crate::sys::poll::Interest;
 use crate::wire::proto::{Code, Failure, Progress, Reply};
 
+mod handover;
+
 /// How many clients may be connected at once.
 pub(super) const MAX_CLIENTS: usize = 1024;
 
@@ -213,12 +215,7 @@ impl Clients {
             return;
         };
         let pending = client.pending.remove(place);
-        let code = match refusal {
-            Refusal::Busy => Code::Busy,
-            Refusal::Senseless => Code::Refused,
-            Refusal::Usage => Code::Usage,
-        };
-        client.fail(code, message, pending.id);
+        client.fail(code_of(refusal), message, pending.id);
     }
 
     /// An operation went a step on.
@@ -339,6 +336,15 @@ impl Client {
             id,
             ..Reply::default()
         });
+    }
+}
+
+/// What a refusal is called on the wire.
+pub(super) fn code_of(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::Busy => Code::Busy,
+        Refusal::Senseless => Code::Refused,
+        Refusal::Usage => Code::Usage,
     }
 }
 

@@ -9,16 +9,22 @@
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
 //! - `report`: the status document.
+//! - [`upgrade`]: another image of the master in place of this one.
+//! - `plan`: what a rollout would change.
+//! - [`upward`]: what a service manager above us is told.
 
 mod clients;
 mod heal;
 mod perform;
+mod plan;
 mod process;
 mod report;
 mod requests;
 mod turn;
 
 pub mod pin;
+pub mod upgrade;
+pub mod upward;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -28,18 +34,23 @@ use std::time::SystemTime;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::event::{Event, Generation};
+use crate::model::event::{Event, Generation, Ticket};
 use crate::model::policy::Policy;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::Listener;
 use crate::sys::pidfile::PidFile;
 use crate::sys::signals::Signals;
+use crate::sys::successor::Origin;
+use crate::wire::changes::Changes;
 
 use clients::Clients;
 use pin::{Pin, Recipe};
 use process::Processes;
+use upgrade::Preflight;
+use upward::Upward;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {
@@ -59,8 +70,16 @@ pub struct Setup {
     pub control: Option<ControlSocket>,
     /// The pid file, locked.
     pub pid_file: Option<PidFile>,
+    /// The addresses that `--listen` names.
+    pub listen: Vec<String>,
     /// Descriptors that workers get as they are, each at its own number.
     pub keep: Vec<(OwnedFd, i32)>,
+    /// How this master was started: what an upgrade executes, and with what.
+    pub origin: Origin,
+    /// The service manager above us, if one listens.
+    pub upward: Option<Upward>,
+    /// Whoever waits for the service to be up (`--daemonize`).
+    pub launcher: Option<Launcher>,
 }
 
 /// How the master ended.
@@ -78,12 +97,18 @@ struct Driver {
     signals: Signals,
     supervisor: Supervisor,
     recipe: Recipe,
+    origin: Origin,
     policy: Rc<Policy>,
     pins: BTreeMap<Generation, Rc<Pin>>,
     listeners: Rc<Vec<Listener>>,
     processes: Processes,
     clients: Clients,
     control: Option<ControlSocket>,
+    pid_file: Option<PidFile>,
+    /// What `--listen` named: an upgrade binds what is new.
+    listen: Vec<String>,
+    /// A successor that is being checked.
+    preflight: Option<Preflight>,
     /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
     deaf_until: Option<Time>,
     deafness_told: bool,
@@ -95,7 +120,11 @@ struct Driver {
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
     seen_empty: HashSet<u64>,
+    upward: Option<Upward>,
+    launcher: Option<Launcher>,
     end: Option<End>,
+    /// What the reload that is being asked for changes.
+    asked: Option<(Ticket, Changes)>,
 }
 
 /// Runs the service until it has ended.
@@ -112,13 +141,22 @@ pub fn run(setup: Setup) -> Result<End> {
         listeners,
         control,
         pid_file,
+        listen,
         keep,
+        origin,
+        upward,
+        launcher,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
     let first = Generation(1);
     let prepared = recipe
-        .pin(first, Rc::clone(&policy), Rc::clone(&listeners))
+        .pin(
+            first,
+            Rc::clone(&policy),
+            Rc::clone(&listeners),
+            Changes::default(),
+        )
         .and_then(|pin| {
             let processes = Processes::new(keep)
                 .map_err(|error| Error::system("cannot set the loop up", error))?;
@@ -136,12 +174,16 @@ pub fn run(setup: Setup) -> Result<End> {
         signals,
         supervisor: Supervisor::new(workers, Rc::clone(&policy), seed()),
         recipe,
+        origin,
         policy,
         pins: BTreeMap::from([(first, Rc::new(pin))]),
         listeners,
         processes,
         clients: Clients::default(),
         control,
+        pid_file,
+        listen,
+        preflight: None,
         deaf_until: None,
         deafness_told: false,
         guard_again: None,
@@ -149,14 +191,25 @@ pub fn run(setup: Setup) -> Result<End> {
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),
+        upward,
+        launcher,
         end: None,
+        asked: None,
     };
     driver.feed(Event::Start);
-    let end = driver.turn_until_the_end();
-    driver.clients.farewell();
-    driver.processes.dismiss_guard();
-    remove_names(&driver.log, driver.control.take(), pid_file);
-    Ok(end)
+    Ok(driver.serve())
+}
+
+impl Driver {
+    /// Serves until the end, and leaves nothing behind.
+    fn serve(mut self) -> End {
+        let end = self.turn_until_the_end();
+        self.end_preflight();
+        self.clients.farewell();
+        self.processes.dismiss_guard();
+        remove_names(&self.log, self.control.take(), self.pid_file.take());
+        end
+    }
 }
 
 /// The names go last, and only while they are ours: whoever waits for them may start the next master at once.

@@ -4,11 +4,15 @@ use std::collections::{HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
-use crate::model::event::{Action, Event, Generation, Level, Source, Subject, To, WorkerId};
+use crate::model::event::{
+    Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
+};
 use crate::model::sig::Sig;
 use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
+use crate::wire::changes::Changes;
 
 use super::pin::Pin;
 use super::{Driver, End};
@@ -36,6 +40,10 @@ impl Driver {
         events: &mut VecDeque<Event>,
         suspects: &mut Vec<WorkerId>,
     ) {
+        if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
+            // Before it may fail: a manager that asked for it waits to hear that it began.
+            upward.reload_begins();
+        }
         match action {
             Action::Spawn {
                 worker,
@@ -44,7 +52,14 @@ impl Driver {
             } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
             Action::Deliver(worker, sig) => self.deliver(worker, sig),
-            Action::Pin(generation, source) => events.push_back(self.pin(generation, source)),
+            Action::Pin(generation, Source::Successor) => events.extend(self.upgrade(generation)),
+            Action::Pin(generation, Source::Now) => events.push_back(self.pin_now(generation)),
+            Action::Pin(generation, Source::Asked { ticket, .. }) => {
+                events.push_back(self.pin_asked(generation, ticket));
+            }
+            Action::Pin(generation, Source::Of(old)) => {
+                events.push_back(self.pin_again(generation, old));
+            }
             Action::Forget(generation) => {
                 self.pins.remove(&generation);
             }
@@ -130,20 +145,32 @@ impl Driver {
         }
     }
 
-    fn pin(&mut self, generation: Generation, source: Source) -> Event {
-        let pin = match source {
-            Source::Now => self.recipe.pin(
-                generation,
-                Rc::clone(&self.policy),
-                Rc::clone(&self.listeners),
-            ),
-            Source::Of(old) => match self.pins.get(&old) {
-                Some(pin) => pin.renumbered(generation),
-                None => {
-                    return Event::PinFailed(generation, format!("generation {old} is forgotten"));
-                }
-            },
-        };
+    /// Pins a generation as the world stands now.
+    pub(super) fn pin_now(&mut self, generation: Generation) -> Event {
+        let pin = self.pin_changed(generation, &Changes::default());
+        self.pinned(generation, pin)
+    }
+
+    /// The same, with what a request changes.
+    fn pin_asked(&mut self, generation: Generation, ticket: Ticket) -> Event {
+        let asked = self.asked.take_if(|(by, _)| *by == ticket);
+        let changes = asked.map(|(_, changes)| changes).unwrap_or_default();
+        let pin = self.pin_changed(generation, &changes);
+        self.pinned(generation, pin)
+    }
+
+    /// Pins a generation to what another was pinned to.
+    fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
+        match self.pins.get(&old) {
+            Some(pin) => {
+                let pin = pin.renumbered(generation);
+                self.pinned(generation, pin)
+            }
+            None => Event::PinFailed(generation, format!("generation {old} is forgotten")),
+        }
+    }
+
+    fn pinned(&mut self, generation: Generation, pin: Result<Pin>) -> Event {
         match pin {
             Ok(pin) => {
                 let policy = Rc::clone(&pin.policy);

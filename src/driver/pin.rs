@@ -12,8 +12,10 @@ use crate::error::{Error, Exit, Result};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::Listener;
-use crate::sys::program;
 use crate::sys::spawn::Launch;
+use crate::sys::{proc, program};
+use crate::wire::changes::{Changes, Text};
+use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// An environment: names and values, a name once.
@@ -61,10 +63,14 @@ pub struct Pin {
     pub beat_fd: i32,
     /// What every spawn hands to the kernel, made once.
     pub launch: Launch,
+    /// What reloads have changed of the recipe: part of it.
+    pub changes: Changes,
+    /// The program's inode when it was resolved; None: it could not be told.
+    pub inode: Option<u64>,
 }
 
 impl Recipe {
-    /// Resolves the recipe as the world stands now.
+    /// Resolves the recipe with these changes as the world stands now.
     ///
     /// # Errors
     /// A directory or program that is not there or may not be executed, a byte that no exec can carry: exit 1, and the
@@ -74,16 +80,21 @@ impl Recipe {
         generation: Generation,
         policy: Rc<Policy>,
         listeners: Rc<Vec<Listener>>,
+        changes: Changes,
     ) -> Result<Pin> {
-        let wanted = self
-            .chdir
-            .as_ref()
-            .map_or_else(|| self.start_dir.clone(), |dir| self.start_dir.join(dir));
+        let moved = changes.chdir.as_ref().map(|Text(dir)| Path::new(dir));
+        let wanted = match moved.or(self.chdir.as_deref()) {
+            Some(dir) => self.start_dir.join(dir),
+            None => self.start_dir.clone(),
+        };
         let cwd = program::real_dir(&wanted)
             .map_err(|error| failed(format!("working directory {}", wanted.display()), error))?;
-        let environment = merged(&self.environment, &self.set);
-        let name = self
-            .command
+        let environment = changed(merged(&self.environment, &self.set), &changes);
+        let command = match &changes.command {
+            Some(command) => command.iter().map(|Text(arg)| arg.clone()).collect(),
+            None => self.command.clone(),
+        };
+        let name = command
             .first()
             .ok_or_else(|| Error::usage("no worker COMMAND"))?;
         let path = value(&environment, "PATH").or(self.path.as_deref());
@@ -94,10 +105,43 @@ impl Recipe {
             )
         })?;
         let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
+        let command = self.command.clone();
+        Pin::new(
+            generation,
+            policy,
+            cwd,
+            program,
+            command,
+            environment,
+            listeners,
+            beat_fd,
+            self.nofile,
+            changes,
+        )
+    }
+}
+
+impl Pin {
+    /// A pin of what is resolved already.
+    ///
+    /// # Errors
+    /// A byte that no exec can carry.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields")]
+    pub fn new(
+        generation: Generation,
+        policy: Rc<Policy>,
+        cwd: PathBuf,
+        program: PathBuf,
+        command: Vec<OsString>,
+        environment: Environment,
+        listeners: Rc<Vec<Listener>>,
+        beat_fd: i32,
+        nofile: Option<(u64, u64)>,
+        changes: Changes,
+    ) -> Result<Pin> {
         let launch = Launch {
             program: c_string(program.as_os_str())?,
-            argv: self
-                .command
+            argv: command
                 .iter()
                 .map(|arg| c_string(arg))
                 .collect::<Result<_>>()?,
@@ -105,9 +149,9 @@ impl Recipe {
             own_pid_in: own_pid_in(&policy, &listeners),
             cwd: c_string(cwd.as_os_str())?,
             death_signal: policy.graceful_signal,
-            nofile: self.nofile,
+            nofile,
         };
-        let command = self.command.clone();
+        let inode = proc::program_inode(&program);
         Ok(Pin {
             generation,
             policy,
@@ -118,11 +162,11 @@ impl Recipe {
             listeners,
             beat_fd,
             launch,
+            changes,
+            inode,
         })
     }
-}
 
-impl Pin {
     /// The same under another number: what a rollback starts.
     ///
     /// # Errors
@@ -151,6 +195,8 @@ impl Pin {
                 )?,
                 ..self.launch.clone()
             },
+            changes: self.changes.clone(),
+            inode: proc::program_inode(&self.program),
         })
     }
 
@@ -244,6 +290,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     OURS.iter().any(|ours| name == OsStr::new(ours))
         || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID", "PF_HOLD"]
             .iter()
+            .chain(&[STATE_FD, CHECK_FD, FAILED])
             .any(|ours| name == OsStr::new(ours))
 }
 
@@ -260,6 +307,20 @@ fn merged(base: &Environment, set: &Environment) -> Environment {
         }
     }
     merged
+}
+
+/// `reload --set` and `--unset` have the last word.
+fn changed(environment: Environment, changes: &Changes) -> Environment {
+    let touched = |name: &OsString| {
+        let name = name.to_str();
+        name.is_some_and(|name| changes.set.contains_key(name) || changes.unset.contains(name))
+    };
+    let set = changes.set.iter();
+    environment
+        .into_iter()
+        .filter(|(name, _)| !touched(name))
+        .chain(set.map(|(name, Text(value))| (name.into(), value.clone())))
+        .collect()
 }
 
 fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
@@ -303,6 +364,17 @@ mod tests {
         assert_eq!(
             merged(&base, &set),
             environment(&[("A", "1"), ("C", "4"), ("B", "5")])
+        );
+    }
+
+    #[test]
+    fn a_reload_sets_and_unsets_last() {
+        let changes: Changes =
+            serde_json::from_str(r#"{"set":{"A":"2","N":"3"},"unset":["B"]}"#).expect("changes");
+        let base = environment(&[("A", "1"), ("B", "2"), ("C", "3")]);
+        assert_eq!(
+            changed(base, &changes),
+            environment(&[("C", "3"), ("A", "2"), ("N", "3")])
         );
     }
 

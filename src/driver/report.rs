@@ -1,8 +1,5 @@
 //! The status document, from what the model knows and what the processes show.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-
 use crate::model::event::{Ended, Event, LastExit, Outcome};
 use crate::model::operation::Operation;
 use crate::model::rollout::Record;
@@ -12,7 +9,6 @@ use crate::sys::proc::Usage;
 use crate::sys::queue::Depths;
 use crate::sys::{clock, proc};
 use crate::wire::listen_env::FIRST_FD;
-use crate::wire::proto::{Change, Plan};
 use crate::wire::status::{self, PROTOCOL, Status};
 
 use super::Driver;
@@ -63,6 +59,7 @@ impl Driver {
             release: pin.and_then(Pin::release),
             program: pin.map(|pin| pin.program.display().to_string()),
             cwd: pin.map(|pin| pin.cwd.display().to_string()),
+            changes: pin.map(|pin| pin.changes.clone()).unwrap_or_default(),
             workers: status::Workers {
                 wanted: snapshot.wanted,
                 ready: slots.iter().filter(|slot| slot.state == "ready").count(),
@@ -181,67 +178,6 @@ fn state_of(seat: &Seat, usage: Option<Usage>) -> &'static str {
     } else {
         seat.state
     }
-}
-
-/// What would change from one generation to another.
-pub(super) fn plan(now: &Pin, then: &Pin, slots: usize) -> Plan {
-    let listeners = |pin: &Pin| -> Vec<String> {
-        pin.listeners
-            .iter()
-            .map(|l| l.address.to_string())
-            .collect()
-    };
-    let (old, new) = (listeners(now), listeners(then));
-    let gone = old
-        .iter()
-        .filter(|address| !new.contains(address))
-        .map(|address| format!("-{address}"));
-    let added = new
-        .iter()
-        .filter(|address| !old.contains(address))
-        .map(|address| format!("+{address}"));
-    let surge = then.policy.surge.of(slots).min(slots);
-    Plan {
-        program: change(|pin| pin.program.display().to_string(), now, then),
-        inode: Change {
-            from: proc::program_inode(&now.program),
-            to: proc::program_inode(&then.program),
-        },
-        cwd: change(|pin| pin.cwd.display().to_string(), now, then),
-        environment: environment_changes(&now.environment, &then.environment),
-        listeners: gone.chain(added).collect(),
-        peak_workers: slots + surge,
-    }
-}
-
-fn change(fact: impl Fn(&Pin) -> String, now: &Pin, then: &Pin) -> Change<String> {
-    Change {
-        from: Some(fact(now)),
-        to: Some(fact(then)),
-    }
-}
-
-fn environment_changes(old: &[(OsString, OsString)], new: &[(OsString, OsString)]) -> Vec<String> {
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (
-        old.iter().map(|(k, v)| (k, v)).collect(),
-        new.iter().map(|(k, v)| (k, v)).collect(),
-    );
-    let line = |sign: char, name: &OsString, value: &OsString| {
-        format!(
-            "{sign}{}={}",
-            name.to_string_lossy(),
-            value.to_string_lossy()
-        )
-    };
-    let gone = old
-        .iter()
-        .filter(|(name, value)| new.get(*name) != Some(value))
-        .map(|(name, value)| line('-', name, value));
-    let come = new
-        .iter()
-        .filter(|(name, value)| old.get(*name) != Some(value))
-        .map(|(name, value)| line('+', name, value));
-    gone.chain(come).collect()
 }
 
 fn rollout(record: &Record) -> status::Rollout {

@@ -9,12 +9,12 @@ use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
 use crate::sys::poll::Ready;
 use crate::sys::{clock, limits, signals};
-use crate::wire::proto::{
-    Code, Command, Failure, MAX_REQUEST, Plan, Reply, Request, parse_request,
-};
+use crate::wire::changes::Changes;
+use crate::wire::proto::{Code, Command, Failure, MAX_REQUEST, Reply, Request, parse_request};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+use super::pin::is_ours;
 
 /// How many clients may be connected: workers need descriptors more.
 fn most_clients() -> usize {
@@ -31,10 +31,12 @@ impl Driver {
     pub(super) fn admit(&mut self) {
         while let Some(control) = &self.control {
             match control.accept() {
-                Ok(Some(_)) if self.clients.len() >= most_clients() => {
+                Ok(Some(conn)) if self.clients.len() >= most_clients() => {
                     self.clients.dropped += 1;
+                    let connected = self.clients.len();
+                    let text = format!("{connected} control clients are connected already");
+                    send_away(conn, Code::Busy, text);
                     if !std::mem::replace(&mut self.deafness_told, true) {
-                        let connected = self.clients.len();
                         self.log.warn(format_args!(
                             "control clients are turned away: {connected} are connected"
                         ));
@@ -48,7 +50,8 @@ impl Driver {
                     } else {
                         self.log
                             .warn(format_args!("control client {pid} of uid {uid} refused"));
-                        send_away(conn, uid);
+                        let text = format!("uid {uid} may not use this control socket");
+                        send_away(conn, Code::Permission, text);
                     }
                 }
                 Ok(None) => return,
@@ -155,7 +158,13 @@ impl Driver {
                 });
             }
             Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
-            Command::Reload { dry_run: true } => return self.dry_run(number, id),
+            Command::Reload { dry_run, changes } => {
+                return match changes.check(is_ours) {
+                    Err(why) => self.fail(number, Code::Usage, why, id),
+                    Ok(()) if dry_run => self.dry_run(number, id, &changes, false),
+                    Ok(()) => self.reload(number, id, (key, wait), changes),
+                };
+            }
             Command::Signal {
                 signal,
                 workers,
@@ -169,7 +178,10 @@ impl Driver {
                 Ok(scale) => Asked::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
-            Command::Reload { dry_run: false } => Asked::Reload,
+            Command::Upgrade { dry_run: true } => {
+                return self.dry_run(number, id, &Changes::default(), true);
+            }
+            Command::Upgrade { dry_run: false } => Asked::Upgrade,
             Command::Rollback => Asked::Rollback,
             Command::Stop { now } => Asked::Stop(if now { Word::Quick } else { Word::Graceful }),
             Command::Pause => Asked::Pause,
@@ -230,10 +242,26 @@ impl Driver {
         }
     }
 
-    fn dry_run(&mut self, number: u64, id: Option<Value>) {
-        match self.plan() {
+    fn reload(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        (key, wait): (Option<String>, bool),
+        changes: Changes,
+    ) {
+        let renewed = changes.command.is_some();
+        let ticket = self.clients.ticket(number, id, key, wait, false);
+        self.asked = Some((ticket, changes));
+        self.feed(Event::Command(ticket, Asked::Reload { renewed }));
+        // Where it was refused, nothing of it may be left for another.
+        self.asked = None;
+    }
+
+    /// Tells what a reload with these changes, or an upgrade, would do.
+    fn dry_run(&mut self, number: u64, id: Option<Value>, changes: &Changes, upgrade: bool) {
+        match self.plan(changes, upgrade) {
             Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
-            Err(why) => self.fail(number, Code::Failed, why, id),
+            Err(Failure { code, message }) => self.fail(number, code, message, id),
         }
     }
 
@@ -285,34 +313,11 @@ impl Driver {
     pub(super) fn flush_clients(&mut self) {
         self.clients.flush();
     }
-
-    /// What a reload would do.
-    fn plan(&self) -> Result<Plan, String> {
-        let now = self
-            .pins
-            .get(&self.supervisor.snapshot().generation)
-            .ok_or("the service is stopping")?;
-        let next = crate::model::event::Generation(now.generation.0 + 1);
-        let policy = std::rc::Rc::clone(&self.policy);
-        let then = self
-            .recipe
-            .pin(next, policy, std::rc::Rc::clone(&self.listeners))
-            .map_err(|error| error.to_string())?;
-        Ok(super::report::plan(
-            now,
-            &then,
-            self.supervisor.snapshot().wanted,
-        ))
-    }
 }
 
-/// Tells a client that it may not, if that can be told at once.
-fn send_away(mut conn: Conn, uid: u32) {
-    let message = format!("uid {uid} may not use this control socket");
-    let failure = Failure {
-        code: Code::Permission,
-        message,
-    };
+/// Tells a client that it is not let in, if that can be told at once.
+fn send_away(mut conn: Conn, code: Code, message: String) {
+    let failure = Failure { code, message };
     let reply = Reply {
         ok: false,
         error: Some(failure),

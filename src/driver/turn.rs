@@ -15,6 +15,7 @@ use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::poll::{Interest, Poller, Ready};
 
+use super::upward::Upward;
 use super::{Driver, End};
 
 /// How long the master goes without a guard that could not be started until it tries again.
@@ -33,11 +34,24 @@ impl Driver {
     pub(super) fn turn_until_the_end(&mut self) -> End {
         let mut poller = Poller::new();
         loop {
+            self.speak_up();
             if let Some(end) = self.end.take() {
                 return end;
             }
             let woken = self.wait(&mut poller);
             self.turn(&woken);
+        }
+    }
+
+    /// Tells those above what has come of the turn: also of the last one.
+    fn speak_up(&mut self) {
+        if let Some(upward) = &mut self.upward {
+            upward.speak(&self.supervisor, &self.log);
+        }
+        if self.supervisor.serves()
+            && let Some(launcher) = self.launcher.take()
+        {
+            launcher.ready();
         }
     }
 
@@ -48,6 +62,14 @@ impl Driver {
         ];
         let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
         fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
+        // Somebody who knocks is looked for at the third place.
+        let listens = listening.is_some();
+        fds.extend(
+            self.preflight
+                .as_ref()
+                .and_then(|preflight| preflight.fd())
+                .map(|fd| (fd, Interest::READ)),
+        );
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
@@ -56,6 +78,10 @@ impl Driver {
             self.clients.deadline(),
             self.deaf_until,
             self.guard_again,
+            self.preflight
+                .as_ref()
+                .map(|preflight| preflight.deadline()),
+            self.upward.as_ref().and_then(Upward::deadline),
         ];
         match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
             Ok(ready) => {
@@ -63,7 +89,7 @@ impl Driver {
                 Woken {
                     signals: ready[0].any(),
                     workers: ready[1].any(),
-                    knocks: first_client > 2 && ready[2].any(),
+                    knocks: listens && ready[2].any(),
                     clients: ready[first_client..].to_vec(),
                 }
             }
@@ -121,10 +147,12 @@ impl Driver {
                 self.signalled(sig, sender);
             }
         }
+        // Those who leave make room for those who come.
+        self.serve_clients(&woken.clients, now);
         if woken.knocks {
+            self.flush_clients();
             self.admit();
         }
-        self.serve_clients(&woken.clients, now);
         if self
             .supervisor
             .deadline()
@@ -134,10 +162,12 @@ impl Driver {
         }
         self.answer_waiters();
         self.flush_clients();
+        // Last: an image that hands over has nothing left to do.
+        self.hear_successor(now);
     }
 
     /// Acts on the ends of leaders and of groups.
-    fn bury(&mut self, exits: &[WorkerId], now: Time) {
+    pub(super) fn bury(&mut self, exits: &[WorkerId], now: Time) {
         for id in exits {
             for event in self.processes.hear_last_words(*id, now) {
                 self.feed(event);
@@ -159,7 +189,7 @@ impl Driver {
     }
 
     /// The guard may be the child that has died. Without one the master goes on, and tries again.
-    fn see_to_guard(&mut self, now: Time) {
+    pub(super) fn see_to_guard(&mut self, now: Time) {
         match self.processes.keep_guarded() {
             Ok(anew) => {
                 self.guard_again = None;

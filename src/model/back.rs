@@ -67,8 +67,10 @@ impl Supervisor {
         }
         rollout.way = Way::Back(why, asked_by.into_iter().collect());
         rollout.settled_at = None;
+        rollout.probation = None;
         self.listener_looks = 0;
         self.timers.clear(Timer::Canary);
+        self.timers.clear(Timer::Probation);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             slot.emptied_for_new = false;
@@ -104,7 +106,7 @@ impl Supervisor {
         }
         self.counters.rolled_back += 1;
         self.last_rollout = Some(rollout.record(now, "rolled-back", Some(why.clone())));
-        out.push(Action::Forget(rollout.to));
+        self.forget(rollout.to, out);
         out.push(Action::note(
             Level::Error,
             format!(

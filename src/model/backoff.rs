@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A small generator (splitmix64) for jitter: seeded by the driver, so that the model stays a function of its inputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dice(u64);
 
 impl Dice {
@@ -23,7 +25,7 @@ impl Dice {
 }
 
 /// One slot's backoff: doubling from the shortest wait to the longest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     shortest: Duration,
     longest: Duration,

@@ -29,7 +29,7 @@ impl Supervisor {
                 Timer::StopDelay => self.stop_delay_over(now, out),
                 Timer::QueuesLate => self.queues_late(now, out),
                 // These only bring `settle` about.
-                Timer::Backoff(_) | Timer::Canary | Timer::LetGo => {}
+                Timer::Backoff(_) | Timer::Canary | Timer::Probation | Timer::LetGo => {}
             }
         }
     }

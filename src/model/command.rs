@@ -1,6 +1,6 @@
 //! What clients and signals ask for, and what collides with what.
 //!
-//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, restart-worker
+//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, upgrade, restart-worker
 //! and pause during one are refused as busy. scale, signal and reopen always work.
 
 use super::event::{Action, Command, Level, Outcome, Refusal, Scale, Source, Ticket};
@@ -25,6 +25,12 @@ impl Supervisor {
     /// What is under way that a new rollout would collide with.
     fn busy(&self) -> Option<String> {
         if let Some(rollout) = &self.rollout {
+            if rollout.on_probation() {
+                return Some(format!(
+                    "operation {} ({}) is on probation (a rollback ends it)",
+                    rollout.op, rollout.kind
+                ));
+            }
             return Some(format!(
                 "operation {} ({}) is under way",
                 rollout.op, rollout.kind
@@ -41,6 +47,16 @@ impl Supervisor {
             "operation {} (restart-worker) is under way",
             restart.op
         ))
+    }
+
+    /// Why a reload or an upgrade would be refused now, and how.
+    pub fn why_no_rollout(&self) -> Option<(Refusal, String)> {
+        match self.mode {
+            Mode::Stopping(_) | Mode::Idle | Mode::Over => {
+                Some((Refusal::Senseless, "the service is stopping".to_owned()))
+            }
+            Mode::Running | Mode::Paused(_) => self.busy().map(|busy| (Refusal::Busy, busy)),
+        }
     }
 
     /// A client asks for something.
@@ -66,7 +82,7 @@ impl Supervisor {
             return;
         }
         let exclusive = match command {
-            Command::Reload | Command::Pause => true,
+            Command::Reload { .. } | Command::Upgrade | Command::Pause => true,
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback => self.rollout.is_none(),
             Command::Scale(_)
@@ -81,7 +97,11 @@ impl Supervisor {
             return;
         }
         match command {
-            Command::Reload => self.pin(now, "reload", Source::Now, Some(ticket), out),
+            Command::Upgrade => self.pin(now, "upgrade", Source::Successor, Some(ticket), out),
+            Command::Reload { renewed } => {
+                let asked = Source::Asked { ticket, renewed };
+                self.pin(now, "reload", asked, Some(ticket), out);
+            }
             Command::Rollback => self.rollback(now, ticket, out),
             Command::Scale(scale) => self.scale(now, scale, Some(ticket), out),
             Command::Stop(word) => self.stop_asked(now, word, Some(ticket), out),

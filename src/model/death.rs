@@ -41,12 +41,19 @@ impl Supervisor {
         };
         // Not by what it failed at: one that exits closes its ready fd as well, and that may be seen first.
         let by_itself = exit.cause == Cause::Exited;
+        let spawn_failed = exit.cause == Cause::SpawnFailed;
         slot.last_exit = Some(exit);
         // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
         if worker.asked || !held {
             return;
         }
         slot.restarts += 1;
+        if !spawn_failed && self.failed_probation(now, &worker, &obituary, out) {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
+            return;
+        };
         let fatal = by_itself && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if fatal {
             slot.down = Some(worker.generation);

@@ -1,5 +1,7 @@
 //! Workers that were told to finish and take their time: limits on how many, and `retire`, which ends a generation's drain now.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Generation, Level, OpId, Outcome, Refusal, Ticket, WorkerId, workers};
 use super::policy::Word;
 use super::supervisor::Supervisor;
@@ -7,7 +9,7 @@ use super::time::Time;
 use super::worker::{Phase, Worker};
 
 /// A `retire` under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Retiring {
     op: OpId,
     generation: Generation,

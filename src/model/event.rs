@@ -6,23 +6,25 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::policy::Policy;
 use super::sig::{Sender, Sig};
 
 /// The model's own name for a process: a counter, never used twice. Pids are labels, for display only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
 
 /// A generation's number, counted from 1 and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation(pub u64);
 
 /// An operation's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
 /// Whoever asked for something and waits for an answer; the driver's own number for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 impl fmt::Display for Generation {
@@ -38,7 +40,7 @@ impl fmt::Display for OpId {
 }
 
 /// How a worker's leader ended, as the system told it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// It exited with this code.
     Exited(i32),
@@ -71,7 +73,12 @@ pub enum Saying {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Roll to a new generation.
-    Reload,
+    Reload {
+        /// The worker command is another one: what was known of how its workers tell that they are ready is forgotten.
+        renewed: bool,
+    },
+    /// Put another image of the master in place of this one, then roll to a new generation.
+    Upgrade,
     /// End a running rollout, or roll to the generation before.
     Rollback,
     /// Set the number of slots.
@@ -154,8 +161,18 @@ pub enum Event {
 pub enum Source {
     /// Command, environment and config as they stand now.
     Now,
+    /// The same, with what a request changes.
+    Asked {
+        /// Whose.
+        ticket: Ticket,
+        /// The worker command is another one.
+        renewed: bool,
+    },
     /// What this generation was pinned to.
     Of(Generation),
+    /// The image that comes after this one, which takes this model over and pins as if [`Source::Now`] was asked for. Nothing is answered
+    /// meanwhile; a failure is, by the image that fails.
+    Successor,
 }
 
 /// Whom a signal goes to.
@@ -179,7 +196,7 @@ pub enum Refusal {
 }
 
 /// How an operation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It was done; what was done, and what the reader should know all the same.
     Done(String, Vec<String>),
@@ -231,7 +248,7 @@ pub enum Action {
     Signal(WorkerId, Sig, To),
     /// Send exactly this signal to the worker itself, because a client asked for it.
     Deliver(WorkerId, Sig),
-    /// Pin a new generation. Answered by [`Event::Pinned`] or [`Event::PinFailed`] in the same turn.
+    /// Pin a new generation. Answered by [`Event::Pinned`] or [`Event::PinFailed`]: in the same turn, but for [`Source::Successor`].
     Pin(Generation, Source),
     /// Nobody will be started from this generation any more.
     Forget(Generation),
@@ -279,7 +296,7 @@ impl Action {
 }
 
 /// Why and how a slot's process ended: the closed set of the status document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
     /// Why.
     pub cause: Cause,
@@ -290,7 +307,7 @@ pub struct LastExit {
 }
 
 /// Why a worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// It exited by itself.
     Exited,

@@ -13,6 +13,9 @@ use super::worker::Worker;
 impl Supervisor {
     pub(super) fn roll_forward(&mut self, now: Time, out: &mut Vec<Action>) {
         let Some(rollout) = &self.rollout else { return };
+        if rollout.on_probation() {
+            return self.settle_probation(now, out);
+        }
         let (to, policy, past) = (rollout.to, Rc::clone(&rollout.policy), rollout.canary_past);
         let slots = self.slots.len();
         let surge = policy.surge.of(slots);
@@ -43,7 +46,7 @@ impl Supervisor {
                     .is_some_and(|worker| worker.generation == to && worker.is_ready())
             });
         if let Some(warnings) = self.let_go_of_rollout(now, settled, is_old, out) {
-            self.rollout_done(now, warnings, out);
+            self.rollout_stands(now, warnings, out);
         }
     }
 

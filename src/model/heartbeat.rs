@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Cause, Level, Saying, human};
 use super::policy::Word;
 use super::time::Time;
@@ -16,7 +18,7 @@ use super::worker::{Effect, Phase, Worker};
 const AFTER_LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// What is known of one worker's heart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Heart {
     /// No beat for so long: aborted. None: not timed.
     pub(super) timeout: Option<Duration>,

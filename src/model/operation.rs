@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, OpId, Outcome, Ticket};
 use super::time::Time;
 
@@ -9,12 +11,13 @@ use super::time::Time;
 pub const REMEMBERED: usize = 20;
 
 /// One operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// Its number.
     pub op: OpId,
     /// What was asked for.
-    pub kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub kind: super::kept::Constant,
     /// When it began.
     pub began: Time,
     /// How it ended, and when.
@@ -22,7 +25,7 @@ pub struct Operation {
 }
 
 /// The memory of operations.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Operations {
     last: u64,
     known: VecDeque<Operation>,

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::sig::Sig;
 
 /// The most slots that a master manages; more is a typing error rather than a wish.
@@ -31,7 +33,7 @@ pub const LOOK_AT_QUEUES_EVERY: Duration = Duration::from_millis(10);
 pub const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
 
 /// When a worker is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Readiness {
     /// `READY=1` or the first beat; alive for [`SILENT_READY`] as long as no worker of the service ever said either.
     Auto,
@@ -48,7 +50,7 @@ pub enum Readiness {
 }
 
 /// How many workers beyond the slots may be starting at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Surge {
     /// This many.
     Workers(usize),
@@ -67,7 +69,7 @@ impl Surge {
 }
 
 /// How hard a stop is. The order is the order of escalation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Word {
     /// Finish what you have, then go.
     Graceful,
@@ -90,7 +92,9 @@ impl Word {
 }
 
 /// The settings of one generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+// What an older image did not know yet, it did not do.
+#[serde(default)]
 pub struct Policy {
     /// When a worker is ready.
     pub ready: Readiness,
@@ -120,6 +124,8 @@ pub struct Policy {
     pub surge: Surge,
     /// How long the first new worker must stay ready before a rollout goes on.
     pub canary: Option<Duration>,
+    /// How long after a rollout a new worker that dies by itself rolls it back.
+    pub probation: Option<Duration>,
     /// Failed starts that roll a rollout back.
     pub start_failures: u32,
     /// The shortest and the longest wait before a slot's next start.
@@ -147,6 +153,7 @@ impl Default for Policy {
             max_draining: None,
             surge: Surge::Workers(1),
             canary: None,
+            probation: None,
             start_failures: 3,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),
             give_up: None,

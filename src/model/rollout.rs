@@ -7,15 +7,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Generation, Level, OpId, Outcome, WorkerId};
 use super::policy::Policy;
+use super::probation::Probation;
 use super::supervisor::{Mode, Pinning, Supervisor};
 use super::time::Time;
 use super::timer::Timer;
 use super::worker::Worker;
 
 /// Which way a rollout goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Way {
     /// To the new generation.
     Forward,
@@ -24,10 +27,11 @@ pub(super) enum Way {
 }
 
 /// A rollout under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rollout {
     pub(super) op: OpId,
-    pub(super) kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub(super) kind: super::kept::Constant,
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) policy: Rc<Policy>,
@@ -36,21 +40,24 @@ pub(super) struct Rollout {
     pub(super) began: Time,
     pub(super) failures: u32,
     pub(super) settled_at: Option<Time>,
+    pub(super) probation: Option<Probation>,
 }
 
 /// What became of a rollout.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its operation.
     pub op: OpId,
     /// `start`, `reload` or `rollback`.
-    pub kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub kind: super::kept::Constant,
     /// The generation that served before; None for the first rollout.
     pub from: Option<Generation>,
     /// The generation that it rolled to.
     pub to: Generation,
     /// `running`, `done`, `rolled-back` or `aborted`.
-    pub result: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub result: super::kept::Constant,
     /// Why it was not done.
     pub error: Option<String>,
     /// How long it took; None while it runs.
@@ -117,6 +124,7 @@ impl Supervisor {
             began: now,
             failures: 0,
             settled_at: None,
+            probation: None,
         });
     }
 
@@ -179,6 +187,8 @@ impl Supervisor {
             return false;
         };
         match rollout.way {
+            // Whoever had a process was looked at already; that there could be none is for whoever wanted it.
+            Way::Forward if rollout.probation.is_some() => false,
             Way::Forward if worker.generation == rollout.to => {
                 rollout.failures += 1;
                 let (failures, limit) = (rollout.failures, rollout.policy.start_failures);
@@ -249,7 +259,9 @@ impl Supervisor {
         self.last_rollout = Some(record);
         if let Some(old) = self.serving.replace(rollout.to) {
             let previous = self.previous.replace((old, Rc::clone(&self.policy)));
-            out.extend(previous.map(|(generation, _)| Action::Forget(generation)));
+            if let Some((generation, _)) = previous {
+                self.forget(generation, out);
+            }
         }
         self.policy = rollout.policy;
         out.push(Action::note(Level::Info, message.clone()));
@@ -263,6 +275,11 @@ impl Supervisor {
             return;
         };
         self.end_of_rollout();
+        if rollout.on_probation() {
+            // The workers that may serve on for a while are its own.
+            self.serving = Some(rollout.to);
+            self.policy = Rc::clone(&rollout.policy);
+        }
         self.last_rollout = Some(rollout.record(now, "aborted", Some(why.to_owned())));
         self.operations
             .end(now, rollout.op, Outcome::Aborted(why.to_owned()), out);
@@ -276,6 +293,7 @@ impl Supervisor {
 
     pub(super) fn end_of_rollout(&mut self) {
         self.timers.clear(Timer::Canary);
+        self.timers.clear(Timer::Probation);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             slot.emptied_for_new = false;
             if slot.holder.is_some() {

@@ -1,5 +1,7 @@
 //! The number of slots: scaling, pausing, resuming.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Level, OpId, Outcome, Refusal, Scale, Ticket, WorkerId};
 use super::policy::{MAX_SLOTS, Word};
 use super::slot::Slot;
@@ -9,7 +11,7 @@ use super::timer::Timer;
 use super::worker::Worker;
 
 /// What a failed change goes back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Before {
     /// So many slots.
     Slots(usize),
@@ -18,7 +20,7 @@ pub(super) enum Before {
 }
 
 /// A change of the number of slots under way: `scale`, TTIN, TTOU, `resume`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Scaling {
     pub(super) ops: Vec<OpId>,
     want: usize,

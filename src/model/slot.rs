@@ -1,12 +1,14 @@
 //! A slot: a worker's stable number, and what the supervisor remembers about whoever holds it.
 
+use serde::{Deserialize, Serialize};
+
 use super::backoff::Backoff;
 use super::event::{Generation, LastExit, OpId, WorkerId};
 use super::policy::Policy;
 use super::time::Time;
 
 /// One slot.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Slot {
     /// Who holds it.
     pub holder: Option<WorkerId>,
@@ -31,7 +33,7 @@ pub struct Slot {
 }
 
 /// A `restart-worker` under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Restart {
     /// Its operation.
     pub op: OpId,

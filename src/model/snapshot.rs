@@ -106,9 +106,10 @@ impl Supervisor {
         }
     }
 
-    /// The generation that serves; before the first is ready, that one.
+    /// The generation that serves, also while it is on probation; before the first is ready, that one.
     pub fn generation(&self) -> Generation {
-        self.serving
+        self.on_probation()
+            .or(self.serving)
             .unwrap_or(Generation(self.last_generation.max(1)))
     }
 
@@ -116,9 +117,14 @@ impl Supervisor {
     pub fn is_ready(&self) -> bool {
         let ready = |slot: &Slot| self.worker(slot.holder).is_some_and(Worker::is_ready);
         matches!(self.mode, Mode::Running)
-            && self.rollout.is_none()
+            && (self.rollout.is_none() || self.on_probation().is_some())
             && self.pinning.is_none()
             && self.slots.iter().all(ready)
+    }
+
+    /// Whether the first rollout is done and the service is not going.
+    pub fn serves(&self) -> bool {
+        self.serving.is_some() && self.stopping().is_none()
     }
 
     /// How hard the service is stopping, if it is.
@@ -139,12 +145,13 @@ impl Supervisor {
         self.workers.values()
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match &self.mode {
             Mode::Stopping(_) | Mode::Over => "stopping",
             Mode::Paused(_) => "paused",
             Mode::Idle => "starting",
             Mode::Running if self.serving.is_none() => "starting",
+            Mode::Running if self.on_probation().is_some() => "running",
             Mode::Running if self.rollout.is_some() => "rolling",
             Mode::Running => "running",
         }

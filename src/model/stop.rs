@@ -1,5 +1,7 @@
 //! The end of the service: graceful, quick, KILL; each harder word once, and each with its time.
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Level, OpId, Outcome, Ticket};
 use super::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, Word};
 use super::sig::Sig;
@@ -8,7 +10,7 @@ use super::time::Time;
 use super::timer::Timer;
 
 /// How far a stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     /// It is announced, and the service still serves (`--stop-delay`).
     Announced,
@@ -19,7 +21,7 @@ enum Stage {
 }
 
 /// A stop under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Stopping {
     pub(super) word: Word,
     pub(super) code: u8,
@@ -189,6 +191,14 @@ impl Supervisor {
     /// Whether workers may still be started: a service whose last worker has just crashed is not over while it serves on.
     fn still_lingers(&self) -> bool {
         self.stage().is_some_and(|stage| stage != Stage::Told)
+    }
+
+    /// Why the service stops, if nobody asked for that.
+    pub(super) fn stop_reason(&self) -> Option<&str> {
+        match &self.mode {
+            Mode::Stopping(stopping) => stopping.reason.as_deref(),
+            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
+        }
     }
 
     fn stage(&self) -> Option<Stage> {

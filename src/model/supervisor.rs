@@ -8,9 +8,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use super::backoff::Dice;
 use super::drain::Retiring;
 use super::event::{Action, Event, Generation, Level, OpId, Saying, Source, WorkerId};
+use super::memory::Memory;
 use super::operation::Operations;
 use super::policy::{Policy, Word};
 use super::rollout::{Record, Rollout};
@@ -22,7 +25,7 @@ use super::timer::{Timer, Timers};
 use super::worker::{Effect, Input, Phase, Worker};
 
 /// What the supervisor is about, rollouts aside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Mode {
     /// The driver has not said that it stands ready.
     Idle,
@@ -37,22 +40,23 @@ pub(super) enum Mode {
 }
 
 /// A new generation that the driver was told to pin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pinning {
     pub(super) op: OpId,
-    pub(super) kind: &'static str,
+    #[serde(with = "super::kept::word")]
+    pub(super) kind: super::kept::Constant,
     pub(super) to: Generation,
 }
 
 /// What came during a rollout and follows it, once.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Remembered {
     pub(super) hup: bool,
     pub(super) winch: bool,
 }
 
 /// Totals since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Workers started.
     pub spawned: u64,
@@ -71,10 +75,11 @@ pub struct Counters {
 }
 
 /// The pure heart of `pf-master`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Supervisor {
     pub(super) policy: Rc<Policy>,
     pub(super) slots: Vec<Slot>,
+    #[serde(with = "super::kept::pairs")]
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) timers: Timers,
     pub(super) dice: Dice,
@@ -92,7 +97,7 @@ pub struct Supervisor {
     pub(super) last_generation: u64,
     pub(super) listener_looks: u32,
     last_worker: u64,
-    announces: bool,
+    pub(super) memory: Memory,
     pub(super) failed_in_a_row: u32,
 }
 
@@ -121,7 +126,7 @@ impl Supervisor {
             last_generation: 0,
             listener_looks: 0,
             last_worker: 0,
-            announces: false,
+            memory: Memory::default(),
             failed_in_a_row: 0,
         }
     }
@@ -149,7 +154,11 @@ impl Supervisor {
             Event::Executed(worker) => self.feed(now, worker, Input::Executed, out),
             Event::ExecFailed(worker, why) => self.feed(now, worker, Input::ExecFailed(why), out),
             Event::Said(worker, saying) => {
-                self.announces |= matches!(saying, Saying::Ready | Saying::Beat);
+                if let (Saying::Ready | Saying::Beat, Some(speaker)) =
+                    (saying, self.workers.get(&worker))
+                {
+                    self.memory.heard(speaker.generation);
+                }
                 self.feed(now, worker, Input::Said(saying), out);
             }
             Event::Exited {
@@ -210,7 +219,10 @@ impl Supervisor {
             }
             Mode::Idle | Mode::Over => {}
         }
-        if self.rollout.is_none() && self.slots.iter().all(|slot| slot.restart.is_none()) {
+        let over = |rollout: &Rollout| rollout.on_probation();
+        if self.rollout.as_ref().is_none_or(over)
+            && self.slots.iter().all(|slot| slot.restart.is_none())
+        {
             // Nobody waits any more for anybody to let go of the listeners.
             self.listener_looks = 0;
             self.timers.clear(Timer::Listeners);
@@ -292,7 +304,8 @@ impl Supervisor {
             return;
         };
         let mut effects = Vec::new();
-        worker.handle(now, input, self.announces, &mut effects);
+        let must_speak = self.memory.must_speak(worker.generation);
+        worker.handle(now, input, must_speak, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Act(action) => {
@@ -340,16 +353,9 @@ impl Supervisor {
         let op = self.operations.begin(now, "start", None, out);
         let policy = Rc::clone(&self.policy);
         self.last_generation += 1;
-        self.begin_rollout(
-            now,
-            Pinning {
-                op,
-                kind: "start",
-                to: Generation(self.last_generation),
-            },
-            policy,
-            out,
-        );
+        let (kind, to) = ("start", Generation(self.last_generation));
+        self.memory.begins(to, None);
+        self.begin_rollout(now, Pinning { op, kind, to }, policy, out);
     }
 
     /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
@@ -364,6 +370,14 @@ impl Supervisor {
         let op = self.operations.begin(now, kind, ticket, out);
         self.last_generation += 1;
         let to = Generation(self.last_generation);
+        self.memory.begins(
+            to,
+            match source {
+                Source::Of(old) => Some(old),
+                Source::Asked { renewed: true, .. } => None,
+                Source::Now | Source::Asked { .. } | Source::Successor => self.serving,
+            },
+        );
         self.pinning = Some(Pinning { op, kind, to });
         out.push(Action::Pin(to, source));
     }
@@ -397,10 +411,28 @@ impl Supervisor {
         };
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
+        self.memory.forget(generation);
         let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
         out.push(Action::note(Level::Error, text));
         self.operations
             .end(now, pinning.op, super::event::Outcome::Failed(why), out);
+    }
+
+    /// The generation that another image of the master is to pin, or has to; None if none is.
+    pub fn successor_of(&self) -> Option<Generation> {
+        let pinning = self.pinning.as_ref()?;
+        (pinning.kind == "upgrade").then_some(pinning.to)
+    }
+
+    /// Whether somebody waits for another image of the master.
+    pub fn awaits_successor(&self) -> bool {
+        self.successor_of().is_some()
+    }
+
+    /// Nobody will be started from this generation any more.
+    pub(super) fn forget(&mut self, generation: Generation, out: &mut Vec<Action>) {
+        self.memory.forget(generation);
+        out.push(Action::Forget(generation));
     }
 
     /// The worker, if it lives.

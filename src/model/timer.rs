@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::WorkerId;
 use super::time::Time;
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Timer {
     /// The worker must be ready by then.
     Start(WorkerId),
@@ -24,6 +26,8 @@ pub enum Timer {
     Look,
     /// The canary has been ready long enough then.
     Canary,
+    /// The probation of the rollout is over then.
+    Probation,
     /// Workers that were told to finish are looked at for listeners then.
     Listeners,
     /// The rollout stops waiting for them then.
@@ -37,8 +41,8 @@ pub enum Timer {
 }
 
 /// The table: at most one deadline a timer.
-#[derive(Debug, Clone, Default)]
-pub struct Timers(BTreeMap<Timer, Time>);
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Timers(#[serde(with = "super::kept::pairs")] BTreeMap<Timer, Time>);
 
 impl Timers {
     /// Sets a deadline, in place of an earlier one of the same timer.

@@ -11,6 +11,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, WorkerId};
 use super::heartbeat::Heart;
 use super::policy::{Policy, Readiness, SILENT_READY, Word};
@@ -24,7 +26,7 @@ pub(super) const LOOK_AT_GROUP_AFTER: Duration = Duration::from_millis(20);
 const LOOK_AT_GROUP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a worker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Its process was asked for; whether its exec succeeded is not known.
     Spawning,
@@ -95,7 +97,7 @@ pub enum Effect {
 }
 
 /// One worker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Worker {
     /// Its name.
     pub id: WorkerId,

@@ -2,15 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
+use super::fd;
 use super::random::hex128;
 use crate::wire::beat::{MAGIC, SIZE, USED};
+use crate::wire::handover;
 
 pub use crate::wire::beat::Page;
 
@@ -54,6 +56,33 @@ impl Beat {
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))?;
         let page = Page::default();
         let seen = seen(&file, page)?;
+        Ok(Beat { file, seen, page })
+    }
+
+    /// What was last seen of it, for the image that comes next.
+    pub fn handed_over(&self) -> handover::Beat {
+        handover::Beat {
+            fd: self.file.as_raw_fd(),
+            changed: self.seen.changed,
+            modified: self.seen.modified,
+            mode: self.seen.mode,
+            beats: self.seen.beats,
+        }
+    }
+
+    /// The page of a worker that the image before this one started: what it did since that one's last look shows at the next.
+    ///
+    /// # Errors
+    /// The descriptor is not open, or what pread(2) said.
+    pub fn taken_over(beat: &handover::Beat) -> io::Result<Beat> {
+        let file = File::from(fd::duplicate_raw(beat.fd)?);
+        let page = page(&file)?;
+        let seen = Seen {
+            changed: beat.changed,
+            modified: beat.modified,
+            mode: beat.mode,
+            beats: beat.beats,
+        };
         Ok(Beat { file, seen, page })
     }
 

@@ -21,6 +21,8 @@ use super::users::own_uid;
 use crate::error::{Error, Result};
 use crate::wire::proto::MAX_REQUEST;
 
+mod handover;
+
 const BACKLOG: i32 = 128;
 /// How much one [`Conn::read`] takes, in bytes and in lines: then it is another's turn.
 const TURN_BYTES: usize = 64 * 1024;

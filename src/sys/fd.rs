@@ -46,6 +46,23 @@ pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     })
 }
 
+/// As [`duplicate`], for those who have words of their own.
+///
+/// # Errors
+/// EBADF: it is not open; EMFILE.
+pub fn duplicate_raw(fd: RawFd) -> std::io::Result<OwnedFd> {
+    let fd = borrow(fd).ok_or(rustix::io::Errno::BADF)?;
+    Ok(fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// Closes descriptor `fd`, which nobody in this process owns: an image before this one left it open.
+pub fn close_left_over(fd: RawFd) {
+    if fd > 2 && survives_exec(fd) {
+        // SAFETY: it is open, not close-on-exec as everything that this process owns is, and the caller has promised that nobody else does.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
 fn describe(errno: Errno) -> &'static str {
     if errno == Errno::EBADF {
         "it is not open"

@@ -14,9 +14,10 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::signals;
 use super::wait::{self, Ended};
+use super::{fd, signals};
 use crate::model::sig::Sig;
+use crate::wire::handover::Hold;
 
 /// Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
@@ -155,6 +156,31 @@ impl Group {
             Leader::Present | Leader::Kept => None,
         };
         send_by_handle(handle, self.leader, number)
+    }
+
+    /// How the group is held, for the image that comes next.
+    pub fn hold(&self) -> Hold {
+        match &self.state {
+            Leader::Present => Hold::Leader,
+            Leader::Kept => Hold::Kept,
+            Leader::Reaped(handle) => Hold::Handle(handle.as_ref().map(AsRawFd::as_raw_fd)),
+            Leader::Alone => Hold::Nobody,
+        }
+    }
+
+    /// A group that the image before this one held.
+    ///
+    /// # Errors
+    /// As [`Group::of_child`]; a handle that is not open.
+    pub fn taken_over(leader: i32, hold: Hold) -> io::Result<Group> {
+        let mut group = Group::of_child(leader)?;
+        group.state = match hold {
+            Hold::Leader => Leader::Present,
+            Hold::Kept => Leader::Kept,
+            Hold::Handle(handle) => Leader::Reaped(handle.map(fd::duplicate_raw).transpose()?),
+            Hold::Nobody => Leader::Alone,
+        };
+        Ok(group)
     }
 
     /// A pidfd of the leader, which names the group also when it has been reaped; None where the kernel gives none.

@@ -28,6 +28,7 @@ use super::poll::{Interest, Poller};
 use super::{clock, cmsg, fd, signals, wait};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
+use crate::wire::handover;
 
 /// The longest line.
 const MAX_LINE: usize = 64;
@@ -97,6 +98,17 @@ impl Guard {
             }),
             ForkResult::Child => Err(io::Error::other("unreachable: the guard has ended")),
         }
+    }
+
+    /// The guard that the image before this one started; it goes on unawares.
+    ///
+    /// # Errors
+    /// The descriptor is not open.
+    pub fn taken_over(guard: &handover::Guard) -> io::Result<Guard> {
+        Ok(Guard {
+            socket: fd::duplicate_raw(guard.fd)?,
+            pid: guard.pid,
+        })
     }
 
     /// Its pid.

@@ -16,3 +16,11 @@ pub fn raise_nofile() -> Option<(u64, u64)> {
     }
     Some((soft, hard))
 }
+
+/// Gives the next program the limits that [`raise_nofile`] found; descriptors that are open stay so.
+pub fn restore_nofile(found: Option<(u64, u64)>) {
+    if let Some((soft, hard)) = found {
+        // Refused, the next program has more than it was promised, which is no reason not to start it.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}

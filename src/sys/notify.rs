@@ -15,9 +15,9 @@ use nix::sys::socket::{
 };
 
 use super::clock::now;
-use super::cmsg;
 use super::poll::{Interest, Poller};
 use super::random::hex128;
+use super::{cmsg, fd};
 
 /// The longest datagram that is read, in bytes. systemd takes 4096.
 const MAX_DATAGRAM: usize = 8192;
@@ -58,6 +58,15 @@ impl NotifySocket {
             socket,
             address: format!("@{name}"),
         })
+    }
+
+    /// The socket of a worker that the image before this one started.
+    ///
+    /// # Errors
+    /// The descriptor is not open.
+    pub fn taken_over(fd: i32, address: String) -> io::Result<Self> {
+        let socket = fd::duplicate_raw(fd)?.into();
+        Ok(NotifySocket { socket, address })
     }
 
     /// What NOTIFY_SOCKET says.
@@ -117,6 +126,21 @@ pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
             send_vsock(kinds, cid, port, text)
         }
     }
+}
+
+/// Whether the address is one of this machine's, which never makes the sender wait.
+pub fn is_unix(address: &OsStr) -> bool {
+    matches!(address.as_bytes().first(), Some(b'@' | b'/'))
+}
+
+/// Whether what [`send`] said may pass by itself: the manager does not read just now, or we are short of something.
+pub fn may_pass(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+    )
 }
 
 fn send_unix(address: &SocketAddr, text: &str) -> io::Result<()> {

@@ -81,6 +81,16 @@ impl PidFile {
         ))
     }
 
+    /// The pid file that the image before this one has locked: the lock is the process's, as long as no descriptor of the file is
+    /// closed. So this takes over the very descriptor, and never a copy.
+    ///
+    /// # Errors
+    /// Exit 111 if it is not open.
+    pub fn taken_over(fd: i32, path: PathBuf) -> Result<PidFile> {
+        let file = super::fd::adopt(fd)?.into();
+        Ok(PidFile { path, file })
+    }
+
     /// Where it is; absolute.
     pub fn path(&self) -> &Path {
         &self.path

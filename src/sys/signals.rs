@@ -51,6 +51,18 @@ impl Signals {
     /// # Errors
     /// What socketpair(2), sigaction(2) or sigprocmask(2) said.
     pub fn install() -> io::Result<Self> {
+        let signals = Self::install_blocked()?;
+        // Only now: what was held back so far arrives, and none of it by its default action.
+        SigSet::empty().thread_set_mask()?;
+        Ok(signals)
+    }
+
+    /// As [`Signals::install`], and what is blocked stays so: an image that may yet go back to the one before must not take what came
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn install_blocked() -> io::Result<Self> {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let ignored = HANDLED
             .into_iter()
@@ -62,8 +74,6 @@ impl Signals {
             SignalDelivery::with_pipe(read, write, WithOrigin::default(), numbers.iter())?;
         // A log that reaches RLIMIT_FSIZE gets EFBIG, not the end of the master; a handler, unlike ignoring it, no worker inherits.
         signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default())?;
-        // Only now: what was held back so far arrives, and none of it by its default action.
-        SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery, ignored })
     }
 
@@ -89,6 +99,17 @@ impl Signals {
             .collect()
     }
 
+    /// What was ignored before [`install`](Self::install), for the image that comes next: handlers do not survive an exec, and what they hid would
+    /// be lost.
+    pub fn ignored(&self) -> &[Sig] {
+        &self.ignored
+    }
+
+    /// What was ignored before the image before this one installed its handlers.
+    pub fn also_ignored(&mut self, ignored: &[Sig]) {
+        self.ignored.extend_from_slice(ignored);
+    }
+
     /// Whether `sig` was ignored before [`install`](Self::install): `nohup` asks so for the terminal's HUP.
     pub fn was_ignored(&self, sig: Sig) -> bool {
         self.ignored.contains(&sig)
@@ -110,6 +131,11 @@ pub fn block_all() -> Mask {
 /// Puts the mask back; what was blocked meanwhile arrives now.
 pub fn restore(mask: Mask) {
     let _ = mask.0.thread_set_mask();
+}
+
+/// Unblocks every signal: what was blocked arrives now.
+pub fn unblock_all() {
+    restore(Mask(SigSet::empty()));
 }
 
 /// The number of a signal on this machine.

@@ -2,16 +2,32 @@
 
 use std::fmt::Display;
 
-use super::text::plain;
+use super::text::{command, plain};
 use crate::wire::proto::{Change, Plan};
 
-/// The plan as text, one fact a line; what stays is said to stay.
+/// The plan as text, one fact a line; what stays is said to stay, but for the command line.
 pub fn text(plan: &Plan) -> String {
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if let Some(master) = &plan.master {
+        lines.extend([
+            ("master", change(&master.program)),
+            ("its inode", change(&master.inode)),
+            ("executed", command(&master.command)),
+        ]);
+    }
+    if plan.command.from != plan.command.to {
+        let side = |side: &Option<Vec<String>>| side.as_deref().map(command);
+        let commands = Change {
+            from: side(&plan.command.from),
+            to: side(&plan.command.to),
+        };
+        lines.push(("command", change(&commands)));
+    }
+    lines.extend([
         ("program", change(&plan.program)),
         ("inode", change(&plan.inode)),
         ("cwd", change(&plan.cwd)),
-    ];
+    ]);
     for (label, differences) in [
         ("environment", &plan.environment),
         ("listeners", &plan.listeners),
@@ -45,10 +61,43 @@ fn change<T: Display + PartialEq>(change: &Change<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::proto::MasterPlan;
+
+    #[test]
+    fn an_upgrade_tells_of_the_master_and_a_new_command_is_told() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        let plan = Plan {
+            master: Some(MasterPlan {
+                program: Change {
+                    from: Some("/opt/1/pf-master".into()),
+                    to: Some("/opt/2/pf-master".into()),
+                },
+                inode: Change {
+                    from: Some(3),
+                    to: Some(4),
+                },
+                command: vec!["pf-master".into(), "-n".into(), "1 2".into()],
+            }),
+            command: Change {
+                from: Some(words("./app --old")),
+                to: Some(words("./app --new")),
+            },
+            ..Plan::default()
+        };
+        let text = text(&plan);
+        let told = "master       /opt/1/pf-master -> /opt/2/pf-master\n\
+                    its inode    3 -> 4\n\
+                    executed     pf-master -n '1 2'\n\
+                    command      ./app --old -> ./app --new\n\
+                    program      ";
+        assert!(text.starts_with(told), "{text}");
+    }
 
     #[test]
     fn a_fact_a_line() {
         let plan = Plan {
+            master: None,
+            command: Change::default(),
             program: Change {
                 from: Some("/srv/1/app".into()),
                 to: Some("/srv/2/app".into()),

@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, Row, Table};
 
 use super::text::{command, duration, plain, plain_cut, size};
+use crate::wire::changes::Changes;
 use crate::wire::status::{LastExit, Listener, Rollout, Slot, Status};
 
 /// The longest status text that a row shows, in characters.
@@ -11,6 +12,9 @@ const STATUS_LIMIT: usize = 120;
 /// The whole text, ended by a newline. Unknown values are `-`; nothing in it acts on a terminal.
 pub fn render(status: &Status) -> String {
     let mut parts = vec![summary(status) + "\n"];
+    if !status.changes.is_empty() {
+        parts.push(changes(&status.changes) + "\n");
+    }
     let rows: Vec<Row> = rows(status).collect();
     if !rows.is_empty() {
         let header = [
@@ -61,6 +65,25 @@ fn summary(status: &Status) -> String {
         line += &format!(": {}", command(&status.command));
     }
     line
+}
+
+/// `changed by reload: --set A=1 --unset B --chdir /srv -- ./app`, as it would be typed.
+fn changes(changes: &Changes) -> String {
+    let mut words = Vec::new();
+    for (name, value) in &changes.set {
+        words.extend(["--set".to_owned(), format!("{name}={value}")]);
+    }
+    for name in &changes.unset {
+        words.extend(["--unset".to_owned(), name.clone()]);
+    }
+    if let Some(dir) = &changes.chdir {
+        words.extend(["--chdir".to_owned(), dir.to_string()]);
+    }
+    if let Some(command) = &changes.command {
+        words.push("--".to_owned());
+        words.extend(command.iter().map(ToString::to_string));
+    }
+    format!("changed by reload: {}", command(&words))
 }
 
 /// A row a slot; after them the workers that hold none, which their state tells.
@@ -195,6 +218,18 @@ mod tests {
             cpu_s: Some(61.5),
             ..Slot::default()
         }
+    }
+
+    #[test]
+    fn what_reloads_have_changed_is_told_as_it_would_be_typed() {
+        let json = r#"{"set":{"A":"1 2"},"unset":["B"],"chdir":"/srv","command":["./app","-x"]}"#;
+        let status = Status {
+            changes: serde_json::from_str(json).expect("changes"),
+            ..healthy()
+        };
+        let line = "changed by reload: --set 'A=1 2' --unset B --chdir /srv -- ./app -x";
+        assert!(render(&status).lines().any(|own| own == line));
+        assert!(!render(&healthy()).contains("changed by reload"));
     }
 
     fn healthy() -> Status {

@@ -2,9 +2,13 @@
 
 pub mod address;
 pub mod beat;
+pub mod changes;
+pub mod handover;
 pub mod listen_env;
 pub mod notify;
 pub mod proto;
 pub mod services;
 pub mod size;
 pub mod status;
+pub mod text;
+pub mod upward;

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::changes::Changes;
 use super::status::Status;
 
 /// The longest request line, its newline included.
@@ -53,6 +54,15 @@ pub enum Command {
     Listeners,
     /// Roll to a new generation.
     Reload {
+        /// Only tell what would happen.
+        #[serde(default, skip_serializing_if = "is_no")]
+        dry_run: bool,
+        /// What changes from then on.
+        #[serde(flatten)]
+        changes: Changes,
+    },
+    /// Put another image of the master in place of this one, then roll to a new generation.
+    Upgrade {
         /// Only tell what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
@@ -200,6 +210,11 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
+    /// The master's own program and its inode, running and on disk; None where the master stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<MasterPlan>,
+    /// The worker command, now and then.
+    pub command: Change<Vec<String>>,
     /// The program, now and then.
     pub program: Change<String>,
     /// The program's inode, now and then.
@@ -212,6 +227,18 @@ pub struct Plan {
     pub listeners: Vec<String>,
     /// The most workers that will be alive at once, draining ones aside.
     pub peak_workers: usize,
+}
+
+/// What an upgrade would execute.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MasterPlan {
+    /// The program that runs, and the one that would be executed (`--reexec`: sh).
+    pub program: Change<String>,
+    /// Their inodes: the same name may stand for another file.
+    pub inode: Change<u64>,
+    /// The command line that would be executed.
+    pub command: Vec<String>,
 }
 
 /// A value now, and what it would become.

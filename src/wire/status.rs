@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::Changes;
+
 /// The version of the control protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
 
@@ -36,6 +38,8 @@ pub struct Status {
     pub program: Option<String>,
     /// The serving generation's working directory, resolved.
     pub cwd: Option<String>,
+    /// What reloads have changed of what the master was started with: `{}` if nothing.
+    pub changes: Changes,
     /// How many workers are in which state.
     pub workers: Workers,
     /// The listeners, in the order of their fds.

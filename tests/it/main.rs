@@ -19,3 +19,4 @@ mod service;
 mod status;
 mod support;
 mod unix_paths;
+mod upgrade;

@@ -190,7 +190,11 @@ fn cook(stage: &Stage, name: &str, path: &OsString) -> String {
         fs::write(work.join(name), text).expect("written");
     }
     // The service is in the background: its end is the recipe's.
-    fs::write(stage.at("recipe"), on_free_ports(&recipe) + "wait \"$!\"\n").expect("written");
+    fs::write(
+        stage.at("recipe"),
+        on_free_ports(&recipe) + "wait ${!:+\"$!\"}\n",
+    )
+    .expect("written");
     let said = File::create(stage.at("said")).expect("a file");
     let mut command = stage.command(Path::new("bash"));
     command
@@ -266,6 +270,19 @@ fn releases_behind_a_link() {
 }
 
 #[test]
+fn another_environment_and_another_command() {
+    let says = [
+        "+GREETING=salut",
+        "generation 2",
+        "generation 3",
+        "changed by reload: --set GREETING=salut --unset PROXY -- nice hello",
+        "generation 4",
+        "stopped",
+    ];
+    recipe("changes", &says);
+}
+
+#[test]
 fn a_worker_in_python() {
     if have(&["python3", "curl"]) {
         recipe(
@@ -306,6 +323,19 @@ fn socket_activation() {
     if have(&["systemd-socket-activate"]) {
         recipe("systemd", &["hello world, from slot "]);
     }
+}
+
+#[test]
+fn u31_into_the_background() {
+    let says = [
+        "up",
+        " owns it",
+        "exit code 6",
+        "stopped",
+        "the first rollout failed: slot 0: worker ",
+        "exit code 1",
+    ];
+    recipe("daemonize", &says);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pause WINCH, reopen USR1, scale +N TTIN and -N TTOU.";
 /// goes on in the master when pf-ctl is interrupted or runs into its --timeout.
 #[derive(Debug, Parser)]
 #[command(name = "pf-ctl", version, after_help = AFTER_HELP, arg_required_else_help = true,
-    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS]", subcommand_help_heading = "Verbs")]
+    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS] [-- COMMAND [ARG]...]", subcommand_help_heading = "Verbs")]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -46,6 +46,11 @@ pub(super) enum Verb {
     /// Waits until every slot's worker is new and ready and no old one accepts any more. If the new workers fail, the old
     /// generation serves on and the exit code is 1.
     Reload(Reload),
+    /// Replaces the master's own image and all workers
+    ///
+    /// The successor is checked first, then executed in the same process: its pid, the listeners, the workers and whoever waits stay. Then the
+    /// workers are rolled to a new generation. If the successor or the new workers fail, the old ones serve on and the exit code is 1.
+    Upgrade(Upgrade),
     /// Ends a running rollout, or rolls to the generation before
     ///
     /// Waits until the old generation serves again in every slot.
@@ -116,6 +121,23 @@ pub(super) struct Reload {
     pub plain: Plain,
 
     /// Only print what would happen: program, directory, environment and listener differences, peak workers
+    ///
+    /// Exit 1 if it would fail before anything is started.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub changes: super::changes::Args,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Upgrade {
+    #[command(flatten)]
+    pub plain: Plain,
+
+    /// Only print what would happen: the master's program and what it executes, then what a reload would change
+    ///
+    /// Exit 1 if it would fail before anything is executed.
     #[arg(long, conflicts_with = "no_wait")]
     pub dry_run: bool,
 }
@@ -205,6 +227,7 @@ impl Verb {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Verb::Reload(_) => "reload",
+            Verb::Upgrade(_) => "upgrade",
             Verb::Rollback(_) => "rollback",
             Verb::Scale(_) => "scale",
             Verb::Stop(_) => "stop",
@@ -224,6 +247,7 @@ impl Verb {
     pub(super) fn options(&self) -> (&Common, bool) {
         let plain = match self {
             Verb::Reload(reload) => &reload.plain,
+            Verb::Upgrade(upgrade) => &upgrade.plain,
             Verb::Scale(scale) => &scale.plain,
             Verb::Stop(stop) => &stop.plain,
             Verb::RestartWorker(restart) => &restart.plain,
@@ -244,6 +268,10 @@ impl Verb {
         Ok(Some(match self {
             Verb::Reload(reload) => Command::Reload {
                 dry_run: reload.dry_run,
+                changes: reload.changes.read()?,
+            },
+            Verb::Upgrade(upgrade) => Command::Upgrade {
+                dry_run: upgrade.dry_run,
             },
             Verb::Rollback(_) => Command::Rollback,
             Verb::Scale(scale) => Command::Scale {
@@ -349,7 +377,7 @@ mod tests {
             "pid t --no-wait",
             "restart-worker t -1",
             "reload t --timeout 5",
-            "upgrade t",
+            "upgrade t --dry-run --no-wait",
             "scale t",
         ] {
             assert!(parse(line).is_err(), "{line}");

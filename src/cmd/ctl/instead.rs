@@ -66,7 +66,10 @@ pub(super) fn signal_beyond_asking(job: &Job, command: &Command) -> Option<Resul
 /// Which signal says what `command` says, and how often it is to be sent.
 fn signals(command: &Command) -> Option<(Sig, u32)> {
     match command {
-        Command::Reload { dry_run: false } => Some((Sig::Hup, 1)),
+        Command::Reload {
+            dry_run: false,
+            changes,
+        } if changes.is_empty() => Some((Sig::Hup, 1)),
         Command::Stop { now } => Some((if *now { Sig::Int } else { Sig::Quit }, 1)),
         Command::Pause => Some((Sig::Winch, 1)),
         Command::Reopen => Some((Sig::Usr1, 1)),

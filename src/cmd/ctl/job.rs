@@ -63,7 +63,9 @@ impl Job {
         };
         let answers: fn(&Reply) -> bool = match command {
             Command::Listeners => |reply| reply.listeners.is_some(),
-            Command::Reload { dry_run: true } => |reply| reply.plan.is_some(),
+            Command::Reload { dry_run: true, .. } | Command::Upgrade { dry_run: true } => {
+                |reply| reply.plan.is_some()
+            }
             _ => |_| true,
         };
         let (reply, text) = self.exchange(&mut connection, command)?.ok_or_else(died)?;

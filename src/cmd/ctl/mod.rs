@@ -1,5 +1,6 @@
 //! `pf-ctl`: one verb, one request, one exit code.
 
+mod changes;
 mod cli;
 mod instead;
 mod job;

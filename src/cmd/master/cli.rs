@@ -118,6 +118,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
     pub(super) canary: Off<Duration>,
 
+    /// After a rollout: a new worker that dies by itself or misses its heartbeat within D rolls it back
+    ///
+    /// Whoever waits for the rollout waits for this, too. The first rollout and a rollback have none.
+    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
+    pub(super) probation: Off<Duration>,
+
     /// Failed starts that roll a rollout back; the first rollout: exit 1
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) start_failures: u32,
@@ -161,6 +167,18 @@ pub(super) struct Args {
     /// How the log's lines look
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
+
+    /// Detach; exit 0 once the service is up, else tell why it is not
+    ///
+    /// Stdin, stdout and stderr become /dev/null, or with --log stdout and stderr that file. The working directory stays.
+    #[arg(long)]
+    pub(super) daemonize: bool,
+
+    /// What an upgrade executes, run by sh; it should end in an exec
+    ///
+    /// The default is the own command line, whose program is looked up in PATH anew if it has no slash. sh knows it as "$0" and "$@".
+    #[arg(long, value_name = "CMDLINE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) reexec: Option<String>,
 
     /// Validate options, program and addresses; start nothing
     #[arg(long)]

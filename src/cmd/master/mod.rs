@@ -1,7 +1,9 @@
 //! `pf-master`: forks and supervises workers.
 
 mod cli;
+mod daemonize;
 mod setup;
+mod successor;
 
 use std::process::ExitCode;
 
@@ -9,6 +11,7 @@ use clap::CommandFactory;
 
 use crate::driver;
 use crate::error::{Error, Exit, Result};
+use crate::sys::daemon::Launcher;
 use crate::sys::signals::Signals;
 
 /// How the program calls itself.
@@ -21,6 +24,9 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if let Some(exit) = successor::main() {
+        return exit;
+    }
     // Before anything else: from here on no signal of the table can end the master by its default action.
     let signals = Signals::install();
     match super::arguments::<cli::Args>() {
@@ -38,7 +44,18 @@ fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
         setup::check(&args)?;
         return Ok(Exit::Done);
     }
-    let end = driver::run(setup::prepare(args, signals)?)?;
+    if args.daemonize {
+        return daemonize::start(args, signals);
+    }
+    serve(args, signals, std::process::id(), None)
+}
+
+/// Runs the service to its end. `born`: the pid that our parent knows us by; `launcher`: who waits for the service to be up.
+fn serve(args: cli::Args, signals: Signals, born: u32, launcher: Option<Launcher>) -> Result<Exit> {
+    ended(driver::run(setup::prepare(args, signals, born, launcher)?)?)
+}
+
+fn ended(end: driver::End) -> Result<Exit> {
     match end.reason {
         Some(reason) => Err(Error::new(Exit::Failed, reason, "")),
         None if end.code == 0 => Ok(Exit::Done),

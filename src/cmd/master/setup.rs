@@ -10,16 +10,23 @@ use std::time::Duration;
 use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
 use crate::driver::pin::{Environment, Recipe, is_ours};
+use crate::driver::upgrade::Fresh;
+use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness, Word};
+use crate::model::upward::Said;
 use crate::sys::control::ControlSocket;
+use crate::sys::daemon::Launcher;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
+use crate::sys::successor::Origin;
 use crate::sys::{child, clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
+use crate::wire::changes::Changes;
+use crate::wire::handover::State;
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
@@ -28,7 +35,7 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(1);
 /// `--check`: everything is read and resolved, nothing is bound, written or started.
 pub(super) fn check(args: &Args) -> Result<()> {
     let log = log(args)?;
-    let listeners = inherited(&log)?;
+    let listeners = inherited(&log, std::process::id())?;
     for spec in &args.listen {
         listener::check(spec)?;
     }
@@ -52,18 +59,119 @@ pub(super) fn check(args: &Args) -> Result<()> {
     if let Some(path) = control {
         unix_path::check_length(&path)?;
     }
-    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::new(listeners))?;
+    let recipe = recipe(args)?;
+    match origin(args, &recipe).check() {
+        Err(error) if args.reexec.is_none() => {
+            log.warn(format_args!("an upgrade would fail: {error}"))
+        }
+        checked => checked?,
+    }
+    recipe.pin(
+        Generation(1),
+        Rc::new(policy(args)),
+        Rc::new(listeners),
+        Changes::default(),
+    )?;
     Ok(())
 }
 
-/// Does it.
-pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
+/// What of this image's command line can be judged before it is executed in the place of the one that runs.
+pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
+    log(args)?;
+    let added = added(args, state);
+    for spec in &added {
+        listener::check(spec)?;
+    }
+    let kept = state.listeners.first().map_or(0, Vec::len);
+    check_numbers(args, kept + added.len())?;
+    check_kept(args, state)?;
+    // Found out now, a worker program that is missing costs nothing.
+    let serving = state.supervisor.generation().0;
+    let pin = state.pins.iter().find(|pin| pin.generation == serving);
+    let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
+    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
+    Ok(())
+}
+
+/// The same, done. What was handed over is used, and left as it is.
+pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
     let log = log(&args)?;
+    if args.daemonize {
+        log.take_output()?;
+    }
+    let known = state.upward.clone();
+    let upward = Upward::from_environment(
+        |name| std::env::var_os(name),
+        known
+            .as_ref()
+            .map_or(std::process::id(), |known| known.born),
+        known.map(|known| known.said).unwrap_or_default(),
+    );
+    let mut recipe = recipe(&args)?;
+    recipe.nofile = state.nofile;
+    let origin = Origin {
+        nofile: state.nofile,
+        ..origin(&args, &recipe)
+    };
+    let kept = state.listeners.first().into_iter().flatten();
+    let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
+    let mut tell = |text: String| log.warn(text);
+    let listeners = listener::arrange(kept, &added(&args, state), true, &Retry::NONE, &mut tell)?;
+    check_numbers(&args, listeners.len())?;
+    check_kept(&args, state)?;
+    Ok(Fresh {
+        policy: policy(&args),
+        listen: listened(&args),
+        log,
+        signals,
+        recipe,
+        listeners,
+        origin,
+        upward,
+    })
+}
+
+/// The addresses that the image before did not have.
+fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
+    let known = |spec: &&ListenSpec| state.listen.contains(&spec.to_string());
+    args.listen
+        .iter()
+        .filter(|spec| !known(spec))
+        .cloned()
+        .collect()
+}
+
+fn listened(args: &Args) -> Vec<String> {
+    args.listen.iter().map(ToString::to_string).collect()
+}
+
+fn check_kept(args: &Args, state: &State) -> Result<()> {
+    let known = |number: &&i32| state.keep.iter().any(|(_, kept)| kept == *number);
+    match args.keep_fd.iter().find(|number| !known(number)) {
+        Some(number) => Err(Error::usage(format!(
+            "--keep-fd {number}: the running master does not have it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of.
+pub(super) fn prepare(
+    args: Args,
+    signals: Signals,
+    born: u32,
+    launcher: Option<Launcher>,
+) -> Result<Setup> {
+    let log = log(&args)?;
+    if launcher.is_some() {
+        log.take_output()?;
+    }
+    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
     let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let listeners = listener::arrange(
-        inherited(&log)?,
+        inherited(&log, born)?,
         &args.listen,
         true,
         &Retry::default(),
@@ -83,7 +191,9 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    recipe.nofile = limits::raise_nofile();
+    let origin = origin(&args, &recipe);
+    let nofile = limits::raise_nofile();
+    recipe.nofile = nofile;
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -99,6 +209,7 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         }
     };
     let (control, pid_file) = claim(&args)?;
+    let listen = listened(&args);
     Ok(Setup {
         log,
         signals,
@@ -108,8 +219,17 @@ pub(super) fn prepare(args: Args, signals: Signals) -> Result<Setup> {
         listeners,
         control,
         pid_file,
+        listen,
         keep,
+        origin: Origin { nofile, ..origin },
+        upward,
+        launcher,
     })
+}
+
+fn origin(args: &Args, recipe: &Recipe) -> Origin {
+    let reexec = args.reexec.clone().map(OsString::from);
+    Origin::of_this_process(reexec, recipe.start_dir.clone())
 }
 
 fn log(args: &Args) -> Result<Log> {
@@ -145,6 +265,7 @@ fn policy(args: &Args) -> Policy {
         max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
         canary: args.canary.on(),
+        probation: args.probation.on(),
         start_failures: args.start_failures,
         backoff: args.backoff,
         give_up: args.give_up.on(),
@@ -208,8 +329,7 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
 }
 
 /// The listeners that the environment hands us.
-fn inherited(log: &Log) -> Result<Vec<Listener>> {
-    let own = std::process::id();
+fn inherited(log: &Log, own: u32) -> Result<Vec<Listener>> {
     match listen_env::parse(|name| std::env::var_os(name), own).map_err(Error::usage)? {
         Inheritance::None => Ok(Vec::new()),
         Inheritance::ForSomeoneElse { pid } => {

@@ -21,10 +21,12 @@ use crate::wire::notify::parse;
 
 use super::pin::{Pin, own_env};
 
+mod handover;
 mod one;
 
+pub(super) use handover::HandedOver;
 pub(super) use one::Process;
-use one::{Use, terms};
+use one::{terms, token};
 
 /// How many datagrams of one worker a turn takes: one that floods delays nobody else.
 const DATAGRAMS_A_TURN: usize = 64;
@@ -37,6 +39,8 @@ pub(super) struct Processes {
     null: File,
     keep: Vec<(OwnedFd, i32)>,
     guard: Option<Guard>,
+    /// A child that is no worker, and is somebody else's to reap.
+    spared: Option<i32>,
     own_pid: i32,
     own_uid: u32,
 }
@@ -52,6 +56,7 @@ impl Processes {
             null: fd::null()?,
             keep,
             guard: Some(guard),
+            spared: None,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
         })
@@ -232,13 +237,29 @@ impl Processes {
     /// read first.
     pub(super) fn reap_strangers(&self) -> u64 {
         let mut reaped = 0;
-        let guard = self.guard.as_ref().map(Guard::pid);
-        while wait::reap_stranger(&|pid| Some(pid) == guard || self.by_pid.contains_key(&pid))
-            .is_some()
-        {
+        let others = [self.guard.as_ref().map(Guard::pid), self.spared];
+        let known = |pid| others.contains(&Some(pid)) || self.by_pid.contains_key(&pid);
+        while wait::reap_stranger(&known).is_some() {
             reaped += 1;
         }
         reaped
+    }
+
+    /// A child that is no worker: it is reaped by whoever started it.
+    pub(super) fn spare(&mut self, pid: Option<i32>) {
+        self.spared = pid;
+    }
+
+    /// What whoever is to be guarded announces itself through.
+    pub(super) fn guard_socket(&self) -> Option<BorrowedFd<'_>> {
+        self.guard.as_ref().map(Guard::socket)
+    }
+
+    /// Nothing is left of this group.
+    pub(super) fn forget_in_guard(&self, pid: i32) {
+        if let Some(guard) = &self.guard {
+            guard.forget(pid);
+        }
     }
 
     /// Starts the guard anew if it has died, and tells it of everybody. False if there is none now: the next look tries again.
@@ -365,11 +386,7 @@ impl Processes {
     }
 }
 
-fn token(id: WorkerId, what: Use) -> u64 {
-    id.0 * 4 + what as u64
-}
-
-fn translate(ended: wait::Ended) -> Ended {
+pub(super) fn translate(ended: wait::Ended) -> Ended {
     match ended {
         wait::Ended::Exited(code) => Ended::Exited(code),
         wait::Ended::Signaled { signal, core } => {

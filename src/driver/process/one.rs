@@ -88,3 +88,8 @@ pub(super) fn terms(pin: &Pin) -> Terms {
         timeout: pin.policy.graceful_timeout,
     }
 }
+
+/// The token of a descriptor in the nest.
+pub(super) fn token(id: WorkerId, what: Use) -> u64 {
+    id.0 * 4 + what as u64
+}

@@ -9,7 +9,7 @@ mod mend;
 mod socket;
 mod wanted;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{GetSockOpt, sockopt};
@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use crate::error::{Error, Result};
 pub use crate::wire::address::Bound;
 use crate::wire::address::{Kind, ListenSpec, Name};
+use crate::wire::handover;
 use crate::wire::listen_env::{FIRST_FD, NAMELESS};
 
 pub use arrange::arrange;
@@ -90,6 +91,31 @@ impl Listener {
             source,
             inode: stat.st_ino,
             backlog: None,
+        })
+    }
+
+    /// For the next image of the master.
+    pub fn handed_over(&self) -> handover::Listener {
+        handover::Listener {
+            fd: self.fd.as_raw_fd(),
+            name: self.name.as_ref().map(Name::to_string),
+            source: self.source,
+            backlog: self.backlog,
+        }
+    }
+
+    /// From the image before.
+    ///
+    /// # Errors
+    /// The descriptor is not open, or no socket.
+    pub fn taken_over(listener: &handover::Listener) -> Result<Listener> {
+        let name = listener.name.as_deref().and_then(Name::inherited);
+        let fd = super::fd::duplicate(listener.fd)?;
+        let what = format!("fd {}, which was handed over,", listener.fd);
+        let taken = Listener::inspect(fd, name, listener.source, &what)?;
+        Ok(Listener {
+            backlog: listener.backlog,
+            ..taken
         })
     }
 

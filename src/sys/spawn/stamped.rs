@@ -49,3 +49,24 @@ unsafe fn stamp(digits: *mut u8, pid: libc::pid_t) {
     // SAFETY: the eleventh byte.
     unsafe { *at = 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_are_written_digit_by_digit() {
+        for pid in [1, 9, 10, 99, 100, 4_194_304, i32::MAX] {
+            let mut stamped = Stamped::new("PID=");
+            stamped.text[4..].fill(b'x');
+            // SAFETY: it has the room that it was made with.
+            unsafe { stamped.stamp(pid) };
+            let text: Vec<u8> = stamped
+                .text
+                .into_iter()
+                .take_while(|byte| *byte != 0)
+                .collect();
+            assert_eq!(text, format!("PID={pid}").as_bytes());
+        }
+    }
+}

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use nix::libc;
 
+use super::raw::call;
+
 /// The ranges between `targets`, which are sorted, and above them.
 pub(super) fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
     let mut gaps = Vec::new();
@@ -56,19 +58,25 @@ pub(super) fn changed_dispositions() -> &'static [libc::c_int] {
 /// In the child alone, with every signal blocked.
 pub(super) unsafe fn default_dispositions(changed: &[libc::c_int]) {
     let action = KernelAction::default();
-    let none = std::ptr::null_mut::<KernelAction>();
+    let action = std::ptr::from_ref(&action) as usize;
     for number in changed {
         // SAFETY: all zeroes is SIG_DFL with no flags and an empty mask. What cannot be changed is refused, which is fine.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                *number,
-                &raw const action,
-                none,
-                MASK,
-            )
-        };
+        let _ = unsafe { call(libc::SYS_rt_sigaction, [*number as usize, action, 0, MASK]) };
     }
+}
+
+/// Unblocks every signal.
+///
+/// # Safety
+/// In the child alone.
+pub(super) unsafe fn unblock_all() {
+    let none = 0u64;
+    let (how, set) = (
+        libc::SIG_SETMASK as usize,
+        std::ptr::from_ref(&none) as usize,
+    );
+    // SAFETY: the kernel reads a mask of that size.
+    let _ = unsafe { call(libc::SYS_rt_sigprocmask, [how, set, 0, MASK]) };
 }
 
 /// For kernels before 5.11, and sandboxes that refuse close_range.
@@ -76,14 +84,22 @@ pub(super) unsafe fn default_dispositions(changed: &[libc::c_int]) {
 /// # Safety
 /// In the child alone.
 pub(super) unsafe fn mark_one_by_one(first: libc::c_uint, last: libc::c_uint) {
-    // SAFETY: system calls on numbers; one that is not open is refused.
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let (resource, into) = (
+        libc::RLIMIT_NOFILE as usize,
+        std::ptr::from_mut(&mut limit) as usize,
+    );
+    // SAFETY: system calls on numbers, and one that fills `limit`; a descriptor that is not open is refused.
     unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        let _ = call(libc::SYS_prlimit64, [0, resource, 0, into]);
         let end = limit.rlim_cur.min(u64::from(last).saturating_add(1));
         let mut fd = u64::from(first);
         while fd < end {
-            libc::fcntl(fd as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC);
+            let (set, flag) = (libc::F_SETFD as usize, libc::FD_CLOEXEC as usize);
+            let _ = call(libc::SYS_fcntl, [fd as usize, set, flag, 0]);
             fd += 1;
         }
     }

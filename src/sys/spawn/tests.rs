@@ -2,8 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::libc;
+
+use super::strip::gaps;
 use super::*;
 use crate::sys::clock::now;
 use crate::sys::poll::{Interest, Poller};
@@ -11,6 +15,8 @@ use crate::sys::signals::Signals;
 use crate::sys::testing::{Peer, Talk};
 use crate::sys::wait::tests::await_end;
 use crate::sys::wait::{Ended, Group};
+
+const WAYS: [Way; 2] = [Way::Shared, Way::Copied];
 
 fn master() -> i32 {
     i32::try_from(std::process::id()).expect("a pid")
@@ -56,7 +62,7 @@ fn reap(pid: i32) -> Ended {
 }
 
 /// Runs a program with a pipe as its stdout and `more` descriptors; what it wrote, and its pid.
-fn output(launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
+fn output(way: Way, launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
     let null = null();
     let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     let mut fds = vec![(write.as_fd(), 1)];
@@ -67,7 +73,7 @@ fn output(launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
         guard: None,
         env: &[],
     };
-    let spawned = spawn(launch, &plumbing, master()).expect("forked");
+    let spawned = spawn_in(way, launch, &plumbing, master()).expect("forked");
     assert_eq!(settled(&spawned), Outcome::Executed);
     drop(write);
     let mut text = String::new();
@@ -95,7 +101,12 @@ pub fn play(talk: &mut Talk) {
     };
     let launch = launch(&["/bin/sleep", "60"]);
     for round in 0..40 {
-        let spawned = spawn(&launch, &plumbing, master()).expect("forked");
+        let way = if round % 8 < 4 {
+            Way::Shared
+        } else {
+            Way::Copied
+        };
+        let spawned = spawn_in(way, &launch, &plumbing, master()).expect("forked");
         let group = Group::of_child(spawned.pid).expect("a child");
         let (sig, number) = if round % 2 == 0 {
             (Sig::Term, 15)
@@ -131,20 +142,22 @@ fn u28_a_signal_sent_at_once_after_the_fork_is_never_lost() {
 
 #[test]
 fn u28_a_worker_starts_with_a_clean_signal_state() {
-    let mask = signals::block_all();
-    let (status, _) = output(&launch(&["/bin/cat", "/proc/self/status"]), &[]);
-    signals::restore(mask);
-    for field_name in ["SigBlk:", "SigIgn:", "SigCgt:"] {
-        assert_eq!(
-            field(&status, field_name),
-            "0000000000000000",
-            "{field_name}"
-        );
+    for way in WAYS {
+        let mask = signals::block_all();
+        let (status, _) = output(way, &launch(&["/bin/cat", "/proc/self/status"]), &[]);
+        signals::restore(mask);
+        for name in ["SigBlk:", "SigIgn:", "SigCgt:"] {
+            assert_eq!(field(&status, name), "0000000000000000", "{way:?}, {name}");
+        }
     }
 }
 
 #[test]
 fn u21_a_worker_has_the_descriptors_that_it_was_given_and_no_other() {
+    WAYS.into_iter().for_each(it_has_its_descriptors);
+}
+
+fn it_has_its_descriptors(way: Way) {
     let dir = tempfile::tempdir().expect("a directory");
     let open = |name: &str| File::create_new(dir.path().join(name)).expect("a file");
     let (one, two, three) = (open("one"), open("two"), open("three"));
@@ -160,7 +173,7 @@ fn u21_a_worker_has_the_descriptors_that_it_was_given_and_no_other() {
         (three.as_fd(), a.max(b) + 40),
     ];
     let list = launch(&["/bin/ls", "-l", "/proc/self/fd"]);
-    let (text, _) = output(&list, &more);
+    let (text, _) = output(way, &list, &more);
     let name = |name: &str| dir.path().join(name).display().to_string();
     let entries: Vec<(i32, String)> = text
         .lines()
@@ -197,7 +210,7 @@ fn a_worker_has_its_own_session_pid_directory_and_limits() {
     ]);
     launch.cwd = CString::new(dir.as_os_str().as_encoded_bytes()).expect("no NUL");
     launch.nofile = Some((100, 200));
-    let (text, pid) = output(&launch, &[]);
+    let (text, pid) = output(Way::usual(), &launch, &[]);
     assert_eq!(field(&text, "pid "), format!("{pid} {pid}"));
     assert_eq!(field(&text, "cwd "), dir.display().to_string());
     assert_eq!(field(&text, "soft "), "100");
@@ -215,13 +228,13 @@ fn a_worker_has_its_own_session_pid_directory_and_limits() {
 #[test]
 fn listen_pid_stands_only_where_it_is_asked_for() {
     let mut launch = launch(&["/usr/bin/env"]);
-    let (text, pid) = output(&launch, &[]);
+    let (text, pid) = output(Way::usual(), &launch, &[]);
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     let stamped = format!("LISTEN_PID={pid}");
     assert_eq!(lines, ["K=v", stamped.as_str(), "PATH=/usr/bin:/bin"]);
     launch.own_pid_in.clear();
-    assert!(!output(&launch, &[]).0.contains("LISTEN_PID"));
+    assert!(!output(Way::usual(), &launch, &[]).0.contains("LISTEN_PID"));
 }
 
 #[test]
@@ -239,16 +252,52 @@ fn a_failure_in_the_child_names_its_step() {
     nowhere.cwd = c("/no/such/directory");
     let mut unlimited = launch(&["/bin/true"]);
     unlimited.nofile = Some((2, 1));
-    for (launch, stage, errno, code) in [
+    let failures = [
         (missing, Stage::Exec, libc::ENOENT, 127),
         (not_executable, Stage::Exec, libc::EACCES, 126),
         (nowhere, Stage::Directory, libc::ENOENT, 126),
         (unlimited, Stage::Limits, libc::EINVAL, 126),
-    ] {
-        let spawned = spawn(&launch, &plumbing, master()).expect("forked");
-        assert_eq!(settled(&spawned), Outcome::Failed { stage, errno });
-        assert_eq!(reap(spawned.pid), Ended::Exited(code));
+    ];
+    for way in WAYS {
+        for (launch, stage, errno, code) in &failures {
+            let spawned = spawn_in(way, launch, &plumbing, master()).expect("forked");
+            let told = Outcome::Failed {
+                stage: *stage,
+                errno: *errno,
+            };
+            assert_eq!(settled(&spawned), told, "{way:?}");
+            assert_eq!(reap(spawned.pid), Ended::Exited(*code), "{way:?}");
+        }
     }
+}
+
+/// The child of `Way::Shared` is at work while its caller goes on, and forgets or changes what it was started from.
+#[test]
+fn what_a_child_was_started_from_may_go_while_it_starts_and_its_memory_comes_back() {
+    let null = null();
+    for _ in 0..50 {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let launch = launch(&["/bin/sh", "-c", "echo $K $OWN"]);
+        let own = vec![c("OWN=too")];
+        let fds = [(write.as_fd(), 1)];
+        let plumbing = Plumbing {
+            stdin: null.as_fd(),
+            fds: &fds,
+            guard: None,
+            env: &own,
+        };
+        let spawned = spawn_in(Way::Shared, &launch, &plumbing, master()).expect("forked");
+        drop((launch, own, write));
+        // Whatever is allocated now may stand where they stood.
+        let overwritten = vec![[b'x'; 64]; 64];
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).expect("read");
+        assert_eq!(text, "v too\n");
+        assert_eq!(reap(spawned.pid), Ended::Exited(0));
+        drop(overwritten);
+    }
+    apart::tidy();
+    assert_eq!(apart::lent(), 0);
 }
 
 #[test]
@@ -261,8 +310,10 @@ fn a_worker_of_a_master_that_has_died_does_not_start() {
         env: &[],
     };
     let launch = launch(&["/bin/sleep", "60"]);
-    let spawned = spawn(&launch, &plumbing, master() + 1).expect("forked");
-    assert_eq!(reap(spawned.pid), Ended::Exited(126));
+    for way in WAYS {
+        let spawned = spawn_in(way, &launch, &plumbing, master() + 1).expect("forked");
+        assert_eq!(reap(spawned.pid), Ended::Exited(126), "{way:?}");
+    }
 }
 
 #[test]
@@ -270,20 +321,4 @@ fn gaps_lie_between_and_above_the_targets() {
     assert_eq!(gaps(&[0, 1, 2]), [(3, u32::MAX)]);
     assert_eq!(gaps(&[0, 1, 2, 2, 3, 7]), [(4, 6), (8, u32::MAX)]);
     assert_eq!(gaps(&[]), [(0, u32::MAX)]);
-}
-
-#[test]
-fn pids_are_written_digit_by_digit() {
-    for pid in [1, 9, 10, 99, 100, 4_194_304, i32::MAX] {
-        let mut stamped = Stamped::new("PID=");
-        stamped.text[4..].fill(b'x');
-        // SAFETY: it has the room that it was made with.
-        unsafe { stamped.stamp(pid) };
-        let text: Vec<u8> = stamped
-            .text
-            .into_iter()
-            .take_while(|byte| *byte != 0)
-            .collect();
-        assert_eq!(text, format!("PID={pid}").as_bytes());
-    }
 }

@@ -357,7 +357,7 @@ fn the_status_document_has_every_field_of_the_contract() {
     assert_eq!(
         fields(&status),
         all(
-            "version protocol pid role state generation started_at uptime_s command release program cwd workers listeners slots starting retiring \
+            "version protocol pid role state generation started_at uptime_s command release program cwd changes workers listeners slots starting retiring \
              rollout operations counters"
         )
     );

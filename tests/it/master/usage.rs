@@ -47,6 +47,8 @@ fn check_looks_at_everything_and_starts_nothing() {
     check(&scene, "--listen 127.0.0.1:0 --ready fd=3", &["sh"]).failed(2, &["fd=3"]);
     check(&scene, "--env =x", &["sh"]).failed(2, &["--env", "K=V"]);
     check(&scene, "--env PF_WORKER=1", &["sh"]).failed(2, &["PF_WORKER", "the master's own"]);
+    check(&scene, "--reexec exit", &["sh"]).done();
+    check(&scene, "--reexec (", &["sh"]).failed(2, &["--reexec '('", "yntax"]);
     check(&scene, "--control x,backlog=1", &["sh"]).failed(2, &["--control"]);
     check(&scene, "--log nowhere/log", &["sh"]).failed(111, &["nowhere/log"]);
 
@@ -90,6 +92,8 @@ fn every_option_with_a_wrong_value_is_one_clear_error() {
         ("--term", &["slow", ""]),
         ("--surge", &["x", "-1", "101%", "%", ""]),
         ("--canary", &["5", "x"]),
+        ("--probation", &["5", "x", ""]),
+        ("--reexec", &[""]),
         ("--start-failures", &["0", "x", "-1", "off"]),
         ("--backoff", &["1s", "2s..1s", "0s..1s", "..", "x..y"]),
         ("--give-up", &["0", "x", "-1"]),

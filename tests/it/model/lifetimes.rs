@@ -10,10 +10,12 @@ use std::time::Duration;
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
 use prefork::model::event::{
-    Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Ticket, To, WorkerId,
+    Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
+    WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
+use prefork::model::snapshot::{Seat, Snapshot};
 use prefork::model::time::Time;
 
 use super::render;
@@ -81,12 +83,24 @@ struct World {
     ready_before: usize,
     pinned: BTreeSet<u64>,
     highest: u64,
+    /// What an upgrade under way is to pin.
+    successor: Option<Generation>,
     steps: u64,
     record: bool,
     transcript: String,
 }
 
 type Check = Result<(), String>;
+
+/// Whether a generation serves whose rollout is not over.
+fn on_probation(snapshot: &Snapshot) -> bool {
+    let rollout = snapshot.rollout.as_ref();
+    snapshot.state == "running" && rollout.is_some_and(|rollout| rollout.result == "running")
+}
+
+fn rolled_to(snapshot: &Snapshot) -> Option<Generation> {
+    snapshot.rollout.as_ref().map(|rollout| rollout.to)
+}
 
 impl World {
     fn new(seed: u64, record: bool) -> World {
@@ -106,6 +120,10 @@ impl World {
                 _ => Surge::Workers(1),
             },
             canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
+            // Short enough to be passed, long enough to be failed.
+            probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
+                .checked_sub(1)
+                .map(Duration::from_millis),
             start_failures: one(&mut dice, &[1, 2, 3]) as u32,
             give_up: (dice.below(8) == 0).then_some(4),
             fatal_exit: if dice.below(4) == 0 {
@@ -141,6 +159,7 @@ impl World {
             ready_before: 0,
             pinned: BTreeSet::from([1]),
             highest: 1,
+            successor: None,
             steps: 0,
             record,
             transcript,
@@ -226,6 +245,7 @@ impl World {
             (30..48, Some(id)) => self.end_of(id),
             (48..52, Some(id)) => self.let_go(id),
             (52..56, _) => self.signal(),
+            (56..60, _) if self.successor.is_some() => self.take_over(),
             (56..82, _) => self.ask(),
             _ => self.pass_time(),
         }
@@ -285,14 +305,20 @@ impl World {
         if !rest {
             self.processes.remove(&id);
         }
-        self.step(
-            Event::Exited {
-                worker: id,
-                ended,
-                rest,
-            },
-            crash,
-        )
+        let before = self.supervisor.snapshot();
+        let on_trial = crash && on_probation(&before);
+        let held = |seat: &Seat| seat.worker == Some(id) && seat.generation == rolled_to(&before);
+        let on_trial = on_trial && before.slots.iter().any(held);
+        let exited = Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        };
+        self.step(exited, crash)?;
+        if on_trial && on_probation(&self.supervisor.snapshot()) {
+            return Err(format!("{id:?} died on probation, and nothing follows"));
+        }
+        Ok(())
     }
 
     fn emptied(&mut self, id: WorkerId) -> Check {
@@ -310,6 +336,23 @@ impl World {
         } else {
             Ok(())
         }
+    }
+
+    /// The next image: it reads what this one has written, and pins.
+    fn take_over(&mut self) -> Check {
+        let Some(generation) = self.successor else {
+            return Ok(());
+        };
+        let written = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
+        self.supervisor = serde_json::from_slice(&written).map_err(|error| error.to_string())?;
+        let again = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
+        if written != again {
+            return Err("what was read is not what was written".to_owned());
+        }
+        let pin = Action::Pin(generation, Source::Successor);
+        let answer = self.perform(&pin)?;
+        self.successor = None;
+        answer.map_or(Ok(()), |event| self.step(event, false))
     }
 
     fn signal(&mut self) -> Check {
@@ -340,7 +383,10 @@ impl World {
     fn ask(&mut self) -> Check {
         self.tickets += 1;
         let command = match self.dice.below(40) {
-            0..12 => Command::Reload,
+            0..8 => Command::Reload {
+                renewed: self.tickets.is_multiple_of(4),
+            },
+            8..12 => Command::Upgrade,
             12..16 => Command::Rollback,
             16..20 => Command::Scale(Scale::To(self.dice.below(6) as usize)),
             20..24 => Command::Scale(Scale::By(self.dice.below(5) as i64 - 2)),
@@ -453,6 +499,9 @@ impl World {
             }
             Action::Deliver(worker, _) if !self.processes.contains_key(worker) => {
                 return Err(format!("{worker:?} is signalled and does not live"));
+            }
+            Action::Pin(generation, Source::Successor) if self.successor != Some(*generation) => {
+                self.successor = Some(*generation);
             }
             Action::Pin(generation, _) => {
                 if generation.0 < self.highest {
@@ -591,8 +640,7 @@ impl World {
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
         // One that is stopped or traced is no loss of the supervisor's.
-        let serves =
-            |seat: &&prefork::model::snapshot::Seat| matches!(seat.state, "ready" | "held");
+        let serves = |seat: &&Seat| matches!(seat.state, "ready" | "held");
         let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
@@ -628,6 +676,7 @@ impl World {
             snapshot.slots.iter().all(|seat| seat.state == "ready") && snapshot.retiring.is_empty();
         if settled
             && snapshot.state == "running"
+            && !on_probation(&snapshot)
             && self.open.is_empty()
             && snapshot.replacements.is_empty()
         {

@@ -13,7 +13,15 @@ pub fn action(action: &Action) -> String {
         Action::Signal(worker, sig, To::Leader) => format!("signal {} {sig}", worker.0),
         Action::Signal(worker, sig, To::Group) => format!("signal {} {sig} to its group", worker.0),
         Action::Deliver(worker, sig) => format!("deliver {} {sig}", worker.0),
-        Action::Pin(generation, Source::Now) => format!("pin gen={generation}"),
+        Action::Pin(generation, Source::Successor) => {
+            format!("pin gen={generation} by its successor")
+        }
+        Action::Pin(generation, Source::Asked { renewed: true, .. }) => {
+            format!("pin gen={generation} with a new command")
+        }
+        Action::Pin(generation, Source::Now | Source::Asked { .. }) => {
+            format!("pin gen={generation}")
+        }
         Action::Pin(generation, Source::Of(old)) => format!("pin gen={generation} as gen={old}"),
         Action::Forget(generation) => format!("forget gen={generation}"),
         Action::LookAtBeat(worker) => format!("look at the beat of {}", worker.0),

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::event::{
-    Action, Command, Ended, Event, Generation, Saying, Scale, Ticket, WorkerId,
+    Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
 use prefork::model::sig::{Sender, Sig};
 use prefork::model::time::Time;
-
-use super::render;
+use prefork::model::upward::{Said, Upward};
+use prefork::wire::upward::render;
 
 #[test]
 fn transcripts_answer_as_written() {
@@ -84,6 +84,8 @@ struct Session {
     policy: Policy,
     pin_fails: Option<String>,
     tickets: u64,
+    upward: Option<Upward>,
+    deaf: bool,
     answers: Vec<String>,
 }
 
@@ -91,7 +93,8 @@ impl Session {
     /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `slots`, `deadline`, and the verbs `reload rollback scale stop pause resume restart reopen deliver`.
+    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
+    /// `upgrade rollback scale stop pause resume restart reopen deliver`.
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -104,9 +107,26 @@ impl Session {
                 let slots = rest[0].parse().expect("slots");
                 self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
             }
+            "manager" => {
+                let limit = rest.first().map(|limit| duration(limit));
+                self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
+            }
+            "deaf" => self.deaf = true,
+            "hears" => self.deaf = false,
             "set" => rest
                 .iter()
                 .for_each(|setting| set(&mut self.policy, setting)),
+            // Another image of the master: the supervisor is what can be written down of it, and pins.
+            "taken-over" => {
+                let written = serde_json::to_string(self.supervisor()).expect("written");
+                self.supervisor = Some(serde_json::from_str(&written).expect("read"));
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
+            }
+            "went-back" => {
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::PinFailed(generation, rest[1..].join(" ")));
+            }
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
             // The master itself did nothing meanwhile: it was stopped, or the machine slept.
@@ -131,8 +151,8 @@ impl Session {
                 };
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
-            "reload" | "rollback" | "scale" | "stop" | "pause" | "resume" | "restart"
-            | "retire" | "reopen" | "deliver" => {
+            "reload" | "upgrade" | "rollback" | "scale" | "stop" | "pause" | "resume"
+            | "restart" | "retire" | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -140,6 +160,25 @@ impl Session {
                 for worker in range(rest[0]) {
                     self.step(happening(verb, worker, &rest[1..]));
                 }
+            }
+        }
+        self.speak();
+    }
+
+    /// What the service manager is told at the end of a turn.
+    fn speak(&mut self) {
+        let (Some(upward), Some(supervisor)) = (&mut self.upward, &self.supervisor) else {
+            return;
+        };
+        let facts = supervisor.facts();
+        while let Some(message) = upward.next(self.now, &facts) {
+            let text = render(&message).replace('\n', " ");
+            if self.deaf {
+                upward.lost(self.now, true);
+                self.answers.push(format!("manager does not hear: {text}"));
+            } else {
+                upward.sent();
+                self.answers.push(format!("manager: {text}"));
             }
         }
     }
@@ -155,7 +194,10 @@ impl Session {
             let now = self.now;
             self.supervisor().step(now, event, &mut out);
             for action in out {
-                self.answers.push(render::action(&action));
+                if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
+                    upward.reload_begins(now);
+                }
+                self.answers.push(super::render::action(&action));
                 events.extend(self.answer(&action));
             }
         }
@@ -165,6 +207,8 @@ impl Session {
     fn answer(&mut self, action: &Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
+            // Another image answers, when the transcript says so.
+            Action::Pin(_, Source::Successor) => None,
             Action::Pin(generation, _) => Some(match self.pin_fails.take() {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
@@ -175,11 +219,20 @@ impl Session {
 
     fn advance(&mut self, by: Duration) {
         let end = self.now + by;
-        while let Some(at) = self.supervisor().deadline().filter(|at| *at <= end) {
+        loop {
+            let model = self.supervisor().deadline();
+            let all = [model, self.upward.as_ref().and_then(Upward::deadline)];
+            let next = all.into_iter().flatten().min();
+            let Some(at) = next.filter(|at| *at <= end) else {
+                break;
+            };
             let before = self.answers.len();
             let passed = at.since(Time(0));
             self.now = self.now.max(at);
-            self.step(Event::Due);
+            if model.is_some_and(|due| due <= self.now) {
+                self.step(Event::Due);
+            }
+            self.speak();
             for answer in &mut self.answers[before..] {
                 *answer = format!("@{:.3}s {answer}", passed.as_secs_f64());
             }
@@ -271,7 +324,10 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
 
 fn command(verb: &str, rest: &[&str]) -> Command {
     match (verb, rest.first()) {
-        ("reload", _) => Command::Reload,
+        ("reload", how) => Command::Reload {
+            renewed: how == Some(&"renewed"),
+        },
+        ("upgrade", _) => Command::Upgrade,
         ("rollback", _) => Command::Rollback,
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
@@ -315,6 +371,7 @@ fn set(policy: &mut Policy, setting: &str) {
             }
         }
         "canary" => policy.canary = Some(duration(value)),
+        "probation" => policy.probation = Some(duration(value)),
         "start-timeout" => policy.start_timeout = Some(duration(value)),
         "start-failures" => policy.start_failures = value.parse().expect("start-failures"),
         "graceful-timeout" => policy.graceful_timeout = duration(value),

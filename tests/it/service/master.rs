@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -286,10 +286,16 @@ impl Master {
     /// Waits for its end; the exit code.
     #[track_caller]
     pub(crate) fn end(&mut self) -> Option<i32> {
+        self.status_at_end().code()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn status_at_end(&mut self) -> ExitStatus {
         let deadline = prefork::sys::clock::now() + HANG;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
-                return status.code();
+                return status;
             }
             assert!(
                 prefork::sys::clock::now() < deadline,

@@ -1,0 +1,150 @@
+//! What a rollout would change, found out by pinning its generation and starting nothing.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::model::event::{Generation, Refusal};
+use crate::sys::proc;
+use crate::wire::changes::Changes;
+use crate::wire::proto::{Change, Code, Failure, MasterPlan, Plan};
+
+use super::Driver;
+use super::clients::code_of;
+use super::pin::Pin;
+
+/// The program that this process runs.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+impl Driver {
+    /// Pins a generation to the recipe, with what holds already and what changes now.
+    ///
+    /// What holds is what the serving generation was pinned to: so a change is undone with its generation, and only with it.
+    pub(super) fn pin_changed(&self, generation: Generation, changes: &Changes) -> Result<Pin> {
+        let serving = self.pins.get(&self.supervisor.generation());
+        let known = serving.map(|pin| pin.changes.clone()).unwrap_or_default();
+        self.recipe.pin(
+            generation,
+            Rc::clone(&self.policy),
+            Rc::clone(&self.listeners),
+            known.and(changes),
+        )
+    }
+
+    /// What a rollout with these changes would do; of an `upgrade`, also what would become of the master.
+    ///
+    /// # Errors
+    /// What such a rollout would be refused for (exit 6), or would fail at before anything is started (exit 1).
+    pub(super) fn plan(&self, changes: &Changes, upgrade: bool) -> Result<Plan, Failure> {
+        let refused = |(refusal, message)| Failure {
+            code: code_of(refusal),
+            message,
+        };
+        let failed = |error: Error| Failure {
+            code: Code::Failed,
+            message: error.to_string(),
+        };
+        if let Some(why) = self.supervisor.why_no_rollout() {
+            return Err(refused(why));
+        }
+        let serving = self.supervisor.generation();
+        let forgotten = || (Refusal::Senseless, "nothing serves".to_owned());
+        let now = self.pins.get(&serving).ok_or_else(forgotten);
+        let now = now.map_err(refused)?;
+        let then = self.pin_changed(Generation(now.generation.0 + 1), changes);
+        let then = then.map_err(failed)?;
+        let master = upgrade.then(|| self.master_plan()).transpose();
+        let master = master.map_err(failed)?;
+        let slots = self.supervisor.snapshot().wanted;
+        Ok(Plan {
+            master,
+            ..difference(now, &then, slots)
+        })
+    }
+
+    fn master_plan(&self) -> Result<MasterPlan> {
+        let successor = self.origin.successor()?;
+        let running = std::fs::read_link(OWN_PROGRAM).ok();
+        let text = |text: &OsString| text.to_string_lossy().into_owned();
+        Ok(MasterPlan {
+            program: Change {
+                from: running.map(|program| program.display().to_string()),
+                to: Some(successor.program.display().to_string()),
+            },
+            inode: Change {
+                from: proc::program_inode(Path::new(OWN_PROGRAM)),
+                to: proc::program_inode(&successor.program),
+            },
+            command: successor.argv.iter().map(text).collect(),
+        })
+    }
+}
+
+/// What would change from one generation to another.
+fn difference(now: &Pin, then: &Pin, slots: usize) -> Plan {
+    let listeners = |pin: &Pin| -> Vec<String> {
+        pin.listeners
+            .iter()
+            .map(|l| l.address.to_string())
+            .collect()
+    };
+    let (old, new) = (listeners(now), listeners(then));
+    let gone = old
+        .iter()
+        .filter(|address| !new.contains(address))
+        .map(|address| format!("-{address}"));
+    let added = new
+        .iter()
+        .filter(|address| !old.contains(address))
+        .map(|address| format!("+{address}"));
+    let surge = then.policy.surge.of(slots).min(slots);
+    let command = |pin: &Pin| -> Vec<String> {
+        let args = pin.command.iter();
+        args.map(|arg| arg.to_string_lossy().into_owned()).collect()
+    };
+    Plan {
+        master: None,
+        command: change(command, now, then),
+        program: change(|pin| pin.program.display().to_string(), now, then),
+        inode: Change {
+            from: now.inode,
+            to: then.inode,
+        },
+        cwd: change(|pin| pin.cwd.display().to_string(), now, then),
+        environment: environment_changes(&now.environment, &then.environment),
+        listeners: gone.chain(added).collect(),
+        peak_workers: slots + surge,
+    }
+}
+
+fn change<T>(fact: impl Fn(&Pin) -> T, now: &Pin, then: &Pin) -> Change<T> {
+    Change {
+        from: Some(fact(now)),
+        to: Some(fact(then)),
+    }
+}
+
+fn environment_changes(old: &[(OsString, OsString)], new: &[(OsString, OsString)]) -> Vec<String> {
+    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (
+        old.iter().map(|(k, v)| (k, v)).collect(),
+        new.iter().map(|(k, v)| (k, v)).collect(),
+    );
+    let line = |sign: char, name: &OsString, value: &OsString| {
+        format!(
+            "{sign}{}={}",
+            name.to_string_lossy(),
+            value.to_string_lossy()
+        )
+    };
+    let gone = old
+        .iter()
+        .filter(|(name, value)| new.get(*name) != Some(value))
+        .map(|(name, value)| line('-', name, value));
+    let come = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, value)| line('+', name, value));
+    gone.chain(come).collect()
+}

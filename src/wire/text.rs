@@ -1,0 +1,91 @@
+//! Bytes that are text as a rule: arguments, paths, variables. JSON has text alone, so what is none is written as numbers.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes that nearly always are UTF-8: a JSON string, or an array of the bytes where they are not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Form", into = "Form")]
+pub struct Text(pub OsString);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Form> for Text {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Text(text) => Text(text.into()),
+            Form::Bytes(bytes) => Text(OsString::from_vec(bytes)),
+        }
+    }
+}
+
+impl From<Text> for Form {
+    fn from(Text(text): Text) -> Self {
+        text.into_string()
+            .map_or_else(|text| Form::Bytes(text.into_vec()), Form::Text)
+    }
+}
+
+impl From<&OsStr> for Text {
+    fn from(text: &OsStr) -> Self {
+        Text(text.to_owned())
+    }
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.to_string_lossy().fmt(f)
+    }
+}
+
+impl From<&Path> for Text {
+    fn from(path: &Path) -> Self {
+        path.as_os_str().into()
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        Text(OsString::from_vec(bytes))
+    }
+}
+
+impl Text {
+    /// As a path.
+    pub fn into_path(self) -> PathBuf {
+        self.0.into()
+    }
+
+    /// As bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_bytes_they_come_back() {
+        for (bytes, written) in [
+            (&b"plain"[..], "\"plain\""),
+            (b"", "\"\""),
+            ("ü\n\0".as_bytes(), "\"ü\\n\\u0000\""),
+            (b"\xff\x00a", "[255,0,97]"),
+        ] {
+            let bytes = Text(OsString::from_vec(bytes.to_vec()));
+            let text = serde_json::to_string(&bytes).expect("written");
+            assert_eq!(text, written);
+            assert_eq!(serde_json::from_str::<Text>(&text).expect("read"), bytes);
+        }
+    }
+}
