@@ -5,6 +5,7 @@
 
 mod chain;
 mod footprint;
+mod hold;
 mod load;
 mod managers;
 mod programs;
@@ -32,10 +33,11 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 7] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
+    ("hold", hold::measure),
     ("footprint", footprint::measure),
     ("chain", chain::measure),
     ("status", status::measure),

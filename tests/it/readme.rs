@@ -326,6 +326,11 @@ fn a_health_check() {
 }
 
 #[test]
+fn a_master_that_may_be_killed() {
+    recipe("hold", &["hello world, from slot ", "stopped"]);
+}
+
+#[test]
 fn socket_activation() {
     if have(&["systemd-socket-activate"]) {
         recipe("systemd", &["hello world, from slot "]);
