@@ -17,6 +17,7 @@ mod start;
 mod stats;
 mod status;
 mod table;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,10 +34,11 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 7] = [
+const FIGURES: [(&str, Figure); 8] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
+    ("upgrade", upgrade::measure),
     ("hold", hold::measure),
     ("footprint", footprint::measure),
     ("chain", chain::measure),

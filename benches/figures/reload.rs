@@ -104,7 +104,7 @@ fn once(service: &mut Service, workers: usize) -> Outcome<(f64, f64)> {
 }
 
 /// Does something while there is load.
-fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(Account, T)> {
+pub fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(Account, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| load::run(address, &stop).map_err(|error| error.to_string()));
@@ -116,12 +116,6 @@ fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(A
 }
 
 fn row(manager: Manager, workers: usize, measured: &Measured) -> Vec<String> {
-    let lost: Vec<String> = measured
-        .rolling
-        .lost
-        .iter()
-        .map(|(kind, count)| format!("{count} {kind}"))
-        .collect();
     vec![
         manager.name().to_owned(),
         workers.to_string(),
@@ -130,17 +124,28 @@ fn row(manager: Manager, workers: usize, measured: &Measured) -> Vec<String> {
         number(measured.gone.median()),
         number(measured.gone.max()),
         measured.rolling.connections().to_string(),
-        if lost.is_empty() {
-            "0".to_owned()
-        } else {
-            lost.join(", ")
-        },
+        losses(&measured.rolling),
         delays(&measured.rolling),
         delays(&measured.quiet),
     ]
 }
 
-fn delays(account: &Account) -> String {
+/// What was lost, by kind.
+pub fn losses(account: &Account) -> String {
+    let lost: Vec<String> = account
+        .lost
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if lost.is_empty() {
+        "0".to_owned()
+    } else {
+        lost.join(", ")
+    }
+}
+
+/// How long a request took: median, 99th percentile and worst, in milliseconds.
+pub fn delays(account: &Account) -> String {
     let sample = account.delays();
     [0.5, 0.99, 1.0]
         .map(|share| number(sample.quantile(share)))
