@@ -196,6 +196,31 @@ fn new_workers_that_fail_at_boot_leave_the_old_ones() {
 }
 
 #[test]
+fn new_workers_that_die_within_probation_bring_the_old_generation_back() {
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 2 --ready fd=9 --probation 1h --backoff 1ms..1ms")
+        .start();
+    scene.heard_times("up", 2);
+    scene.app("up; say new; read x <\"$PF_TEST_DOOR$PF_WORKER\"; exit 9");
+    let upgrade = master.ctl_begun("upgrade");
+    scene.heard_times("new", 2);
+    master.until("it serves, on probation", |status| {
+        status["generation"] == 2 && status["state"] == "running"
+    });
+    scene.app(crate::service::scene::RESTING);
+    scene.open_door(0);
+    upgrade.end().failed(1, &["exited with code 9"]);
+    let status = master.status();
+    assert_eq!(
+        (&status["generation"], &status["rollout"]["result"]),
+        (&1.into(), &"rolled-back".into())
+    );
+    assert_eq!(status["workers"]["ready"], 2);
+    master.stop();
+}
+
+#[test]
 fn r3_two_at_once_the_second_is_refused() {
     let scene = Scene::new();
     let mut master = with_successor(&scene, "-n 1 --ready fd=9").start();
