@@ -8,19 +8,23 @@
 mod back;
 mod clockwork;
 mod command;
+mod dance;
 mod death;
 mod drain;
 mod ending;
 mod forward;
 mod kept;
 mod let_go;
+mod pinning;
 mod probation;
 mod restart;
 mod scale;
+mod side_by_side;
 mod slot;
 mod stop;
 
 pub mod backoff;
+pub mod beside;
 pub mod event;
 pub mod heartbeat;
 pub mod hold;

@@ -11,10 +11,12 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Dice;
+use super::beside::Beside;
 use super::drain::Retiring;
-use super::event::{Action, Event, Generation, Level, OpId, Saying, Source, WorkerId};
+use super::event::{Action, Event, Generation, Level, OpId, Saying, WorkerId};
 use super::memory::Memory;
 use super::operation::Operations;
+use super::pinning::Pinning;
 use super::policy::{Policy, Word};
 use super::rollout::{Record, Rollout};
 use super::scale::Scaling;
@@ -37,15 +39,6 @@ pub(super) enum Mode {
     Stopping(Stopping),
     /// It is gone.
     Over,
-}
-
-/// A new generation that the driver was told to pin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Pinning {
-    pub(super) op: OpId,
-    #[serde(with = "super::kept::word")]
-    pub(super) kind: super::kept::Constant,
-    pub(super) to: Generation,
 }
 
 /// What came during a rollout and follows it, once.
@@ -99,6 +92,10 @@ pub struct Supervisor {
     last_worker: u64,
     pub(super) memory: Memory,
     pub(super) failed_in_a_row: u32,
+    /// The number of slots on the command line.
+    pub(super) configured: usize,
+    /// The other master, during an upgrade by fork.
+    pub(super) beside: Option<Beside>,
 }
 
 impl Supervisor {
@@ -128,6 +125,8 @@ impl Supervisor {
             last_worker: 0,
             memory: Memory::default(),
             failed_in_a_row: 0,
+            configured: workers,
+            beside: None,
         }
     }
 
@@ -180,6 +179,7 @@ impl Supervisor {
             Event::Command(ticket, command) => self.command(now, ticket, command, out),
             Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
             Event::PinFailed(generation, why) => self.pin_failed(now, generation, why, out),
+            Event::Beside(what) => self.beside_happened(now, what, out),
             Event::Due => self.due(now, out),
         }
         self.settle(now, out);
@@ -205,11 +205,15 @@ impl Supervisor {
                 self.judge_canary(now);
                 self.fill(now, out);
                 self.settle_rollout(now, out);
+                self.settle_beside(now, out);
                 self.settle_restarts(now, out);
                 self.settle_scaling(now, out);
                 self.follow_up(now, out);
             }
-            Mode::Paused(_) => self.settle_pause(now, out),
+            Mode::Paused(_) => {
+                self.settle_pause(now, out);
+                self.settle_beside(now, out);
+            }
             Mode::Stopping(_) => {
                 // While a stop is only announced, whoever dies is replaced: the service still serves.
                 if self.still_serves() {
@@ -234,9 +238,13 @@ impl Supervisor {
 
     /// Every empty slot gets a worker, unless something speaks against it.
     fn fill(&mut self, now: Time, out: &mut Vec<Action>) {
+        let mut room = self.room_beside();
         for index in 0..self.slots.len() {
             // Nearly always all are filled, and this runs after every event.
             if self.slots[index].holder.is_some() || self.slots[index].after.is_some() {
+                continue;
+            }
+            if room == 0 || self.other_has(index) {
                 continue;
             }
             let Some((generation, policy)) = self.filler(index) else {
@@ -258,6 +266,7 @@ impl Supervisor {
             } else if !resting {
                 let worker = self.start_worker(now, index, generation, policy, out);
                 self.slots[index].holder = Some(worker);
+                room -= 1;
             }
         }
     }
@@ -350,83 +359,17 @@ impl Supervisor {
             return;
         }
         self.mode = Mode::Running;
-        let op = self.operations.begin(now, "start", None, out);
         let policy = Rc::clone(&self.policy);
         self.last_generation += 1;
-        let (kind, to) = ("start", Generation(self.last_generation));
-        self.memory.begins(to, None);
-        self.begin_rollout(now, Pinning { op, kind, to }, policy, out);
-    }
-
-    /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
-    pub(super) fn pin(
-        &mut self,
-        now: Time,
-        kind: &'static str,
-        source: Source,
-        ticket: Option<super::event::Ticket>,
-        out: &mut Vec<Action>,
-    ) {
-        let op = self.operations.begin(now, kind, ticket, out);
-        self.last_generation += 1;
         let to = Generation(self.last_generation);
-        self.memory.begins(
-            to,
-            match source {
-                Source::Of(old) => Some(old),
-                Source::Asked { renewed: true, .. } => None,
-                Source::Now | Source::Asked { .. } | Source::Successor => self.serving,
-            },
-        );
-        self.pinning = Some(Pinning { op, kind, to });
-        out.push(Action::Pin(to, source));
-    }
-
-    fn pinned(
-        &mut self,
-        now: Time,
-        generation: Generation,
-        policy: Rc<Policy>,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
-            return;
+        let (kind, op) = match &self.beside {
+            Some(beside) => ("upgrade", beside.op),
+            None => {
+                self.memory.begins(to, None);
+                ("start", self.operations.begin(now, "start", None, out))
+            }
         };
-        if matches!(self.mode, Mode::Stopping(_)) {
-            return;
-        }
-        self.unpause(now, pinning.kind, out);
-        self.begin_rollout(now, pinning, policy, out);
-    }
-
-    fn pin_failed(
-        &mut self,
-        now: Time,
-        generation: Generation,
-        why: String,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
-            return;
-        };
-        // The generation never began, so its number was not used.
-        self.last_generation -= 1;
-        self.memory.forget(generation);
-        let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
-        out.push(Action::note(Level::Error, text));
-        self.operations
-            .end(now, pinning.op, super::event::Outcome::Failed(why), out);
-    }
-
-    /// The generation that another image of the master is to pin, or has to; None if none is.
-    pub fn successor_of(&self) -> Option<Generation> {
-        let pinning = self.pinning.as_ref()?;
-        (pinning.kind == "upgrade").then_some(pinning.to)
-    }
-
-    /// Whether somebody waits for another image of the master.
-    pub fn awaits_successor(&self) -> bool {
-        self.successor_of().is_some()
+        self.begin_rollout(now, Pinning { op, kind, to }, policy, out);
     }
 
     /// Nobody will be started from this generation any more.

@@ -1,0 +1,96 @@
+//! Operations that need a new generation: the driver pins it, and the rollout follows.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::beside::Told;
+use super::event::{Action, Generation, Level, OpId, Outcome, Source, Ticket};
+use super::policy::Policy;
+use super::supervisor::{Mode, Supervisor};
+use super::time::Time;
+
+/// A new generation that the driver was told to pin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Pinning {
+    pub(super) op: OpId,
+    #[serde(with = "super::kept::word")]
+    pub(super) kind: super::kept::Constant,
+    pub(super) to: Generation,
+}
+
+impl Supervisor {
+    /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
+    pub(super) fn pin(
+        &mut self,
+        now: Time,
+        kind: &'static str,
+        source: Source,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) {
+        let op = self.operations.begin(now, kind, ticket, out);
+        self.last_generation += 1;
+        let to = Generation(self.last_generation);
+        self.memory.begins(
+            to,
+            match source {
+                Source::Of(old) => Some(old),
+                Source::Asked { renewed: true, .. } => None,
+                Source::Now | Source::Asked { .. } | Source::Successor => self.serving,
+            },
+        );
+        self.pinning = Some(Pinning { op, kind, to });
+        out.push(Action::Pin(to, source));
+        if self.beside.is_some() {
+            out.push(Action::tell_other(Told::Used(to)));
+        }
+    }
+
+    pub(super) fn pinned(
+        &mut self,
+        now: Time,
+        generation: Generation,
+        policy: Rc<Policy>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
+            return;
+        };
+        if matches!(self.mode, Mode::Stopping(_)) {
+            return;
+        }
+        self.unpause(now, pinning.kind, out);
+        self.begin_rollout(now, pinning, policy, out);
+    }
+
+    pub(super) fn pin_failed(
+        &mut self,
+        now: Time,
+        generation: Generation,
+        why: String,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
+            return;
+        };
+        // The generation never began, so its number was not used.
+        self.last_generation -= 1;
+        self.memory.forget(generation);
+        let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
+        out.push(Action::note(Level::Error, text));
+        self.operations
+            .end(now, pinning.op, Outcome::Failed(why), out);
+    }
+
+    /// The generation that another image of the master is to pin, or has to; None if none is.
+    pub fn successor_of(&self) -> Option<Generation> {
+        let pinning = self.pinning.as_ref()?;
+        (pinning.kind == "upgrade").then_some(pinning.to)
+    }
+
+    /// Whether somebody waits for another image of the master.
+    pub fn awaits_successor(&self) -> bool {
+        self.successor_of().is_some()
+    }
+}
