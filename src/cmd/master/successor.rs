@@ -103,7 +103,7 @@ fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-fn arguments() -> Result<Args> {
+pub(super) fn arguments() -> Result<Args> {
     Args::try_parse().map_err(|error| {
         let text = error.render().to_string();
         let line = text.lines().next().unwrap_or_default();
