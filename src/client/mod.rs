@@ -5,7 +5,7 @@ mod connection;
 mod target;
 
 pub use connection::{Connection, Line};
-pub use target::{LOOK_AGAIN, Master, Reach, Target, control_path};
+pub use target::{LOOK_AGAIN, Master, Reach, Target};
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! What a user points at: a pid file or a control socket; and the master behind it.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -14,6 +13,7 @@ use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::pidfile::{self, Owner};
+use crate::wire::names::control_path;
 
 /// How long a live master without a control socket is watched before it counts as one that has none: it may just be leaving,
 /// its socket gone already and its lock not yet.
@@ -189,16 +189,6 @@ impl Master {
         pidfile::pidfd_wait(&self.process, deadline)
             .map_err(|error| Error::system(format!("cannot wait for process {}", self.pid), error))
     }
-}
-
-/// The control socket that belongs to a pid file: `.pid` replaced by `.ctl`, else `.ctl` appended.
-pub fn control_path(pid_file: &Path) -> PathBuf {
-    if pid_file.extension() == Some(OsStr::new("pid")) {
-        return pid_file.with_extension("ctl");
-    }
-    let mut path = pid_file.as_os_str().to_owned();
-    path.push(".ctl");
-    path.into()
 }
 
 fn nobody_listens(error: &io::Error) -> bool {

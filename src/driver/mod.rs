@@ -9,6 +9,7 @@
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
 //! - `report`: the status document.
+//! - [`fork`]: another master beside this one.
 //! - [`upgrade`]: another image of the master in place of this one.
 //! - `plan`: what a rollout would change.
 //! - [`upward`]: what a service manager above us is told.
@@ -22,6 +23,7 @@ mod report;
 mod requests;
 mod turn;
 
+pub mod fork;
 pub mod pin;
 pub mod upgrade;
 pub mod upward;
@@ -47,6 +49,7 @@ use crate::sys::successor::Origin;
 use crate::wire::changes::Changes;
 
 use clients::Clients;
+use fork::{Bequest, Home, Other};
 use pin::{Pin, Recipe};
 use process::Processes;
 use upgrade::Preflight;
@@ -80,6 +83,8 @@ pub struct Setup {
     pub upward: Option<Upward>,
     /// Whoever waits for the service to be up (`--daemonize`).
     pub launcher: Option<Launcher>,
+    /// What an old master has left to this one, beside it.
+    pub bequest: Option<Bequest>,
 }
 
 /// How the master ended.
@@ -109,6 +114,9 @@ struct Driver {
     listen: Vec<String>,
     /// A successor that is being checked.
     preflight: Option<Preflight>,
+    /// The other master, during an upgrade by fork; and where our names belong meanwhile.
+    other: Option<Other>,
+    home: Option<Home>,
     /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
     deaf_until: Option<Time>,
     deafness_told: bool,
@@ -146,37 +154,38 @@ pub fn run(setup: Setup) -> Result<End> {
         origin,
         upward,
         launcher,
+        mut bequest,
     } = setup;
     let policy = Rc::new(policy);
     let listeners = Rc::new(listeners);
-    let first = Generation(1);
-    let prepared = recipe
-        .pin(
-            first,
-            Rc::clone(&policy),
-            Rc::clone(&listeners),
-            Changes::default(),
-        )
-        .and_then(|pin| {
-            let processes = Processes::new(keep)
-                .map_err(|error| Error::system("cannot set the loop up", error))?;
-            Ok((pin, processes))
-        });
-    let (pin, processes) = match prepared {
+    let pins = first_pins(&recipe, &policy, &listeners, bequest.as_ref());
+    let prepared = pins.and_then(|pins| {
+        let processes =
+            Processes::new(keep).map_err(|error| Error::system("cannot set the loop up", error))?;
+        Ok((pins, processes))
+    });
+    let (pins, processes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             remove_names(&log, control, pid_file);
+            if let Some(bequest) = &mut bequest {
+                bequest.refuse(&error);
+            }
             return Err(error);
         }
+    };
+    let supervisor = match &bequest {
+        Some(bequest) => bequest.supervisor(&policy, workers, seed()),
+        None => Supervisor::new(workers, Rc::clone(&policy), seed()),
     };
     let mut driver = Driver {
         log,
         signals,
-        supervisor: Supervisor::new(workers, Rc::clone(&policy), seed()),
+        supervisor,
         recipe,
         origin,
         policy,
-        pins: BTreeMap::from([(first, Rc::new(pin))]),
+        pins,
         listeners,
         processes,
         clients: Clients::default(),
@@ -184,6 +193,8 @@ pub fn run(setup: Setup) -> Result<End> {
         pid_file,
         listen,
         preflight: None,
+        other: bequest.map(Bequest::into_other).transpose()?,
+        home: None,
         deaf_until: None,
         deafness_told: false,
         guard_again: None,
@@ -196,8 +207,24 @@ pub fn run(setup: Setup) -> Result<End> {
         end: None,
         asked: None,
     };
+    driver.greet();
     driver.feed(Event::Start);
     Ok(driver.serve())
+}
+
+/// What the first generation, number 1, is started from; beside an old master, its next one, and what that serves from.
+fn first_pins(
+    recipe: &Recipe,
+    policy: &Rc<Policy>,
+    listeners: &Rc<Vec<Listener>>,
+    bequest: Option<&Bequest>,
+) -> Result<BTreeMap<Generation, Rc<Pin>>> {
+    if let Some(bequest) = bequest {
+        return bequest.pins(recipe, policy, listeners);
+    }
+    let (first, changes) = (Generation(1), Changes::default());
+    let pin = recipe.pin(first, Rc::clone(policy), Rc::clone(listeners), changes)?;
+    Ok(BTreeMap::from([(first, Rc::new(pin))]))
 }
 
 impl Driver {

@@ -92,6 +92,7 @@ impl Driver {
                 let generation = self.supervisor.generation();
                 self.clients.finished(op, &outcome, generation);
             }
+            Action::Beside(deed) => events.extend(self.beside(deed)),
             Action::Note(level, subject, text) => self.note(level, subject, &text),
             Action::Exit(code, reason) => self.end = Some(End { code, reason }),
         }

@@ -14,6 +14,7 @@ use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::Listener;
 use crate::sys::spawn::Launch;
 use crate::sys::{proc, program};
+use crate::wire::beside::LINK_FD;
 use crate::wire::changes::{Changes, Text};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
@@ -289,7 +290,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     OURS.iter().any(|ours| name == OsStr::new(ours))
         || ["PF_WORKER", "PF_GENERATION", "PF_MASTER_PID", "PF_HOLD"]
             .iter()
-            .chain(&[STATE_FD, CHECK_FD, FAILED])
+            .chain(&[STATE_FD, CHECK_FD, FAILED, LINK_FD])
             .any(|ours| name == OsStr::new(ours))
 }
 

@@ -50,7 +50,7 @@ impl Driver {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             pid: i32::try_from(std::process::id()).unwrap_or(0),
-            role: "master".to_owned(),
+            role: self.supervisor.role().to_owned(),
             state: snapshot.state.to_owned(),
             generation: snapshot.generation.0,
             started_at: Some(clock::rfc3339(self.started_wall)),

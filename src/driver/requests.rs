@@ -178,10 +178,14 @@ impl Driver {
                 Ok(scale) => Asked::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
-            Command::Upgrade { dry_run: true } => {
+            Command::Upgrade { dry_run: true, .. } => {
                 return self.dry_run(number, id, &Changes::default(), true);
             }
-            Command::Upgrade { dry_run: false } => Asked::Upgrade,
+            Command::Upgrade { fork, manual, .. } => match self.why_no_fork().filter(|_| fork) {
+                Some(why) => return self.fail(number, Code::Refused, why, id),
+                None if fork => Asked::Fork { manual },
+                None => Asked::Upgrade,
+            },
             Command::Rollback => Asked::Rollback,
             Command::Stop { now } => Asked::Stop(if now { Word::Quick } else { Word::Graceful }),
             Command::Pause => Asked::Pause,

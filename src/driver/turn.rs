@@ -15,6 +15,7 @@ use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::poll::{Interest, Poller, Ready};
 
+use super::fork::Other;
 use super::upward::Upward;
 use super::{Driver, End};
 
@@ -45,7 +46,9 @@ impl Driver {
 
     /// Tells those above what has come of the turn: also of the last one.
     fn speak_up(&mut self) {
-        if let Some(upward) = &mut self.upward {
+        if self.supervisor.role() != "new"
+            && let Some(upward) = &mut self.upward
+        {
             upward.speak(&self.supervisor, &self.log);
         }
         if self.supervisor.serves()
@@ -53,6 +56,12 @@ impl Driver {
         {
             launcher.ready();
         }
+    }
+
+    /// A new master is nobody to the manager as long as the old one lives.
+    fn upward_to_speak(&self) -> Option<&Upward> {
+        let speaks = self.supervisor.role() != "new";
+        self.upward.as_ref().filter(|_| speaks)
     }
 
     fn wait(&mut self, poller: &mut Poller) -> Woken {
@@ -70,6 +79,11 @@ impl Driver {
                 .and_then(|preflight| preflight.fd())
                 .map(|fd| (fd, Interest::READ)),
         );
+        fds.extend(
+            self.other
+                .as_ref()
+                .map(|other| (other.fd(), Interest::READ)),
+        );
         let first_client = fds.len();
         fds.extend(self.clients.interests());
         let model = self.supervisor.deadline();
@@ -81,7 +95,8 @@ impl Driver {
             self.preflight
                 .as_ref()
                 .map(|preflight| preflight.deadline()),
-            self.upward.as_ref().and_then(Upward::deadline),
+            self.upward_to_speak().and_then(Upward::deadline),
+            self.other.as_ref().and_then(Other::deadline),
         ];
         match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
             Ok(ready) => {
@@ -147,6 +162,8 @@ impl Driver {
                 self.signalled(sig, sender);
             }
         }
+        // Before the clients: whoever was told that the other one is gone must not find it here.
+        self.hear_other(now);
         // Those who leave make room for those who come.
         self.serve_clients(&woken.clients, now);
         if woken.knocks {
@@ -218,6 +235,11 @@ impl Driver {
         // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
         if sender == Sender::Terminal && self.signals.was_ignored(sig) {
             return;
+        }
+        if sig == Sig::Usr2
+            && let Some(why) = self.why_no_fork()
+        {
+            return self.log.warn(format_args!("USR2 refused: {why}"));
         }
         self.feed(Event::Signal(sig, sender));
     }

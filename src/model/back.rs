@@ -65,9 +65,13 @@ impl Supervisor {
             ops.extend(asked_by);
             return;
         }
-        rollout.way = Way::Back(why, asked_by.into_iter().collect());
+        let beside = rollout.way == Way::Beside;
+        rollout.way = Way::Back(why.clone(), asked_by.into_iter().collect());
         rollout.settled_at = None;
         rollout.probation = None;
+        if beside {
+            self.comes_back(&why, out);
+        }
         self.listener_looks = 0;
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
@@ -86,6 +90,9 @@ impl Supervisor {
     }
 
     pub(super) fn rolled_back(&mut self, now: Time, warnings: Vec<String>, out: &mut Vec<Action>) {
+        if self.waits_for_the_new_one() {
+            return;
+        }
         let stuck: Vec<String> = (0..self.slots.len())
             .filter(|index| self.is_stuck(*index))
             .map(|index| index.to_string())

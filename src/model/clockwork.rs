@@ -28,6 +28,7 @@ impl Supervisor {
                 Timer::Queues => out.push(Action::LookAtQueues),
                 Timer::StopDelay => self.stop_delay_over(now, out),
                 Timer::QueuesLate => self.queues_late(now, out),
+                Timer::Hello => self.hello_late(now, out),
                 // These only bring `settle` about.
                 Timer::Backoff(_) | Timer::Canary | Timer::Probation | Timer::LetGo => {}
             }

@@ -1,7 +1,7 @@
 //! What clients and signals ask for, and what collides with what.
 //!
-//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, upgrade, restart-worker
-//! and pause during one are refused as busy. scale, signal and reopen always work.
+//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, upgrade, restart-worker,
+//! USR2 and pause during one are refused as busy. scale, signal and reopen always work.
 
 use super::event::{Action, Command, Level, Outcome, Refusal, Scale, Source, Ticket};
 use super::policy::Word;
@@ -82,7 +82,9 @@ impl Supervisor {
             return;
         }
         let exclusive = match command {
-            Command::Reload { .. } | Command::Upgrade | Command::Pause => true,
+            Command::Reload { .. } | Command::Upgrade | Command::Fork { .. } | Command::Pause => {
+                true
+            }
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback => self.rollout.is_none(),
             Command::Scale(_)
@@ -96,7 +98,12 @@ impl Supervisor {
             out.push(Action::Refused(ticket, Refusal::Busy, busy));
             return;
         }
+        if let (Command::Upgrade | Command::Fork { .. }, Some(why)) = (&command, self.has_other()) {
+            out.push(Action::Refused(ticket, Refusal::Senseless, why));
+            return;
+        }
         match command {
+            Command::Fork { manual } => self.fork(now, manual, Some(ticket), out),
             Command::Upgrade => self.pin(now, "upgrade", Source::Successor, Some(ticket), out),
             Command::Reload { renewed } => {
                 let asked = Source::Asked { ticket, renewed };
@@ -116,6 +123,9 @@ impl Supervisor {
 
     /// Ends a running rollout, or rolls to the generation before, under a new number: numbers are never used twice.
     fn rollback(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Action>) {
+        if self.rolls_back_to_the_other(now, ticket, out) {
+            return;
+        }
         if let Some(rollout) = &self.rollout {
             if rollout.from.is_none() {
                 let text = "the first rollout has no generation to go back to".to_owned();
@@ -204,10 +214,8 @@ impl Supervisor {
             Sig::Hup if terminal => self.stop_signalled(now, sig, Word::Graceful, out),
             Sig::Usr1 => self.reopen(now, None, out),
             Sig::Winch | Sig::Ttin | Sig::Ttou if terminal => {}
-            Sig::Hup | Sig::Winch | Sig::Ttin | Sig::Ttou => self.managed(now, sig, out),
-            Sig::Usr2 => {
-                let text = "USR2 ignored: this version cannot start a second master".to_owned();
-                out.push(Action::note(Level::Warn, text));
+            Sig::Hup | Sig::Winch | Sig::Ttin | Sig::Ttou | Sig::Usr2 => {
+                self.managed(now, sig, out)
             }
             // Not asked for by the driver; were one to come, it would mean nothing.
             Sig::Ill
@@ -263,6 +271,12 @@ impl Supervisor {
                 self.remembered.winch = true;
             }
             (Sig::Ttin, _) => self.scale(now, Scale::By(1), None, out),
+            (Sig::Usr2, busy) => match self.has_other().or(busy) {
+                None => self.fork(now, true, None, out),
+                Some(why) => {
+                    out.push(Action::note(Level::Warn, format!("USR2 refused: {why}")));
+                }
+            },
             // While paused there is nothing to take away.
             (Sig::Ttou, _) if matches!(self.mode, Mode::Paused(_)) => {}
             (Sig::Ttou, _) => self.scale(now, Scale::By(-1), None, out),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::beside::{Deed, Happened};
 use super::policy::Policy;
 use super::sig::{Sender, Sig};
 
@@ -79,6 +80,11 @@ pub enum Command {
     },
     /// Put another image of the master in place of this one, then roll to a new generation.
     Upgrade,
+    /// Start another master beside this one; `manual`: both serve until one is told to quit.
+    Fork {
+        /// Nobody yields anything by itself.
+        manual: bool,
+    },
     /// End a running rollout, or roll to the generation before.
     Rollback,
     /// Set the number of slots.
@@ -152,6 +158,8 @@ pub enum Event {
     Pinned(Generation, Rc<Policy>),
     /// It could not be pinned, for this reason.
     PinFailed(Generation, String),
+    /// Something happened to the other master, during an upgrade by fork.
+    Beside(Happened),
     /// Time has passed: look at the deadlines.
     Due,
 }
@@ -282,6 +290,8 @@ pub enum Action {
     Progress(OpId, usize, usize, String),
     /// An operation has ended.
     Finished(OpId, Outcome),
+    /// Do something about the other master, during an upgrade by fork.
+    Beside(Deed),
     /// A line for the log, and which worker it is about.
     Note(Level, Option<Subject>, String),
     /// The end: exit with this code; the reason, if it is not the one that was asked for.

@@ -8,6 +8,7 @@
 mod back;
 mod clockwork;
 mod command;
+mod dance;
 mod death;
 mod drain;
 mod ending;
@@ -18,10 +19,12 @@ mod pinning;
 mod probation;
 mod restart;
 mod scale;
+mod side_by_side;
 mod slot;
 mod stop;
 
 pub mod backoff;
+pub mod beside;
 pub mod event;
 pub mod heartbeat;
 pub mod hold;

@@ -25,7 +25,7 @@ pub struct Operation {
 }
 
 /// The memory of operations.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operations {
     last: u64,
     known: VecDeque<Operation>,
@@ -68,6 +68,15 @@ impl Operations {
         if known.ended.is_none() {
             known.ended = Some((now, outcome.clone()));
             out.push(Action::Finished(op, outcome));
+        }
+    }
+
+    /// All that have ended, and `op`: what another master can answer for.
+    pub fn handed_over(&self, op: OpId) -> Operations {
+        let known = |known: &&Operation| known.ended.is_some() || known.op == op;
+        Operations {
+            last: self.last,
+            known: self.known.iter().filter(known).cloned().collect(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::beside::Told;
 use super::event::{Action, Generation, Level, OpId, Outcome, Source, Ticket};
 use super::policy::Policy;
 use super::supervisor::{Mode, Supervisor};
@@ -41,6 +42,9 @@ impl Supervisor {
         );
         self.pinning = Some(Pinning { op, kind, to });
         out.push(Action::Pin(to, source));
+        if self.beside.is_some() {
+            out.push(Action::tell_other(Told::Used(to)));
+        }
     }
 
     pub(super) fn pinned(

@@ -29,7 +29,9 @@ impl Rollout {
 
     /// How long its new workers are on probation after it; None: not at all.
     fn trial(&self) -> Option<std::time::Duration> {
-        let undoable = self.from.is_some() && self.kind != "rollback" && self.way == Way::Forward;
+        // Beside an old master there is one to go back to.
+        let known = self.from.is_some() || self.kind == "upgrade";
+        let undoable = known && self.kind != "rollback" && self.way == Way::Forward;
         self.policy.probation.filter(|_| undoable)
     }
 }

@@ -23,6 +23,8 @@ use super::worker::Worker;
 pub(super) enum Way {
     /// To the new generation.
     Forward,
+    /// To the new one, in another master beside this one.
+    Beside,
     /// Back to the old one, for this reason; and the operations that asked for that.
     Back(String, Vec<OpId>),
 }
@@ -82,7 +84,7 @@ impl Rollout {
     /// What a running rollout looks like from outside.
     pub(super) fn running(&self) -> Record {
         let error = match &self.way {
-            Way::Forward => None,
+            Way::Forward | Way::Beside => None,
             Way::Back(why, _) => Some(why.clone()),
         };
         self.record(self.began, "running", error)
@@ -140,7 +142,7 @@ impl Supervisor {
         };
         let new = Some((rollout.to, Rc::clone(&rollout.policy)));
         match rollout.way {
-            Way::Back(..) => old,
+            Way::Back(..) | Way::Beside => old,
             Way::Forward if rollout.canary_past => new,
             Way::Forward
                 if self
@@ -172,6 +174,7 @@ impl Supervisor {
         match rollout.way {
             Way::Forward => self.roll_forward(now, out),
             Way::Back(..) => self.roll_back(now, out),
+            Way::Beside => {}
         }
     }
 
@@ -213,12 +216,15 @@ impl Supervisor {
             }
             // One of the generation that is being left: nobody needed it any more.
             Way::Back(..) if worker.generation == rollout.to => true,
-            Way::Forward | Way::Back(..) => false,
+            Way::Forward | Way::Back(..) | Way::Beside => false,
         }
     }
 
     /// Turns a rollout round; the first one, which has nowhere to go back to, ends the master.
     pub(super) fn fail_rollout(&mut self, now: Time, why: String, out: &mut Vec<Action>) {
+        if self.backs_out(now, &why, None, out) {
+            return;
+        }
         let Some(rollout) = &self.rollout else { return };
         if rollout.from.is_none() {
             let (op, record) = (
@@ -244,6 +250,9 @@ impl Supervisor {
     }
 
     pub(super) fn rollout_done(&mut self, now: Time, warnings: Vec<String>, out: &mut Vec<Action>) {
+        if self.waits_for_the_old_one(out) {
+            return;
+        }
         let Some(rollout) = self.rollout.take() else {
             return;
         };
@@ -312,6 +321,8 @@ impl Supervisor {
         if let (Some(rollout), Mode::Running) = (&self.rollout, &self.mode) {
             let target = match rollout.way {
                 Way::Forward => rollout.to,
+                // What the other one has ready, it tells.
+                Way::Beside => return,
                 Way::Back(..) => rollout.from.unwrap_or(rollout.to),
             };
             let is_one = |id: Option<WorkerId>| {

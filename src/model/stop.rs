@@ -79,7 +79,7 @@ impl Supervisor {
         self.stop(now, Word::Graceful, 1, Some(reason), out);
     }
 
-    fn stop(
+    pub(super) fn stop(
         &mut self,
         now: Time,
         word: Word,
@@ -92,9 +92,11 @@ impl Supervisor {
                 stopping.word = word;
                 out.push(Action::note(Level::Info, format!("stop: {}", word.name())));
                 self.tell_everybody(now, out);
+                self.stops_beside(word, None, out);
             }
             return;
         }
+        self.stops_beside(word, reason.as_deref(), out);
         let paused = matches!(self.mode, Mode::Paused(_));
         let why = reason.as_deref().unwrap_or("the service was told to stop");
         self.abort_rollout(now, why, out);
@@ -140,6 +142,7 @@ impl Supervisor {
                 stopping.word == Word::Graceful
                     && stopping.code == 0
                     && self.serving.is_some()
+                    && self.beside.is_none()
                     && !stopping.paused
             }
             Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
@@ -233,7 +236,7 @@ impl Supervisor {
             self.timers
                 .ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
         }
-        if !self.workers.is_empty() || self.still_lingers() {
+        if !self.workers.is_empty() || self.still_lingers() || self.outlives_the_old_one() {
             return;
         }
         let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Dice;
+use super::beside::Beside;
 use super::drain::Retiring;
 use super::event::{Action, Event, Generation, Level, OpId, Saying, WorkerId};
 use super::memory::Memory;
@@ -91,6 +92,10 @@ pub struct Supervisor {
     last_worker: u64,
     pub(super) memory: Memory,
     pub(super) failed_in_a_row: u32,
+    /// The number of slots on the command line.
+    pub(super) configured: usize,
+    /// The other master, during an upgrade by fork.
+    pub(super) beside: Option<Beside>,
 }
 
 impl Supervisor {
@@ -120,6 +125,8 @@ impl Supervisor {
             last_worker: 0,
             memory: Memory::default(),
             failed_in_a_row: 0,
+            configured: workers,
+            beside: None,
         }
     }
 
@@ -172,6 +179,7 @@ impl Supervisor {
             Event::Command(ticket, command) => self.command(now, ticket, command, out),
             Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
             Event::PinFailed(generation, why) => self.pin_failed(now, generation, why, out),
+            Event::Beside(what) => self.beside_happened(now, what, out),
             Event::Due => self.due(now, out),
         }
         self.settle(now, out);
@@ -197,11 +205,15 @@ impl Supervisor {
                 self.judge_canary(now);
                 self.fill(now, out);
                 self.settle_rollout(now, out);
+                self.settle_beside(now, out);
                 self.settle_restarts(now, out);
                 self.settle_scaling(now, out);
                 self.follow_up(now, out);
             }
-            Mode::Paused(_) => self.settle_pause(now, out),
+            Mode::Paused(_) => {
+                self.settle_pause(now, out);
+                self.settle_beside(now, out);
+            }
             Mode::Stopping(_) => {
                 // While a stop is only announced, whoever dies is replaced: the service still serves.
                 if self.still_serves() {
@@ -226,9 +238,13 @@ impl Supervisor {
 
     /// Every empty slot gets a worker, unless something speaks against it.
     fn fill(&mut self, now: Time, out: &mut Vec<Action>) {
+        let mut room = self.room_beside();
         for index in 0..self.slots.len() {
             // Nearly always all are filled, and this runs after every event.
             if self.slots[index].holder.is_some() || self.slots[index].after.is_some() {
+                continue;
+            }
+            if room == 0 || self.other_has(index) {
                 continue;
             }
             let Some((generation, policy)) = self.filler(index) else {
@@ -250,6 +266,7 @@ impl Supervisor {
             } else if !resting {
                 let worker = self.start_worker(now, index, generation, policy, out);
                 self.slots[index].holder = Some(worker);
+                room -= 1;
             }
         }
     }
@@ -342,11 +359,16 @@ impl Supervisor {
             return;
         }
         self.mode = Mode::Running;
-        let op = self.operations.begin(now, "start", None, out);
         let policy = Rc::clone(&self.policy);
         self.last_generation += 1;
-        let (kind, to) = ("start", Generation(self.last_generation));
-        self.memory.begins(to, None);
+        let to = Generation(self.last_generation);
+        let (kind, op) = match &self.beside {
+            Some(beside) => ("upgrade", beside.op),
+            None => {
+                self.memory.begins(to, None);
+                ("start", self.operations.begin(now, "start", None, out))
+            }
+        };
         self.begin_rollout(now, Pinning { op, kind, to }, policy, out);
     }
 

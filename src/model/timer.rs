@@ -38,6 +38,8 @@ pub enum Timer {
     Queues,
     /// The stop waits no longer for the accept queues then.
     QueuesLate,
+    /// A new master beside this one must stand by then.
+    Hello,
 }
 
 /// The table: at most one deadline a timer.

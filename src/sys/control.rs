@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::wire::proto::MAX_REQUEST;
 
 mod handover;
+mod moving;
+
+pub use moving::remove_dead;
 
 const BACKLOG: i32 = 128;
 /// How much one [`Conn::read`] takes, in bytes and in lines: then it is another's turn.

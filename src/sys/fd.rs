@@ -55,6 +55,33 @@ pub fn duplicate_raw(fd: RawFd) -> std::io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// As [`duplicate_raw`], at a number of `least` or more.
+///
+/// # Errors
+/// EBADF: it is not open; EMFILE.
+pub fn duplicate_above(fd: RawFd, least: RawFd) -> std::io::Result<OwnedFd> {
+    let fd = borrow(fd).ok_or(rustix::io::Errno::BADF)?;
+    Ok(fcntl_dupfd_cloexec(fd, least)?)
+}
+
+/// Places copies of descriptors at their numbers, all below `above`, open across an exec; what was there is closed. For a process that is about to execute
+/// another program: on failure some may have been placed.
+///
+/// # Errors
+/// EBADF: one is not open; EMFILE.
+pub fn place_each(placed: &[(RawFd, RawFd)], above: RawFd) -> std::io::Result<()> {
+    // All of them leave before the first is placed: each may stand where another one belongs.
+    let copies: Vec<(OwnedFd, RawFd)> = placed
+        .iter()
+        .map(|(fd, target)| Ok((duplicate_above(*fd, above)?, *target)))
+        .collect::<std::io::Result<_>>()?;
+    for (copy, target) in &copies {
+        // SAFETY: dup2 takes any two numbers. What `target` was is given up, as documented; the exec that follows ends all owners.
+        Errno::result(unsafe { libc::dup2(copy.as_raw_fd(), *target) })?;
+    }
+    Ok(())
+}
+
 /// Closes descriptor `fd`, which nobody in this process owns: an image before this one left it open.
 pub fn close_left_over(fd: RawFd) {
     if fd > 2 && survives_exec(fd) {

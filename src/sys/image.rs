@@ -89,6 +89,11 @@ pub fn is_between_images() -> bool {
         .any(|name| std::env::var_os(name).is_some())
 }
 
+/// Whether this process leads its session.
+pub fn leads_its_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
+}
+
 /// The environment that this image was given, without what is meant for it alone.
 pub fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os()

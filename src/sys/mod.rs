@@ -1,6 +1,7 @@
 //! The only system calls. Everything here is small, returns what the system said, and decides nothing.
 
 pub mod beat;
+pub mod beget;
 pub mod child;
 pub mod clock;
 pub mod cmsg;
@@ -16,6 +17,7 @@ pub mod guard;
 pub mod holder;
 pub mod image;
 pub mod limits;
+pub mod link;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;

@@ -22,6 +22,10 @@ use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 
+mod moving;
+
+pub use moving::remove_stale;
+
 /// Each lost race means that another has just won one.
 const TRIES: usize = 100;
 
@@ -317,6 +321,15 @@ pub fn open_owner(path: &Path) -> Result<Option<(i32, OwnedFd)>> {
         }
     }
     Err(Error::system(what(), "it changes all the time"))
+}
+
+/// A handle of a process, which can only ever mean that one.
+///
+/// # Errors
+/// ESRCH: there is none of this number.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(raw, PidfdFlags::empty())?)
 }
 
 /// Signals the process that the handle means.

@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 
 use super::program;
 use crate::error::{Error, Exit, Result};
+use crate::wire::beside::LINK_FD;
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 
 /// Who reads `--reexec`.
 const SHELL: &str = "/bin/sh";
 
-/// Variables that one image of the master sets for the next: no start's own.
-const BETWEEN_IMAGES: [&str; 3] = [STATE_FD, CHECK_FD, FAILED];
+/// Variables that one image of the master sets for the next, or one master for another: no start's own.
+const BETWEEN_IMAGES: [&str; 4] = [STATE_FD, CHECK_FD, FAILED, LINK_FD];
 
 /// How this master was started.
 #[derive(Debug, Clone)]

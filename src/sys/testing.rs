@@ -106,6 +106,7 @@ fn role() {
         "signals" => super::signals::tests::play(&mut talk),
         "spawn-and-kill" => super::spawn::tests::play(&mut talk),
         "strangers" => super::wait::tests::play(&mut talk),
+        "beget" => super::beget::tests::play(&mut talk),
         "pidfile" => super::pidfile::tests::play(&mut talk),
         other => panic!("no role '{other}'"),
     }

@@ -2,9 +2,11 @@
 
 pub mod address;
 pub mod beat;
+pub mod beside;
 pub mod changes;
 pub mod handover;
 pub mod listen_env;
+pub mod names;
 pub mod notify;
 pub mod preflight;
 pub mod proto;

@@ -66,6 +66,12 @@ pub enum Command {
         /// Only tell what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
+        /// Start another master beside this one instead, and let the workers go one for one.
+        #[serde(default, skip_serializing_if = "is_no")]
+        fork: bool,
+        /// With `fork`: both serve until one is told to quit.
+        #[serde(default, skip_serializing_if = "is_no")]
+        manual: bool,
     },
     /// End a running rollout, or roll to the generation before.
     Rollback,

@@ -140,6 +140,16 @@ pub(super) struct Upgrade {
     /// Exit 1 if it would fail before anything is executed.
     #[arg(long, conflicts_with = "no_wait")]
     pub dry_run: bool,
+
+    /// Start a new master beside the running one, which leaves once its last worker is gone
+    ///
+    /// The old master's pid file is called FILE.oldbin meanwhile. Not for a master that is pid 1 or runs under pf-listen --hold.
+    #[arg(long)]
+    pub fork: bool,
+
+    /// With --fork: both serve with all workers until QUIT to one of them; to the old one commits, to the new one backs out
+    #[arg(long, requires = "fork")]
+    pub manual: bool,
 }
 
 #[derive(Debug, Args)]
@@ -272,6 +282,8 @@ impl Verb {
             },
             Verb::Upgrade(upgrade) => Command::Upgrade {
                 dry_run: upgrade.dry_run,
+                fork: upgrade.fork,
+                manual: upgrade.manual,
             },
             Verb::Rollback(_) => Command::Rollback,
             Verb::Scale(scale) => Command::Scale {
@@ -378,6 +390,7 @@ mod tests {
             "restart-worker t -1",
             "reload t --timeout 5",
             "upgrade t --dry-run --no-wait",
+            "upgrade t --manual",
             "scale t",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -71,6 +71,11 @@ fn signals(command: &Command) -> Option<(Sig, u32)> {
             changes,
         } if changes.is_empty() => Some((Sig::Hup, 1)),
         Command::Stop { now } => Some((if *now { Sig::Int } else { Sig::Quit }, 1)),
+        Command::Upgrade {
+            dry_run: false,
+            fork: true,
+            manual: true,
+        } => Some((Sig::Usr2, 1)),
         Command::Pause => Some((Sig::Winch, 1)),
         Command::Reopen => Some((Sig::Usr1, 1)),
         Command::Signal {

@@ -63,12 +63,24 @@ impl Job {
         };
         let answers: fn(&Reply) -> bool = match command {
             Command::Listeners => |reply| reply.listeners.is_some(),
-            Command::Reload { dry_run: true, .. } | Command::Upgrade { dry_run: true } => {
+            Command::Reload { dry_run: true, .. } | Command::Upgrade { dry_run: true, .. } => {
                 |reply| reply.plan.is_some()
             }
             _ => |_| true,
         };
+        let leaves = matches!(
+            command,
+            Command::Upgrade {
+                dry_run: false,
+                fork: true,
+                manual: false
+            }
+        );
         let (reply, text) = self.exchange(&mut connection, command)?.ok_or_else(died)?;
+        if let Some(master) = reach.master.filter(|_| leaves && reply.ok && !self.no_wait) {
+            // Its last word; whoever asks the new one after us is to find it alone.
+            master.wait_gone(self.deadline)?;
+        }
         if reply.ok && !answers(&reply) {
             return Err(senseless("what was asked for is not in it"));
         }

@@ -1,5 +1,6 @@
 //! `pf-master`: forks and supervises workers.
 
+mod beside;
 mod cli;
 mod daemonize;
 mod setup;
@@ -25,7 +26,7 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    if let Some(exit) = successor::main() {
+    if let Some(exit) = successor::main().or_else(beside::main) {
         return exit;
     }
     // Before anything else: from here on no signal of the table can end the master by its default action.
@@ -53,7 +54,9 @@ fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
 
 /// Runs the service to its end. `born`: the pid that our parent knows us by; `launcher`: who waits for the service to be up.
 fn serve(args: cli::Args, signals: Signals, born: u32, launcher: Option<Launcher>) -> Result<Exit> {
-    ended(driver::run(setup::prepare(args, signals, born, launcher)?)?)
+    ended(driver::run(setup::prepare(
+        args, signals, born, launcher, None,
+    )?)?)
 }
 
 fn ended(end: driver::End) -> Result<Exit> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
+use crate::driver::fork::Bequest;
 use crate::driver::pin::{Environment, Recipe, is_ours};
 use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
@@ -77,28 +78,28 @@ pub(super) fn listened(args: &Args) -> Vec<String> {
     args.listen.iter().map(ToString::to_string).collect()
 }
 
-/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of.
+/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of; `bequest`: what an old master beside us has left.
 pub(super) fn prepare(
     args: Args,
     signals: Signals,
     born: u32,
     launcher: Option<Launcher>,
+    bequest: Option<&Bequest>,
 ) -> Result<Setup> {
     let log = log(&args)?;
-    if launcher.is_some() {
+    if launcher.is_some() || (args.daemonize && bequest.is_some()) {
         log.take_output()?;
     }
     let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
     let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
-    let listeners = listener::arrange(
-        inherited(&log, born)?,
-        &args.listen,
-        true,
-        &Retry::default(),
-        &mut tell,
-    )?;
+    let mut held = match bequest {
+        Some(bequest) => bequest.listeners()?,
+        None => Vec::new(),
+    };
+    held.extend(inherited(&log, born)?);
+    let listeners = listener::arrange(held, &args.listen, true, &Retry::default(), &mut tell)?;
     check_numbers(&args, listeners.len())?;
     child::end_with(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of workers become ours, so that a group can be seen to its end.
@@ -146,6 +147,7 @@ pub(super) fn prepare(
         origin: Origin { nofile, ..origin },
         upward,
         launcher,
+        bequest: None,
     })
 }
 
@@ -360,7 +362,7 @@ fn control_of(args: &Args) -> Result<Option<Place>> {
     match (&args.control, &args.pid) {
         (Some(ControlSpec(spec)), _) => control_place(spec).map(Some),
         (None, Some(pid_file)) => Ok(Some((
-            crate::client::control_path(pid_file),
+            crate::wire::names::control_path(pid_file),
             0o600,
             None,
             None,

@@ -17,6 +17,9 @@ use crate::sys::{fd, image, limits, wait};
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
 use crate::wire::preflight::render_answer;
 
+/// What whoever writes a wrapper has to know.
+const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";
+
 /// Whether this start is one of an upgrade; None if it is none.
 pub(super) fn main() -> Option<ExitCode> {
     if let Some(answer) = image::descriptor_in(CHECK_FD) {
@@ -29,6 +32,14 @@ pub(super) fn main() -> Option<ExitCode> {
 /// Answers whether it would do, and ends.
 fn check(answer: RawFd) -> ExitCode {
     let judged = guarded(|| {
+        if !image::leads_its_session() {
+            // The child that was started does: executed for good, that one's end would be the service's.
+            return Err(Error::system(
+                "this process is not the one that was started",
+                "somebody waits for it",
+            )
+            .hint(HAS_TO_EXEC));
+        }
         let args = arguments()?;
         let number = image::descriptor_in(STATE_FD).ok_or_else(|| {
             Error::system(format!("cannot read {STATE_FD}"), "it names no descriptor")
@@ -62,8 +73,7 @@ fn take_over(state_fd: RawFd) -> ExitCode {
                 state.pid,
                 std::process::id()
             );
-            return Err(Error::system("cannot take the state over", why)
-                .hint("a --reexec command line has to exec, not to start a child"));
+            return Err(Error::system("cannot take the state over", why).hint(HAS_TO_EXEC));
         }
         let args = arguments()?;
         limits::raise_nofile();
@@ -93,7 +103,7 @@ fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-fn arguments() -> Result<Args> {
+pub(super) fn arguments() -> Result<Args> {
     Args::try_parse().map_err(|error| {
         let text = error.render().to_string();
         let line = text.lines().next().unwrap_or_default();

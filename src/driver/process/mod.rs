@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
@@ -248,6 +248,12 @@ impl Processes {
     /// A child that is no worker: it is reaped by whoever started it.
     pub(super) fn spare(&mut self, pid: Option<i32>) {
         self.spared = pid;
+    }
+
+    /// Descriptors that workers get as they are: where each is, and the number that they have it as.
+    pub(super) fn kept(&self) -> Vec<(RawFd, RawFd)> {
+        let each = self.keep.iter();
+        each.map(|(fd, number)| (fd.as_raw_fd(), *number)).collect()
     }
 
     /// What whoever is to be guarded announces itself through.

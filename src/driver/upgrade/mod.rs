@@ -25,6 +25,8 @@ use crate::wire::handover::STATE_FD;
 use super::Driver;
 
 pub(super) use preflight::Preflight;
+pub(super) use save::saved;
+pub(super) use takeover::restored;
 pub use takeover::{Fresh, Taken, go_back, take_over};
 
 impl Driver {

@@ -70,7 +70,10 @@ impl Driver {
 }
 
 /// A pin, whose listeners are one of the sets.
-fn saved(pin: &Rc<Pin>, sets: &mut Vec<Rc<Vec<crate::sys::listener::Listener>>>) -> handover::Pin {
+pub(in crate::driver) fn saved(
+    pin: &Rc<Pin>,
+    sets: &mut Vec<Rc<Vec<crate::sys::listener::Listener>>>,
+) -> handover::Pin {
     let known = sets.iter().position(|set| Rc::ptr_eq(set, &pin.listeners));
     let listeners = known.unwrap_or_else(|| {
         sets.push(Rc::clone(&pin.listeners));

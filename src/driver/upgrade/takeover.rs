@@ -116,6 +116,8 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         control,
         pid_file: None,
         preflight: None,
+        other: None,
+        home: None,
         deaf_until: None,
         deafness_told: false,
         guard_again: None,
@@ -188,7 +190,8 @@ impl Driver {
     }
 }
 
-fn restored(
+/// A pin out of what was written down; `sets`: the listeners that it may have.
+pub(in crate::driver) fn restored(
     pin: handover::Pin,
     sets: &[Rc<Vec<Listener>>],
     recipe: &Recipe,

@@ -223,3 +223,33 @@ fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
     assert!(!conn.wants_write());
     assert!(conn.send("more".into()));
 }
+
+#[test]
+fn u16_a_socket_moves_with_its_clients_and_others_are_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, aside) = (dir.path().join("app.ctl"), dir.path().join("aside.ctl"));
+    let mut old = bound(&path);
+    let (mut client, mut conn) = pair(&old);
+    drop(UnixListener::bind(&aside).expect("a dead server's"));
+    assert!(old.move_to(&aside).expect("moved"));
+    assert!(!path.exists());
+    UnixStream::connect(&aside).expect("the same server");
+    client.write_all(b"{}\n").expect("still connected");
+    let inputs = exchange(&mut client, b"", &mut conn, 1);
+    assert_eq!(inputs, [line("{}")]);
+    let new = bound(&path);
+    let error = old.move_to(&path).expect_err("alive");
+    assert!(error.to_string().contains("in use"), "{error}");
+    assert_eq!(old.path(), aside);
+    assert!(remove_dead(&path).is_err(), "alive");
+    drop(new);
+    assert!(old.move_to(&path).expect("moved back"));
+    assert!(!aside.exists());
+    remove_dead(&aside).expect("nothing there");
+    fs::remove_file(&path).expect("ours");
+    let another = bound(&path);
+    assert!(!old.move_to(&aside).expect("nothing of ours"));
+    old.remove().expect("nothing to do");
+    assert!(path.exists());
+    another.remove().expect("removed");
+}

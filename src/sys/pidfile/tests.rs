@@ -29,6 +29,17 @@ pub fn play(talk: &mut Talk) {
                 }
                 talk.say("removed");
             }
+            "aside" | "back" => {
+                let to = match order.as_str() {
+                    "aside" => path.with_extension("pid.oldbin"),
+                    _ => path.clone(),
+                };
+                let moved = held.as_mut().expect("held").move_to(&to);
+                talk.say(&match moved {
+                    Ok(moved) => format!("moved {moved}"),
+                    Err(error) => format!("{:?} {error}", error.exit),
+                });
+            }
             other => panic!("{other}"),
         }
     }
@@ -193,5 +204,51 @@ fn the_descriptor_is_close_on_exec() {
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     assert!(file.path().is_absolute());
     file.remove().expect("removed");
+    assert_eq!(litter(dir.path()), 0);
+}
+
+#[test]
+fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, aside) = (
+        dir.path().join("app.pid"),
+        dir.path().join("app.pid.oldbin"),
+    );
+    let alive = |path: &Path| owner(path).expect("asked");
+    let (mut old, mut new) = (contestant(&path), contestant(&path));
+    assert_eq!(ask(&mut old, "acquire"), "won");
+    // What an earlier upgrade left is no obstacle, a live process is.
+    fs::write(&aside, "1\n").expect("written");
+    assert_eq!(ask(&mut old, "aside"), "moved true");
+    assert_eq!(alive(&aside), Owner::Alive(old.pid()));
+    assert_eq!(alive(&path), Owner::Absent);
+    assert_eq!(ask(&mut new, "acquire"), "won");
+    let told = ask(&mut old, "back");
+    assert!(
+        told.starts_with("Refused ") && told.contains("owns it"),
+        "{told}"
+    );
+    assert_eq!(alive(&aside), Owner::Alive(old.pid()));
+    let told = ask(&mut new, "aside");
+    assert!(told.starts_with("Refused "), "{told}");
+    // It removed its file, or it left a stale one.
+    for end in ["remove", "leave"] {
+        ask(&mut new, end);
+        assert_eq!(ask(&mut old, "back"), "moved true");
+        assert_eq!(alive(&path), Owner::Alive(old.pid()));
+        assert_eq!(litter(dir.path()), 1);
+        assert_eq!(ask(&mut old, "aside"), "moved true");
+        assert_eq!(ask(&mut new, "acquire"), "won");
+    }
+    remove_stale(&aside).expect("owned");
+    assert_eq!(alive(&aside), Owner::Alive(old.pid()), "an owned one stays");
+    // One that somebody has removed is gone, and the next one's is left alone.
+    fs::remove_file(&aside).expect("there");
+    ask(&mut new, "leave");
+    assert_eq!(ask(&mut old, "back"), "moved false");
+    assert_eq!(ask(&mut old, "remove"), "removed");
+    assert_eq!(alive(&path), Owner::Stale);
+    remove_stale(&path).expect("removed");
+    remove_stale(&path).expect("nothing to do");
     assert_eq!(litter(dir.path()), 0);
 }

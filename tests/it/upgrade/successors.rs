@@ -47,6 +47,7 @@ fn r4_one_that_will_not_do_costs_nothing() {
             "eval \"echo hello >&$PF_UPGRADE_CHECK\"; sleep 100\n",
             "it answered 'hello'",
         ),
+        ("\"$0\" \"$@\"; exit\n", "has to exec"),
         ("exec \"$0\" --no-such-option \"$@\"\n", "--no-such-option"),
         (
             "exec \"$0\" --chdir /nonexistent \"$@\"\n",

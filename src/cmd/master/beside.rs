@@ -1,0 +1,52 @@
+//! This program as a new master beside an old one, which has begotten it (U16).
+
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::cli::Args;
+use super::{PROG, ended, setup, successor};
+use crate::cmd::run;
+use crate::driver::fork::Bequest;
+use crate::driver::{self, Setup};
+use crate::error::{Error, Exit, Result};
+use crate::sys::image;
+use crate::sys::signals::Signals;
+use crate::wire::beside::LINK_FD;
+
+/// Whether this start is one of an upgrade by fork; None if it is none.
+pub(super) fn main() -> Option<ExitCode> {
+    let line = image::descriptor_in(LINK_FD)?;
+    match Args::try_parse() {
+        // What such a wrapper as `--reexec` names may ask before it becomes the new master.
+        Ok(args) if args.check => return None,
+        Err(asked) if asked.exit_code() == 0 => return None,
+        _ => {}
+    }
+    Some(run(PROG, || start(line)))
+}
+
+fn start(line: RawFd) -> Result<Exit> {
+    let signals = Signals::install();
+    let mut bequest = Bequest::take(line)?;
+    let setup = signals
+        .map_err(|error| Error::system("cannot install signal handlers", error))
+        .and_then(|signals| prepare(signals, &bequest));
+    match setup {
+        Ok(setup) => ended(driver::run(Setup {
+            bequest: Some(bequest),
+            ..setup
+        })?),
+        Err(error) => {
+            bequest.refuse(&error);
+            Err(error)
+        }
+    }
+}
+
+/// It is detached already, if it is to be (`--daemonize`): as the one that has begotten it.
+fn prepare(signals: Signals, bequest: &Bequest) -> Result<Setup> {
+    let args = successor::arguments()?;
+    setup::prepare(args, signals, std::process::id(), None, Some(bequest))
+}

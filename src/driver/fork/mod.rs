@@ -1,0 +1,97 @@
+//! An upgrade by fork: another master beside this one (U16 to U20). What it means is the model's ([`beside`](crate::model::beside)); here is what
+//! it takes.
+//!
+//! - `begin`: the old one gives its names away, writes down what it leaves, and starts the new one.
+//! - `other`: the process beside this one, and the line to it.
+//! - `names`: the pid file and the control socket, given away and taken back.
+//! - [`bequest`]: the new one takes what was left to it.
+
+mod begin;
+pub mod bequest;
+mod names;
+mod other;
+
+use crate::model::beside::{Deed, Happened, Told};
+use crate::model::event::Event;
+use crate::model::time::Time;
+
+use super::Driver;
+
+pub use bequest::Bequest;
+pub(super) use names::Home;
+pub(super) use other::Other;
+
+impl Driver {
+    /// Does what the model says about the other master.
+    pub(super) fn beside(&mut self, deed: Deed) -> Option<Event> {
+        match deed {
+            Deed::Beget(heir) => return Some(Event::Beside(self.beget(*heir))),
+            Deed::Tell(told) => {
+                if let Some(other) = &mut self.other {
+                    other.tell(&told);
+                }
+            }
+            Deed::Kill => {
+                if let Some(other) = &self.other {
+                    other.kill();
+                }
+            }
+            Deed::TakeNamesBack => {
+                self.take_names_back();
+                self.alone();
+            }
+            Deed::RemoveOldNames => {
+                if let Some(other) = &self.other {
+                    other.remove_its_names(&self.log);
+                }
+                self.alone();
+            }
+            Deed::Succeeded => {
+                if let (Some(other), Some(upward)) = (&self.other, &mut self.upward) {
+                    upward.hand_over(other.pid().unsigned_abs(), &self.log);
+                }
+            }
+            Deed::PassOn(sig) => {
+                if let Some(other) = &self.other {
+                    other.signal(sig);
+                }
+            }
+        }
+        None
+    }
+
+    /// There is no other master any more: this one is the service.
+    fn alone(&mut self) {
+        self.other = None;
+        self.processes.spare(None);
+        if let Some(upward) = &mut self.upward {
+            upward.say_again();
+        }
+    }
+
+    /// Takes what the other master says, and its end.
+    pub(super) fn hear_other(&mut self, now: Time) {
+        let Some(other) = &mut self.other else {
+            return;
+        };
+        for happened in other.hear(now) {
+            if let Happened::Said(told) = &happened {
+                self.log
+                    .debug(format_args!("the other master says: {told:?}"));
+            }
+            let dropped = happened == Happened::Dropped;
+            self.feed(Event::Beside(happened));
+            if dropped {
+                self.other = None;
+            }
+        }
+    }
+
+    /// Tells the old master that this one stands.
+    pub(super) fn greet(&mut self) {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        if let Some(other) = &mut self.other {
+            other.tell(&Told::Hello(own));
+        }
+    }
+}
