@@ -147,6 +147,26 @@ fn forged(scene: &Scene, sed: &str) -> String {
     )
 }
 
+/// States as images have written them, a format each: what is promised to be read is read.
+#[test]
+fn every_format_that_is_promised_is_read() {
+    use prefork::wire::handover::{FORMAT, OLDEST, State};
+    let written = [(1, include_bytes!("../../states/format-1.json").as_slice())];
+    for format in OLDEST..=FORMAT {
+        let (_, document) = written
+            .into_iter()
+            .find(|(of, _)| *of == format)
+            .expect("a state of that format");
+        let state = State::parse(document).expect("it is understood");
+        assert_eq!(state.supervisor.generation().0, 2);
+        assert_eq!(state.processes.len(), 3);
+        assert_eq!(state.pins.len(), 2);
+        let changes = &state.pins[1].changes;
+        assert_eq!(changes.set["A"].0, "b");
+        assert!(state.descriptors().contains(&state.image.fd));
+    }
+}
+
 #[test]
 fn a_state_of_another_format_is_refused() {
     let scene = Scene::new();
