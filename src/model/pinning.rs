@@ -41,6 +41,16 @@ impl Supervisor {
             },
         );
         self.pinning = Some(Pinning { op, kind, to });
+        if source == Source::Successor {
+            // That takes a while, in which whoever waits should not take us for dead.
+            let slots = self.slots.len();
+            out.push(Action::Progress(
+                op,
+                0,
+                slots,
+                "checking the successor".to_owned(),
+            ));
+        }
         out.push(Action::Pin(to, source));
         if self.beside.is_some() {
             out.push(Action::tell_other(Told::Used(to)));
