@@ -583,7 +583,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__upgrade)
-            opts="-q -h --timeout --json --quiet --no-wait --dry-run --help"
+            opts="-q -h --timeout --json --quiet --no-wait --dry-run --fork --manual --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

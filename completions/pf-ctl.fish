@@ -55,6 +55,8 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l json -d 'Print
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l dry-run -d 'Only print what would happen: the master\'s program and what it executes, then what a reload would change'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l fork -d 'Start a new master beside the running one, which leaves once its last worker is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l manual -d 'With --fork: both serve with all workers until QUIT to one of them; to the old one commits, to the new one backs out'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l json -d 'Print the master\'s reply as one line of JSON on stdout'

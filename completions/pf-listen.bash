@@ -23,7 +23,7 @@ _pf__listen() {
 
     case "${cmd}" in
         pf__listen)
-            opts="-v -q -h -V --tries --delay --port-file --add --verbose --quiet --help --version"
+            opts="-v -q -h -V --tries --delay --port-file --add --hold --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

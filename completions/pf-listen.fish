@@ -2,6 +2,7 @@ complete -c pf-listen -l tries -d 'More tries if an address is in use; -1: for e
 complete -c pf-listen -l delay -d 'Time between two tries' -r
 complete -c pf-listen -l port-file -d 'Write the bound addresses to FILE' -r -F
 complete -c pf-listen -l add -d 'Keep every inherited listener, also those that no ADDRESS names'
+complete -c pf-listen -l hold -d 'Stay, hold the listeners, and start COMMAND again if it dies'
 complete -c pf-listen -s v -l verbose -d 'Tell of each listener on stderr'
 complete -c pf-listen -s q -l quiet -d 'Only errors on stderr'
 complete -c pf-listen -s h -l help -d 'Print help (see more with \'--help\')'

@@ -41,7 +41,8 @@
 //!
 //! *Listeners.* `pf-listen` parses addresses ([`wire::address`]), binds them ([`sys::listener`]), places them at fd 3 and up without
 //! close-on-exec ([`sys::fd`]), renders `LISTEN_FDS` and its sisters ([`wire::listen_env`]) and becomes the next program ([`sys::exec`]); its pid
-//! does not change, so `LISTEN_PID` stays true. `pf-master` takes them over through the same rooms and holds them for life.
+//! does not change, so `LISTEN_PID` stays true. `pf-master` takes them over through the same rooms and holds them for life. With `--hold`, `pf-listen` stays
+//! their holder, and the next program is a child of it ([`sys::child`]) that is started again when it dies ([`model::hold`]).
 //!
 //! *A worker.* [`model::event::Action::Spawn`] names a slot and a generation; the driver looks up the generation's pin ([`driver::pin`]: real directory,
 //! program, environment, resolved once), makes the worker's notify socket and heartbeat page, and forks ([`sys::spawn`]). Whether the exec

@@ -1,12 +1,15 @@
 //! The figures that pf-tools is held to, each beside a peer or a bare C loop in the same run.
 //!
-//! `cargo bench --bench figures`; with the names of figures after `--`, those alone. What it prints is the tables of `benches/README.md`, which
-//! tells how they are made. Peers that are not installed are left out.
+//! `cargo bench --bench figures`; with the names of figures after `--`, those alone; with `-- --write`, all of them, and the tables of
+//! `benches/README.md` are replaced by what is printed. That page tells how they are made. Peers that are not installed are left out.
 
 mod chain;
 mod footprint;
+mod hold;
 mod load;
+mod machine;
 mod managers;
+mod page;
 mod programs;
 mod reload;
 mod respawn;
@@ -16,6 +19,7 @@ mod start;
 mod stats;
 mod status;
 mod table;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -32,10 +36,12 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 8] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
+    ("upgrade", upgrade::measure),
+    ("hold", hold::measure),
     ("footprint", footprint::measure),
     ("chain", chain::measure),
     ("status", status::measure),
@@ -59,7 +65,12 @@ fn main() -> ExitCode {
         .map(String::as_str)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    match all(&wanted) {
+    let done = if words.iter().any(|word| word == "--write") {
+        all(&[]).and_then(|report| page::replace(&report))
+    } else {
+        all(&wanted).and_then(|report| print(&report))
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "figures: {error}");
@@ -68,7 +79,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn all(wanted: &[&str]) -> Outcome {
+/// Measures; what is to be printed.
+fn all(wanted: &[&str]) -> Outcome<String> {
     // What a manager leaves behind comes to us, and is ended.
     wait::become_subreaper()?;
     limits::raise_nofile();
@@ -83,7 +95,11 @@ fn all(wanted: &[&str]) -> Outcome {
             figure(&bench, &mut report)?;
         }
     }
-    match io::stdout().write_all(report.to_string().as_bytes()) {
+    Ok(report.to_string())
+}
+
+fn print(report: &str) -> Outcome {
+    match io::stdout().write_all(report.as_bytes()) {
         // Nobody reads any more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),

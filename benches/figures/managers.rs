@@ -172,7 +172,8 @@ fn scan_directory(stage: &Stage, workers: usize) -> Outcome<PathBuf> {
     Ok(directory)
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether there is such a program.
+pub fn is_installed(program: &str) -> bool {
     let tried = Command::new(program)
         .arg("--help")
         .stdin(Stdio::null())

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use prefork::model::time::Time;
 use prefork::sys::clock;
 use rustix::process::Signal;
 
@@ -14,15 +15,29 @@ use super::stats::Sample;
 use super::table::{Report, cells, number};
 use super::{Bench, Outcome};
 
-/// Of a manager, how many workers it can reload, how often that is done, and how long is waited between.
-fn plan(manager: Manager) -> Option<(usize, usize, Duration)> {
-    let pause = Duration::from_millis(300);
+/// Of a manager, how many workers it can reload, and how often that is done.
+fn plan(manager: Manager) -> Option<(usize, usize)> {
     match manager {
-        Manager::Ours => Some((4, 20, pause)),
-        Manager::Unicorn | Manager::Gunicorn => Some((4, 10, pause)),
-        Manager::StartServer => Some((1, 3, pause)),
+        Manager::Ours => Some((4, 20)),
+        Manager::Unicorn | Manager::Gunicorn => Some((4, 10)),
+        Manager::StartServer => Some((1, 3)),
         Manager::Bare | Manager::Multiwatch | Manager::S6 => None,
     }
+}
+
+/// Between the end of a reload and the next.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Reloads begin at multiples of this. The load has a request of 20 ms every 25 ms: a pause from the end of one reload would find each of them at
+/// the same moment of that, since a reload often ends as such a request does. These meet it at 20 moments evenly.
+const STEP: Duration = Duration::from_micros(333_750);
+
+/// Waits for the next multiple that is far enough away.
+fn pause(since: Time) {
+    let earliest = clock::now() + PAUSE;
+    let steps = earliest.since(since).as_micros() / STEP.as_micros() + 1;
+    let next = since + STEP * u32::try_from(steps).unwrap_or(u32::MAX);
+    clock::pause(next.since(clock::now()));
 }
 
 /// What one manager did.
@@ -36,12 +51,12 @@ struct Measured {
 pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     let mut rows = Vec::new();
     for manager in &bench.managers {
-        let Some((workers, reloads, pause)) = plan(*manager) else {
+        let Some((workers, reloads)) = plan(*manager) else {
             continue;
         };
         let mut service = manager.start(&bench.stage, workers, &[])?;
         service.run.await_workers(workers, Look::AtOnce)?;
-        let measured = roll(&mut service, workers, reloads, pause)?;
+        let measured = roll(&mut service, workers, reloads)?;
         rows.push(row(*manager, workers, &measured));
         if *manager == Manager::Ours {
             goals(&measured, report);
@@ -63,24 +78,20 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-fn roll(
-    service: &mut Service,
-    workers: usize,
-    reloads: usize,
-    pause: Duration,
-) -> Outcome<Measured> {
+fn roll(service: &mut Service, workers: usize, reloads: usize) -> Outcome<Measured> {
     let address = service.address.clone();
     let (quiet, ()) = under_load(&address, || {
-        clock::pause(pause * u32::try_from(reloads).unwrap_or(u32::MAX));
+        clock::pause(STEP * u32::try_from(reloads).unwrap_or(u32::MAX));
         Ok(())
     })?;
     let (rolling, times) = under_load(&address, || {
         let mut times = Vec::new();
+        let since = clock::now();
         for _ in 0..reloads {
-            clock::pause(pause);
+            pause(since);
             times.push(once(service, workers)?);
         }
-        clock::pause(pause);
+        clock::pause(PAUSE);
         Ok(times)
     })?;
     Ok(Measured {
@@ -104,7 +115,7 @@ fn once(service: &mut Service, workers: usize) -> Outcome<(f64, f64)> {
 }
 
 /// Does something while there is load.
-fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(Account, T)> {
+pub fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(Account, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| load::run(address, &stop).map_err(|error| error.to_string()));
@@ -116,12 +127,6 @@ fn under_load<T>(address: &str, body: impl FnOnce() -> Outcome<T>) -> Outcome<(A
 }
 
 fn row(manager: Manager, workers: usize, measured: &Measured) -> Vec<String> {
-    let lost: Vec<String> = measured
-        .rolling
-        .lost
-        .iter()
-        .map(|(kind, count)| format!("{count} {kind}"))
-        .collect();
     vec![
         manager.name().to_owned(),
         workers.to_string(),
@@ -130,17 +135,28 @@ fn row(manager: Manager, workers: usize, measured: &Measured) -> Vec<String> {
         number(measured.gone.median()),
         number(measured.gone.max()),
         measured.rolling.connections().to_string(),
-        if lost.is_empty() {
-            "0".to_owned()
-        } else {
-            lost.join(", ")
-        },
+        losses(&measured.rolling),
         delays(&measured.rolling),
         delays(&measured.quiet),
     ]
 }
 
-fn delays(account: &Account) -> String {
+/// What was lost, by kind.
+pub fn losses(account: &Account) -> String {
+    let lost: Vec<String> = account
+        .lost
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if lost.is_empty() {
+        "0".to_owned()
+    } else {
+        lost.join(", ")
+    }
+}
+
+/// How long a request took: median, 99th percentile and worst, in milliseconds.
+pub fn delays(account: &Account) -> String {
     let sample = account.delays();
     [0.5, 0.99, 1.0]
         .map(|share| number(sample.quantile(share)))

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::Bench;
+use super::{Bench, machine};
 
 /// All tables of a run.
 pub struct Report {
@@ -20,7 +20,8 @@ impl Report {
             .map(|manager| manager.name())
             .collect();
         let head = format!(
-            "Worker: {}. Managers found: {}.\n",
+            "{}Worker: {}. Managers found: {}.\n",
+            machine::described(),
             bench.stage.worker_is(),
             peers.join(", ")
         );

@@ -93,11 +93,20 @@ impl Connection {
     ///
     /// A line that makes no sense is exit 1: whatever the master did, it was not what we know.
     pub fn next_line(&mut self) -> Result<Option<Line>> {
+        self.next_text()?.map(Line::read).transpose()
+    }
+
+    /// As [`next_line`](Self::next_line), but nobody has looked at what it says: for answers that are long.
+    pub fn next_text(&mut self) -> Result<Option<String>> {
         loop {
             while let Some(bytes) = self.take_line() {
                 self.answer_by = None;
                 if !bytes.trim_ascii().is_empty() {
-                    return parse(&bytes).map(Some);
+                    let mut text =
+                        String::from_utf8(bytes).map_err(|_| garbage("it is not UTF-8"))?;
+                    text.truncate(text.trim_end().len());
+                    text.drain(..text.len() - text.trim_start().len());
+                    return Ok(Some(text));
                 }
             }
             if self.buffer.len() > MAX_LINE {
@@ -121,7 +130,9 @@ impl Connection {
         };
         let end = self.scanned + offset;
         self.scanned = 0;
-        Some(self.buffer.drain(..=end).collect())
+        // A long line mostly comes alone, and need not be copied.
+        let rest = self.buffer.split_off(end + 1);
+        Some(std::mem::replace(&mut self.buffer, rest))
     }
 
     /// Reads what is there, and waits for it; whether there may be more.
@@ -148,15 +159,12 @@ impl Connection {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Line> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| garbage("it is not UTF-8"))?
-        .trim();
-    let answer = parse_answer(text).map_err(garbage)?;
-    Ok(Line {
-        answer,
-        text: text.to_owned(),
-    })
+impl Line {
+    /// Reads what a line says.
+    pub fn read(text: String) -> Result<Line> {
+        let answer = parse_answer(&text).map_err(garbage)?;
+        Ok(Line { answer, text })
+    }
 }
 
 fn has_gone(error: &io::Error) -> bool {

@@ -21,12 +21,17 @@ use crate::wire::address::{ListenSpec, Name};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
 mod hold;
+mod plain;
 
 /// The program's name, as its messages have it.
 const PROG: &str = "pf-listen";
 
 /// What is bound where neither an address nor an inherited listener says otherwise.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+
+/// How many more tries, and how long between two, where nothing else is said.
+const TRIES: i64 = 5;
+const DELAY: Duration = Duration::from_millis(500);
 
 /// Names the heartbeat page of a worker.
 const HEARTBEAT: &str = "PF_HEARTBEAT_FD";
@@ -58,7 +63,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 5,
+        default_value_t = TRIES,
         allow_negative_numbers = true,
         long_help = "How many more times an address that is in use is tried; a negative number: for ever. Each try is logged."
     )]
@@ -160,7 +165,7 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    match arguments::<Args>() {
+    match plain::read(std::env::args_os()).map_or_else(arguments::<Args>, Ok) {
         Ok(args) => {
             let mut end = None;
             let failed = run(PROG, || {

@@ -1,19 +1,22 @@
 //! `pf-status`: what a master and its workers are doing, as a table, as JSON, or as an exit code alone.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{arguments, run};
-use crate::client::Target;
+use crate::client::{Line, Target};
 use crate::error::{Error, Exit, Result};
 use crate::ui::{table, text};
-use crate::wire::proto::{Answer, Code, Command, Reply, Request};
-use crate::wire::status::Status;
+use crate::wire::proto::{Answer, Code, Command, Request};
+use crate::wire::status::Workers;
 
 const PROG: &str = "pf-status";
 
@@ -63,22 +66,36 @@ pub fn main() -> ExitCode {
 }
 
 fn status(args: &Args) -> Result<Exit> {
-    let (status, document) = match fetch(&Target::new(&args.target)) {
-        Ok(told) => told,
+    let answer = match fetch(&Target::new(&args.target)) {
+        Ok(answer) => answer,
         // Quiet, being no answer is an answer as well.
         Err(error) if args.quiet => return Ok(error.exit),
         Err(error) => return Err(error),
     };
+    let document = answer.document();
+    let verdict = verdict(&read(document)?);
     if args.json {
-        print(&(harmless(&document) + "\n"))?;
+        print(&[&harmless(document), "\n"])?;
     } else if !args.quiet {
-        print(&table::render(&status))?;
+        print(&[&table::render(&read(document)?)])?;
     }
-    Ok(verdict(&status))
+    Ok(verdict)
 }
 
-/// The status, and the document that it was read from as the master sent it.
-fn fetch(target: &Target) -> Result<(Status, String)> {
+/// The master's answer, and where in it the status document is: a long line, which is not copied.
+struct Told {
+    line: String,
+    document: Range<usize>,
+}
+
+impl Told {
+    fn document(&self) -> &str {
+        self.line.get(self.document.clone()).unwrap_or_default()
+    }
+}
+
+/// Asks.
+fn fetch(target: &Target) -> Result<Told> {
     let control = target.reach(None).map_err(unknown)?.control;
     let Some(mut control) = control else {
         return Err(Error::new(
@@ -95,9 +112,9 @@ fn fetch(target: &Target) -> Result<(Status, String)> {
             key: None,
         })
         .map_err(unknown)?;
-    while let Some(line) = control.next_line().map_err(unknown)? {
-        if let Answer::Reply(reply) = line.answer {
-            return open(*reply, &line.text);
+    while let Some(line) = control.next_text().map_err(unknown)? {
+        if let Some(document) = document_in(&line)? {
+            return Ok(Told { line, document });
         }
     }
     Err(Error::new(
@@ -107,36 +124,57 @@ fn fetch(target: &Target) -> Result<(Status, String)> {
     ))
 }
 
-/// Takes the status out of a reply.
-fn open(reply: Reply, line: &str) -> Result<(Status, String)> {
+/// Where the status document is in a line; `None` for a line that is no reply.
+fn document_in(line: &str) -> Result<Option<Range<usize>>> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
+        #[serde(default)]
+        event: Option<IgnoredAny>,
+        ok: bool,
         #[serde(borrow)]
         status: Option<&'a RawValue>,
     }
-    if let Some(failure) = reply.error.filter(|_| !reply.ok) {
-        let exit = if failure.code == Code::Permission {
-            Exit::Permission
-        } else {
-            Exit::Failed
-        };
-        return Err(Error::new(
-            exit,
-            "status not known",
-            text::plain(&failure.message),
-        ));
+    if let Ok(Envelope {
+        event: None,
+        ok: true,
+        status: Some(document),
+    }) = serde_json::from_str(line)
+    {
+        let text = document.get();
+        let begin = (text.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
+        return Ok(Some(begin..begin + text.len()));
     }
-    let document = serde_json::from_str(line)
-        .ok()
-        .and_then(|Envelope { status }| status);
-    match (reply.status, document) {
-        (Some(status), Some(document)) => Ok((*status, document.get().to_owned())),
-        _ => Err(Error::new(
+    let Answer::Reply(reply) = Line::read(line.to_owned()).map_err(unknown)?.answer else {
+        return Ok(None);
+    };
+    let Some(failure) = reply.error.filter(|_| !reply.ok) else {
+        return Err(Error::new(
             Exit::Failed,
             "status not known",
             "the master's answer has none",
-        )),
-    }
+        ));
+    };
+    let exit = if failure.code == Code::Permission {
+        Exit::Permission
+    } else {
+        Exit::Failed
+    };
+    Err(Error::new(
+        exit,
+        "status not known",
+        text::plain(&failure.message),
+    ))
+}
+
+/// Reads the document, or as much of it as is asked for.
+fn read<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T> {
+    serde_json::from_str(document).map_err(|error| {
+        Error::new(
+            Exit::Failed,
+            "the master's answer makes no sense",
+            error.to_string(),
+        )
+    })
 }
 
 /// A master that cannot be asked, whatever the reason, is one exit code: its state is not known.
@@ -150,12 +188,30 @@ fn unknown(error: Error) -> Error {
     }
 }
 
+/// What of a status the exit code follows from. All else is skipped: a thousand slots are a long text.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Gist<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    workers: Workers,
+    #[serde(borrow)]
+    slots: Vec<GistOfSlot<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct GistOfSlot<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+}
+
 /// Whether all is as asked for. A rollout under way is no reason to complain as long as every slot is ready; a master that
 /// stops is one, since whoever asks should look elsewhere.
-fn verdict(status: &Status) -> Exit {
+fn verdict(status: &Gist<'_>) -> Exit {
     let ready = status.workers.ready >= status.workers.wanted
         && status.slots.iter().all(|slot| slot.state == "ready");
-    match status.state.as_str() {
+    match &*status.state {
         "paused" => Exit::Done,
         "starting" | "running" | "rolling" if ready => Exit::Done,
         _ => Exit::Failed,
@@ -164,9 +220,9 @@ fn verdict(status: &Status) -> Exit {
 
 /// The same JSON with the characters that could act on a terminal written as escapes. JSON has none of these but within its
 /// strings; those below 0x20 it does not have at all.
-fn harmless(json: &str) -> String {
+fn harmless(json: &str) -> Cow<'_, str> {
     if json.bytes().all(|byte| byte <= b'~') {
-        return json.to_owned();
+        return json.into();
     }
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -176,13 +232,16 @@ fn harmless(json: &str) -> String {
             out.push(c);
         }
     }
-    out
+    out.into()
 }
 
 /// Writes to stdout. A reader that has left has seen enough.
-fn print(text: &str) -> Result<()> {
+fn print(pieces: &[&str]) -> Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let written = pieces
+        .iter()
+        .try_for_each(|piece| out.write_all(piece.as_bytes()));
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Error::new(Exit::Failed, "cannot write to stdout", error))
         }
@@ -193,7 +252,6 @@ fn print(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::status::{Slot, Workers};
 
     #[test]
     fn the_command_line_is_sound() {
@@ -202,21 +260,17 @@ mod tests {
 
     #[test]
     fn the_verdict_is_about_slots() {
-        let status = |state: &str, slots: &[&str]| Status {
-            state: state.into(),
-            workers: Workers {
-                wanted: slots.len(),
-                ready: slots.iter().filter(|slot| **slot == "ready").count(),
-                ..Workers::default()
-            },
-            slots: slots
+        let status = |state: &str, slots: &[&str]| {
+            let ready = slots.iter().filter(|slot| **slot == "ready").count();
+            let slots: Vec<String> = slots
                 .iter()
-                .map(|state| Slot {
-                    state: (*state).into(),
-                    ..Slot::default()
-                })
-                .collect(),
-            ..Status::default()
+                .map(|state| format!("{{\"slot\":1,\"state\":\"{state}\",\"pid\":null}}"))
+                .collect();
+            format!(
+                "{{\"version\":\"1\",\"state\":\"{state}\",\"workers\":{{\"wanted\":{},\"ready\":{ready}}},\"slots\":[{}]}}",
+                slots.len(),
+                slots.join(",")
+            )
         };
         for (state, slots, exit) in [
             ("running", &["ready", "ready"][..], Exit::Done),
@@ -229,7 +283,33 @@ mod tests {
             ("stopping", &["ready"], Exit::Failed),
             ("", &[], Exit::Failed),
         ] {
-            assert_eq!(verdict(&status(state, slots)), exit, "{state} {slots:?}");
+            let document = status(state, slots);
+            let gist = read(&document).expect("a status");
+            assert_eq!(verdict(&gist), exit, "{state} {slots:?}");
+        }
+    }
+
+    #[test]
+    fn the_document_is_found_in_the_answer() {
+        let line = " {\"ok\":true,\"new\":[1],\"status\":{\"state\":\"running\", \"more\":{}},\"id\":7}\r\n";
+        let document = document_in(line).expect("sound").expect("a reply");
+        assert_eq!(
+            line.get(document),
+            Some("{\"state\":\"running\", \"more\":{}}")
+        );
+        let progress =
+            "{\"event\":\"progress\",\"op\":1,\"done\":1,\"total\":2,\"ok\":true,\"status\":{}}\n";
+        assert_eq!(document_in(progress).expect("sound"), None);
+        for (line, exit) in [
+            ("{\"ok\":true}", Exit::Failed),
+            ("{\"ok\":\"maybe\",\"status\":{}}", Exit::Failed),
+            ("pardon", Exit::Failed),
+            (
+                "{\"ok\":false,\"error\":{\"code\":\"permission\",\"message\":\"no\"}}",
+                Exit::Permission,
+            ),
+        ] {
+            assert_eq!(document_in(line).expect_err(line).exit, exit, "{line}");
         }
     }
 

@@ -320,7 +320,7 @@ impl Client {
     /// Queues one line. A client that does not read what it asked for is dropped.
     fn say(&mut self, line: &impl serde::Serialize) {
         match serde_json::to_string(line) {
-            Ok(line) => self.gone |= !self.conn.send(&line),
+            Ok(line) => self.gone |= !self.conn.send(line),
             Err(_) => self.gone = true,
         }
     }

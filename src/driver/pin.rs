@@ -106,7 +106,6 @@ impl Recipe {
             )
         })?;
         let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
-        let command = self.command.clone();
         Pin::new(
             generation,
             policy,

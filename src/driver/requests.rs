@@ -328,7 +328,7 @@ fn send_away(mut conn: Conn, code: Code, message: String) {
         ..Reply::default()
     };
     if let Ok(line) = serde_json::to_string(&reply)
-        && conn.send(&line)
+        && conn.send(line)
     {
         let _ = conn.flush();
     }

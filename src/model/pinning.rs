@@ -1,4 +1,4 @@
-//! Operations that need a new generation: the driver pins it, and the rollout follows.
+//! A new generation: the driver pins it, or another image of the master does, and the rollout follows.
 
 use std::rc::Rc;
 
@@ -41,6 +41,16 @@ impl Supervisor {
             },
         );
         self.pinning = Some(Pinning { op, kind, to });
+        if source == Source::Successor {
+            // That takes a while, in which whoever waits should not take us for dead.
+            let slots = self.slots.len();
+            out.push(Action::Progress(
+                op,
+                0,
+                slots,
+                "checking the successor".to_owned(),
+            ));
+        }
         out.push(Action::Pin(to, source));
         if self.beside.is_some() {
             out.push(Action::tell_other(Told::Used(to)));
@@ -92,5 +102,11 @@ impl Supervisor {
     /// Whether somebody waits for another image of the master.
     pub fn awaits_successor(&self) -> bool {
         self.successor_of().is_some()
+    }
+
+    /// Nobody will be started from this generation any more.
+    pub(super) fn forget(&mut self, generation: Generation, out: &mut Vec<Action>) {
+        self.memory.forget(generation);
+        out.push(Action::Forget(generation));
     }
 }

@@ -372,12 +372,6 @@ impl Supervisor {
         self.begin_rollout(now, Pinning { op, kind, to }, policy, out);
     }
 
-    /// Nobody will be started from this generation any more.
-    pub(super) fn forget(&mut self, generation: Generation, out: &mut Vec<Action>) {
-        self.memory.forget(generation);
-        out.push(Action::Forget(generation));
-    }
-
     /// The worker, if it lives.
     pub(super) fn worker(&self, id: Option<WorkerId>) -> Option<&Worker> {
         id.and_then(|id| self.workers.get(&id))

@@ -331,11 +331,17 @@ impl Conn {
     /// Queues `line` and a newline, to be sent by [`flush`](Self::flush). False if the client has left more than 4 MiB of
     /// earlier lines unread: it is to be dropped.
     #[must_use = "a client that does not read must be dropped"]
-    pub fn send(&mut self, line: &str) -> bool {
+    pub fn send(&mut self, line: String) -> bool {
         if self.behind() > MAX_BEHIND && (self.flush().is_err() || self.behind() > MAX_BEHIND) {
             return false;
         }
-        self.output.extend_from_slice(line.as_bytes());
+        if self.wants_write() {
+            self.output.extend_from_slice(line.as_bytes());
+        } else {
+            // The status of a thousand slots is a long line.
+            self.output = line.into_bytes();
+            self.written = 0;
+        }
         self.output.push(b'\n');
         true
     }

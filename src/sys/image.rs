@@ -89,6 +89,18 @@ pub fn is_between_images() -> bool {
         .any(|name| std::env::var_os(name).is_some())
 }
 
+/// Whether this process leads its session.
+pub fn leads_its_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
+}
+
+/// The environment that this image was given, without what is meant for it alone.
+pub fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| [CHECK_FD, STATE_FD, FAILED].iter().all(|ours| name != ours))
+        .collect()
+}
+
 /// Executes it. All signals are blocked from here until the handlers of the next image stand, so that none is lost and none ends it. Returns only
 /// if that failed; then everything is as it was, but for the working directory.
 pub fn become_next(next: &Next<'_>) -> io::Error {

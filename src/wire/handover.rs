@@ -3,12 +3,7 @@
 //!
 //! The state is one JSON document in a file whose descriptor `PF_STATE_FD` names. It is versioned: an image reads its own [`FORMAT`] and the one
 //! before it, ignores fields that it does not know, and refuses everything else before anything has happened, since the same document is
-//! first given to a child (`PF_UPGRADE_CHECK`), which answers with one line:
-//!
-//! ```text
-//! pf-upgrade 1 ok 0.1.0
-//! pf-upgrade 1 failed why it will not do
-//! ```
+//! first given to a child (`PF_UPGRADE_CHECK`, see [`super::preflight`]).
 //!
 //! Descriptors are numbers here: they stay open across the exec.
 
@@ -377,64 +372,9 @@ impl State {
     }
 }
 
-/// What a checked image says: that it can take over, by its version, or why not.
-pub type Answer = Result<String, String>;
-
-const WORD: &str = "pf-upgrade 1 ";
-
-/// The line of an answer.
-pub fn render_answer(answer: &Answer) -> String {
-    let text = |text: &str| text.replace('\n', " ");
-    match answer {
-        Ok(version) => format!("{WORD}ok {}\n", text(version)),
-        Err(why) => format!("{WORD}failed {}\n", text(why)),
-    }
-}
-
-/// Reads the line of an answer; None if it is none.
-pub fn parse_answer(line: &[u8]) -> Option<Answer> {
-    let line = std::str::from_utf8(line).ok()?;
-    let (line, _) = line.split_once('\n')?;
-    let (word, rest) = line.strip_prefix(WORD)?.split_once(' ')?;
-    match word {
-        "ok" => Some(Ok(rest.to_owned())),
-        "failed" => Some(Err(rest.to_owned())),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_come_back_and_anything_else_is_none() {
-        for answer in [
-            Ok("0.1.0".to_owned()),
-            Err("no such file".to_owned()),
-            Err(String::new()),
-        ] {
-            assert_eq!(
-                parse_answer(render_answer(&answer).as_bytes()),
-                Some(answer)
-            );
-        }
-        let broken = Err("two\nlines".to_owned());
-        assert_eq!(
-            parse_answer(render_answer(&broken).as_bytes()),
-            Some(Err("two lines".to_owned()))
-        );
-        for garbage in [
-            "",
-            "ok\n",
-            "pf-upgrade 1 ok 0.1.0",
-            "pf-upgrade 2 ok 0.1.0\n",
-            "pf-upgrade 1 yes x\n",
-            "pf-upgrade 1 ok\n",
-        ] {
-            assert_eq!(parse_answer(garbage.as_bytes()), None, "{garbage}");
-        }
-    }
 
     #[test]
     fn what_is_of_another_format_is_refused_in_words() {

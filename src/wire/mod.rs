@@ -8,6 +8,7 @@ pub mod handover;
 pub mod listen_env;
 pub mod names;
 pub mod notify;
+pub mod preflight;
 pub mod proto;
 pub mod services;
 pub mod size;

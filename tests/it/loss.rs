@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -50,6 +51,44 @@ fn reload(service: &Service, time: usize) {
 #[test]
 fn u13_twenty_reloads_lose_nothing() {
     under_load(&["-n", "4"], &Worker::hello(), reload);
+}
+
+/// Not one worker fewer than promised is ready, whenever one looks, and it is always the same process that says so.
+fn sampled(service: &Service, wanted: usize, act: impl FnOnce()) -> usize {
+    let pid = service.status().pid;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut samples = 0;
+            while !over.load(Ordering::Relaxed) {
+                let status = service.status();
+                assert!(status.workers.ready >= wanted, "{}", service.log());
+                assert_eq!(status.pid, pid, "{}", service.log());
+                samples += 1;
+            }
+            samples
+        });
+        act();
+        over.store(true, Ordering::Relaxed);
+        sampler.join().expect("no sample was wrong")
+    })
+}
+
+#[test]
+fn r1_a_hundred_upgrades_lose_nothing_and_there_are_never_fewer_workers_than_promised() {
+    let service = Service::start(&["-n", "4"], &Worker::hello());
+    let load = Load::start(&targets(&service), CLIENTS);
+    let samples = sampled(&service, 4, || {
+        for _ in 0..100 {
+            load.more(5);
+            service.ctl(["upgrade"]);
+        }
+    });
+    load.more(BETWEEN);
+    assert!(samples >= 100, "{samples} samples");
+    assert_eq!(service.status().generation, 101, "{}", service.log());
+    load.stop().assert_none_lost(&service.log());
+    service.stop();
 }
 
 #[test]

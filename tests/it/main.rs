@@ -11,6 +11,7 @@ mod listen_inherit;
 mod listen_support;
 mod load;
 mod loss;
+mod managers;
 mod master;
 mod model;
 mod readme;

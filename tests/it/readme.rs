@@ -270,6 +270,18 @@ fn releases_behind_a_link() {
 }
 
 #[test]
+fn the_master_itself() {
+    let says = [
+        "peak workers",
+        "has taken over",
+        "upgrade done: generation 2",
+        "last rollout: upgrade",
+        "stopped",
+    ];
+    recipe("upgrade", &says);
+}
+
+#[test]
 fn another_environment_and_another_command() {
     let says = [
         "+GREETING=salut",
@@ -311,6 +323,11 @@ fn a_health_check() {
             "1 \"state\":\"running\"",
         ],
     );
+}
+
+#[test]
+fn a_master_that_may_be_killed() {
+    recipe("hold", &["hello world, from slot ", "stopped"]);
 }
 
 #[test]

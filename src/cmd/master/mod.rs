@@ -5,6 +5,7 @@ mod cli;
 mod daemonize;
 mod setup;
 mod successor;
+mod takeover;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,6 @@ use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
 use crate::driver::fork::Bequest;
 use crate::driver::pin::{Environment, Recipe, is_ours};
-use crate::driver::upgrade::Fresh;
 use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
@@ -27,7 +26,6 @@ use crate::sys::successor::Origin;
 use crate::sys::{child, clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::changes::Changes;
-use crate::wire::handover::State;
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
@@ -76,84 +74,8 @@ pub(super) fn check(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What of this image's command line can be judged before it is executed in the place of the one that runs.
-pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
-    log(args)?;
-    let added = added(args, state);
-    for spec in &added {
-        listener::check(spec)?;
-    }
-    let kept = state.listeners.first().map_or(0, Vec::len);
-    check_numbers(args, kept + added.len())?;
-    check_kept(args, state)?;
-    // Found out now, a worker program that is missing costs nothing.
-    let serving = state.supervisor.generation().0;
-    let pin = state.pins.iter().find(|pin| pin.generation == serving);
-    let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
-    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
-    Ok(())
-}
-
-/// The same, done. What was handed over is used, and left as it is.
-pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
-    let log = log(&args)?;
-    if args.daemonize {
-        log.take_output()?;
-    }
-    let known = state.upward.clone();
-    let upward = Upward::from_environment(
-        |name| std::env::var_os(name),
-        known
-            .as_ref()
-            .map_or(std::process::id(), |known| known.born),
-        known.map(|known| known.said).unwrap_or_default(),
-    );
-    let mut recipe = recipe(&args)?;
-    recipe.nofile = state.nofile;
-    let origin = Origin {
-        nofile: state.nofile,
-        ..origin(&args, &recipe)
-    };
-    let kept = state.listeners.first().into_iter().flatten();
-    let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
-    let mut tell = |text: String| log.warn(text);
-    let listeners = listener::arrange(kept, &added(&args, state), true, &Retry::NONE, &mut tell)?;
-    check_numbers(&args, listeners.len())?;
-    check_kept(&args, state)?;
-    Ok(Fresh {
-        policy: policy(&args),
-        listen: listened(&args),
-        log,
-        signals,
-        recipe,
-        listeners,
-        origin,
-        upward,
-    })
-}
-
-/// The addresses that the image before did not have.
-fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
-    let known = |spec: &&ListenSpec| state.listen.contains(&spec.to_string());
-    args.listen
-        .iter()
-        .filter(|spec| !known(spec))
-        .cloned()
-        .collect()
-}
-
-fn listened(args: &Args) -> Vec<String> {
+pub(super) fn listened(args: &Args) -> Vec<String> {
     args.listen.iter().map(ToString::to_string).collect()
-}
-
-fn check_kept(args: &Args, state: &State) -> Result<()> {
-    let known = |number: &&i32| state.keep.iter().any(|(_, kept)| kept == *number);
-    match args.keep_fd.iter().find(|number| !known(number)) {
-        Some(number) => Err(Error::usage(format!(
-            "--keep-fd {number}: the running master does not have it"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Does it. `born`: the pid that our parent knows us by, which the environment speaks of; `bequest`: what an old master beside us has left.
@@ -229,12 +151,12 @@ pub(super) fn prepare(
     })
 }
 
-fn origin(args: &Args, recipe: &Recipe) -> Origin {
+pub(super) fn origin(args: &Args, recipe: &Recipe) -> Origin {
     let reexec = args.reexec.clone().map(OsString::from);
     Origin::of_this_process(reexec, recipe.start_dir.clone())
 }
 
-fn log(args: &Args) -> Result<Log> {
+pub(super) fn log(args: &Args) -> Result<Log> {
     let sink = args.log.clone().map_or(Sink::Stderr, Sink::File);
     let format = match args.log_format {
         LogFormat::Text => Format::Text,
@@ -248,7 +170,7 @@ fn log(args: &Args) -> Result<Log> {
     Log::new(super::PROG, sink, format, verbosity)
 }
 
-fn policy(args: &Args) -> Policy {
+pub(super) fn policy(args: &Args) -> Policy {
     Policy {
         ready: args.ready,
         start_timeout: args.start_timeout.on(),
@@ -275,7 +197,7 @@ fn policy(args: &Args) -> Policy {
     }
 }
 
-fn recipe(args: &Args) -> Result<Recipe> {
+pub(super) fn recipe(args: &Args) -> Result<Recipe> {
     let own: Environment = std::env::vars_os()
         .filter(|(name, _)| !is_ours(name))
         .collect();
@@ -345,7 +267,7 @@ fn inherited(log: &Log, own: u32) -> Result<Vec<Listener>> {
 }
 
 /// The numbers that workers are promised must not collide.
-fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
+pub(super) fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
     let end = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
     let ready = match args.ready {
         Readiness::Fd(number) => Some(number),

@@ -8,13 +8,17 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::cli::Args;
-use super::{PROG, ended, setup};
+use super::{PROG, ended, takeover};
 use crate::cmd::{run, say};
 use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
 use crate::sys::signals::Signals;
 use crate::sys::{fd, image, limits, wait};
-use crate::wire::handover::{CHECK_FD, STATE_FD, State, render_answer};
+use crate::wire::handover::{CHECK_FD, STATE_FD, State};
+use crate::wire::preflight::render_answer;
+
+/// What whoever writes a wrapper has to know.
+const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";
 
 /// Whether this start is one of an upgrade; None if it is none.
 pub(super) fn main() -> Option<ExitCode> {
@@ -28,12 +32,20 @@ pub(super) fn main() -> Option<ExitCode> {
 /// Answers whether it would do, and ends.
 fn check(answer: RawFd) -> ExitCode {
     let judged = guarded(|| {
+        if !image::leads_its_session() {
+            // The child that was started does: executed for good, that one's end would be the service's.
+            return Err(Error::system(
+                "this process is not the one that was started",
+                "somebody waits for it",
+            )
+            .hint(HAS_TO_EXEC));
+        }
         let args = arguments()?;
         let number = image::descriptor_in(STATE_FD).ok_or_else(|| {
             Error::system(format!("cannot read {STATE_FD}"), "it names no descriptor")
         })?;
         let state = state(number)?;
-        setup::check_successor(&args, &state)
+        takeover::check_successor(&args, &state)
     });
     let judged = match judged {
         Ok(()) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
@@ -61,14 +73,13 @@ fn take_over(state_fd: RawFd) -> ExitCode {
                 state.pid,
                 std::process::id()
             );
-            return Err(Error::system("cannot take the state over", why)
-                .hint("a --reexec command line has to exec, not to start a child"));
+            return Err(Error::system("cannot take the state over", why).hint(HAS_TO_EXEC));
         }
         let args = arguments()?;
         limits::raise_nofile();
         wait::become_subreaper()
             .map_err(|error| Error::system("cannot become a subreaper", error))?;
-        let fresh = setup::take_over(args, &state, signals)?;
+        let fresh = takeover::take_over(args, &state, signals)?;
         upgrade::take_over(fresh, state, state_fd)
     });
     match taken {

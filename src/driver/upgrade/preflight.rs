@@ -18,7 +18,8 @@ use crate::sys::guard::Terms;
 use crate::sys::spawn::{self, Launch, Outcome, Plumbing};
 use crate::sys::successor::{Origin, Successor};
 use crate::sys::{clock, fd, wait};
-use crate::wire::handover::{self, Answer, CHECK_FD, STATE_FD};
+use crate::wire::handover::{CHECK_FD, STATE_FD};
+use crate::wire::preflight::{self, Answer};
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -108,7 +109,7 @@ impl Preflight {
     /// What it says, if that is known by now.
     pub(super) fn look(&mut self, now: Time) -> Option<Answer> {
         self.hear();
-        if let Some(answer) = handover::parse_answer(&self.said) {
+        if let Some(answer) = preflight::parse_answer(&self.said) {
             return Some(answer);
         }
         if self.said.contains(&b'\n') || self.said.len() > LONGEST_ANSWER {

@@ -232,9 +232,7 @@ pub fn go_back(state_fd: RawFd, why: &str) -> String {
         Err(error) => return error,
     };
     let argv: Vec<OsString> = image.argv.into_iter().map(|arg| arg.0).collect();
-    let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| name != FAILED && name != STATE_FD)
-        .collect();
+    let mut environment: Vec<(OsString, OsString)> = image::environment();
     environment.push((STATE_FD.into(), state_fd.to_string().into()));
     environment.push((FAILED.into(), why.replace('\0', " ").into()));
     let error = image::become_next(&Next {

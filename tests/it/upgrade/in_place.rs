@@ -193,6 +193,55 @@ fn a_new_listen_address_in_a_new_command_line_is_bound() {
 }
 
 #[test]
+fn r32_as_pid_1_it_stays_pid_1() {
+    if !crate::death::pid1::permitted() {
+        return;
+    }
+    let scene = Scene::new();
+    let unshare = scene
+        .master("-n 2 --ready fd=9 --listen 127.0.0.1:0")
+        .wrapped_in(crate::death::pid1::NAMESPACE)
+        .start();
+    for generation in 2..5 {
+        // From outside its pid file tells of another namespace: the control socket is asked.
+        let asked = std::process::Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
+            .arg("upgrade")
+            .arg(scene.path("app.ctl"))
+            .output()
+            .expect("pf-ctl");
+        assert!(asked.status.success(), "{asked:?}\n{}", unshare.log());
+        let status = unshare.status();
+        assert_eq!(
+            (&status["pid"], &status["generation"]),
+            (&1.into(), &generation.into())
+        );
+    }
+    let inside = crate::death::support::children(unshare.pid())[0];
+    signal(inside, Signal::SIGTERM);
+    let mut unshare = unshare;
+    assert_eq!(unshare.end(), Some(0), "{}", unshare.log());
+}
+
+#[test]
+fn descriptors_that_are_kept_are_kept_for_all_images() {
+    let scene = Scene::new();
+    scene.app("say \"holds $(cat <&7)\"; up; rest");
+    std::fs::write(scene.path("kept"), "it\n").expect("written");
+    let wrapper = ["sh", "-c", r#"exec 7<kept; exec "$@""#, "sh"];
+    let master = scene
+        .master("-n 1 --ready fd=9 --keep-fd 7")
+        .wrapped_in(wrapper)
+        .start();
+    scene.heard("holds it");
+    for _ in 0..2 {
+        upgrades(&master);
+        // The offset is shared by all: the first has read it to its end.
+        scene.heard("holds ");
+    }
+    master.stop();
+}
+
+#[test]
 fn a_drain_of_hours_holds_no_upgrade_up() {
     let scene = Scene::new();
     scene.app("play 'catch stubborn ready'");
@@ -205,12 +254,12 @@ fn a_drain_of_hours_holds_no_upgrade_up() {
         assert_eq!(retiring, Some(2 * round), "{}", master.log());
     }
     // Each was told once, though three images have looked after them.
-    let told: Vec<_> = scene
-        .heard_so_far()
-        .into_iter()
-        .filter(|report| report.text == "got TERM")
-        .collect();
-    assert_eq!(told.len(), 6, "{told:?}");
+    scene.heard_times("got TERM", 6);
+    let more = scene.heard_so_far();
+    assert!(
+        !more.iter().any(|report| report.text == "got TERM"),
+        "{more:?}"
+    );
     master.ctl("retire 1").done();
     master.until("retired", |status| {
         status["retiring"].as_array().map(Vec::len) == Some(4)

@@ -12,7 +12,7 @@ fn fails(scene: &Scene, master: &Master, body: &str, why: &[&str]) {
     let errors: Vec<&str> = failed
         .stderr
         .lines()
-        .filter(|line| line.contains("successor"))
+        .filter(|line| line.contains("successor") && !line.contains("checking"))
         .collect();
     assert_eq!(errors.len(), 1, "{}", failed.stderr);
     let status = master.status();
@@ -47,6 +47,7 @@ fn r4_one_that_will_not_do_costs_nothing() {
             "eval \"echo hello >&$PF_UPGRADE_CHECK\"; sleep 100\n",
             "it answered 'hello'",
         ),
+        ("\"$0\" \"$@\"; exit\n", "has to exec"),
         ("exec \"$0\" --no-such-option \"$@\"\n", "--no-such-option"),
         (
             "exec \"$0\" --chdir /nonexistent \"$@\"\n",
@@ -146,6 +147,26 @@ fn forged(scene: &Scene, sed: &str) -> String {
     )
 }
 
+/// States as images have written them, a format each: what is promised to be read is read.
+#[test]
+fn every_format_that_is_promised_is_read() {
+    use prefork::wire::handover::{FORMAT, OLDEST, State};
+    let written = [(1, include_bytes!("../../states/format-1.json").as_slice())];
+    for format in OLDEST..=FORMAT {
+        let (_, document) = written
+            .into_iter()
+            .find(|(of, _)| *of == format)
+            .expect("a state of that format");
+        let state = State::parse(document).expect("it is understood");
+        assert_eq!(state.supervisor.generation().0, 2);
+        assert_eq!(state.processes.len(), 3);
+        assert_eq!(state.pins.len(), 2);
+        let changes = &state.pins[1].changes;
+        assert_eq!(changes.set["A"].0, "b");
+        assert!(state.descriptors().contains(&state.image.fd));
+    }
+}
+
 #[test]
 fn a_state_of_another_format_is_refused() {
     let scene = Scene::new();
@@ -192,6 +213,31 @@ fn new_workers_that_fail_at_boot_leave_the_old_ones() {
     let new = master.workers();
     master.ctl("rollback").done();
     assert!(master.workers().iter().all(|worker| !new.contains(worker)));
+    master.stop();
+}
+
+#[test]
+fn new_workers_that_die_within_probation_bring_the_old_generation_back() {
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 2 --ready fd=9 --probation 1h --backoff 1ms..1ms")
+        .start();
+    scene.heard_times("up", 2);
+    scene.app("up; say new; read x <\"$PF_TEST_DOOR$PF_WORKER\"; exit 9");
+    let upgrade = master.ctl_begun("upgrade");
+    scene.heard_times("new", 2);
+    master.until("it serves, on probation", |status| {
+        status["generation"] == 2 && status["state"] == "running"
+    });
+    scene.app(crate::service::scene::RESTING);
+    scene.open_door(0);
+    upgrade.end().failed(1, &["exited with code 9"]);
+    let status = master.status();
+    assert_eq!(
+        (&status["generation"], &status["rollout"]["result"]),
+        (&1.into(), &"rolled-back".into())
+    );
+    assert_eq!(status["workers"]["ready"], 2);
     master.stop();
 }
 

@@ -1,0 +1,91 @@
+//! From the command line and the state of the image before to a service that goes on.
+
+use std::rc::Rc;
+
+use super::cli::Args;
+use super::setup::{check_numbers, listened, log, origin, policy, recipe};
+use crate::driver::upgrade::Fresh;
+use crate::driver::upward::Upward;
+use crate::error::{Error, Result};
+use crate::model::event::Generation;
+use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::signals::Signals;
+use crate::sys::successor::Origin;
+use crate::wire::address::ListenSpec;
+use crate::wire::handover::State;
+
+/// What of this image's command line can be judged before it is executed in the place of the one that runs.
+pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
+    log(args)?;
+    let added = added(args, state);
+    for spec in &added {
+        listener::check(spec)?;
+    }
+    let kept = state.listeners.first().map_or(0, Vec::len);
+    check_numbers(args, kept + added.len())?;
+    check_kept(args, state)?;
+    // Found out now, a worker program that is missing costs nothing.
+    let serving = state.supervisor.generation().0;
+    let pin = state.pins.iter().find(|pin| pin.generation == serving);
+    let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
+    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
+    Ok(())
+}
+
+/// The same, done. What was handed over is used, and left as it is.
+pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
+    let log = log(&args)?;
+    if args.daemonize {
+        log.take_output()?;
+    }
+    let known = state.upward.clone();
+    let upward = Upward::from_environment(
+        |name| std::env::var_os(name),
+        known
+            .as_ref()
+            .map_or(std::process::id(), |known| known.born),
+        known.map(|known| known.said).unwrap_or_default(),
+    );
+    let mut recipe = recipe(&args)?;
+    recipe.nofile = state.nofile;
+    let origin = Origin {
+        nofile: state.nofile,
+        ..origin(&args, &recipe)
+    };
+    let kept = state.listeners.first().into_iter().flatten();
+    let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
+    let mut tell = |text: String| log.warn(text);
+    let listeners = listener::arrange(kept, &added(&args, state), true, &Retry::NONE, &mut tell)?;
+    check_numbers(&args, listeners.len())?;
+    check_kept(&args, state)?;
+    Ok(Fresh {
+        policy: policy(&args),
+        listen: listened(&args),
+        log,
+        signals,
+        recipe,
+        listeners,
+        origin,
+        upward,
+    })
+}
+
+/// The addresses that the image before did not have.
+fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
+    let known = |spec: &&ListenSpec| state.listen.contains(&spec.to_string());
+    args.listen
+        .iter()
+        .filter(|spec| !known(spec))
+        .cloned()
+        .collect()
+}
+
+fn check_kept(args: &Args, state: &State) -> Result<()> {
+    let known = |number: &&i32| state.keep.iter().any(|(_, kept)| kept == *number);
+    match args.keep_fd.iter().find(|number| !known(number)) {
+        Some(number) => Err(Error::usage(format!(
+            "--keep-fd {number}: the running master does not have it"
+        ))),
+        None => Ok(()),
+    }
+}
