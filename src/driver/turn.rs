@@ -135,6 +135,8 @@ impl Driver {
     fn turn(&mut self, woken: &Woken) {
         let now = clock::now();
         self.deaf_until = self.deaf_until.filter(|until| *until > now);
+        // First of all: nobody leaves the service to a master that is dead, and no client that has seen the end of one finds it here.
+        self.hear_other(now);
         let signals = if woken.signals {
             self.signals.pending()
         } else {
@@ -162,8 +164,6 @@ impl Driver {
                 self.signalled(sig, sender);
             }
         }
-        // Before the clients: whoever was told that the other one is gone must not find it here.
-        self.hear_other(now);
         // Those who leave make room for those who come.
         self.serve_clients(&woken.clients, now);
         if woken.knocks {

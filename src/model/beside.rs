@@ -70,6 +70,13 @@ pub enum Happened {
     Dropped,
 }
 
+impl Happened {
+    /// Whether it counts although the other master is dead by now: workers that it had ready are not any more, but what it wanted is to be known.
+    pub fn outlives_its_master(&self) -> bool {
+        matches!(self, Happened::Said(Told::Back(_) | Told::Stop(_)))
+    }
+}
+
 /// What is to be done about the other master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
@@ -141,6 +148,8 @@ pub(super) struct Beside {
     /// The slot that was asked for last, and those that were given (`--surge 0`).
     pub(super) wanted: Option<u32>,
     pub(super) granted: BTreeSet<u32>,
+    /// The slots that the other one has said to have a worker for.
+    pub(super) heard_ready: BTreeSet<u32>,
     /// The slots that the other one asks for.
     pub(super) owed: BTreeSet<u32>,
     /// The stop that both know of.
@@ -164,6 +173,7 @@ impl Beside {
             told_done: false,
             wanted: None,
             granted: BTreeSet::new(),
+            heard_ready: BTreeSet::new(),
             owed: BTreeSet::new(),
             stop: None,
         }
@@ -173,6 +183,7 @@ impl Beside {
     pub(super) fn turn(&mut self) {
         *self = Beside {
             pid: self.pid,
+            heard_ready: std::mem::take(&mut self.heard_ready),
             was_paused: self.was_paused,
             stop: self.stop,
             ..Beside::new(self.side, self.manual, self.op)

@@ -129,7 +129,10 @@ impl Supervisor {
                 let text = format!("upgrade: {} stands", beside.other());
                 out.push(Action::note(Level::Info, text));
             }
-            Told::Ready(slot) => self.yield_slot(now, slot, out),
+            Told::Ready(slot) => {
+                beside.heard_ready.insert(slot);
+                self.yield_slot(now, slot, out);
+            }
             Told::AllReady => self.yield_all(now, out),
             Told::Done(workers) if beside.manual => self.both_stand(now, workers, out),
             Told::Done(workers) => beside.may_leave = Some(workers),
@@ -343,10 +346,8 @@ impl Supervisor {
         self.counters.rollouts += 1;
         out.push(Action::note(Level::Info, message.clone()));
         out.push(Action::Beside(Deed::Succeeded));
-        for (kept, sig) in [
-            (self.remembered.hup, Sig::Hup),
-            (self.remembered.winch, Sig::Winch),
-        ] {
+        let remembered = std::mem::take(&mut self.remembered);
+        for (kept, sig) in [(remembered.hup, Sig::Hup), (remembered.winch, Sig::Winch)] {
             if kept {
                 out.push(Action::Beside(Deed::PassOn(sig)));
             }

@@ -230,9 +230,13 @@ impl Supervisor {
                 .is_some_and(|slot| slot.holder.is_none())
                 && !beside.granted.contains(&(*index as u32))
         };
-        (0..reach.min(self.slots.len()))
-            .find(free)
+        let mut free: Vec<u32> = (0..reach.min(self.slots.len()))
+            .filter(free)
             .map(|index| index as u32)
+            .collect();
+        // On the way back: first where nobody serves, as that is where it failed.
+        free.sort_by_key(|slot| beside.heard_ready.contains(slot));
+        free.first().copied()
     }
 
     /// A new master's rollout is done when the old one has left, which it is told here.

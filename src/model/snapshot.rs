@@ -150,6 +150,7 @@ impl Supervisor {
             Mode::Stopping(_) | Mode::Over => "stopping",
             Mode::Paused(_) => "paused",
             Mode::Idle => "starting",
+            Mode::Running if self.serving.is_none() && self.beside.is_some() => "rolling",
             Mode::Running if self.serving.is_none() => "starting",
             Mode::Running if self.on_probation().is_some() => "running",
             Mode::Running if self.rollout.is_some() => "rolling",

@@ -145,6 +145,7 @@ impl Other {
         }
         self.watch_room();
         if ended {
+            all.retain(Happened::outlives_its_master);
             all.push(Happened::Gone(self.how()));
             return all;
         }

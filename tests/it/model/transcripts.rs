@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork::model::Supervisor;
+use prefork::model::beside::{Deed, Happened};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
@@ -94,7 +95,7 @@ impl Session {
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
     /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
-    /// `upgrade rollback scale stop pause resume restart reopen deliver`.
+    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`beside`](super::beside).
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -107,6 +108,8 @@ impl Session {
                 let slots = rest[0].parse().expect("slots");
                 self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
             }
+            "heir" => self.supervisor = Some(super::beside::heir(rest, &self.policy)),
+            "other" => self.step(super::beside::happened(rest)),
             "manager" => {
                 let limit = rest.first().map(|limit| duration(limit));
                 self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
@@ -151,7 +154,7 @@ impl Session {
                 };
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
-            "reload" | "upgrade" | "rollback" | "scale" | "stop" | "pause" | "resume"
+            "reload" | "upgrade" | "fork" | "rollback" | "scale" | "stop" | "pause" | "resume"
             | "restart" | "retire" | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
@@ -213,6 +216,10 @@ impl Session {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
             }),
+            Action::Beside(Deed::Beget(_)) => Some(Event::Beside(match self.pin_fails.take() {
+                Some(why) => Happened::Unborn(why),
+                None => Happened::Born(60),
+            })),
             _ => None,
         }
     }
@@ -328,6 +335,9 @@ fn command(verb: &str, rest: &[&str]) -> Command {
             renewed: how == Some(&"renewed"),
         },
         ("upgrade", _) => Command::Upgrade,
+        ("fork", how) => Command::Fork {
+            manual: how == Some(&"manual"),
+        },
         ("rollback", _) => Command::Rollback,
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,

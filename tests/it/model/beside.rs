@@ -1,0 +1,93 @@
+//! Two masters side by side, in transcripts: how what happens between them is written.
+
+use std::rc::Rc;
+
+use prefork::model::Supervisor;
+use prefork::model::beside::{Deed, Happened, Heir, Told};
+use prefork::model::event::{Event, Generation, OpId};
+use prefork::model::memory::Memory;
+use prefork::model::operation::Operations;
+use prefork::model::policy::{Policy, Word};
+use prefork::model::time::Time;
+
+/// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
+pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
+    let slots = rest[0].parse().expect("slots");
+    let mut operations = Operations::default();
+    let mut out = Vec::new();
+    let start = operations.begin(Time(0), "start", None, &mut out);
+    let done = prefork::model::event::Outcome::Done("start done".into(), Vec::new());
+    operations.end(Time(0), start, done, &mut out);
+    let op = operations.begin(Time(0), "upgrade", None, &mut out);
+    let scaled = rest.iter().find_map(|word| word.strip_prefix("scaled="));
+    let heir = Heir {
+        op,
+        manual: rest.contains(&"manual"),
+        from: (Generation(1), Rc::new(policy.clone())),
+        to: Generation(2),
+        scaled: scaled.map(|slots| slots.parse().expect("slots")),
+        operations,
+        memory: Memory::default(),
+    };
+    assert_eq!(heir.op, OpId(2));
+    Supervisor::heir(Rc::new(policy.clone()), slots, 7, 50, heir)
+}
+
+/// `other born PID|unborn WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
+pub fn happened(rest: &[&str]) -> Event {
+    let (verb, rest) = rest.split_first().expect("a verb");
+    let text = rest.join(" ");
+    let number = || text.parse::<u32>().expect("a number");
+    let told = match *verb {
+        "born" => return Event::Beside(Happened::Born(number() as i32)),
+        "unborn" => return Event::Beside(Happened::Unborn(text)),
+        "gone" => return Event::Beside(Happened::Gone(text)),
+        "dropped" => return Event::Beside(Happened::Dropped),
+        "hello" => Told::Hello(number() as i32),
+        "ready" => Told::Ready(number()),
+        "all-ready" => Told::AllReady,
+        "done" => Told::Done(number() as usize),
+        "back" => Told::Back(text),
+        "want" => Told::Want(number()),
+        "free" => Told::Free(number()),
+        "used" => Told::Used(Generation(number().into())),
+        "stop" => Told::Stop(match text.as_str() {
+            "graceful" => Word::Graceful,
+            "quick" => Word::Quick,
+            _ => Word::Kill,
+        }),
+        _ => panic!("unknown: other {verb}"),
+    };
+    Event::Beside(Happened::Said(told))
+}
+
+/// What is to be done about the other master, as transcripts show it.
+pub fn deed(deed: &Deed) -> String {
+    match deed {
+        Deed::Beget(heir) => {
+            let how = if heir.manual { " manual" } else { "" };
+            let scaled = heir
+                .scaled
+                .map(|slots| format!(" scaled={slots}"))
+                .unwrap_or_default();
+            format!(
+                "beget a master: operation {} from gen={} to gen={}{how}{scaled}",
+                heir.op, heir.from.0, heir.to
+            )
+        }
+        Deed::Tell(told) => {
+            let text = prefork::wire::beside::render(told);
+            let text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            let word = text["say"].as_str().expect("a word");
+            match &text["of"] {
+                serde_json::Value::Null => format!("tell the other: {word}"),
+                of => format!("tell the other: {word} {of}"),
+            }
+        }
+        Deed::Kill => "kill the other".into(),
+        Deed::TakeNamesBack => "take the names back".into(),
+        Deed::RemoveOldNames => "remove the old names".into(),
+        Deed::Succeeded => "the other is the service".into(),
+        Deed::PassOn(sig) => format!("pass {sig} on to the other"),
+    }
+}
