@@ -22,6 +22,9 @@ impl ControlSocket {
                 to.display()
             )
         };
+        if self.path == to {
+            return Ok(true);
+        }
         let failed = |error| Error::system(what(), error);
         let _lock = lock_dir_of(to)?;
         let ours = fs::symlink_metadata(&self.path)

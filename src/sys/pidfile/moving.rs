@@ -33,6 +33,9 @@ impl PidFile {
                 to.display()
             )
         };
+        if self.path == to {
+            return Ok(true);
+        }
         for _ in 0..TRIES {
             if !names(&self.path, &self.file).map_err(|error| Error::system(what(), error))? {
                 self.path = to.to_owned();
@@ -57,6 +60,11 @@ impl PidFile {
     }
 
     fn step(&self, to: &Path) -> io::Result<Step> {
+        // Never opened once more: its end would be the lock's.
+        if names(to, &self.file)? {
+            fs::remove_file(&self.path)?;
+            return Ok(Step::Moved);
+        }
         let Some(old) = existing(to)? else {
             return self.move_to_nothing(to);
         };

@@ -217,6 +217,19 @@ fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
     let alive = |path: &Path| owner(path).expect("asked");
     let (mut old, mut new) = (contestant(&path), contestant(&path));
     assert_eq!(ask(&mut old, "acquire"), "won");
+    assert_eq!(ask(&mut old, "back"), "moved true");
+    assert_eq!(
+        alive(&path),
+        Owner::Alive(old.pid()),
+        "it was there already"
+    );
+    fs::hard_link(&path, &aside).expect("another name");
+    assert_eq!(ask(&mut old, "aside"), "moved true");
+    assert_eq!(ask(&mut old, "back"), "moved true");
+    assert_eq!(
+        (alive(&path), litter(dir.path())),
+        (Owner::Alive(old.pid()), 1)
+    );
     // What an earlier upgrade left is no obstacle, a live process is.
     fs::write(&aside, "1\n").expect("written");
     assert_eq!(ask(&mut old, "aside"), "moved true");

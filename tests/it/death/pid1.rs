@@ -32,7 +32,7 @@ pub(crate) fn permitted() -> bool {
 
 /// The master's number out here: it is the child of what made its namespace.
 #[track_caller]
-fn master_in(unshare: &Master) -> i32 {
+pub(crate) fn master_in(unshare: &Master) -> i32 {
     until("the namespace's pid 1", || {
         children(unshare.pid()).first().copied()
     })

@@ -19,5 +19,5 @@ mod signals;
 mod start;
 pub(crate) mod terminal;
 mod units;
-mod upward;
+pub(crate) mod upward;
 mod usage;

@@ -12,10 +12,10 @@ use crate::service::scene::GATED;
 use crate::service::{HANG, Scene, process, until};
 
 /// A service manager's socket.
-pub(super) struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    pub(super) fn at(path: &Path) -> Manager {
+    pub(crate) fn at(path: &Path) -> Manager {
         Manager::new(UnixDatagram::bind(path).expect("bound"))
     }
 
@@ -26,7 +26,7 @@ impl Manager {
 
     /// The next message.
     #[track_caller]
-    pub(super) fn hears(&self) -> Vec<String> {
+    pub(crate) fn hears(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
         let length = self.0.recv(&mut buffer).expect("a message in time");
         let text = std::str::from_utf8(&buffer[..length]).expect("UTF-8");
@@ -35,7 +35,7 @@ impl Manager {
 
     /// The next message that is more than a line for people; its words but for that line.
     #[track_caller]
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         loop {
             let mut words = self.hears();
             words.retain(|word| !word.starts_with("STATUS="));

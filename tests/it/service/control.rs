@@ -48,6 +48,15 @@ impl Control {
         Some(serde_json::from_str(&line).expect("JSON"))
     }
 
+    /// The status document, of a master that may be on its way out.
+    pub(crate) fn try_status(&mut self) -> Option<Value> {
+        self.send("{\"cmd\":\"status\"}\n").ok()?;
+        let mut line = String::new();
+        self.reader.read_line(&mut line).ok()?;
+        let reply: Value = serde_json::from_str(&line).ok()?;
+        reply.get("status").cloned()
+    }
+
     /// The next reply; events before it are passed over.
     #[track_caller]
     pub(crate) fn reply(&mut self) -> Value {

@@ -184,24 +184,29 @@ impl Service {
             .ok()
             .and_then(|output| serde_json::from_slice::<Status>(&output.stdout).ok());
         let status = status.unwrap_or_default();
+        let master = Some(status.pid).filter(|pid| *pid > 0);
         let all = status
             .slots
             .into_iter()
             .chain(status.starting)
             .chain(status.retiring);
-        all.filter_map(|slot| slot.pid).collect()
+        let workers = all.filter_map(|slot| slot.pid);
+        master.into_iter().chain(workers).collect()
     }
 }
 
 impl Drop for Service {
     /// What a failed test leaves is killed.
     fn drop(&mut self) {
-        if matches!(self.master.try_wait(), Ok(None)) {
-            let workers = self.pids();
-            let _ = self.master.kill();
-            for pid in workers {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+        // After an upgrade by fork it is another process, and where none is left nobody answers.
+        let left = if matches!(self.master.try_wait(), Ok(None)) || std::thread::panicking() {
+            self.pids()
+        } else {
+            Vec::new()
+        };
+        let _ = self.master.kill();
+        for pid in left {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let _ = self.master.wait();
     }
