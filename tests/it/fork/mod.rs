@@ -75,10 +75,8 @@ impl Dance {
     #[track_caller]
     fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         until(what, || {
-            let mut control = Control::connect(&self.path("app.ctl")).ok()?;
             // It may be on its way out.
-            control.send("{\"cmd\":\"status\"}\n").ok()?;
-            let status = control.line()?["status"].clone();
+            let status = Control::connect(&self.path("app.ctl")).ok()?.try_status()?;
             so(&status).then_some(status)
         })
     }
