@@ -75,10 +75,7 @@ impl Dance {
     #[track_caller]
     fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         until(what, || {
-            let mut control = Control::connect(&self.path("app.ctl")).ok()?;
-            // It may be on its way out.
-            control.send("{\"cmd\":\"status\"}\n").ok()?;
-            let status = control.line()?["status"].clone();
+            let status = Control::connect(&self.path("app.ctl")).ok()?.try_status()?;
             so(&status).then_some(status)
         })
     }
@@ -89,7 +86,11 @@ impl Dance {
         let new = self.until("both serve", |status| {
             status["role"] == "new" && status["state"] == "running"
         });
-        (self.old_status(), new)
+        let old = until("the old one knows", || {
+            let status = self.old_status();
+            (status["state"] == "running").then_some(status)
+        });
+        (old, new)
     }
 
     /// `pf-ctl` on the one that has stepped aside.
