@@ -139,10 +139,12 @@ pub(crate) mod tests {
         wait::reap(pid).expect("ours").expect("ended")
     }
 
-    const SCRIPT: &str = r#"kill -HUP $$
+    const SCRIPT: &str = r#"exec >&7
+        kill -HUP $$
         group=$(ps -o pgid= -p $$ | tr -d ' ')
-        printf '%s|%s|%s|%s|' "$A" "$PWD" "$group" "$1" >&7
-        ls /proc/$$/fd | tr '\n' ' ' >&7"#;
+        printf '%s|%s|%s|%s|' "$A" "$PWD" "$group" "$1"
+        ls /proc/$$/fd
+        exit 0"#;
 
     /// In a process that has one thread of interest: forks what stays beside it.
     pub fn play(talk: &mut Talk) {
@@ -164,6 +166,7 @@ pub(crate) mod tests {
         File::from(read).read_to_string(&mut said).expect("text");
         assert_eq!(begotten.failure(), None);
         let group = nix::unistd::getpgrp();
+        let said = said.trim_end().replace('\n', " ");
         talk.say(&said.replace(&format!("|{group}|"), "|our group|"));
 
         let argv = [OsString::from("/nowhere/at/all")];

@@ -92,6 +92,17 @@ fn r1_a_hundred_upgrades_lose_nothing_and_there_are_never_fewer_workers_than_pro
 }
 
 #[test]
+fn u16_twenty_upgrades_by_fork_lose_nothing() {
+    under_load(&["-n", "4"], &Worker::hello(), |service, time| {
+        let before = service.status().pid;
+        service.ctl(["upgrade", "--fork"]);
+        let status = service.wait_for(|status| status.pid != before && status.role == "master");
+        assert_eq!(status.generation, time as u64 + 2, "{}", service.log());
+        assert_eq!(status.workers.ready, 4, "{}", service.log());
+    });
+}
+
+#[test]
 fn u13_twenty_reloads_of_all_at_once_lose_nothing() {
     under_load(&["-n", "4", "--surge", "100%"], &Worker::hello(), reload);
 }

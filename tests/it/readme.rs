@@ -282,6 +282,19 @@ fn the_master_itself() {
 }
 
 #[test]
+fn u18_u19_a_master_beside_the_old_one() {
+    let says = [
+        "upgrade done: generation 2",
+        "upgrade done: generation 3",
+        "running (old master)",
+        "stopped",
+        "running, generation 3",
+        "stopped",
+    ];
+    recipe("fork", &says);
+}
+
+#[test]
 fn another_environment_and_another_command() {
     let says = [
         "+GREETING=salut",

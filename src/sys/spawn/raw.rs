@@ -88,6 +88,8 @@ unsafe fn instruction(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
+    use nix::fcntl::OFlag;
+    use nix::unistd::pipe2;
 
     use super::*;
 
@@ -107,7 +109,7 @@ mod tests {
             assert_eq!(Errno::last_raw(), 4711);
         }
         let text = *b"through a pipe";
-        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&write) as usize;
         // SAFETY: the text is as long as is said.
         let written = unsafe { call(libc::SYS_write, [fd, text.as_ptr() as usize, text.len(), 0]) };

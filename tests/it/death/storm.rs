@@ -76,6 +76,8 @@ fn u8_u34_r59_of_ten_thousand_signals_no_kind_is_lost() {
     let master = scene
         .master("-n 3 --ready exec --backoff 1ms..10ms")
         .option("--log", &log)
+        // As under `pf-listen --hold`, where a second master is refused: ten thousand would be another test.
+        .env("PF_HOLD", std::process::id().to_string())
         .command(["sleep", "1000"])
         .start();
 

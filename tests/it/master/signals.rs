@@ -155,9 +155,12 @@ fn u15_u30_usr1_reopens_the_log_and_goes_on_to_workers_that_catch_it() {
 }
 
 #[test]
-fn u34_usr2_is_refused_with_a_line_and_survived() {
+fn u34_usr2_under_a_holder_is_refused_with_a_line_and_survived() {
     let scene = Scene::new();
-    let master = scene.master("-n 1 --ready fd=9").start();
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .env("PF_HOLD", std::process::id().to_string())
+        .start();
     let workers = master.workers();
     master.signal(Signal::SIGUSR2);
     master.logged("USR2");

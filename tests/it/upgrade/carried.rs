@@ -180,7 +180,7 @@ fn timers_counters_heartbeats_and_operations_go_on() {
     master.until("it rests", |status| {
         status["slots"][0]["state"] == "backoff" || status["workers"]["ready"] == 1
     });
-    master.ctl("stop --kill --timeout 1s").done();
+    master.ctl("stop --now").done();
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn a_drain_of_hours_holds_no_upgrade_up() {
     let scene = Scene::new();
     scene.app("play 'catch stubborn ready'");
     let master = scene
-        .master("-n 2 --ready notify --graceful-timeout 1h")
+        .master("-n 2 --ready notify --graceful-timeout 1h --quick-timeout 100ms")
         .start();
     for round in 1..=3 {
         upgrades(&master);
@@ -264,7 +264,7 @@ fn a_drain_of_hours_holds_no_upgrade_up() {
     master.until("retired", |status| {
         status["retiring"].as_array().map(Vec::len) == Some(4)
     });
-    master.ctl("stop --kill --timeout 500ms").done();
+    master.ctl("stop --now").done();
 }
 
 #[test]
