@@ -5,7 +5,6 @@ mod by_hand;
 mod by_itself;
 mod failures;
 mod given;
-mod load;
 mod upward;
 
 use std::path::{Path, PathBuf};
