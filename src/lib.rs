@@ -53,6 +53,10 @@
 //! `--surge`, retires each old worker when its successor is ready, and ends the operation when no old worker accepts any more; or
 //! goes back, whole. Steps and end go to whoever waits for the operation.
 //!
+//! *Two masters.* An upgrade by fork is a conversation of two models ([`model::beside`]): the old one begets the new one ([`sys::beget`]) with a line
+//! between them in which listeners and state lie already ([`wire::beside`], [`sys::link`], [`driver::fork`]), and yields a slot whenever that has a
+//! worker ready for it. Each sees the other's death, and then has all slots.
+//!
 //! *Upward.* After each turn [`model::upward`] compares what is so with what a service manager above us was told, and says the difference
 //! ([`wire::upward`], [`driver::upward`]). With `--daemonize` the shell is told once, through a pipe ([`sys::daemon`]).
 //!

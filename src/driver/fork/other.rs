@@ -112,11 +112,13 @@ impl Other {
     /// Kills it, and what has started it.
     pub(super) fn kill(&self) {
         self.signal(Sig::Kill);
-        if let Some(begotten) = self.begotten.as_ref().filter(|child| child.pid != self.pid) {
-            let raw = nix_pid(begotten.pid);
-            if matches!(wait::peek(begotten.pid), Ok(None)) {
-                let _ = raw.map(|process| pidfile::pidfd_signal(&process, Sig::Kill));
-            }
+        let starter = self.begotten.as_ref().map(|begotten| begotten.pid);
+        // Not reaped yet, so the number is its own.
+        if let Some(pid) = starter.filter(|pid| *pid != self.pid)
+            && matches!(wait::peek(pid), Ok(None))
+            && let Ok(process) = pidfile::open_process(pid)
+        {
+            let _ = pidfile::pidfd_signal(&process, Sig::Kill);
         }
     }
 
@@ -218,8 +220,4 @@ impl Other {
             log.warn(format_args!("cannot remove pid file {path}: {error}"));
         }
     }
-}
-
-fn nix_pid(pid: i32) -> Option<OwnedFd> {
-    pidfile::open_process(pid).ok()
 }

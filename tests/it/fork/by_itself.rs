@@ -168,12 +168,8 @@ fn at_no_moment_fewer_workers_are_ready_than_slots() {
         }
         samples
     };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "nothing is forked from this thread"
-    )]
     let samples = std::thread::scope(|scope| {
-        let sampler = scope.spawn(&sample);
+        let sampler = scope.spawn(sample);
         for _ in 0..5 {
             dance.ctl("upgrade --fork").done();
         }

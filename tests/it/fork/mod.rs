@@ -5,7 +5,6 @@ mod by_hand;
 mod by_itself;
 mod failures;
 mod given;
-mod load;
 mod upward;
 
 use std::path::{Path, PathBuf};
@@ -75,7 +74,6 @@ impl Dance {
     #[track_caller]
     fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         until(what, || {
-            // It may be on its way out.
             let status = Control::connect(&self.path("app.ctl")).ok()?.try_status()?;
             so(&status).then_some(status)
         })
@@ -87,7 +85,11 @@ impl Dance {
         let new = self.until("both serve", |status| {
             status["role"] == "new" && status["state"] == "running"
         });
-        (self.old_status(), new)
+        let old = until("the old one knows", || {
+            let status = self.old_status();
+            (status["state"] == "running").then_some(status)
+        });
+        (old, new)
     }
 
     /// `pf-ctl` on the one that has stepped aside.
