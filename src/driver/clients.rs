@@ -10,7 +10,7 @@ use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket};
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::poll::Interest;
-use crate::wire::proto::{Code, Failure, Progress, Reply};
+use crate::wire::proto::{Code, Failure, Plan, Progress, Reply};
 
 mod handover;
 
@@ -216,6 +216,26 @@ impl Clients {
         };
         let pending = client.pending.remove(place);
         client.fail(code_of(refusal), message, pending.id);
+    }
+
+    /// A request that only asked for a plan has its answer.
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<Plan, Failure>) {
+        let Some((number, place)) = self.find(ticket) else {
+            return;
+        };
+        let Some(client) = self.all.get_mut(&number) else {
+            return;
+        };
+        let id = client.pending.remove(place).id;
+        match answer {
+            Err(failure) => client.fail(failure.code, failure.message, id),
+            Ok(plan) => client.reply(Reply {
+                ok: true,
+                plan: Some(plan),
+                id,
+                ..Reply::default()
+            }),
+        }
     }
 
     /// An operation went a step on.

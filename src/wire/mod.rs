@@ -6,6 +6,7 @@ pub mod beside;
 pub mod changes;
 pub mod handover;
 pub mod listen_env;
+pub mod maps;
 pub mod names;
 pub mod notify;
 pub mod preflight;

@@ -67,6 +67,7 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         listeners,
         origin,
         upward,
+        workers: args.workers,
     })
 }
 

@@ -99,12 +99,22 @@ fn r32_what_was_scaled_and_changed_by_a_reload_goes_along() {
 #[test]
 fn a_master_that_must_stay_what_it_is_refuses() {
     let dance = Dance::new();
-    let master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
+    let holder = std::process::id().to_string();
+    let master = dance.master(OPTIONS).env("PF_HOLD", holder).start();
     let before = family(&master.status());
     dance.ctl("upgrade --fork").failed(6, &["pf-listen --hold"]);
     master.signal(Signal::SIGUSR2);
     master.logged("USR2 refused: pf-listen --hold");
     assert_eq!(family(&dance.stands_alone(2)), before);
+    dance.stop();
+}
+
+#[test]
+fn a_holder_of_somebody_else_is_none() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
+    dance.ctl("upgrade --fork").done();
+    dance.stands_alone(2);
     dance.stop();
 }
 
