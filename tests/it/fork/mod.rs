@@ -3,6 +3,7 @@
 mod alone;
 mod by_hand;
 mod by_itself;
+mod exports;
 mod failures;
 mod given;
 mod upward;
