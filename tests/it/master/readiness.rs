@@ -96,12 +96,14 @@ fn ready_from_a_child_of_a_wrapper_counts_also_from_another_group_and_when_it_is
     // The child is in a session of its own, and gone when it is heard.
     let text = r#"
 import os, subprocess, sys
-child = """
+child = r"""
 import os, socket
 manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 manager.sendto(b"READY=1\nSTATUS=from a child", os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
 """
 subprocess.run([sys.executable, "-c", child], check=True, start_new_session=True)
+with open(os.environ["PF_TEST_SAY"], "w") as say:
+    print("gone", os.environ["PF_WORKER"], os.environ["PF_GENERATION"], os.getpid(), file=say)
 os.execlp("sleep", "sleep", "1000")
 "#;
     std::fs::write(&wrapper, text).expect("written");
@@ -109,10 +111,12 @@ os.execlp("sleep", "sleep", "1000")
         .master("-n 2 --ready notify")
         .command(["python3".into(), wrapper])
         .start();
+    scene.heard_times("gone", 2);
     for slot in [0, 1] {
         assert_eq!(master.status()["slots"][slot]["status"], "from a child");
     }
     master.ctl("reload").done();
+    scene.heard_times("gone", 2);
     master.stop();
 }
 
