@@ -8,12 +8,14 @@
 //! - `process`: the processes behind the model's worker ids, with their descriptors.
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
+//! - `acks`: where workers made for einhorn say that they are ready.
 //! - `report`: the status document.
 //! - [`fork`]: another master beside this one.
 //! - [`upgrade`]: another image of the master in place of this one.
 //! - `plan`: what a rollout would change.
 //! - [`upward`]: what a service manager above us is told.
 
+mod acks;
 mod clients;
 mod heal;
 mod perform;
@@ -210,6 +212,10 @@ pub fn run(setup: Setup) -> Result<End> {
         end: None,
         asked: None,
     };
+    if let Err(error) = driver.offer_acks() {
+        driver.leave_nothing();
+        return Err(error);
+    }
     driver.greet();
     driver.feed(Event::Start);
     Ok(driver.serve())
@@ -236,9 +242,14 @@ impl Driver {
         let end = self.turn_until_the_end();
         self.end_preflight();
         self.clients.farewell();
-        self.processes.dismiss_guard();
-        remove_names(&self.log, self.control.take(), self.pid_file.take());
+        self.leave_nothing();
         end
+    }
+
+    fn leave_nothing(&mut self) {
+        self.processes.dismiss_guard();
+        self.stop_hearing_acks();
+        remove_names(&self.log, self.control.take(), self.pid_file.take());
     }
 }
 

@@ -155,6 +155,7 @@ impl Driver {
             for event in self.processes.hear(now) {
                 self.feed(event);
             }
+            self.tell_of_acks();
         }
         if children {
             self.bury(&exits, now);

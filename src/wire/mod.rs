@@ -4,6 +4,8 @@ pub mod address;
 pub mod beat;
 pub mod beside;
 pub mod changes;
+pub mod einhorn;
+pub mod exports;
 pub mod handover;
 pub mod listen_env;
 pub mod maps;

@@ -4,6 +4,7 @@ mod addresses;
 mod ctl;
 mod death;
 mod drift;
+mod exports;
 mod fork;
 mod hold;
 mod layering;

@@ -94,6 +94,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         processes: state.processes,
         guard: state.guard,
         keep: state.keep,
+        acks: state.acks,
     })
     .map_err(failed("cannot take the workers over"))?;
     let control = state
@@ -172,6 +173,9 @@ impl Taken {
         let originals: HashSet<RawFd> = originals.into_iter().collect();
         originals.into_iter().for_each(fd::close_left_over);
         signals::unblock_all();
+        if let Err(error) = driver.offer_acks() {
+            driver.log.error(format_args!("{error}"));
+        }
         driver.first_turn();
         match (driver.supervisor.successor_of(), went_back) {
             (Some(generation), Some(why)) => driver.feed(Event::PinFailed(generation, why)),
@@ -224,6 +228,7 @@ pub(in crate::driver) fn restored(
             .map(|(name, value)| (name.0, value.0))
             .collect(),
         Rc::clone(listeners),
+        pin.exports,
         pin.beat_fd,
         recipe.nofile,
         pin.changes,

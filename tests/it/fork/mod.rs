@@ -4,6 +4,7 @@ mod alone;
 mod before_it_stands;
 mod by_hand;
 mod by_itself;
+mod exports;
 mod failures;
 mod given;
 mod upward;
