@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket};
+use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket, workers as in_words};
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::poll::Interest;
@@ -282,7 +282,10 @@ impl Clients {
                 .partition(|pending| pending.what == What::Ready);
             client.pending = still;
             for pending in over {
-                let message = Some(format!("ready: generation {generation}, {ready} workers"));
+                let message = Some(format!(
+                    "ready: generation {generation}, {}",
+                    in_words(ready)
+                ));
                 let generation = Some(generation.0);
                 client.reply(Reply {
                     ok: true,

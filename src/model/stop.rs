@@ -106,7 +106,11 @@ impl Supervisor {
             self.operations
                 .end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
         }
-        let text = format!("stop: {}, {} workers", word.name(), self.workers.len());
+        let text = format!(
+            "stop: {}, {}",
+            word.name(),
+            super::event::workers(self.workers.len())
+        );
         out.push(Action::note(Level::Info, text));
         self.remembered = Remembered::default();
         self.mode = Mode::Stopping(Stopping {
