@@ -235,7 +235,7 @@ impl Driver {
                 let text = format!(
                     "no operation {op} is known: it never was, or is older than the last 20"
                 );
-                self.fail(number, Code::Refused, text, id);
+                self.fail(number, Code::Usage, text, id);
             }
             Some(None) => self.clients.wait_for(number, id, Some(op)),
             Some(Some((_, outcome))) => {

@@ -24,7 +24,9 @@ impl Driver {
                 "pid 1 cannot leave its place to another: {in_place}"
             ));
         }
-        if child::is_held(std::env::var("PF_HOLD").ok().as_deref()) {
+        let environment = &self.origin.environment;
+        let holder = environment.iter().find(|(name, _)| name == "PF_HOLD");
+        if child::is_held(holder.and_then(|(_, pid)| pid.to_str())) {
             return Some(format!(
                 "pf-listen --hold keeps this one master running: {in_place}"
             ));
