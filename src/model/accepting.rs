@@ -44,7 +44,7 @@ pub struct Terms {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A connection was accepted; its handler is started next.
+    /// A connection was accepted; its handler starts now, or as soon as it can.
     Accepted(Client),
     /// The handler's process has ended, or could not be started.
     Ended {
@@ -55,8 +55,10 @@ pub enum Event {
     },
     /// The last process of a group whose handler had ended is gone.
     Gone(Client),
-    /// The system is short of descriptors, processes or memory.
+    /// The system is short of descriptors, processes or memory: nothing was accepted, or what was has no handler yet.
     Short,
+    /// A handler was started: there is enough of everything.
+    Plenty,
     /// A signal came.
     Signal(Sig),
     /// Time has passed.
@@ -85,6 +87,8 @@ pub enum Action {
     End(Client),
     /// Kill the handler's group.
     Kill(Client),
+    /// Try again what there was too little of.
+    Resume,
     /// Wait no longer for this one: it cannot be killed.
     GiveUp(Client),
     /// The time for draining is over with so many left.
@@ -191,15 +195,19 @@ impl Accepting {
     /// What follows from an event.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.phase == Phase::Left {
+            return actions;
+        }
         match event {
             Event::Accepted(client) => self.accepted(now, client, &mut actions),
-            Event::Ended { client, alone } => self.ended(client, alone),
+            Event::Ended { client, alone } => self.ended(client, alone, &mut actions),
             Event::Gone(client) => self.forget(client),
             Event::Short => {
                 self.set(Due::Resume, now + self.pause);
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }
             Event::Signal(sig) => self.signal(now, sig, &mut actions),
+            Event::Plenty => self.pause = PAUSE.0,
             Event::Tick => {}
         }
         while let Some((at, due)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
@@ -211,8 +219,10 @@ impl Accepting {
             if !self.at.contains_key(&Due::Idle) {
                 self.idle_from(now);
             }
-        } else if self.handlers.is_empty() && self.phase != Phase::Left {
+        } else if self.handlers.is_empty() {
             self.phase = Phase::Left;
+            self.due.clear();
+            self.at.clear();
             actions.push(Action::Leave { well: self.well });
         }
         actions
@@ -221,7 +231,6 @@ impl Accepting {
     fn accepted(&mut self, now: Time, client: Client, actions: &mut Vec<Action>) {
         self.running = self.running.saturating_add(1);
         self.begun = self.begun.saturating_add(1);
-        self.pause = PAUSE.0;
         self.clear(Due::Idle);
         let (runs, stage) = (true, Stage::Within);
         self.handlers.insert(client, Handler { runs, stage });
@@ -234,16 +243,19 @@ impl Accepting {
         }
     }
 
-    fn ended(&mut self, client: Client, alone: bool) {
+    fn ended(&mut self, client: Client, alone: bool, actions: &mut Vec<Action>) {
         let Some(handler) = self.handlers.get_mut(&client).filter(|known| known.runs) else {
             return;
         };
         handler.runs = false;
         self.running = self.running.saturating_sub(1);
-        // It gave back what there may have been too little of.
-        self.clear(Due::Resume);
         if alone {
             self.forget(client);
+        }
+        // It gave back what there may have been too little of.
+        if self.clear(Due::Resume) {
+            self.pause = PAUSE.0;
+            actions.push(Action::Resume);
         }
     }
 
@@ -281,7 +293,6 @@ impl Accepting {
     /// No more is accepted.
     fn drain(&mut self, why: Why, actions: &mut Vec<Action>) {
         self.phase = Phase::Draining;
-        self.clear(Due::Resume);
         self.clear(Due::Idle);
         actions.push(Action::Close(why));
     }
@@ -313,7 +324,7 @@ impl Accepting {
                     self.set(Due::Beat, now + every);
                 }
             }
-            Due::Resume => {}
+            Due::Resume => actions.push(Action::Resume),
             Due::Idle => self.drain(Why::Idle, actions),
             Due::Drained => {
                 self.well = false;
@@ -361,10 +372,10 @@ impl Accepting {
         self.due.insert((at, due));
     }
 
-    fn clear(&mut self, due: Due) {
-        if let Some(at) = self.at.remove(&due) {
-            self.due.remove(&(at, due));
-        }
+    /// Whether there was one.
+    fn clear(&mut self, due: Due) -> bool {
+        let at = self.at.remove(&due);
+        at.is_some_and(|at| self.due.remove(&(at, due)))
     }
 
     fn clear_clients(&mut self) {

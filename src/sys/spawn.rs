@@ -177,6 +177,15 @@ pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Resul
     spawn_in(Way::usual(), launch, plumbing, master)
 }
 
+/// Whether what [`spawn`] said may pass by itself: there is too little of something just now.
+pub fn may_pass(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
+    )
+}
+
 fn spawn_in(
     way: Way,
     launch: &Launch,

@@ -71,12 +71,12 @@ impl Handlers {
     pub(super) fn start(
         &mut self,
         client: Client,
-        connection: Connection,
+        connection: &Connection,
         now: Time,
     ) -> io::Result<i32> {
         let Connection { socket, ends } = connection;
         // No value holds a NUL.
-        let env: Vec<CString> = ucspi::variables(&ends)
+        let env: Vec<CString> = ucspi::variables(ends)
             .into_iter()
             .filter_map(|variable| CString::new(variable).ok())
             .collect();
@@ -94,7 +94,7 @@ impl Handlers {
         let handler = Handler {
             group: Group::of_child_in_our_session(spawned.pid)?,
             outcome: spawned.outcome,
-            ends,
+            ends: ends.clone(),
             began: now,
             told: false,
         };

@@ -1,5 +1,7 @@
 //! The loop: waits, tells the decider what has happened, and does what it says.
 
+use std::collections::BTreeMap;
+
 use super::handlers::{End, Handlers};
 use super::manager::Manager;
 use super::setup::Setup;
@@ -11,6 +13,7 @@ use crate::model::sig::Sig;
 use crate::sys::clock::now;
 use crate::sys::door::{Connection, Door};
 use crate::sys::signals::{self, Signals};
+use crate::sys::spawn;
 use crate::sys::wait::Ended;
 use crate::wire::ucspi;
 
@@ -33,6 +36,8 @@ struct Server {
     accepting: Accepting,
     complaints: Repeated<Complaint>,
     next: Client,
+    /// Those that have been accepted, and whose handlers could not be started yet.
+    held: BTreeMap<Client, Connection>,
     exit: Option<Exit>,
 }
 
@@ -47,6 +52,7 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
         accepting: setup.accepting,
         complaints: Repeated::default(),
         next: 0,
+        held: BTreeMap::new(),
         exit: None,
     };
     server.manager.beat(&server.log);
@@ -102,18 +108,45 @@ impl Server {
         let client = self.next;
         self.next += 1;
         self.manager.begun();
-        let who = ucspi::client(&connection.ends);
-        let started = self.handlers.start(client, connection, now());
         self.step(Event::Accepted(client));
-        match started {
-            Ok(pid) => self.log.debug(format_args!("{who}: handler {pid} begins")),
+        self.start(client, connection);
+    }
+
+    /// Starts the handler of a client, or keeps the client until it can be. False: not now.
+    fn start(&mut self, client: Client, connection: Connection) -> bool {
+        let who = ucspi::client(&connection.ends);
+        match self.handlers.start(client, &connection, now()) {
+            Ok(pid) => {
+                self.log.debug(format_args!("{who}: handler {pid} begins"));
+                self.step(Event::Plenty);
+                true
+            }
             Err(error) => {
                 let what = format!("cannot start a handler for {who}");
-                self.complain(Complaint::NoProcess, &what, &reason(error));
-                self.manager.finished();
-                let alone = true;
-                self.step(Event::Ended { client, alone });
-                self.step(Event::Short);
+                self.complain(Complaint::NoProcess, &what, &reason(&error));
+                if spawn::may_pass(&error) {
+                    self.held.insert(client, connection);
+                    self.step(Event::Short);
+                } else {
+                    self.turn_away(client);
+                }
+                false
+            }
+        }
+    }
+
+    /// A client that had no handler gets none.
+    fn turn_away(&mut self, client: Client) {
+        self.manager.finished();
+        let alone = true;
+        self.step(Event::Ended { client, alone });
+    }
+
+    /// Those that were kept, until there is too little again.
+    fn resume(&mut self) {
+        while let Some((client, connection)) = self.held.pop_first() {
+            if !self.start(client, connection) {
+                break;
             }
         }
     }
@@ -176,10 +209,11 @@ impl Server {
                 let (pid, who) = self.handlers.describe(client);
                 let what = format!("handler {pid} for {who}");
                 self.complain(Complaint::TimedOut, &what, "ended at --client-timeout");
-                self.handlers.end(client);
+                self.end(client);
             }
-            Action::End(client) => self.handlers.end(client),
+            Action::End(client) => self.end(client),
             Action::Kill(client) => self.handlers.kill(client),
+            Action::Resume => self.resume(),
             Action::GiveUp(client) => {
                 let (pid, who) = self.handlers.describe(client);
                 self.log.error(format_args!(
@@ -195,6 +229,13 @@ impl Server {
             Action::Leave { well } => {
                 self.exit = Some(if well { Exit::Done } else { Exit::Failed });
             }
+        }
+    }
+
+    fn end(&mut self, client: Client) {
+        match self.held.remove(&client) {
+            Some(_) => self.turn_away(client),
+            None => self.handlers.end(client),
         }
     }
 

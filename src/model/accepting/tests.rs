@@ -202,14 +202,33 @@ fn shortness_pauses_longer_each_time_and_until_somebody_ends() {
         accepting.step(at(millis), Event::Short);
         assert!(!accepting.wants());
         assert_eq!(accepting.deadline(), Some(at(until)));
-        accepting.step(at(until), Event::Tick);
+        let tried = accepting.step(at(until), Event::Tick);
+        assert_eq!(tried, [Action::Resume]);
     }
     accepting.step(at(2500), Event::Short);
-    accepting.step(at(2501), alone(0));
+    let tried = accepting.step(at(2501), alone(0));
+    assert_eq!(tried, [Action::Resume]);
     assert!(accepting.wants());
-    accepting.step(at(2502), Event::Accepted(1));
     accepting.step(at(2503), Event::Short);
     assert_eq!(accepting.deadline(), Some(at(2603)), "from the beginning");
+    accepting.step(at(2603), Event::Tick);
+    accepting.step(at(2604), Event::Plenty);
+    accepting.step(at(2605), Event::Short);
+    assert_eq!(accepting.deadline(), Some(at(2705)), "from the beginning");
+}
+
+#[test]
+fn a_client_without_a_handler_yet_is_tried_again_also_while_it_drains() {
+    let mut accepting = serving(terms(), 1);
+    accepting.step(at(0), Event::Short);
+    accepting.step(at(1), Event::Signal(Sig::Term));
+    let tried = accepting.step(at(100), Event::Tick);
+    assert_eq!(tried, [Action::Resume]);
+    accepting.step(at(100), Event::Short);
+    let ended = accepting.step(at(101), Event::Signal(Sig::Int));
+    assert_eq!(ended, [Action::End(0)]);
+    // Nobody can be told: its connection is closed, and that is the end.
+    assert_eq!(accepting.step(at(101), alone(0)), [Action::Resume, LEAVE]);
 }
 
 #[test]
