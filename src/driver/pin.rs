@@ -12,7 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
-use crate::sys::spawn::Launch;
+use crate::sys::spawn::{Launch, Leads};
 use crate::sys::{proc, program};
 use crate::wire::beside::LINK_FD;
 use crate::wire::changes::{Changes, Text};
@@ -162,7 +162,8 @@ impl Pin {
                 .collect::<Result<_>>()?,
             env,
             own_pid_in: own_pid_in(&policy, &listeners),
-            cwd: c_string(cwd.as_os_str())?,
+            cwd: Some(c_string(cwd.as_os_str())?),
+            leads: Leads::Session,
             death_signal: policy.graceful_signal,
             nofile,
         };

@@ -2,6 +2,7 @@
 
 pub mod beat;
 pub mod beget;
+pub mod breakable;
 pub mod child;
 pub mod clock;
 pub mod cmsg;
@@ -10,6 +11,7 @@ pub mod cpus;
 pub mod daemon;
 pub mod dial;
 pub mod dirlock;
+pub mod door;
 pub mod exec;
 pub mod fd;
 pub mod group;
@@ -21,6 +23,7 @@ pub mod link;
 pub mod listener;
 pub mod listener_options;
 pub mod notify;
+pub mod page;
 pub mod pidfile;
 pub mod poll;
 pub mod proc;

@@ -17,4 +17,5 @@ pub mod services;
 pub mod size;
 pub mod status;
 pub mod text;
+pub mod ucspi;
 pub mod upward;

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, so that it links once.
 
+mod accept;
 mod addresses;
 mod ctl;
 mod death;

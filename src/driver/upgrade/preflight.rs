@@ -16,7 +16,7 @@ use crate::model::time::Time;
 use crate::sys::group::Group;
 use crate::sys::guard::Terms;
 use crate::sys::poll::{Interest, Nest};
-use crate::sys::spawn::{self, Launch, Outcome, Plumbing};
+use crate::sys::spawn::{self, Launch, Leads, Outcome, Plumbing};
 use crate::sys::successor::{Origin, Successor};
 use crate::sys::{clock, fd, wait};
 use crate::wire::handover::{CHECK_FD, STATE_FD};
@@ -271,7 +271,8 @@ fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
             .collect::<io::Result<_>>()?,
         env: given.chain(ours).collect::<io::Result<_>>()?,
         own_pid_in: Vec::new(),
-        cwd: text(Path::new(&origin.dir).as_os_str())?,
+        cwd: Some(text(Path::new(&origin.dir).as_os_str())?),
+        leads: Leads::Session,
         death_signal: Sig::Kill,
         nofile: origin.nofile,
     })
