@@ -148,7 +148,7 @@ impl Pin {
             env: common_env(generation, &policy, &environment, &listeners, beat_fd)?,
             own_pid_in: own_pid_in(&policy, &listeners),
             cwd: c_string(cwd.as_os_str())?,
-            death_signal: policy.graceful_signal,
+            death_signal: Some(policy.graceful_signal),
             nofile,
         };
         let inode = proc::program_inode(&program);

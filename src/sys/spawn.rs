@@ -40,8 +40,9 @@ pub struct Launch {
     pub own_pid_in: Vec<&'static str>,
     /// The working directory.
     pub cwd: CString,
-    /// What the kernel sends the worker when the master dies.
-    pub death_signal: Sig,
+    /// What the kernel sends the worker when the master dies. None: it is no worker, but somebody who outlives us, and who stays in our session and
+    /// process group.
+    pub death_signal: Option<Sig>,
     /// RLIMIT_NOFILE, soft and hard; `None`: as the master's.
     pub nofile: Option<(u64, u64)>,
 }

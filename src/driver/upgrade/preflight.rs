@@ -180,7 +180,7 @@ fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
         env: given.chain(ours).collect::<io::Result<_>>()?,
         own_pid_in: Vec::new(),
         cwd: text(Path::new(&origin.dir).as_os_str())?,
-        death_signal: Sig::Kill,
+        death_signal: Some(Sig::Kill),
         nofile: origin.nofile,
     })
 }

@@ -33,7 +33,7 @@ fn launch(words: &[&str]) -> Launch {
         env: vec![c("PATH=/usr/bin:/bin"), c("K=v")],
         own_pid_in: vec!["LISTEN_PID"],
         cwd: c("/"),
-        death_signal: Sig::Term,
+        death_signal: Some(Sig::Term),
         nofile: None,
     }
 }
