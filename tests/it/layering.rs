@@ -119,6 +119,12 @@ const HOUSE: &[Room] = &[
         ],
     },
     Room {
+        name: "worker",
+        rooms: &["error", "model", "sys", "wire"],
+        crates: &["socket2"],
+        closed: &["std::fs"],
+    },
+    Room {
         name: "cmd",
         rooms: &[
             "client", "driver", "error", "log", "model", "sys", "ui", "wire",

@@ -151,7 +151,7 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
         cwd: None,
         leads: Leads::Group,
         // Nobody would end it at its time any more, or could tell that it is there.
-        death_signal: Sig::Kill,
+        death_signal: Some(Sig::Kill),
         nofile,
     })
 }
