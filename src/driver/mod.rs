@@ -126,6 +126,8 @@ struct Driver {
     guard_again: Option<Time>,
     /// That waiting itself fails was told.
     blindness_told: bool,
+    /// Not everything is ready yet, for the first time.
+    starting: bool,
     started: Time,
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
@@ -201,6 +203,7 @@ pub fn run(setup: Setup) -> Result<End> {
         deafness_told: false,
         guard_again: None,
         blindness_told: false,
+        starting: true,
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),

@@ -28,6 +28,7 @@ pub mod program;
 pub mod queue;
 pub mod random;
 pub mod relay;
+pub mod resident;
 pub mod signals;
 pub mod sink;
 pub mod spawn;

@@ -8,6 +8,7 @@ pub mod einhorn;
 pub mod exports;
 pub mod handover;
 pub mod listen_env;
+pub mod maps;
 pub mod names;
 pub mod notify;
 pub mod preflight;

@@ -14,7 +14,7 @@ use crate::driver::pin::{Environment, Recipe, is_ours};
 use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::event::Generation;
+use crate::model::event::{Generation, workers as in_words};
 use crate::model::policy::{Policy, Readiness, Word};
 use crate::model::upward::Said;
 use crate::sys::control::ControlSocket;
@@ -140,7 +140,10 @@ pub(super) fn prepare(
         Some(workers) => workers,
         None => {
             let workers = cpus::usable();
-            log.info(format_args!("{workers} workers, as many as usable CPUs"));
+            log.info(format_args!(
+                "{}, as many as usable CPUs",
+                in_words(workers)
+            ));
             workers
         }
     };

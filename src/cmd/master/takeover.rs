@@ -71,6 +71,7 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         listeners,
         origin,
         upward,
+        workers: args.workers,
     })
 }
 

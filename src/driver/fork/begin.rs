@@ -21,6 +21,7 @@ use super::other::Other;
 impl Driver {
     /// Gives the names away and starts a new master; if that fails, nothing has changed.
     pub(super) fn beget(&mut self, heir: Heir) -> Happened {
+        self.end_rehearsal("an upgrade has begun meanwhile");
         let born = self
             .step_aside()
             .map_err(|error| error.to_string())
@@ -51,10 +52,7 @@ impl Driver {
             .find(|number| !taken.contains(number))
             .unwrap_or(FIRST_FD);
         placed.push((theirs.as_raw_fd(), at));
-        self.log.info(format_args!(
-            "upgrade: starting {}",
-            successor.program.display()
-        ));
+        self.log.info(format_args!("upgrade: starting {successor}"));
         let begotten = beget(
             &Next {
                 program: &successor.program,
