@@ -18,6 +18,7 @@ mod managers;
 mod master;
 mod model;
 mod readme;
+mod recipes;
 mod service;
 mod status;
 mod support;

@@ -133,9 +133,7 @@ fn the_protocols_in_which_the_master_was_told_are_those_of_its_workers() {
 fn without_a_control_socket_acks_have_no_place_and_nothing_is_written() {
     let scene = Scene::new();
     let mut master = scene
-        .master(&format!(
-            "-n 1 --ready exec --no-control --listen 127.0.0.1:0 -e einhorn"
-        ))
+        .master("-n 1 --ready exec --no-control --listen 127.0.0.1:0 -e einhorn")
         .spawn();
     let worker = scene.heard("up").pid;
     let told = told(worker);
