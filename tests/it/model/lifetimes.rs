@@ -496,7 +496,11 @@ impl World {
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
             }
             // Another master, which never says that it stands: only its process comes and goes.
-            Action::Beside(Deed::Beget(_)) => return Ok(Some(Event::Beside(Happened::Born(60)))),
+            Action::Beside(Deed::Beget(heir)) => {
+                self.highest = heir.to.0;
+                self.pinned.insert(heir.to.0);
+                return Ok(Some(Event::Beside(Happened::Born(60))));
+            }
             Action::Beside(Deed::Kill) => {
                 let how = "was killed by KILL before it stood".to_owned();
                 return Ok(Some(Event::Beside(Happened::Gone(how))));
