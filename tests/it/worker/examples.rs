@@ -102,7 +102,7 @@ fn w8_a_connection_that_is_kept_is_closed_at_the_next_pause() {
 /// A worker that was told to finish while a request was half read.
 #[test]
 fn u33_a_request_that_has_begun_is_answered_in_full() {
-    for name in ["worker-std", "worker-tokio"] {
+    for name in ["worker-std", "worker-tokio", "worker-axum"] {
         let service = start(name, &["-n", "1", "--timeout", "8s"]);
         let mut client = Client::of(&Target::Tcp(service.tcp()));
         client.get("first").expect("answered");
