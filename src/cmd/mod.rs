@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::error::{Exit, Result};
 
+pub mod accept;
 pub mod ctl;
 pub mod listen;
 pub mod master;

@@ -23,6 +23,7 @@ mod side_by_side;
 mod slot;
 mod stop;
 
+pub mod accepting;
 pub mod backoff;
 pub mod beside;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod hold;
 pub mod memory;
 pub mod operation;
 pub mod policy;
+pub mod repeated;
 pub mod rollout;
 pub mod sig;
 pub mod snapshot;

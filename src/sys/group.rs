@@ -11,21 +11,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::wait::{self, Ended};
-use super::{fd, signals};
+use super::{child, fd, signals};
 use crate::model::sig::Sig;
 use crate::wire::handover::Hold;
 
 /// Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// A worker's process group, by its leader: a child of ours that leads a session of its own (or is about to).
+/// A worker's process group, by its leader: a child of ours that leads a session or a group of its own (or is about to).
 #[derive(Debug)]
 pub struct Group {
     leader: i32,
+    /// The session that it is in: its leader's own, unless it was made within another.
+    session: i32,
     state: Leader,
 }
 
@@ -52,8 +54,19 @@ impl Group {
         }
         Ok(Group {
             leader: pid,
+            session: pid,
             state: Leader::Present,
         })
+    }
+
+    /// As [`Group::of_child`], of one that leads a group in the session that we are in ourselves.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn of_child_in_our_session(pid: i32) -> io::Result<Group> {
+        let mut group = Group::of_child(pid)?;
+        group.session = child::session();
+        Ok(group)
     }
 
     /// The leader's pid, which is the group's number.
@@ -146,7 +159,7 @@ impl Group {
             Leader::Present | Leader::Kept => false,
         };
         // Without /proc nobody can tell a zombie from the living: better to wait for it.
-        nobody || has_live_member(self.leader) == Some(false)
+        nobody || has_live_member(self.leader, self.session) == Some(false)
     }
 
     fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
@@ -155,7 +168,7 @@ impl Group {
             Leader::Reaped(handle) => handle.as_ref(),
             Leader::Present | Leader::Kept => None,
         };
-        send_by_handle(handle, self.leader, number)
+        send_by_handle(handle, self.leader, self.session, number)
     }
 
     /// How the group is held, for the image that comes next.
@@ -204,6 +217,7 @@ impl Drop for Group {
 fn send_by_handle(
     handle: Option<&OwnedFd>,
     leader: i32,
+    session: i32,
     number: libc::c_int,
 ) -> io::Result<Reached> {
     if let Some(handle) = handle {
@@ -215,7 +229,9 @@ fn send_by_handle(
     }
     // Without the pidfd: only if a live member proves that the number still means our session. The gap between looking and
     // sending is what an old kernel leaves.
-    if has_live_member(leader) != Some(true) {
+    if killpg(Pid::from_raw(leader), None) == Err(Errno::ESRCH)
+        || has_live_member(leader, session) != Some(true)
+    {
         return Ok(Reached::Nobody);
     }
     let signal = Signal::try_from(number).ok();
@@ -224,13 +240,15 @@ fn send_by_handle(
 
 /// Sends a signal to the group of a worker that is known by a pidfd alone. Nobody is there to be told of a failure.
 pub(super) fn signal_group_by_handle(handle: &OwnedFd, leader: i32, number: libc::c_int) {
-    let _ = send_by_handle(Some(handle), leader, number);
+    let _ = send_by_handle(Some(handle), leader, leader, number);
 }
 
 /// Whether no live process is left in the group of a worker that is known by a pidfd alone.
 pub(super) fn group_by_handle_is_gone(handle: &OwnedFd, leader: i32) -> bool {
-    matches!(send_by_handle(Some(handle), leader, 0), Ok(Reached::Nobody))
-        || has_live_member(leader) == Some(false)
+    matches!(
+        send_by_handle(Some(handle), leader, leader, 0),
+        Ok(Reached::Nobody)
+    ) || has_live_member(leader, leader) == Some(false)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,8 +292,8 @@ fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> 
 /// What is needed of a process's stat line stands in this many bytes; /proc gives them in one read.
 const STAT_USED: usize = 512;
 
-/// Whether /proc has a live process of this group and of the session of the same number; `None` without /proc.
-fn has_live_member(group: i32) -> Option<bool> {
+/// Whether /proc has a live process of this group and this session; `None` without /proc.
+fn has_live_member(group: i32, session: i32) -> Option<bool> {
     let mut any = false;
     let mut line = [0; STAT_USED];
     for entry in fs::read_dir("/proc").ok()?.flatten() {
@@ -288,12 +306,12 @@ fn has_live_member(group: i32) -> Option<bool> {
             File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut line));
         let Ok(length) = read else { continue };
         let stat = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
-        any |= is_live_member(&stat, group);
+        any |= is_live_member(&stat, group, session);
     }
     Some(any)
 }
 
-fn is_live_member(stat: &str, group: i32) -> bool {
+fn is_live_member(stat: &str, group: i32, session: i32) -> bool {
     // The command's name may hold anything, also `)`: what follows the last one is numbers.
     let Some((_, rest)) = stat.rsplit_once(')') else {
         return false;
@@ -302,7 +320,14 @@ fn is_live_member(stat: &str, group: i32) -> bool {
     let number = |index: usize| fields.get(index).and_then(|text| text.parse::<i32>().ok());
     // A zombie with several threads is a process whose first thread has ended: alive.
     let zombie = matches!(fields.first(), Some(&("Z" | "X" | "x"))) && number(17).unwrap_or(1) <= 1;
-    !zombie && number(2) == Some(group) && number(3) == Some(group)
+    !zombie && number(2) == Some(group) && number(3) == Some(session)
+}
+
+/// The process group of a process that has not been reaped.
+pub fn of(pid: i32) -> Option<i32> {
+    let known = Some(pid).filter(|pid| *pid > 0);
+    let group = known.and_then(|pid| getpgid(Some(Pid::from_raw(pid))).ok());
+    group.map(Pid::as_raw)
 }
 
 /// Whether the process has a handler for `sig`. One that has none would die of USR1 (U15). False if it has gone.

@@ -2,6 +2,7 @@
 
 pub mod beat;
 pub mod beget;
+pub mod breakable;
 pub mod child;
 pub mod clock;
 pub mod cmsg;
@@ -10,6 +11,7 @@ pub mod cpus;
 pub mod daemon;
 pub mod dial;
 pub mod dirlock;
+pub mod door;
 pub mod environment;
 pub mod exec;
 pub mod fd;
@@ -33,6 +35,7 @@ pub mod queue;
 pub mod random;
 pub mod relay;
 pub mod relieve;
+pub mod resident;
 pub mod signals;
 pub mod sink;
 pub mod spawn;

@@ -38,13 +38,25 @@ pub struct Launch {
     pub env: Vec<CString>,
     /// The variables that are added with the child's own pid: `LISTEN_PID`, `WATCHDOG_PID`.
     pub own_pid_in: Vec<&'static str>,
-    /// The working directory.
-    pub cwd: CString,
-    /// What the kernel sends the worker when the master dies. None: it is no worker, but somebody who outlives us, and who stays in our session and
-    /// process group.
+    /// The working directory; `None`: ours.
+    pub cwd: Option<CString>,
+    /// What it leads, so that it can be told from us, and all that it begins with it.
+    pub leads: Leads,
+    /// What the kernel sends the child when we die. None: it is somebody who outlives us.
     pub death_signal: Option<Sig>,
     /// RLIMIT_NOFILE, soft and hard; `None`: as the master's.
     pub nofile: Option<(u64, u64)>,
+}
+
+/// What a child is made the leader of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// A session of its own, and in it a process group.
+    Session,
+    /// A process group of its own in our session.
+    Group,
+    /// Nothing: it stays in our session and process group.
+    Nothing,
 }
 
 /// What one worker gets for itself: descriptors (1 and 2 are the master's unless they are named here; all others are closed), and variables.
@@ -63,7 +75,7 @@ pub struct Plumbing<'a> {
 /// A child that has been forked. Whether its program runs is told by [`outcome`].
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its pid, which is also its session and its process group.
+    /// Its pid, which is also its process group, and its session if it leads one.
     pub pid: i32,
     /// Readable once it is known whether exec succeeded; non-blocking, close-on-exec.
     pub outcome: OwnedFd,
@@ -72,7 +84,7 @@ pub struct Spawned {
 /// The step at which a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// A session of its own.
+    /// A session, or a process group, of its own.
     Session,
     /// The descriptors.
     Descriptors,
@@ -89,7 +101,7 @@ pub enum Stage {
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Stage::Session => "cannot make a session",
+            Stage::Session => "cannot make a session or process group",
             Stage::Descriptors => "cannot place its descriptors",
             Stage::Limits => "cannot set its limit of open files",
             Stage::Directory => "cannot change to its working directory",
@@ -165,6 +177,15 @@ pub fn outcome(fd: BorrowedFd<'_>, about: &mut bool) -> Outcome {
 /// What pipe2(2) or fork(2) said: EMFILE, ENFILE, EAGAIN, ENOMEM. What fails in the child is told by [`outcome`].
 pub fn spawn(launch: &Launch, plumbing: &Plumbing<'_>, master: i32) -> io::Result<Spawned> {
     spawn_in(Way::usual(), launch, plumbing, master)
+}
+
+/// Whether what [`spawn`] said may pass by itself: there is too little of something just now.
+pub fn may_pass(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN | Errno::ENOMEM)
+    )
 }
 
 fn spawn_in(

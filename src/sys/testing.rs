@@ -103,6 +103,8 @@ fn role() {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().expect("stdin"));
     let mut talk = Talk::over(stream);
     match name.as_str() {
+        "breakable" => super::breakable::tests::play(&mut talk),
+        "door" => super::door::tests::play(&mut talk),
         "signals" => super::signals::tests::play(&mut talk),
         "spawn-and-kill" => super::spawn::tests::play(&mut talk),
         "strangers" => super::wait::tests::play(&mut talk),

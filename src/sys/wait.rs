@@ -70,6 +70,11 @@ pub fn reap_stranger(is_known: &dyn Fn(i32) -> bool) -> Option<i32> {
     Some(pid)
 }
 
+/// A child that has ended, whoever started it, and how; it stays to be reaped. `None`: none has.
+pub fn any_ended() -> Option<(i32, Ended)> {
+    waitid((libc::P_ALL, 0), libc::WNOWAIT).ok()?
+}
+
 /// Makes this process the one that inherits its descendants' orphans.
 ///
 /// # Errors

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::handed;
 use super::listeners::Listeners;
+use super::listeners::tells_of_listeners;
 use super::notify;
 use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;
 use crate::sys::listener::Listener;
 use crate::sys::poll::{Interest, Poller};
-use crate::sys::spawn::{self, Launch, Outcome, Plumbing};
+use crate::sys::spawn::{self, Launch, Leads, Outcome, Plumbing};
 use crate::sys::successor::Origin;
 use crate::sys::{clock, finish, program, relieve, wait};
 use crate::wire::listen_env::{self, FIRST_FD};
@@ -179,8 +179,7 @@ impl Restart {
         let mut own_pid_in = vec!["LISTEN_PID"];
         let is_watched = |name: &OsStr| name == "WATCHDOG_PID";
         let given = self.origin.environment.iter().filter(|(name, _)| {
-            let is_old = handed::VARIABLES.iter().any(|old| name == old);
-            !is_old && name != PREDECESSOR && !is_watched(name)
+            !tells_of_listeners(name) && name != PREDECESSOR && !is_watched(name)
         });
         let variable = |name: &OsStr, value: &OsStr| {
             let mut variable = OsString::from(name);
@@ -206,7 +205,8 @@ impl Restart {
             argv: argv.collect::<std::io::Result<_>>()?,
             env: given.chain(ours).collect::<std::io::Result<_>>()?,
             own_pid_in,
-            cwd: text(self.origin.dir.as_os_str())?,
+            cwd: Some(text(self.origin.dir.as_os_str())?),
+            leads: Leads::Nothing,
             death_signal: None,
             nofile: None,
         })
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(text(&launch.env), env);
         assert_eq!(text(&launch.argv), ["./current/app", "--verbose"]);
         assert_eq!(
-            text(&[launch.program, launch.cwd]),
+            text(&[launch.program, launch.cwd.expect("a directory")]),
             ["/srv/one/app", "/srv"]
         );
         assert_eq!(launch.own_pid_in, ["LISTEN_PID", "WATCHDOG_PID"]);

@@ -1,9 +1,11 @@
 //! The integration tests: one binary, so that it links once.
 
+mod accept;
 mod addresses;
 mod ctl;
 mod death;
 mod drift;
+mod exports;
 mod fork;
 mod hold;
 mod layering;
@@ -16,6 +18,7 @@ mod managers;
 mod master;
 mod model;
 mod readme;
+mod recipes;
 mod service;
 mod status;
 mod support;

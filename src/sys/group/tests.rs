@@ -141,13 +141,14 @@ fn members_are_told_by_group_session_state_and_threads() {
     let line = |state: &str, group: i32, session: i32, threads: i32| {
         format!("7 (a) b) {state} 1 {group} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 9")
     };
-    assert!(is_live_member(&line("S", 7, 7, 1), 7));
-    assert!(!is_live_member(&line("S", 8, 7, 1), 7));
-    assert!(!is_live_member(&line("S", 7, 8, 1), 7));
-    assert!(!is_live_member(&line("Z", 7, 7, 1), 7));
-    assert!(is_live_member(&line("Z", 7, 7, 2), 7));
+    assert!(is_live_member(&line("S", 7, 7, 1), 7, 7));
+    assert!(!is_live_member(&line("S", 8, 7, 1), 7, 7));
+    assert!(!is_live_member(&line("S", 7, 8, 1), 7, 7));
+    assert!(is_live_member(&line("S", 7, 8, 1), 7, 8));
+    assert!(!is_live_member(&line("Z", 7, 7, 1), 7, 7));
+    assert!(is_live_member(&line("Z", 7, 7, 2), 7, 7));
     for garbage in ["", "7", "7 (x)", "7 (x) S", "7 (x) S a b c"] {
-        assert!(!is_live_member(garbage, 7));
+        assert!(!is_live_member(garbage, 7, 7));
     }
 }
 

@@ -11,7 +11,7 @@ use super::stamped::Stamped;
 use super::strip::{
     changed_dispositions, default_dispositions, gaps, mark_one_by_one, unblock_all,
 };
-use super::{Launch, Plumbing, Stage};
+use super::{Launch, Leads, Plumbing, Stage};
 use crate::sys::signals;
 
 /// The length of what is told of a start.
@@ -29,7 +29,9 @@ pub(super) struct Prepared {
     /// What the pointers below point into.
     _texts: Vec<u8>,
     program: *const libc::c_char,
+    /// Null: ours.
     cwd: *const libc::c_char,
+    leads: Leads,
     argv: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     /// Variables that end in the pid; `env` points to them too.
@@ -56,8 +58,8 @@ impl Prepared {
         master: i32,
         report: BorrowedFd<'_>,
     ) -> Self {
-        let strings: Vec<&CStr> = [&launch.program, &launch.cwd]
-            .into_iter()
+        let strings: Vec<&CStr> = std::iter::once(&launch.program)
+            .chain(&launch.cwd)
             .chain(&launch.argv)
             .chain(&launch.env)
             .chain(plumbing.env)
@@ -75,7 +77,7 @@ impl Prepared {
             here.cast()
         });
         let program = pointers.next().unwrap_or_else(std::ptr::null);
-        let cwd = pointers.next().unwrap_or_else(std::ptr::null);
+        let cwd = launch.cwd.as_ref().and_then(|_| pointers.next());
         let mut argv: Vec<_> = pointers.by_ref().take(launch.argv.len()).collect();
         argv.push(std::ptr::null());
         let mut env: Vec<_> = pointers.collect();
@@ -103,7 +105,8 @@ impl Prepared {
         Prepared {
             _texts: texts,
             program,
-            cwd,
+            cwd: cwd.unwrap_or_else(std::ptr::null),
+            leads: launch.leads,
             argv,
             env,
             stamped,
@@ -166,9 +169,12 @@ impl Prepared {
         unsafe {
             // First of all, so that whatever fails can be told.
             self.report = self.moved_up(self.report)?;
-            if self.death_signal.is_some() {
-                step(Stage::Session, call(libc::SYS_setsid, [0; 4]))?;
-            }
+            let done = match self.leads {
+                Leads::Session => call(libc::SYS_setsid, [0; 4]),
+                Leads::Group => call(libc::SYS_setpgid, [0; 4]),
+                Leads::Nothing => Ok(0),
+            };
+            step(Stage::Session, done)?;
             default_dispositions(self.dispositions);
             // Before any descriptor is moved, and before anything of the worker's own runs.
             self.announce();
@@ -179,8 +185,10 @@ impl Prepared {
                 let done = call(libc::SYS_prlimit64, [0, resource, limit as usize, 0]);
                 step(Stage::Limits, done)?;
             }
-            let done = call(libc::SYS_chdir, [self.cwd as usize, 0, 0, 0]);
-            step(Stage::Directory, done)?;
+            if !self.cwd.is_null() {
+                let done = call(libc::SYS_chdir, [self.cwd as usize, 0, 0, 0]);
+                step(Stage::Directory, done)?;
+            }
             let pid = own_pid();
             for variable in &mut self.stamped {
                 variable.stamp(pid);

@@ -32,7 +32,8 @@ fn launch(words: &[&str]) -> Launch {
         argv: words.iter().map(|word| c(word)).collect(),
         env: vec![c("PATH=/usr/bin:/bin"), c("K=v")],
         own_pid_in: vec!["LISTEN_PID"],
-        cwd: c("/"),
+        cwd: Some(c("/")),
+        leads: Leads::Session,
         death_signal: Some(Sig::Term),
         nofile: None,
     }
@@ -208,7 +209,7 @@ fn a_worker_has_its_own_session_pid_directory_and_limits() {
         "echo pid $$ $LISTEN_PID; echo cwd $(pwd -P); echo stat $(cat /proc/$$/stat); \
          echo soft $(ulimit -Sn); echo hard $(ulimit -Hn); echo K $K; echo all; env",
     ]);
-    launch.cwd = CString::new(dir.as_os_str().as_encoded_bytes()).expect("no NUL");
+    launch.cwd = CString::new(dir.as_os_str().as_encoded_bytes()).ok();
     launch.nofile = Some((100, 200));
     let (text, pid) = output(Way::usual(), &launch, &[]);
     assert_eq!(field(&text, "pid "), format!("{pid} {pid}"));
@@ -249,7 +250,7 @@ fn a_failure_in_the_child_names_its_step() {
     let missing = launch(&["/no/such/program"]);
     let not_executable = launch(&["/etc/passwd"]);
     let mut nowhere = launch(&["/bin/true"]);
-    nowhere.cwd = c("/no/such/directory");
+    nowhere.cwd = Some(c("/no/such/directory"));
     let mut unlimited = launch(&["/bin/true"]);
     unlimited.nofile = Some((2, 1));
     let failures = [

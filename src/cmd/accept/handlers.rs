@@ -1,0 +1,196 @@
+//! The handlers: starting one on a connection, reaching what it has begun, and seeing its end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::model::accepting::Client;
+use crate::model::sig::Sig;
+use crate::model::time::Time;
+use crate::sys::door::Connection;
+use crate::sys::spawn::{self, Launch, Outcome, Plumbing, Stage};
+use crate::sys::wait::{self, Ended, Group};
+use crate::wire::ucspi::{self, Ends, UNIX_LOCAL_PID};
+
+/// All that run, and what those that do not have left behind.
+pub(super) struct Handlers {
+    own_pid: i32,
+    launch: Launch,
+    /// For a Unix socket: its own pid is told to it.
+    unix: Launch,
+    all: BTreeMap<Client, Handler>,
+    by_pid: HashMap<i32, Client>,
+    /// Those whose handler has ended, and whose group has not.
+    left: BTreeSet<Client>,
+}
+
+struct Handler {
+    group: Group,
+    outcome: OwnedFd,
+    ends: Ends,
+    began: Time,
+    /// We have told it to end.
+    told: bool,
+}
+
+/// An end.
+pub(super) struct End {
+    pub(super) client: Client,
+    pub(super) pid: i32,
+    pub(super) ends: Ends,
+    pub(super) began: Time,
+    pub(super) how: Ended,
+    /// We had told it to.
+    pub(super) told: bool,
+    /// It never ran its program.
+    pub(super) not_started: Option<(Stage, i32)>,
+    /// Nobody is left in its group.
+    pub(super) alone: bool,
+}
+
+impl Handlers {
+    pub(super) fn new(launch: Launch) -> Handlers {
+        Handlers {
+            own_pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            unix: Launch {
+                own_pid_in: vec![UNIX_LOCAL_PID],
+                ..launch.clone()
+            },
+            launch,
+            all: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            left: BTreeSet::new(),
+        }
+    }
+
+    /// Starts one; its pid.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, EAGAIN, ENOMEM.
+    pub(super) fn start(
+        &mut self,
+        client: Client,
+        connection: &Connection,
+        now: Time,
+    ) -> io::Result<i32> {
+        let Connection { socket, ends } = connection;
+        // No value holds a NUL.
+        let env: Vec<CString> = ucspi::variables(ends)
+            .into_iter()
+            .filter_map(|variable| CString::new(variable).ok())
+            .collect();
+        let plumbing = Plumbing {
+            stdin: socket.as_fd(),
+            fds: &[(socket.as_fd(), 1)],
+            guard: None,
+            env: &env,
+        };
+        let launch = match ends {
+            Ends::Unix { .. } => &self.unix,
+            Ends::Tcp { .. } | Ends::Vsock { .. } => &self.launch,
+        };
+        let spawned = spawn::spawn(launch, &plumbing, self.own_pid)?;
+        let handler = Handler {
+            group: Group::of_child_in_our_session(spawned.pid)?,
+            outcome: spawned.outcome,
+            ends: ends.clone(),
+            began: now,
+            told: false,
+        };
+        self.all.insert(client, handler);
+        self.by_pid.insert(spawned.pid, client);
+        Ok(spawned.pid)
+    }
+
+    /// The pid that it had or has, and who is served.
+    pub(super) fn describe(&self, client: Client) -> (i32, String) {
+        let handler = self.all.get(&client);
+        handler.map_or((0, String::new()), |handler| {
+            (handler.group.leader(), ucspi::client(&handler.ends))
+        })
+    }
+
+    /// Tells a handler, and all that it has begun and that is in its group, to end.
+    pub(super) fn end(&mut self, client: Client) {
+        if let Some(handler) = self.all.get_mut(&client) {
+            handler.told = true;
+            // One that has changed its user may be out of reach, and then nothing can be done.
+            let _ = handler.group.signal_group(Sig::Term);
+            let _ = handler.group.signal_group(Sig::Cont);
+        }
+    }
+
+    /// Kills its group.
+    pub(super) fn kill(&mut self, client: Client) {
+        if let Some(handler) = self.all.get_mut(&client) {
+            handler.told = true;
+            let _ = handler.group.signal_group(Sig::Kill);
+        }
+    }
+
+    /// Knows it no more.
+    pub(super) fn forget(&mut self, client: Client) {
+        self.left.remove(&client);
+        if let Some(handler) = self.all.remove(&client) {
+            self.by_pid.remove(&handler.group.leader());
+        }
+    }
+
+    /// Reaps everybody who has ended, also those who came to us because their parent had.
+    pub(super) fn ended(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        while let Some((pid, _)) = wait::any_ended() {
+            match self.by_pid.remove(&pid) {
+                Some(client) => ends.extend(self.reaped(client)),
+                None => {
+                    if !matches!(wait::reap(pid), Ok(Some(_))) {
+                        break;
+                    }
+                }
+            }
+        }
+        ends
+    }
+
+    fn reaped(&mut self, client: Client) -> Option<End> {
+        let handler = self.all.get_mut(&client)?;
+        let how = handler.group.reap().ok()??;
+        // Without a descriptor for it what is left cannot be followed; but it must not stand in the way of the others.
+        let alone = handler.group.release() || handler.group.is_empty();
+        let mut about = false;
+        let not_started = match spawn::outcome(handler.outcome.as_fd(), &mut about) {
+            Outcome::Failed { stage, errno } => Some((stage, errno)),
+            Outcome::Executed | Outcome::Died | Outcome::Pending => None,
+        };
+        let end = End {
+            client,
+            pid: handler.group.leader(),
+            ends: handler.ends.clone(),
+            began: handler.began,
+            how,
+            told: handler.told,
+            not_started,
+            alone,
+        };
+        if alone {
+            self.all.remove(&client);
+        } else {
+            self.left.insert(client);
+        }
+        Some(end)
+    }
+
+    /// Those whose group has emptied since its handler ended.
+    pub(super) fn gone(&mut self) -> Vec<Client> {
+        let is_empty = |client: &Client| {
+            let handler = self.all.get(client);
+            handler.is_none_or(|handler| handler.group.is_empty())
+        };
+        let gone: Vec<Client> = self.left.iter().copied().filter(is_empty).collect();
+        for client in &gone {
+            self.forget(*client);
+        }
+        gone
+    }
+}

@@ -1,0 +1,288 @@
+//! The loop: waits, tells the decider what has happened, and does what it says.
+
+use std::collections::BTreeMap;
+
+use super::handlers::{End, Handlers};
+use super::manager::Manager;
+use super::setup::Setup;
+use crate::error::{Error, Exit, Result, reason};
+use crate::log::Log;
+use crate::model::accepting::{Accepting, Action, Client, Event, Why};
+use crate::model::repeated::Repeated;
+use crate::model::sig::Sig;
+use crate::sys::clock::now;
+use crate::sys::door::{Connection, Door};
+use crate::sys::signals::{self, Signals};
+use crate::sys::spawn;
+use crate::sys::wait::Ended;
+use crate::wire::ucspi;
+
+/// What may go wrong again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Complaint {
+    NoConnection,
+    NoProcess,
+    NoProgram,
+    TimedOut,
+    Crashed,
+}
+
+struct Server {
+    log: Log,
+    signals: Signals,
+    door: Door,
+    handlers: Handlers,
+    manager: Manager,
+    accepting: Accepting,
+    complaints: Repeated<Complaint>,
+    next: Client,
+    /// Those that have been accepted, and whose handlers could not be started yet.
+    held: BTreeMap<Client, Connection>,
+    exit: Option<Exit>,
+}
+
+/// Serves until the end.
+pub(super) fn serve(setup: Setup) -> Result<Exit> {
+    let mut server = Server {
+        log: setup.log,
+        signals: setup.signals,
+        door: setup.door,
+        handlers: setup.handlers,
+        manager: setup.manager,
+        accepting: setup.accepting,
+        complaints: Repeated::default(),
+        next: 0,
+        held: BTreeMap::new(),
+        exit: None,
+    };
+    server.manager.beat(&server.log);
+    server.manager.say("READY=1\nSTATUS=accepting", &server.log);
+    loop {
+        server.turn()?;
+        if let Some(exit) = server.exit {
+            server.tell_the_rest();
+            return Ok(exit);
+        }
+    }
+}
+
+impl Server {
+    fn turn(&mut self) -> Result<()> {
+        let (wanted, deadline) = (self.accepting.wants(), self.accepting.deadline());
+        let come = self
+            .door
+            .wait(wanted, deadline)
+            .map_err(|error| Error::system("cannot wait for connections", error))?;
+        // Connections first: one of them may have woken us alone, so if we are told to stop at the same time, it is ours.
+        for at in come.listeners {
+            if self.accepting.wants() {
+                self.take(at);
+            }
+        }
+        if come.signals {
+            self.hear();
+        }
+        self.step(Event::Tick);
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.accepting.step(now(), event) {
+            self.perform(action);
+        }
+    }
+
+    fn take(&mut self, at: usize) {
+        match self.door.take(at) {
+            Ok(Some(connection)) => self.serve(connection),
+            Ok(None) => {}
+            Err(error) => {
+                let what = format!("cannot accept on {}", self.door.label(at));
+                self.complain(Complaint::NoConnection, &what, &reason(error));
+                self.step(Event::Short);
+            }
+        }
+    }
+
+    fn serve(&mut self, connection: Connection) {
+        let client = self.next;
+        self.next += 1;
+        self.manager.begun();
+        self.step(Event::Accepted(client));
+        self.start(client, connection);
+    }
+
+    /// Starts the handler of a client, or keeps the client until it can be. False: not now.
+    fn start(&mut self, client: Client, connection: Connection) -> bool {
+        let who = ucspi::client(&connection.ends);
+        match self.handlers.start(client, &connection, now()) {
+            Ok(pid) => {
+                self.log.debug(format_args!("{who}: handler {pid} begins"));
+                self.step(Event::Plenty);
+                true
+            }
+            Err(error) => {
+                let what = format!("cannot start a handler for {who}");
+                self.complain(Complaint::NoProcess, &what, &reason(&error));
+                if spawn::may_pass(&error) {
+                    self.held.insert(client, connection);
+                    self.step(Event::Short);
+                } else {
+                    self.turn_away(client);
+                }
+                false
+            }
+        }
+    }
+
+    /// A client that had no handler gets none.
+    fn turn_away(&mut self, client: Client) {
+        self.manager.finished();
+        let alone = true;
+        self.step(Event::Ended { client, alone });
+    }
+
+    /// Those that were kept, until there is too little again.
+    fn resume(&mut self) {
+        while let Some((client, connection)) = self.held.pop_first() {
+            if !self.start(client, connection) {
+                break;
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        for (sig, _) in self.signals.pending() {
+            if sig != Sig::Chld {
+                if sig == Sig::Hup && self.signals.was_ignored(sig) {
+                    // nohup: it shall go on without its terminal.
+                    continue;
+                }
+                self.step(Event::Signal(sig));
+                continue;
+            }
+            for end in self.handlers.ended() {
+                self.ended(&end);
+                let (client, alone) = (end.client, end.alone);
+                self.step(Event::Ended { client, alone });
+            }
+            for client in self.handlers.gone() {
+                self.step(Event::Gone(client));
+            }
+        }
+    }
+
+    fn ended(&mut self, end: &End) {
+        self.manager.finished();
+        let (pid, who) = (end.pid, ucspi::client(&end.ends));
+        if let Some((stage, errno)) = end.not_started {
+            let why = std::io::Error::from_raw_os_error(errno);
+            let what = format!("handler {pid} for {who}: {stage}");
+            return self.complain(Complaint::NoProgram, &what, &reason(why));
+        }
+        let how = match end.how {
+            Ended::Exited(code) => format!("exit code {code}"),
+            Ended::Signaled { signal, core } => {
+                let name = signals::from_number(signal);
+                let name = name.map_or_else(|| signal.to_string(), |name| name.to_string());
+                let core = if core { ", core dumped" } else { "" };
+                let how = format!("killed by {name}{core}");
+                // A client that has left is no fault of the handler's.
+                if !end.told && name != "PIPE" {
+                    let what = format!("handler {pid} for {who}");
+                    return self.complain(Complaint::Crashed, &what, &how);
+                }
+                how
+            }
+        };
+        let took = now().since(end.began);
+        self.log.debug(format_args!(
+            "{who}: handler {pid} ends after {:.3}s: {how}",
+            took.as_secs_f64()
+        ));
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Close(why) => self.close(why),
+            Action::TimeOut(client) => {
+                let (pid, who) = self.handlers.describe(client);
+                let what = format!("handler {pid} for {who}");
+                self.complain(Complaint::TimedOut, &what, "ended at --client-timeout");
+                self.end(client);
+            }
+            Action::End(client) => self.end(client),
+            Action::Kill(client) => self.handlers.kill(client),
+            Action::Resume => self.resume(),
+            Action::GiveUp(client) => {
+                let (pid, who) = self.handlers.describe(client);
+                self.log.error(format_args!(
+                    "handler {pid} for {who} cannot be killed, and is left"
+                ));
+                self.handlers.forget(client);
+            }
+            Action::Late(left) => self.log.error(format_args!(
+                "{} not finished at --drain-timeout: ended",
+                handlers(left)
+            )),
+            Action::Beat => self.manager.beat(&self.log),
+            Action::Leave { well } => {
+                self.exit = Some(if well { Exit::Done } else { Exit::Failed });
+            }
+        }
+    }
+
+    fn end(&mut self, client: Client) {
+        match self.held.remove(&client) {
+            Some(_) => self.turn_away(client),
+            None => self.handlers.end(client),
+        }
+    }
+
+    fn close(&mut self, why: Why) {
+        self.door.close();
+        let running = self.accepting.running();
+        let why = match why {
+            Why::Asked(sig) => sig.to_string(),
+            Why::Requests => "--max-requests".to_owned(),
+            Why::Idle => "--idle-timeout".to_owned(),
+        };
+        self.log.info(format_args!(
+            "{why}: accepting no more, {} left",
+            handlers(running)
+        ));
+        self.manager.say(
+            &format!("STOPPING=1\nSTATUS=finishing, {} left", handlers(running)),
+            &self.log,
+        );
+    }
+
+    fn complain(&mut self, kind: Complaint, what: &str, why: &str) {
+        match self.complaints.again(now(), kind) {
+            None => {}
+            Some(0) => self.log.warn(format_args!("{what}: {why}")),
+            Some(more) => self
+                .log
+                .warn(format_args!("{what}: {why} ({more} more like this before)")),
+        }
+    }
+
+    fn tell_the_rest(&self) {
+        for (kind, count) in self.complaints.rest() {
+            let what = match kind {
+                Complaint::NoConnection => "could not accept",
+                Complaint::NoProcess | Complaint::NoProgram => "could not start a handler",
+                Complaint::TimedOut => "handler ended at --client-timeout",
+                Complaint::Crashed => "handler killed by a signal",
+            };
+            self.log.warn(format_args!("{what}: {count} more times"));
+        }
+    }
+}
+
+fn handlers(count: u32) -> String {
+    match count {
+        1 => "1 handler".to_owned(),
+        count => format!("{count} handlers"),
+    }
+}

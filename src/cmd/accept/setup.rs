@@ -1,0 +1,205 @@
+//! From the command line to everything that stands before the first connection.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::handlers::Handlers;
+use super::manager::Manager;
+use super::{Args, PROG};
+use crate::driver::pin::is_ours;
+use crate::error::{Error, Exit, Result};
+use crate::log::{Format, Log, Sink};
+use crate::model::accepting::{Accepting, Terms};
+use crate::model::sig::Sig;
+use crate::sys::door::{self, Door};
+use crate::sys::listener::{self, Listener};
+use crate::sys::signals::Signals;
+use crate::sys::spawn::{Launch, Leads};
+use crate::sys::{clock, limits, program, wait};
+use crate::wire::listen_env::{self, Inheritance};
+use crate::wire::ucspi;
+
+/// Descriptors that we have besides one for each handler, generously.
+const BESIDES: u64 = 64;
+
+/// Variables of the other ways to tell of listeners: by name, and by how they begin.
+const OTHER_EXPORTS: [&str; 3] = ["UNICORN_FD", "NGINX", "FPM_SOCKETS"];
+const OTHER_FAMILIES: [&str; 2] = ["EINHORN_", "SERVER_STARTER_"];
+
+/// Everything that serving needs.
+pub(super) struct Setup {
+    pub(super) log: Log,
+    pub(super) signals: Signals,
+    pub(super) door: Door,
+    pub(super) handlers: Handlers,
+    pub(super) manager: Manager,
+    pub(super) accepting: Accepting,
+}
+
+/// Does it.
+pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
+    let verbosity = match (args.verbose, args.quiet) {
+        (true, _) => 1,
+        (_, true) => -2,
+        _ => -1,
+    };
+    let log = Log::new(PROG, Sink::Stderr, Format::Text, verbosity)?;
+    let listeners = inherited()?;
+    let manager = Manager::from_environment(|name| std::env::var_os(name), &log)?;
+    // What a handler has begun and left behind comes to us, so that its end can be seen.
+    wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
+    let needed = u64::from(args.max_clients) + BESIDES;
+    let nofile = (needed > limits::nofile()).then(limits::raise_nofile);
+    let handlers = Handlers::new(launch(args, nofile.flatten())?);
+    for listener in &listeners {
+        log.info(format_args!("accepting on {}", listener.label()));
+    }
+    let door = Door::new(listeners, signals.fd(), args.serialize)
+        .map_err(|error| Error::system("cannot wait for connections", error))?;
+    let terms = Terms {
+        clients: args.max_clients,
+        max_requests: args.max_requests.on(),
+        client_timeout: args.client_timeout.on(),
+        idle_timeout: args.idle_timeout.on(),
+        drain_timeout: args.drain_timeout,
+        beat: manager.beat_every(),
+    };
+    Ok(Setup {
+        log,
+        signals,
+        door,
+        handlers,
+        manager,
+        accepting: Accepting::new(terms, clock::now()),
+    })
+}
+
+fn inherited() -> Result<Vec<Listener>> {
+    let own_pid = std::process::id();
+    let said = listen_env::parse(|name| std::env::var_os(name), own_pid);
+    let said = said.map_err(|error| Error::system("cannot inherit listeners", error))?;
+    let none = |why: String| Error::system("no listener", why);
+    match said {
+        Inheritance::None | Inheritance::Inherited { count: 0, .. } => {
+            Err(none("none was inherited".to_owned())
+                .hint("start it as in: pf-listen 127.0.0.1:8080 -- pf-accept -- cat"))
+        }
+        Inheritance::ForSomeoneElse { pid } => Err(none(format!(
+            "LISTEN_FDS is meant for pid {pid}, and this is pid {own_pid}"
+        ))
+        .hint("a shell in the chain that did not exec?")),
+        Inheritance::Inherited { count, names } => {
+            let listeners = listener::inherited(count, &names)?;
+            for listener in &listeners {
+                door::check(listener).map_err(|why| {
+                    Error::system(format!("cannot accept on {}", described(listener)), why)
+                })?;
+            }
+            Ok(listeners)
+        }
+    }
+}
+
+/// `fd 3, web udp:127.0.0.1:53,`.
+fn described(listener: &Listener) -> String {
+    let fd = listener
+        .source
+        .map(|fd| format!("fd {fd}, "))
+        .unwrap_or_default();
+    let name = listener
+        .name
+        .as_ref()
+        .map(|name| format!("{name} "))
+        .unwrap_or_default();
+    format!("{fd}{name}{}", listener.address)
+}
+
+fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
+    let Some(name) = args.handler.first() else {
+        return Err(Error::usage("no HANDLER"));
+    };
+    let path = std::env::var_os("PATH");
+    // Where no directory can be told, what is found in PATH can be found all the same.
+    let cwd = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let program = program::find(name, &cwd, path.as_deref()).map_err(|error| {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let exit = if missing {
+            Exit::NotFound
+        } else {
+            Exit::NotExecutable
+        };
+        Error::new(
+            exit,
+            format!("cannot execute {}", Path::new(name).display()),
+            error,
+        )
+    })?;
+    let env = std::env::vars_os()
+        .filter(|(name, _)| !is_stale(name))
+        .map(|(name, value)| text(&[name.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
+        .collect::<Result<_>>()?;
+    Ok(Launch {
+        program: text(program.as_os_str())?,
+        argv: args
+            .handler
+            .iter()
+            .map(|word| text(word))
+            .collect::<Result<_>>()?,
+        env,
+        own_pid_in: vec![],
+        cwd: None,
+        leads: Leads::Group,
+        // Nobody would end it at its time any more, or could tell that it is there.
+        death_signal: Some(Sig::Kill),
+        nofile,
+    })
+}
+
+/// Whether a variable is about us, and not about a handler.
+fn is_stale(name: &OsStr) -> bool {
+    let begins = |with: &&str| name.as_bytes().starts_with(with.as_bytes());
+    is_ours(name)
+        || ucspi::is_ucspi(name)
+        || OTHER_EXPORTS.iter().any(|other| name == *other)
+        || OTHER_FAMILIES.iter().any(begins)
+}
+
+fn text(text: &OsStr) -> Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| Error::usage("a word with a NUL in it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_about_the_worker_are_none_of_the_handlers() {
+        for name in [
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "PF_HEARTBEAT_FD",
+            "PF_WORKER",
+            "PF_GENERATION",
+            "PF_MASTER_PID",
+            "PF_HOLD",
+            "EINHORN_FD_0",
+            "EINHORN_SOCK_PATH",
+            "SERVER_STARTER_PORT",
+            "UNICORN_FD",
+            "NGINX",
+            "FPM_SOCKETS",
+            "TCPREMOTEHOST",
+            "PROTO",
+        ] {
+            assert!(is_stale(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "HOME", "PF_RELEASE", "LISTEN", "NGINX_CONF"] {
+            assert!(!is_stale(OsStr::new(name)), "{name}");
+        }
+    }
+}

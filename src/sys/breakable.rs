@@ -1,0 +1,204 @@
+//! System calls that wait, and hear nobody meanwhile: accept on a blocking listener that another worker was quicker at, and a lock.
+//!
+//! Handlers of signals restart what they interrupt, and a signal that comes just before the call begins would be missed anyhow. So there is an
+//! alarm, whose handler does not restart: it ticks from a deadline on, or from a signal on that comes during the call, until the call has returned. A tick
+//! that comes too early is followed by another one. Nothing ticks while nothing happens.
+#![expect(unsafe_code, reason = "signal handlers, and setitimer")]
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::clock::now;
+use super::poll::{Interest, Poller};
+use super::signals::number;
+use crate::model::sig::Sig;
+use crate::model::time::Time;
+
+/// Between two ticks.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A call is under way, or about to be.
+static WAITS: AtomicBool = AtomicBool::new(false);
+
+/// The handlers stand.
+#[derive(Debug)]
+pub struct Breakable(());
+
+impl Breakable {
+    /// Installs the alarm's handler, and has the signals `heard` start its ticking besides what is done at them already. To be called once.
+    ///
+    /// # Errors
+    /// What sigaction(2) said.
+    pub fn install(heard: &[Sig]) -> io::Result<Breakable> {
+        let does_nothing = SigHandler::Handler(at_tick);
+        let action = SigAction::new(does_nothing, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing at all.
+        unsafe { sigaction(Signal::SIGALRM, &action)? };
+        for sig in heard {
+            // SAFETY: it loads an atomic, and makes one system call that changes no errno, as it cannot fail.
+            unsafe { signal_hook::low_level::register(number(*sig), at_signal)? };
+        }
+        Ok(Breakable(()))
+    }
+
+    /// Makes a `call` that waits. It is interrupted (EINTR) when the deadline has come, and soon after a signal. If `ear` is readable, it is not even
+    /// begun: a signal came before.
+    ///
+    /// # Errors
+    /// EINTR; else what the call said.
+    pub fn until<T>(
+        &self,
+        deadline: Option<Time>,
+        ear: BorrowedFd<'_>,
+        call: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        // From here on a signal makes it tick; what came earlier has left its word in the ear.
+        WAITS.store(true, Ordering::SeqCst);
+        let heard = Poller::new()
+            .wait(&[(ear, Interest::READ)], Some(Time(0)))
+            .map(|ready| ready.iter().any(|ready| ready.any()));
+        let done = match heard {
+            Ok(false) => {
+                if let Some(deadline) = deadline {
+                    // Nothing at all would mean never.
+                    ring(deadline.since(now()).max(Duration::from_micros(1)));
+                }
+                call()
+            }
+            Ok(true) => Err(io::ErrorKind::Interrupted.into()),
+            Err(error) => Err(error),
+        };
+        quiet();
+        done
+    }
+
+    /// Makes a `call` that is not expected to wait: if it does all the same, it is interrupted in no time.
+    ///
+    /// # Errors
+    /// EINTR; else what the call said.
+    pub fn briefly<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        ring(TICK);
+        let done = call();
+        quiet();
+        done
+    }
+}
+
+extern "C" fn at_tick(_: libc::c_int) {}
+
+fn at_signal() {
+    if WAITS.load(Ordering::SeqCst) {
+        ring(TICK);
+    }
+}
+
+/// The first tick after this, and then one after the other.
+fn ring(first: Duration) {
+    set(first, TICK);
+}
+
+fn quiet() {
+    // In this order: a signal in between rings once more, and is quietened.
+    WAITS.store(false, Ordering::SeqCst);
+    set(Duration::ZERO, Duration::ZERO);
+}
+
+fn set(first: Duration, every: Duration) {
+    let times = libc::itimerval {
+        it_interval: timeval(every),
+        it_value: timeval(first),
+    };
+    // SAFETY: a plain structure that is only read; nobody wants to know what was set before.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const times, std::ptr::null_mut()) };
+}
+
+fn timeval(duration: Duration) -> libc::timeval {
+    libc::timeval {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_usec: duration.subsec_micros().into(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+
+    use super::*;
+    use crate::sys::signals::Signals;
+    use crate::sys::testing::{Peer, Talk};
+
+    /// Waits in accept, where nobody connects: for nothing, for a deadline, for signals; and where a signal came before.
+    pub fn play(talk: &mut Talk) {
+        let mut signals = Signals::install().expect("handlers");
+        let breakable = Breakable::install(&[Sig::Term, Sig::Usr1]).expect("handlers");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let accept = || {
+            let flags = flags();
+            nix::sys::socket::accept4(std::os::fd::AsRawFd::as_raw_fd(&listener.as_fd()), flags)
+                .map_err(io::Error::from)
+        };
+        let told = |done: io::Result<i32>| done.map_err(|error| error.kind());
+        let broken = Err(io::ErrorKind::Interrupted);
+        assert_eq!(told(breakable.briefly(accept)), broken);
+        let began = now();
+        let deadline = Some(began + Duration::from_millis(20));
+        let ear = signals.fd().try_clone_to_owned().expect("a copy");
+        assert_eq!(told(breakable.until(deadline, ear.as_fd(), accept)), broken);
+        assert!(now().since(began) >= Duration::from_millis(20));
+        for round in 0..200 {
+            talk.say("waiting");
+            let mut heard = Vec::new();
+            while heard.is_empty() {
+                assert_eq!(told(breakable.until(None, ear.as_fd(), accept)), broken);
+                heard = signals.pending();
+            }
+            talk.say(&format!("{round} {:?}", heard[0].0));
+        }
+        let mut left = zeroed();
+        // SAFETY: it fills a structure of ours.
+        unsafe { libc::getitimer(libc::ITIMER_REAL, &raw mut left) };
+        assert_eq!((left.it_value.tv_usec, left.it_interval.tv_usec), (0, 0));
+        talk.say("quiet");
+    }
+
+    fn flags() -> nix::sys::socket::SockFlag {
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC
+    }
+
+    fn zeroed() -> libc::itimerval {
+        let none = timeval(Duration::ZERO);
+        libc::itimerval {
+            it_interval: none,
+            it_value: none,
+        }
+    }
+
+    #[test]
+    fn a_call_that_waits_is_broken_by_a_deadline_and_by_signals_whenever_they_come() {
+        let mut peer = Peer::start("breakable", &[]);
+        let pid = Pid::from_raw(peer.pid());
+        for round in 0..200 {
+            assert_eq!(peer.talk.hear().as_deref(), Some("waiting"));
+            let (signal, name) = if round % 2 == 0 {
+                (Signal::SIGTERM, "Term")
+            } else {
+                (Signal::SIGUSR1, "Usr1")
+            };
+            kill(pid, signal).expect("sent");
+            assert_eq!(
+                peer.talk.hear().as_deref(),
+                Some(format!("{round} {name}").as_str())
+            );
+        }
+        assert_eq!(peer.talk.hear().as_deref(), Some("quiet"));
+    }
+}

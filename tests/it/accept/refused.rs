@@ -1,0 +1,99 @@
+//! What it does not start with, each in one line and with its exit code.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+/// Runs it through a chain of words to its end: the exit code, and the last line on stderr.
+fn run(chain: &[&str], words: &[&str]) -> (Option<i32>, String) {
+    let mut line: Vec<&str> = chain.to_vec();
+    line.push(env!("CARGO_BIN_EXE_pf-accept"));
+    line.extend(words);
+    let output = Command::new(line[0])
+        .args(&line[1..])
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_PID")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    (output.status.code(), last)
+}
+
+const LISTEN: &str = env!("CARGO_BIN_EXE_pf-listen");
+
+#[test]
+fn w1_without_a_listener_it_says_how_to_get_one() {
+    let (code, line) = run(&[], &["--", "cat"]);
+    assert_eq!(code, Some(111), "{line}");
+    assert!(line.starts_with("pf-accept: no listener: none was inherited (start it as in: "));
+    // A shell in between has another pid.
+    let script = r#""$@"; exit $?"#;
+    let (code, line) = run(
+        &[LISTEN, "127.0.0.1:0", "--", "sh", "-c", script, "sh"],
+        &["--", "cat"],
+    );
+    assert_eq!(code, Some(111), "{line}");
+    assert!(line.contains("LISTEN_FDS is meant for pid"), "{line}");
+}
+
+#[test]
+fn what_has_no_connections_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let gram = format!("log=unixgram:{}", dir.path().join("log").display());
+    for (address, named) in [
+        ("dns=udp:127.0.0.1:0", "fd 4, dns udp:127.0.0.1:"),
+        (&gram, "fd 4, log unixgram:"),
+    ] {
+        let (code, line) = run(&[LISTEN, "127.0.0.1:0", address, "--"], &["--", "cat"]);
+        assert_eq!(code, Some(111), "{line}");
+        assert!(
+            line.contains(&format!("cannot accept on {named}")),
+            "{line}"
+        );
+        assert!(line.contains("it is a datagram socket"), "{line}");
+    }
+    // A connection in the place of a listener, as inetd would pass it.
+    let script =
+        r#"exec 3<>"/dev/tcp/127.0.0.1/$2"; export LISTEN_FDS=1 LISTEN_PID=$$; shift 2; exec "$@""#;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let chain = ["bash", "-c", script, "bash", "x", &port];
+    let (code, line) = run(&chain, &["--", "cat"]);
+    assert_eq!(code, Some(111), "{line}");
+    assert!(
+        line.contains("it is a connection, and no listener"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_handler_that_is_not_there_is_known_before_the_first_connection() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let plain = dir.path().join("plain");
+    fs::write(&plain, "text").expect("written");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).expect("our own");
+    let chain = [LISTEN, "127.0.0.1:0", "--"];
+    let (code, line) = run(&chain, &["--", "no-such-handler"]);
+    assert_eq!(code, Some(127), "{line}");
+    assert!(line.contains("cannot execute no-such-handler"), "{line}");
+    let (code, line) = run(&chain, &["--", plain.to_str().expect("UTF-8")]);
+    assert_eq!(code, Some(126), "{line}");
+}
+
+#[test]
+fn usage_errors_are_2() {
+    for words in [
+        &["cat"][..],
+        &["--"],
+        &["-c", "0", "--", "cat"],
+        &["-c", "many", "--", "cat"],
+        &["--max-requests", "0", "--", "cat"],
+        &["--client-timeout", "soon", "--", "cat"],
+        &["--drain-timeout", "off", "--", "cat"],
+        &["-v", "-q", "--", "cat"],
+    ] {
+        assert_eq!(run(&[], words).0, Some(2), "{words:?}");
+    }
+}
