@@ -72,3 +72,12 @@ pub mod model;
 pub mod sys;
 pub mod ui;
 pub mod wire;
+pub mod worker;
+
+pub use worker::graceful::{Accepted, GracefulListener};
+pub use worker::heartbeat::Heartbeat;
+pub use worker::listeners::Listeners;
+pub use worker::notify;
+pub use worker::restart::Restart;
+pub use worker::server::{Connection, Server};
+pub use worker::shutdown::Shutdown;

@@ -149,7 +149,7 @@ impl Pin {
             own_pid_in: own_pid_in(&policy, &listeners),
             cwd: Some(c_string(cwd.as_os_str())?),
             leads: Leads::Session,
-            death_signal: policy.graceful_signal,
+            death_signal: Some(policy.graceful_signal),
             nofile,
         };
         let inode = proc::program_inode(&program);

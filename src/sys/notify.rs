@@ -128,6 +128,26 @@ pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
     }
 }
 
+/// As [`send`], but waits up to `patience` for a manager of this machine that does not read just now.
+///
+/// # Errors
+/// The same; EAGAIN if it did not read in time.
+pub fn send_within(address: &OsStr, text: &str, patience: Duration) -> io::Result<()> {
+    match send(address, text) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_unix(address) => {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(patience))?;
+            let bytes = address.as_bytes();
+            let at = match bytes.strip_prefix(b"@") {
+                Some(name) => SocketAddr::from_abstract_name(name)?,
+                None => SocketAddr::from_pathname(address)?,
+            };
+            socket.send_to_addr(text.as_bytes(), &at).map(drop)
+        }
+        sent => sent,
+    }
+}
+
 /// Whether the address is one of this machine's, which never makes the sender wait.
 pub fn is_unix(address: &OsStr) -> bool {
     matches!(address.as_bytes().first(), Some(b'@' | b'/'))
@@ -320,6 +340,30 @@ mod tests {
             .find_map(|_| send(address, "STATUS=again").err())
             .expect("the queue is bounded");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_manager_that_reads_late_is_waited_for_and_one_that_never_does_is_not() {
+        let mut socket = NotifySocket::bind().expect("bound");
+        let address = OsStr::new(socket.address()).to_owned();
+        while send(&address, "STATUS=again").is_ok() {}
+        let soon = Duration::from_millis(5);
+        let refused = send_within(&address, "READY=1", soon).expect_err("full");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| send_within(&address, "READY=1", Duration::from_secs(20)));
+            let limit = Some(now() + Duration::from_secs(20));
+            loop {
+                let come = [(socket.fd(), Interest::READ)];
+                let ready = Poller::new().wait(&come, limit).expect("polled")[0];
+                assert!(ready.read, "it never came");
+                let datagram = socket.receive().expect("read").expect("one");
+                if datagram.text == b"READY=1" {
+                    break;
+                }
+            }
+            late.join().expect("no panic").expect("sent");
+        });
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub struct Launch {
     pub cwd: Option<CString>,
     /// What it leads, so that it can be told from us, and all that it begins with it.
     pub leads: Leads,
-    /// What the kernel sends the child when we die.
-    pub death_signal: Sig,
+    /// What the kernel sends the child when we die. None: it is no worker, but somebody who outlives us.
+    pub death_signal: Option<Sig>,
     /// RLIMIT_NOFILE, soft and hard; `None`: as the master's.
     pub nofile: Option<(u64, u64)>,
 }
@@ -55,6 +55,8 @@ pub enum Leads {
     Session,
     /// A process group of its own in our session.
     Group,
+    /// Nothing: it stays in our session and process group.
+    Nothing,
 }
 
 /// What one worker gets for itself: descriptors (1 and 2 are the master's unless they are named here; all others are closed), and variables.

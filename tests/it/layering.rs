@@ -119,9 +119,15 @@ const HOUSE: &[Room] = &[
         ],
     },
     Room {
+        name: "worker",
+        rooms: &["error", "model", "sys", "wire"],
+        crates: &["socket2"],
+        closed: &["std::fs"],
+    },
+    Room {
         name: "cmd",
         rooms: &[
-            "client", "driver", "error", "log", "model", "sys", "ui", "wire",
+            "client", "driver", "error", "log", "model", "sys", "ui", "wire", "worker",
         ],
         crates: &["clap", "humantime", "serde", "serde_json"],
         closed: &["std::net", "std::os::unix::net", "std::thread"],

@@ -22,3 +22,4 @@ mod status;
 mod support;
 mod unix_paths;
 mod upgrade;
+mod worker;

@@ -181,7 +181,7 @@ fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
         own_pid_in: Vec::new(),
         cwd: Some(text(Path::new(&origin.dir).as_os_str())?),
         leads: Leads::Session,
-        death_signal: Sig::Kill,
+        death_signal: Some(Sig::Kill),
         nofile: origin.nofile,
     })
 }

@@ -182,6 +182,12 @@ impl AsFd for Listener {
     }
 }
 
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        listener.fd
+    }
+}
+
 /// Binds what `spec` asks for: several sockets for a host of several addresses, and for `copies=N`. Waits for nobody, and says nothing about
 /// values that the system caps; [`arrange`] does both.
 pub fn bind(spec: &ListenSpec) -> Result<Vec<Listener>> {

@@ -39,7 +39,7 @@ pub(super) struct Prepared {
     dispositions: &'static [libc::c_int],
     nofile: Option<libc::rlimit64>,
     master: i32,
-    death_signal: libc::c_int,
+    death_signal: Option<libc::c_int>,
     /// What the guard is told.
     guard: Option<(RawFd, Stamped)>,
     /// The descriptors: where each is, and the number that it gets.
@@ -116,7 +116,7 @@ impl Prepared {
                 rlim_max: hard,
             }),
             master,
-            death_signal: signals::number(launch.death_signal),
+            death_signal: launch.death_signal.map(signals::number),
             guard: plumbing
                 .guard
                 .map(|(socket, line)| (socket.as_raw_fd(), Stamped::new(line))),
@@ -172,6 +172,7 @@ impl Prepared {
             let done = match self.leads {
                 Leads::Session => call(libc::SYS_setsid, [0; 4]),
                 Leads::Group => call(libc::SYS_setpgid, [0; 4]),
+                Leads::Nothing => Ok(0),
             };
             step(Stage::Session, done)?;
             default_dispositions(self.dispositions);
@@ -192,12 +193,14 @@ impl Prepared {
             for variable in &mut self.stamped {
                 variable.stamp(pid);
             }
-            let (what, signal) = (libc::PR_SET_PDEATHSIG as usize, self.death_signal as usize);
-            let done = call(libc::SYS_prctl, [what, signal, 0, 0]);
-            step(Stage::DeathSignal, done)?;
-            if call(libc::SYS_getppid, [0; 4]) != Ok(self.master as isize) {
-                // The master died before the signal was armed: nobody wants this worker, and nobody reads the report.
-                exit(126);
+            if let Some(signal) = self.death_signal {
+                let (what, signal) = (libc::PR_SET_PDEATHSIG as usize, signal as usize);
+                let done = call(libc::SYS_prctl, [what, signal, 0, 0]);
+                step(Stage::DeathSignal, done)?;
+                if call(libc::SYS_getppid, [0; 4]) != Ok(self.master as isize) {
+                    // The master died before the signal was armed: nobody wants this worker, and nobody reads the report.
+                    exit(126);
+                }
             }
             unblock_all();
             Ok(())

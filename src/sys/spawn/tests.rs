@@ -34,7 +34,7 @@ fn launch(words: &[&str]) -> Launch {
         own_pid_in: vec!["LISTEN_PID"],
         cwd: Some(c("/")),
         leads: Leads::Session,
-        death_signal: Sig::Term,
+        death_signal: Some(Sig::Term),
         nofile: None,
     }
 }

@@ -1,0 +1,52 @@
+//! This process's own environment: the one place that changes it.
+#![expect(
+    unsafe_code,
+    reason = "removing a variable, which another thread might be reading"
+)]
+
+/// Removes these variables, so that no child takes for its own what was meant for us; whether it did.
+///
+/// Changing the environment while another thread reads it (the C library does so in many places) is undefined, which is why
+/// [`std::env::remove_var`] is unsafe. So it is done only where this is the one thread of the process: what to call first in `main`, before
+/// threads and runtimes are started. Else nothing is changed, and who wants a child not to have the variables says so where it starts the child.
+pub fn forget(names: &[&str]) -> bool {
+    if threads() != Some(1) {
+        return false;
+    }
+    for name in names {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a library cannot choose the environment that its own process was given"
+        )]
+        // SAFETY: the kernel has just listed the threads of this process, and there is one: this one, which alone could start another, and does
+        // not before the call returns.
+        unsafe {
+            std::env::remove_var(name);
+        }
+    }
+    true
+}
+
+/// How many threads this process has; None where that cannot be seen.
+pub fn threads() -> Option<usize> {
+    // What cannot be read may be a thread, so it is no answer at all.
+    let listed: std::io::Result<Vec<_>> = std::fs::read_dir("/proc/self/task").ok()?.collect();
+    Some(listed.ok()?.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_several_threads_nothing_is_changed() {
+        let (say, wait) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || wait.recv());
+            assert!(threads() >= Some(2));
+            assert!(!forget(&["PATH"]));
+            drop(say);
+        });
+        assert!(std::env::var_os("PATH").is_some());
+    }
+}

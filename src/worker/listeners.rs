@@ -1,0 +1,349 @@
+//! The listeners that a parent left open for this process; or, without one, new ones.
+
+use std::fmt;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::handed::{self, Handed};
+use crate::error::{Error, Result};
+use crate::sys::listener::{Listener, Retry, arrange};
+use crate::sys::{environment, fd};
+use crate::wire::address::{Bound, Kind, ListenSpec};
+
+/// Bound sockets, by name or by place.
+///
+/// ```no_run
+/// # fn main() -> prefork::error::Result<()> {
+/// let mut listeners = prefork::Listeners::inherit_or_bind(["http=tcp:127.0.0.1:8080"])?;
+/// let http = listeners.tcp("http")?; // a std::net::TcpListener
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The sockets are as they were made: inherited ones are shared with other processes, and block unless they were bound with `nonblock`. To make one
+/// non-blocking, as async runtimes want it, makes it so for all who share it; workers of one service that accept in the plain, blocking way would
+/// then have to bear that.
+#[derive(Debug)]
+pub struct Listeners {
+    /// By place; one that was taken leaves its place empty.
+    places: Vec<Option<Listener>>,
+}
+
+/// Which listener: its place, counted from 0 in the order of the addresses, or its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// By place.
+    Place(usize),
+    /// By name. Of several with one name (a host with two addresses), the first that has not been taken.
+    Name(&'a str),
+}
+
+impl From<usize> for Which<'_> {
+    fn from(place: usize) -> Self {
+        Which::Place(place)
+    }
+}
+
+impl<'a> From<&'a str> for Which<'a> {
+    fn from(name: &'a str) -> Self {
+        Which::Name(name)
+    }
+}
+
+impl fmt::Display for Which<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Place(place) => write!(f, "{place}"),
+            Which::Name(name) => write!(f, "'{name}'"),
+        }
+    }
+}
+
+/// What was found.
+enum Found {
+    Nothing,
+    ForSomeoneElse(u32),
+    Ours(Listeners),
+}
+
+impl Listeners {
+    /// Takes over the listeners that were handed to this process by `LISTEN_FDS` and its sisters (see sd_listen_fds(3)). None if there
+    /// are none, or if they are meant for another process; also when it is called again: they are handed on once.
+    ///
+    /// They become close-on-exec, and the variables are removed, so that no child takes them for its own. The latter can be done only while this
+    /// is the one thread of the process: so call it first in `main`, before a runtime is started. Called later, it leaves the variables as they
+    /// are, which by `LISTEN_PID` say to any child that they are not for it.
+    ///
+    /// # Errors
+    /// A variable is malformed, or a descriptor is not open or no socket (G1).
+    pub fn inherit() -> Result<Option<Listeners>> {
+        Ok(match inherit()? {
+            Found::Ours(listeners) => Some(listeners),
+            Found::Nothing | Found::ForSomeoneElse(_) => None,
+        })
+    }
+
+    /// Takes over what was handed to this process, as [`inherit`](Self::inherit), or, where that is nothing, binds these addresses: for a program that
+    /// runs under a master as well as without.
+    ///
+    /// # Errors
+    /// Those of [`inherit`](Self::inherit) and [`bind`](Self::bind).
+    pub fn inherit_or_bind<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<Listeners> {
+        match inherit()? {
+            Found::Ours(listeners) => Ok(listeners),
+            Found::Nothing => Listeners::bind(addresses),
+            Found::ForSomeoneElse(pid) => Listeners::bind(addresses).map_err(|error| {
+                // The usual reason why they are in use.
+                let own = std::process::id();
+                let hint = "does a shell in between not exec?";
+                error.hint(format!(
+                    "LISTEN_FDS is meant for pid {pid}, not {own}; {hint}"
+                ))
+            }),
+        }
+    }
+
+    /// Binds addresses, in the grammar of `pf-listen`: `tcp:127.0.0.1:8080`, `http=localhost:0`, `/run/app.sock,mode=0660`. One that means several (a
+    /// host name) gives several listeners.
+    ///
+    /// # Errors
+    /// It is no address, or cannot be bound: one line that says why.
+    pub fn bind<A: AsRef<str>>(addresses: impl IntoIterator<Item = A>) -> Result<Listeners> {
+        let parse = |address: A| address.as_ref().parse::<ListenSpec>().map_err(Error::usage);
+        let specs: Vec<ListenSpec> = addresses.into_iter().map(parse).collect::<Result<_>>()?;
+        let bound = arrange(vec![], &specs, false, &Retry::NONE, &mut |_| {})?;
+        Ok(bound.into_iter().collect())
+    }
+
+    /// How many there are that have not been taken.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that have not been taken, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.places.iter().flatten()
+    }
+
+    /// One of them, as it is.
+    pub fn get<'a>(&self, which: impl Into<Which<'a>>) -> Option<&Listener> {
+        let at = self.place_of(which.into())?;
+        self.places.get(at)?.as_ref()
+    }
+
+    /// Takes one out.
+    pub fn take<'a>(&mut self, which: impl Into<Which<'a>>) -> Option<Listener> {
+        let at = self.place_of(which.into())?;
+        self.places.get_mut(at)?.take()
+    }
+
+    /// Takes one out, whatever kind of socket it is.
+    ///
+    /// # Errors
+    /// There is none; which there are stands in the message.
+    pub fn fd<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<OwnedFd> {
+        self.take_if(which.into(), "a socket", |_| true)
+    }
+
+    /// Takes one out that listens on TCP.
+    ///
+    /// # Errors
+    /// There is none, or it is something else and stays.
+    pub fn tcp<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<TcpListener> {
+        let is_tcp = |bound: &Bound| matches!(bound, Bound::Tcp(_));
+        self.take_if(which.into(), "TCP", is_tcp)
+            .map(TcpListener::from)
+    }
+
+    /// Takes one out that listens on a Unix stream socket.
+    ///
+    /// # Errors
+    /// There is none, or it is something else and stays.
+    pub fn unix<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<UnixListener> {
+        use Kind::Stream;
+        let is_unix =
+            |bound: &Bound| matches!(bound, Bound::Unix(Stream, _) | Bound::Abstract(Stream, _));
+        self.take_if(which.into(), "a Unix stream socket", is_unix)
+            .map(UnixListener::from)
+    }
+
+    /// The same sockets once more, under other descriptors.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn try_clone(&self) -> Result<Listeners> {
+        let copy = |place: &Option<Listener>| place.as_ref().map(Listener::try_clone).transpose();
+        let places = self.places.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Listeners { places })
+    }
+
+    fn place_of(&self, which: Which<'_>) -> Option<usize> {
+        match which {
+            Which::Place(place) => Some(place),
+            Which::Name(wanted) => self.places.iter().position(|place| {
+                let name = place.as_ref().and_then(|listener| listener.name.as_ref());
+                name.is_some_and(|name| name.as_str() == wanted)
+            }),
+        }
+    }
+
+    fn take_if(
+        &mut self,
+        which: Which<'_>,
+        kind: &str,
+        fits: impl Fn(&Bound) -> bool,
+    ) -> Result<OwnedFd> {
+        let Some(found) = self.get(which) else {
+            return Err(self.missing(which));
+        };
+        if !fits(&found.address) {
+            let why = format!("it is {}, not {kind}", found.address);
+            return Err(Error::system(format!("cannot use listener {which}"), why));
+        }
+        let taken = self.take(which).ok_or_else(|| self.missing(which))?;
+        Ok(taken.fd)
+    }
+
+    fn missing(&self, which: Which<'_>) -> Error {
+        let labels: Vec<String> = self.iter().map(Listener::label).collect();
+        let there_are = match labels.as_slice() {
+            [] => "there is none left".to_owned(),
+            labels => format!("there are {}", labels.join(", ")),
+        };
+        Error::system(format!("no listener {which}"), there_are)
+    }
+}
+
+impl FromIterator<Listener> for Listeners {
+    fn from_iter<I: IntoIterator<Item = Listener>>(listeners: I) -> Self {
+        Listeners {
+            places: listeners.into_iter().map(Some).collect(),
+        }
+    }
+}
+
+impl IntoIterator for Listeners {
+    type Item = Listener;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<Listener>>>;
+
+    /// Those that have not been taken.
+    fn into_iter(self) -> Self::IntoIter {
+        self.places.into_iter().flatten()
+    }
+}
+
+fn inherit() -> Result<Found> {
+    /// Where the variables could not be removed, they still name what has an owner.
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let handed = handed::on(|name| std::env::var_os(name), std::process::id());
+    environment::forget(&handed::VARIABLES);
+    let fds = match handed.map_err(|why| Error::system("cannot inherit listeners", why))? {
+        Handed::Nothing => return Ok(Found::Nothing),
+        Handed::ForSomeoneElse(pid) => return Ok(Found::ForSomeoneElse(pid)),
+        Handed::Listeners(_) if TAKEN.swap(true, Ordering::SeqCst) => return Ok(Found::Nothing),
+        Handed::Listeners(fds) => fds,
+    };
+    let count = fds.len();
+    let take = |(number, name)| {
+        let taken = fd::adopt(number)
+            .map_err(|error| error.hint(format!("{count} listeners were handed on")))?;
+        let what = format!("fd {number}, which was handed on,");
+        Listener::inspect(taken, name, Some(number), &what)
+    };
+    fds.into_iter()
+        .map(take)
+        .collect::<Result<_>>()
+        .map(Found::Ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listeners() -> (tempfile::TempDir, Listeners) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = format!("admin={}/sock", dir.path().display());
+        let addresses = [
+            "web=tcp:127.0.0.1:0",
+            "web=tcp:127.0.0.1:0",
+            &path,
+            "udp:127.0.0.1:0",
+        ];
+        (dir, Listeners::bind(addresses).expect("bound"))
+    }
+
+    #[test]
+    fn w1_port_0_is_a_real_port_and_each_address_a_listener() {
+        let (_dir, listeners) = listeners();
+        assert_eq!(listeners.len(), 4);
+        let ports: Vec<u16> = listeners
+            .iter()
+            .filter_map(|one| one.address.port())
+            .collect();
+        assert!(ports.iter().all(|port| *port > 0), "{ports:?}");
+    }
+
+    #[test]
+    fn they_are_taken_by_name_and_by_place_and_each_once() {
+        let (_dir, mut listeners) = listeners();
+        let (one, two) = (listeners.tcp("web"), listeners.tcp("web"));
+        let port = |web: Result<TcpListener>| {
+            let web = web.expect("there are two of them");
+            web.local_addr().expect("bound").port()
+        };
+        assert_ne!(port(one), port(two));
+        let missing = listeners.tcp("web").expect_err("both are taken");
+        assert!(
+            missing
+                .to_string()
+                .starts_with("no listener 'web': there are admin, udp:")
+        );
+        assert!(listeners.get(2).is_some(), "places stay");
+        listeners.unix(2).expect("a Unix socket");
+        listeners.fd(3).expect("any socket");
+        assert!(listeners.is_empty() && listeners.take(0).is_none());
+        let missing = listeners.fd(0).expect_err("taken").to_string();
+        assert_eq!(missing, "no listener 0: there is none left");
+    }
+
+    #[test]
+    fn one_of_another_kind_stays() {
+        let (_dir, mut listeners) = listeners();
+        let wrong = listeners.tcp("admin").expect_err("a path").to_string();
+        assert!(
+            wrong.starts_with("cannot use listener 'admin': it is unix:/"),
+            "{wrong}"
+        );
+        assert!(wrong.ends_with("/sock, not TCP"), "{wrong}");
+        assert!(listeners.unix("web").is_err() && listeners.unix(3).is_err());
+        assert_eq!(listeners.len(), 4);
+    }
+
+    #[test]
+    fn a_copy_is_the_same_socket() {
+        let (_dir, listeners) = listeners();
+        let copy = listeners.try_clone().expect("copied");
+        let inodes = |all: &Listeners| all.iter().map(Listener::inode).collect::<Vec<_>>();
+        assert_eq!(inodes(&listeners), inodes(&copy));
+        assert_eq!(copy.into_iter().count(), 4);
+    }
+
+    #[test]
+    fn what_is_no_address_or_in_use_is_an_error() {
+        let wrong = Listeners::bind(["tcp:127.0.0.1:80000"]).expect_err("no port");
+        assert!(!wrong.to_string().is_empty());
+        let (_dir, listeners) = listeners();
+        let taken = listeners.get(0).expect("bound").address.to_string();
+        let error = Listeners::bind([taken]).expect_err("in use").to_string();
+        assert!(error.starts_with("cannot bind tcp:127.0.0.1:"), "{error}");
+    }
+}

@@ -1,0 +1,3 @@
+//! The library for workers, from outside.
+
+mod gate;
