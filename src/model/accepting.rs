@@ -269,11 +269,10 @@ impl Accepting {
     }
 
     fn signal(&mut self, now: Time, sig: Sig, actions: &mut Vec<Action>) {
-        let harder = match sig {
-            Sig::Term | Sig::Quit | Sig::Hup => Phase::Draining,
-            Sig::Int => Phase::Ending,
-            _ => return,
-        };
+        let now_or_soon = [Sig::Int, Sig::Term, Sig::Quit, Sig::Hup];
+        if !now_or_soon.contains(&sig) {
+            return;
+        }
         let before = self.last_signal.replace((sig, now));
         if before.is_some_and(|(last, at)| last == sig && now.since(at) < SAME) {
             return;
@@ -283,7 +282,7 @@ impl Accepting {
             self.drain(Why::Asked(sig), actions);
         }
         match self.phase {
-            Phase::Draining if harder == Phase::Ending || told_before => self.end(now, actions),
+            Phase::Draining if sig == Sig::Int || told_before => self.end(now, actions),
             Phase::Draining => self.set(Due::Drained, now + self.terms.drain_timeout),
             Phase::Ending => self.kill(now, actions),
             Phase::Serving | Phase::Killing | Phase::Left => {}

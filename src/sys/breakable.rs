@@ -3,15 +3,17 @@
 //! Handlers of signals restart what they interrupt, and a signal that comes just before the call begins would be missed anyhow. So there is an
 //! alarm, whose handler does not restart: it ticks from a deadline on, or from a signal on that comes during the call, until the call has returned. A tick
 //! that comes too early is followed by another one. Nothing ticks while nothing happens.
-#![expect(unsafe_code, reason = "signal handlers, and setitimer")]
+#![expect(unsafe_code, reason = "signal handlers, and a timer that they set")]
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::gettid;
 
 use super::clock::now;
 use super::poll::{Interest, Poller};
@@ -25,25 +27,61 @@ const TICK: Duration = Duration::from_millis(1);
 /// A call is under way, or about to be.
 static WAITS: AtomicBool = AtomicBool::new(false);
 
-/// The handlers stand.
+/// The alarm, for the handlers.
+static ALARM: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The handlers stand, and the alarm is for the thread that made this.
 #[derive(Debug)]
-pub struct Breakable(());
+pub struct Breakable {
+    _alarm: Alarm,
+}
+
+/// A timer whose signal goes to one thread. No child has it, and no image that is executed.
+#[derive(Debug)]
+struct Alarm(libc::timer_t);
+
+impl Alarm {
+    fn for_this_thread() -> io::Result<Alarm> {
+        // SAFETY: plain numbers; all zeroes is a valid one.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = Signal::SIGALRM as libc::c_int;
+        event.sigev_notify_thread_id = gettid().as_raw();
+        let mut alarm = std::ptr::null_mut();
+        // SAFETY: it reads one structure of ours and writes the timer's name.
+        let made =
+            unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut alarm) };
+        Errno::result(made)?;
+        Ok(Alarm(alarm))
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        WAITS.store(false, Ordering::SeqCst);
+        // SAFETY: made by `for_this_thread`, and nobody sets it but a signal during a call, which there is none of.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
 
 impl Breakable {
-    /// Installs the alarm's handler, and has the signals `heard` start its ticking besides what is done at them already. To be called once.
+    /// Installs the alarm's handler, and has the signals `heard` start its ticking besides what is done at them already. To be called once, by
+    /// the thread that makes the calls.
     ///
     /// # Errors
-    /// What sigaction(2) said.
+    /// What sigaction(2) or timer_create(2) said.
     pub fn install(heard: &[Sig]) -> io::Result<Breakable> {
         let does_nothing = SigHandler::Handler(at_tick);
         let action = SigAction::new(does_nothing, SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler does nothing at all.
         unsafe { sigaction(Signal::SIGALRM, &action)? };
         for sig in heard {
-            // SAFETY: it loads an atomic, and makes one system call that changes no errno, as it cannot fail.
+            // SAFETY: it loads atomics, and makes one system call that is allowed in a handler, and cannot fail so as to change errno.
             unsafe { signal_hook::low_level::register(number(*sig), at_signal)? };
         }
-        Ok(Breakable(()))
+        let alarm = Alarm::for_this_thread()?;
+        ALARM.store(alarm.0, Ordering::SeqCst);
+        Ok(Breakable { _alarm: alarm })
     }
 
     /// Makes a `call` that waits. It is interrupted (EINTR) when the deadline has come, and soon after a signal. If `ear` is readable, it is not even
@@ -66,7 +104,7 @@ impl Breakable {
             Ok(false) => {
                 if let Some(deadline) = deadline {
                     // Nothing at all would mean never.
-                    ring(deadline.since(now()).max(Duration::from_micros(1)));
+                    ring(deadline.since(now()).max(Duration::from_nanos(1)));
                 }
                 call()
             }
@@ -109,25 +147,26 @@ fn quiet() {
 }
 
 fn set(first: Duration, every: Duration) {
-    let times = libc::itimerval {
-        it_interval: timeval(every),
-        it_value: timeval(first),
+    let times = libc::itimerspec {
+        it_interval: timespec(every),
+        it_value: timespec(first),
     };
-    // SAFETY: a plain structure that is only read; nobody wants to know what was set before.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const times, std::ptr::null_mut()) };
+    let alarm = ALARM.load(Ordering::SeqCst);
+    // SAFETY: a plain structure that is only read; nobody wants to know what was set before. The timer is there as long as it stands in `ALARM`.
+    unsafe { libc::timer_settime(alarm, 0, &raw const times, std::ptr::null_mut()) };
 }
 
-fn timeval(duration: Duration) -> libc::timeval {
-    libc::timeval {
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
         tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_usec: duration.subsec_micros().into(),
+        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::net::TcpListener;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use nix::sys::signal::kill;
     use nix::unistd::Pid;
@@ -142,9 +181,8 @@ pub(crate) mod tests {
         let breakable = Breakable::install(&[Sig::Term, Sig::Usr1]).expect("handlers");
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let accept = || {
-            let flags = flags();
-            nix::sys::socket::accept4(std::os::fd::AsRawFd::as_raw_fd(&listener.as_fd()), flags)
-                .map_err(io::Error::from)
+            let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+            Ok(nix::sys::socket::accept4(listener.as_raw_fd(), flags)?)
         };
         let told = |done: io::Result<i32>| done.map_err(|error| error.kind());
         let broken = Err(io::ErrorKind::Interrupted);
@@ -163,23 +201,16 @@ pub(crate) mod tests {
             }
             talk.say(&format!("{round} {:?}", heard[0].0));
         }
-        let mut left = zeroed();
-        // SAFETY: it fills a structure of ours.
-        unsafe { libc::getitimer(libc::ITIMER_REAL, &raw mut left) };
-        assert_eq!((left.it_value.tv_usec, left.it_interval.tv_usec), (0, 0));
-        talk.say("quiet");
-    }
-
-    fn flags() -> nix::sys::socket::SockFlag {
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC
-    }
-
-    fn zeroed() -> libc::itimerval {
-        let none = timeval(Duration::ZERO);
-        libc::itimerval {
+        let none = timespec(Duration::ZERO);
+        let mut left = libc::itimerspec {
             it_interval: none,
             it_value: none,
-        }
+        };
+        // SAFETY: it fills a structure of ours.
+        unsafe { libc::timer_gettime(breakable._alarm.0, &raw mut left) };
+        let (next, every) = (left.it_value, left.it_interval);
+        assert_eq!((next.tv_nsec, every.tv_nsec), (0, 0), "it ticks on");
+        talk.say("quiet");
     }
 
     #[test]

@@ -127,7 +127,7 @@ const HOUSE: &[Room] = &[
     Room {
         name: "cmd",
         rooms: &[
-            "client", "driver", "error", "log", "model", "sys", "ui", "wire",
+            "client", "driver", "error", "log", "model", "sys", "ui", "wire", "worker",
         ],
         crates: &["clap", "humantime", "serde", "serde_json"],
         closed: &["std::net", "std::os::unix::net", "std::thread"],

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::manager::Counted;
 use crate::model::accepting::Client;
 use crate::model::sig::Sig;
 use crate::model::time::Time;
@@ -23,6 +24,8 @@ pub(super) struct Handlers {
     by_pid: HashMap<i32, Client>,
     /// Those whose handler has ended, and whose group has not.
     left: BTreeSet<Client>,
+    /// Those that have a connection, and whose handlers could not be started yet.
+    held: BTreeMap<Client, Taken>,
 }
 
 struct Handler {
@@ -30,8 +33,15 @@ struct Handler {
     outcome: OwnedFd,
     ends: Ends,
     began: Time,
+    counted: Option<Counted>,
     /// We have told it to end.
     told: bool,
+}
+
+/// A connection that is to have a handler.
+pub(super) struct Taken {
+    pub(super) connection: Connection,
+    pub(super) counted: Counted,
 }
 
 /// An end.
@@ -61,20 +71,16 @@ impl Handlers {
             all: BTreeMap::new(),
             by_pid: HashMap::new(),
             left: BTreeSet::new(),
+            held: BTreeMap::new(),
         }
     }
 
-    /// Starts one; its pid.
+    /// Starts one; its pid. Where there is too little of something just now, the connection is held.
     ///
     /// # Errors
-    /// EMFILE, ENFILE, EAGAIN, ENOMEM.
-    pub(super) fn start(
-        &mut self,
-        client: Client,
-        connection: &Connection,
-        now: Time,
-    ) -> io::Result<i32> {
-        let Connection { socket, ends } = connection;
+    /// EMFILE, ENFILE, EAGAIN, ENOMEM; or what does not pass.
+    pub(super) fn start(&mut self, client: Client, taken: Taken, now: Time) -> io::Result<i32> {
+        let Connection { socket, ends } = &taken.connection;
         // No value holds a NUL.
         let env: Vec<CString> = ucspi::variables(ends)
             .into_iter()
@@ -90,17 +96,40 @@ impl Handlers {
             Ends::Unix { .. } => &self.unix,
             Ends::Tcp { .. } | Ends::Vsock { .. } => &self.launch,
         };
-        let spawned = spawn::spawn(launch, &plumbing, self.own_pid)?;
+        let spawned = spawn::spawn(launch, &plumbing, self.own_pid).and_then(|spawned| {
+            let group = Group::of_child_in_our_session(spawned.pid)?;
+            Ok((spawned, group))
+        });
+        let (spawned, group) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                if spawn::may_pass(&error) {
+                    self.held.insert(client, taken);
+                }
+                return Err(error);
+            }
+        };
         let handler = Handler {
-            group: Group::of_child_in_our_session(spawned.pid)?,
+            group,
             outcome: spawned.outcome,
-            ends: ends.clone(),
+            ends: taken.connection.ends,
             began: now,
+            counted: Some(taken.counted),
             told: false,
         };
         self.all.insert(client, handler);
         self.by_pid.insert(spawned.pid, client);
         Ok(spawned.pid)
+    }
+
+    /// The first of those that are held, which are no longer.
+    pub(super) fn held(&mut self) -> Option<(Client, Taken)> {
+        self.held.pop_first()
+    }
+
+    /// Closes the connection of one that has no handler; whether there was one.
+    pub(super) fn turn_away(&mut self, client: Client) -> bool {
+        self.held.remove(&client).is_some()
     }
 
     /// The pid that it had or has, and who is served.
@@ -156,6 +185,7 @@ impl Handlers {
     fn reaped(&mut self, client: Client) -> Option<End> {
         let handler = self.all.get_mut(&client)?;
         let how = handler.group.reap().ok()??;
+        handler.counted = None;
         // Without a descriptor for it what is left cannot be followed; but it must not stand in the way of the others.
         let alone = handler.group.release() || handler.group.is_empty();
         let mut about = false;

@@ -1,8 +1,6 @@
 //! The loop: waits, tells the decider what has happened, and does what it says.
 
-use std::collections::BTreeMap;
-
-use super::handlers::{End, Handlers};
+use super::handlers::{End, Handlers, Taken};
 use super::manager::Manager;
 use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
@@ -36,8 +34,6 @@ struct Server {
     accepting: Accepting,
     complaints: Repeated<Complaint>,
     next: Client,
-    /// Those that have been accepted, and whose handlers could not be started yet.
-    held: BTreeMap<Client, Connection>,
     exit: Option<Exit>,
 }
 
@@ -52,7 +48,6 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
         accepting: setup.accepting,
         complaints: Repeated::default(),
         next: 0,
-        held: BTreeMap::new(),
         exit: None,
     };
     server.manager.beat(&server.log);
@@ -107,15 +102,21 @@ impl Server {
     fn serve(&mut self, connection: Connection) {
         let client = self.next;
         self.next += 1;
-        self.manager.begun();
+        let counted = self.manager.count();
         self.step(Event::Accepted(client));
-        self.start(client, connection);
+        self.start(
+            client,
+            Taken {
+                connection,
+                counted,
+            },
+        );
     }
 
     /// Starts the handler of a client, or keeps the client until it can be. False: not now.
-    fn start(&mut self, client: Client, connection: Connection) -> bool {
-        let who = ucspi::client(&connection.ends);
-        match self.handlers.start(client, &connection, now()) {
+    fn start(&mut self, client: Client, taken: Taken) -> bool {
+        let who = ucspi::client(&taken.connection.ends);
+        match self.handlers.start(client, taken, now()) {
             Ok(pid) => {
                 self.log.debug(format_args!("{who}: handler {pid} begins"));
                 self.step(Event::Plenty);
@@ -125,10 +126,9 @@ impl Server {
                 let what = format!("cannot start a handler for {who}");
                 self.complain(Complaint::NoProcess, &what, &reason(&error));
                 if spawn::may_pass(&error) {
-                    self.held.insert(client, connection);
                     self.step(Event::Short);
                 } else {
-                    self.turn_away(client);
+                    self.turned_away(client);
                 }
                 false
             }
@@ -136,16 +136,15 @@ impl Server {
     }
 
     /// A client that had no handler gets none.
-    fn turn_away(&mut self, client: Client) {
-        self.manager.finished();
+    fn turned_away(&mut self, client: Client) {
         let alone = true;
         self.step(Event::Ended { client, alone });
     }
 
     /// Those that were kept, until there is too little again.
     fn resume(&mut self) {
-        while let Some((client, connection)) = self.held.pop_first() {
-            if !self.start(client, connection) {
+        while let Some((client, taken)) = self.handlers.held() {
+            if !self.start(client, taken) {
                 break;
             }
         }
@@ -173,7 +172,6 @@ impl Server {
     }
 
     fn ended(&mut self, end: &End) {
-        self.manager.finished();
         let (pid, who) = (end.pid, ucspi::client(&end.ends));
         if let Some((stage, errno)) = end.not_started {
             let why = std::io::Error::from_raw_os_error(errno);
@@ -233,9 +231,10 @@ impl Server {
     }
 
     fn end(&mut self, client: Client) {
-        match self.held.remove(&client) {
-            Some(_) => self.turn_away(client),
-            None => self.handlers.end(client),
+        if self.handlers.turn_away(client) {
+            self.turned_away(client);
+        } else {
+            self.handlers.end(client);
         }
     }
 

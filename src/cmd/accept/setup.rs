@@ -46,7 +46,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     };
     let log = Log::new(PROG, Sink::Stderr, Format::Text, verbosity)?;
     let listeners = inherited()?;
-    let manager = Manager::from_environment(|name| std::env::var_os(name), &log)?;
+    let manager = Manager::from_environment(&log);
     // What a handler has begun and left behind comes to us, so that its end can be seen.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     let needed = u64::from(args.max_clients) + BESIDES;

@@ -275,11 +275,12 @@ proptest! {
         let mut left = false;
         let mut check = |actions: Vec<Action>| {
             for action in actions {
-                match action {
-                    Action::End(client) | Action::TimeOut(client) => assert!(told.insert(client)),
-                    Action::Leave { .. } => assert!(!std::mem::replace(&mut left, true)),
-                    _ => {}
+                if let Action::End(client) | Action::TimeOut(client) = action {
+                    assert!(told.insert(client));
                 }
+                let leaves = matches!(action, Action::Leave { .. });
+                assert!(!(left && leaves));
+                left |= leaves;
             }
         };
         for (what, whom, wait) in steps {
