@@ -3,6 +3,7 @@
 //! `cargo bench --bench figures`; with the names of figures after `--`, those alone; with `-- --write`, all of them, and the tables of
 //! `benches/README.md` are replaced by what is printed. That page tells how they are made. Peers that are not installed are left out.
 
+mod accept;
 mod chain;
 mod footprint;
 mod hold;
@@ -36,7 +37,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 8] = [
+const FIGURES: [(&str, Figure); 9] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
@@ -44,6 +45,7 @@ const FIGURES: [(&str, Figure); 8] = [
     ("hold", hold::measure),
     ("footprint", footprint::measure),
     ("chain", chain::measure),
+    ("accept", accept::measure),
     ("status", status::measure),
 ];
 
