@@ -282,6 +282,29 @@ fn the_master_itself() {
 }
 
 #[test]
+fn workers_in_rust() {
+    if have(&["curl"]) {
+        let says = ["hello world", "stopped"].repeat(3);
+        recipe("rust", &says);
+        recipe("restart", &["hello world, from slot -, pid "]);
+    }
+}
+
+/// What is compiled is the same in the documentation.
+#[test]
+fn the_program_in_rust_is_the_one_that_the_documentation_compiles() {
+    let documentation = include_str!("../../src/worker/server/mod.rs");
+    let documented = |line: &str| format!("/// {line}").trim_end().to_owned();
+    for block in blocks(&readme()) {
+        if block.words == ["rust"] {
+            let lines: Vec<String> = block.text.lines().map(documented).collect();
+            let text = lines.join("\n");
+            assert!(documentation.contains(&text), "{text}");
+        }
+    }
+}
+
+#[test]
 fn u18_u19_a_master_beside_the_old_one() {
     let says = [
         "upgrade done: generation 2",
