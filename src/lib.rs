@@ -108,6 +108,10 @@
 //! succeeded, what the worker says, and how it ends come back as events, in an order that makes 'ready, then died' never look like 'died before
 //! ready' (see [`driver`]).
 //!
+//! *A connection.* `pf-accept` is a worker that needs no code: [`sys::door`] waits with all others at the listeners and takes one connection at a
+//! time, [`model::accepting`] knows whether there is a token for it and when a handler has had its time, and the handler is forked as workers are
+//! ([`sys::spawn`]), with the environment that tcpserver gives ([`wire::ucspi`]).
+//!
 //! *A rollout.* `pf-ctl reload` sends one JSON line ([`wire::proto`]); the model pins a new generation, starts its workers beside the old ones within
 //! `--surge`, retires each old worker when its successor is ready, and ends the operation when no old worker accepts any more; or
 //! goes back, whole. Steps and end go to whoever waits for the operation.

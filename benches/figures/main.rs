@@ -3,6 +3,7 @@
 //! `cargo bench --bench figures`; with the names of figures after `--`, those alone; with `-- --write`, all of them, and the tables of
 //! `benches/README.md` are replaced by what is printed. That page tells how they are made. Peers that are not installed are left out.
 
+mod accept;
 mod beat;
 mod chain;
 mod footprint;
@@ -37,7 +38,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 9] = [
+const FIGURES: [(&str, Figure); 10] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
@@ -45,6 +46,7 @@ const FIGURES: [(&str, Figure); 9] = [
     ("hold", hold::measure),
     ("footprint", footprint::measure),
     ("chain", chain::measure),
+    ("accept", accept::measure),
     ("status", status::measure),
     ("beat", beat::measure),
 ];

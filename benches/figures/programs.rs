@@ -7,6 +7,7 @@ use std::process::Command;
 use super::Outcome;
 
 const WORKER: &str = include_str!("programs/worker.c");
+const HANDLER: &str = include_str!("programs/handler.c");
 const BARE: &str = include_str!("programs/bare.c");
 const APPS: [(&str, &str); 3] = [
     ("unicorn.rb", include_str!("programs/unicorn.rb")),
@@ -19,6 +20,7 @@ pub struct Stage {
     dir: tempfile::TempDir,
     worker: Vec<PathBuf>,
     bare: Vec<PathBuf>,
+    handler: Vec<PathBuf>,
     in_c: bool,
 }
 
@@ -31,6 +33,10 @@ impl Stage {
         }
         let compiled = compile(dir.path(), "worker", WORKER)
             .and_then(|worker| Some((worker, compile(dir.path(), "bare", BARE)?)));
+        let handler = compile(dir.path(), "handler", HANDLER).map_or_else(
+            || ["sh", "-c", "echo $PPID"].map(PathBuf::from).to_vec(),
+            |handler| vec![handler],
+        );
         let itself = std::env::current_exe()?;
         let (worker, bare, in_c) = match compiled {
             Some((worker, bare)) => (vec![worker], vec![bare], true),
@@ -44,6 +50,7 @@ impl Stage {
             dir,
             worker,
             bare,
+            handler,
             in_c,
         })
     }
@@ -61,6 +68,11 @@ impl Stage {
     /// The command line of the bare loop, to be followed by a number and a command.
     pub fn bare(&self) -> &[PathBuf] {
         &self.bare
+    }
+
+    /// The command line of what serves one client.
+    pub fn handler(&self) -> &[PathBuf] {
+        &self.handler
     }
 
     /// What the report says of the worker.

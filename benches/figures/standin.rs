@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use prefork::sys::poll::{Interest, Poller};
+use prefork::sys::poll::{Interest, Nest, Poller};
 use prefork::sys::signals::Signals;
 use prefork::sys::{clock, fd, notify};
 
@@ -21,6 +21,7 @@ pub fn play(words: &[String]) -> Option<ExitCode> {
     let done = match part.as_str() {
         "worker" => worker(rest.first().is_some_and(|word| word == "stamp")),
         "bare" => bare(rest),
+        "accepter" => accepter(rest.first().is_some_and(|word| word == "epoll")),
         "beats" => super::beat::play(rest),
         _ => return None,
     };
@@ -29,6 +30,30 @@ pub fn play(words: &[String]) -> Option<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Accepts on the first listener, blocking or woken by epoll as most servers are, and says its pid to each client.
+fn accepter(by_epoll: bool) -> Outcome {
+    let listener = TcpListener::from(fd::duplicate(3)?);
+    listener.set_nonblocking(by_epoll)?;
+    let nest = Nest::new()?;
+    nest.add(listener.as_fd(), 0, Interest::READ)?;
+    let mut poller = Poller::new();
+    if let Some(address) = std::env::var_os("NOTIFY_SOCKET") {
+        notify::send(&address, "READY=1")?;
+    }
+    let own = format!("{}\n", std::process::id());
+    loop {
+        if by_epoll {
+            poller.wait(&[(nest.fd(), Interest::READ)], None)?;
+        }
+        match listener.accept() {
+            // A client that has left is no fault.
+            Ok((mut client, _)) => drop(client.write(own.as_bytes())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// As worker.c, but that its listener does not block: it is woken by a poll over that and its signals.

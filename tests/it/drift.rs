@@ -19,6 +19,7 @@ type Definition = fn() -> clap::Command;
 const PROGRAMS: &[(&str, Definition)] = &[
     ("pf-listen", prefork::cmd::listen::command),
     ("pf-master", prefork::cmd::master::command),
+    ("pf-accept", prefork::cmd::accept::command),
     ("pf-ctl", prefork::cmd::ctl::command),
     ("pf-status", prefork::cmd::status::command),
 ];
@@ -224,7 +225,7 @@ fn the_prose_names_no_option_that_is_not_there() {
         .map(|(program, _)| format!("man/sections/{program}.roff"))
         .collect();
     // What this page shares is shared by all.
-    if PROGRAMS.len() == 4 {
+    if PROGRAMS.len() == 5 {
         pages.push("man/pf-tools.7".into());
     }
     let unknown: Vec<String> = pages

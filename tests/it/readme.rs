@@ -349,6 +349,16 @@ fn a_worker_in_shell() {
 }
 
 #[test]
+fn a_program_for_each_connection() {
+    let says = [
+        "hello world at 127.0.0.1, from worker ",
+        "reload done: generation 2",
+        "stopped",
+    ];
+    recipe("accept", &says);
+}
+
+#[test]
 fn a_health_check() {
     recipe(
         "health",
