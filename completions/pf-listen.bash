@@ -23,7 +23,7 @@ _pf__listen() {
 
     case "${cmd}" in
         pf__listen)
-            opts="-v -q -h -V --tries --delay --port-file --add --hold --verbose --quiet --help --version"
+            opts="-e -v -q -h -V --tries --delay --port-file --add --export --hold --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -39,6 +39,14 @@ _pf__listen() {
                     ;;
                 --port-file)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --export)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
                     return 0
                     ;;
                 *)

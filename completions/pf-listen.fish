@@ -1,6 +1,12 @@
 complete -c pf-listen -l tries -d 'More tries if an address is in use; -1: for ever' -r
 complete -c pf-listen -l delay -d 'Time between two tries' -r
 complete -c pf-listen -l port-file -d 'Write the bound addresses to FILE' -r -F
+complete -c pf-listen -s e -l export -d 'Tell of the listeners in another protocol too; repeatable' -r -f -a "systemd\t''
+einhorn\t''
+server-starter\t''
+unicorn\t''
+nginx\t''
+php-fpm\t''"
 complete -c pf-listen -l add -d 'Keep every inherited listener, also those that no ADDRESS names'
 complete -c pf-listen -l hold -d 'Stay, hold the listeners, and start COMMAND again if it dies'
 complete -c pf-listen -s v -l verbose -d 'Tell of each listener on stderr'

@@ -23,7 +23,7 @@ _pf__master() {
 
     case "${cmd}" in
         pf__master)
-            opts="-n -l -p -r -t -v -q -h -V --workers --listen --pid --control --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --probation --start-failures --backoff --give-up --fatal-exit --keep-fd --chdir --env --clear-env --log --log-format --daemonize --reexec --check --verbose --quiet --help --version"
+            opts="-n -l -e -p -r -t -v -q -h -V --workers --listen --export --pid --control --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --probation --start-failures --backoff --give-up --fatal-exit --keep-fd --chdir --env --clear-env --log --log-format --daemonize --reexec --check --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -43,6 +43,14 @@ _pf__master() {
                     ;;
                 -l)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --export)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
                     return 0
                     ;;
                 --pid)

@@ -1,5 +1,11 @@
 complete -c pf-master -s n -l workers -d 'Number of slots' -r
 complete -c pf-master -s l -l listen -d 'Bind this address here too; repeatable' -r
+complete -c pf-master -s e -l export -d 'Tell workers of the listeners in this protocol too, besides systemd\'s; repeatable' -r -f -a "systemd\t''
+einhorn\t''
+server-starter\t''
+unicorn\t''
+nginx\t''
+php-fpm\t''"
 complete -c pf-master -s p -l pid -d 'Pid file: the number and a newline, locked for the master\'s life' -r -F
 complete -c pf-master -l control -d 'Control socket: a Unix path with the options mode=, owner=, group=' -r
 complete -c pf-master -s r -l ready -d 'When a worker is ready: auto, notify, heartbeat, delay=D, exec, or fd=N' -r

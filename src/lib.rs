@@ -8,6 +8,64 @@
 //! pf-ctl reload /run/app.pid && pf-status /run/app.pid
 //! ```
 //!
+//! # For workers written in Rust
+//!
+//! Any program that can use an inherited socket can be a worker. One in Rust has help here, of which each part works alone, under any
+//! service manager or none, and none of which brings a runtime along (`default-features = false` leaves out what only the programs need):
+//!
+//! | for | there is |
+//! | --- | --- |
+//! | the listeners that were handed on, or new ones | [`Listeners`] |
+//! | saying that it is ready, stopping, busy, alive | [`notify`] |
+//! | beats and counters for the master, at an instruction each | [`Heartbeat`] |
+//! | the word to finish, from signals or the program itself | [`Shutdown`] |
+//! | accepting, and a close that loses no connection | [`GracefulListener`]; its core for async programs, [`Gate`](worker::gate::Gate) |
+//! | all of that as a server, a thread a client | [`Server`], [`Connection`] |
+//! | a new release in place of the old one, without a master | [`Restart`] |
+//!
+//! The least that a worker is made of:
+//!
+//! ```no_run
+//! use std::io::Write;
+//!
+//! use prefork::{Connection, Listeners, Server};
+//!
+//! fn main() -> prefork::error::Result<()> {
+//!     // First of all, while there is one thread: only then can the variables be removed.
+//!     let listeners = Listeners::inherit_or_bind(["tcp:127.0.0.1:8080"])?;
+//!     // Says that it is ready, serves until TERM or QUIT, and finishes with those that were accepted.
+//!     Server::new().serve(listeners, |mut client: &Connection| writeln!(client, "hello"))
+//! }
+//! ```
+//!
+//! In a runtime, the listeners are given to it, and it does the rest; with tokio:
+//!
+//! ```no_run
+//! use prefork::{Heartbeat, Listeners, notify};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Before the runtime has threads.
+//!     let mut listeners = Listeners::inherit_or_bind(["tcp:127.0.0.1:8080"])?;
+//!     let heartbeat = Heartbeat::inherit()?;
+//!     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+//!     runtime.block_on(async {
+//!         let listener = listeners.tcp(0)?;
+//!         listener.set_nonblocking(true)?;
+//!         let listener = tokio::net::TcpListener::from_std(listener)?;
+//!         notify::ready()?;
+//!         let (client, _) = listener.accept().await?; // and so on, until TERM
+//!         let request = heartbeat.request();
+//!         drop((client, request));
+//!         notify::stopping()?;
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Whole workers, which drain gracefully and close kept connections at their next pause, are `examples/worker-std.rs`, `worker-tokio.rs` and
+//! `worker-axum.rs`. What they have in common is worth knowing: a client whose request is on its way when the worker is told to finish was promised an
+//! answer by the accept, so a connection on which nothing has been said yet is not closed at once.
+//!
 //! # One idea
 //!
 //! A supervisor is a decision problem with a thin skin of system calls. So the decisions are a value, and the skin is a loop:
@@ -31,6 +89,7 @@
 //! | [`client`] | the blocking control client, with a deadline | [`wire`], [`sys`] |
 //! | [`ui`] | tables, progress: documents to text | [`wire`] |
 //! | [`log`] | the master's log, which never blocks | [`sys`] |
+//! | [`worker`] | what workers written in Rust use | [`sys`], [`wire`] |
 //! | [`sys`] | the only system calls; decides nothing | [`wire`], the model's plain types |
 //! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*`, control messages, notifications, the heartbeat page | the model's plain types |
 //! | [`model`] | events, actions, one worker's state machine, the supervisor, rollouts, timers | `std`'s values |
@@ -68,12 +127,14 @@
 //! or as a table.
 
 pub mod client;
+#[cfg(feature = "programs")]
 pub mod cmd;
 pub mod driver;
 pub mod error;
 pub mod log;
 pub mod model;
 pub mod sys;
+#[cfg(feature = "programs")]
 pub mod ui;
 pub mod wire;
 pub mod worker;

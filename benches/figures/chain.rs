@@ -98,8 +98,12 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
             number(ours),
             number(ours / bare)
         ),
-        "0.9 ms",
-        ours <= 0.9,
+        "0.9 ms, what systemfd cost where the goal was set",
+        if peer.is_nan() {
+            ours <= 0.9
+        } else {
+            ours <= peer
+        },
     );
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! `benches/README.md` are replaced by what is printed. That page tells how they are made. Peers that are not installed are left out.
 
 mod accept;
+mod beat;
 mod chain;
 mod footprint;
 mod hold;
@@ -37,7 +38,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 9] = [
+const FIGURES: [(&str, Figure); 10] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
@@ -47,6 +48,7 @@ const FIGURES: [(&str, Figure); 9] = [
     ("chain", chain::measure),
     ("accept", accept::measure),
     ("status", status::measure),
+    ("beat", beat::measure),
 ];
 
 /// What all figures share.

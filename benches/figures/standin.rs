@@ -1,4 +1,4 @@
-//! What plays the worker and the bare loop where there is no C compiler.
+//! What plays the worker and the bare loop where there is no C compiler, and whoever is counted.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -22,6 +22,7 @@ pub fn play(words: &[String]) -> Option<ExitCode> {
         "worker" => worker(rest.first().is_some_and(|word| word == "stamp")),
         "bare" => bare(rest),
         "accepter" => accepter(rest.first().is_some_and(|word| word == "epoll")),
+        "beats" => super::beat::play(rest),
         _ => return None,
     };
     Some(if done.is_ok() {

@@ -13,8 +13,33 @@ use super::stats::Sample;
 use super::table::{Report, cells, number};
 use super::{Bench, Outcome};
 
-/// Numbers of workers, and how often each service is upgraded.
-const ROUNDS: [(usize, usize); 2] = [(8, 20), (64, 5)];
+/// How, with how many workers, and how often each service is upgraded.
+const ROUNDS: [(How, usize, usize); 4] = [
+    (How::InPlace, 8, 20),
+    (How::ByFork, 8, 20),
+    (How::InPlace, 64, 5),
+    (How::ByFork, 64, 5),
+];
+
+/// Which upgrade.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    InPlace,
+    ByFork,
+}
+
+/// A service whose master may be another process by now. Dropped, it is stopped, whoever it is.
+struct Named<'a>(&'a str);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
+            .args(["stop", self.0, "--now", "--quiet"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
 
 /// How long is waited between two.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -32,14 +57,16 @@ struct Measured {
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     let mut rows = Vec::new();
-    for (workers, rounds) in ROUNDS {
-        let pid_file = bench.stage.dir().join(format!("upgrade-{workers}.pid"));
+    for (row, (how, workers, rounds)) in ROUNDS.into_iter().enumerate() {
+        let pid_file = bench.stage.dir().join(format!("upgrade-{row}.pid"));
         let pid_word = pid_file.to_string_lossy().into_owned();
         let mut service = Manager::Ours.start(&bench.stage, workers, &["--pid", &pid_word])?;
         service.run.await_workers(workers, Look::AtOnce)?;
-        let measured = upgraded(&mut service, workers, rounds, &pid_word)?;
+        let named = Named(&pid_word);
+        let measured = upgraded(&mut service, how, workers, rounds, &named)?;
+        drop(named);
         rows.push(vec![
-            "in place".to_owned(),
+            how.words().to_owned(),
             workers.to_string(),
             rounds.to_string(),
             number(measured.ready.median()),
@@ -49,10 +76,13 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
             losses(&measured.account),
             delays(&measured.account),
         ]);
-        if workers == ROUNDS[0].0 {
+        if workers == 8 {
             let gone = measured.gone.median();
             report.goal(
-                "upgrade of 8 workers in place under load, to the old ones' end",
+                &format!(
+                    "upgrade of 8 workers {} under load, to the old ones' end",
+                    how.words()
+                ),
                 format!("{} ms", number(gone)),
                 "45 ms",
                 gone <= GOAL,
@@ -85,18 +115,28 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     Ok(())
 }
 
+impl How {
+    fn words(self) -> &'static str {
+        match self {
+            How::InPlace => "in place",
+            How::ByFork => "by fork",
+        }
+    }
+}
+
 fn upgraded(
     service: &mut Service,
+    how: How,
     workers: usize,
     rounds: usize,
-    pid_file: &str,
+    named: &Named<'_>,
 ) -> Outcome<Measured> {
     let address = service.address.clone();
     let (account, times) = under_load(&address, || {
         let mut times = Vec::new();
         for _ in 0..rounds {
             clock::pause(PAUSE);
-            times.push(once(service, workers, pid_file)?);
+            times.push(once(service, how, workers, named)?);
         }
         clock::pause(PAUSE);
         Ok(times)
@@ -110,7 +150,12 @@ fn upgraded(
 }
 
 /// To the last new worker's readiness, to the last old one's end, and to that of the program that asked for it.
-fn once(service: &mut Service, workers: usize, pid_file: &str) -> Outcome<[f64; 3]> {
+fn once(
+    service: &mut Service,
+    how: How,
+    workers: usize,
+    Named(pid_file): &Named<'_>,
+) -> Outcome<[f64; 3]> {
     let run = &mut service.run;
     run.look()?;
     let known = run.workers.len();
@@ -118,6 +163,7 @@ fn once(service: &mut Service, workers: usize, pid_file: &str) -> Outcome<[f64; 
     let began = clock::now();
     let mut asked = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
         .args(["upgrade", pid_file, "--quiet"])
+        .args((how == How::ByFork).then_some("--fork"))
         .stdin(Stdio::null())
         .spawn()?;
     let (ready, gone) = run.await_change(known + workers, &leaving)?;

@@ -13,7 +13,7 @@ use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::sys::pidfile::{self, Owner};
-use crate::wire::names::control_path;
+use crate::wire::names::{control_path, old_control, old_pid_file};
 
 /// How long a live master without a control socket is watched before it counts as one that has none: it may just be leaving,
 /// its socket gone already and its lock not yet.
@@ -64,7 +64,13 @@ impl Target {
     ///
     /// Errors: exit 3 where nothing runs (no file, a stale one, nobody listens), 4 without permission, 5 when it does not accept by
     /// `deadline`. The number in a pid file is never looked at: only the owner of its lock counts.
+    ///
+    /// While an upgrade by fork waits for the new master, the service is the old one, by its `.oldbin` names.
     pub fn reach(&self, deadline: Option<Time>) -> Result<Reach> {
+        self.wherever(|target| target.reach_here(deadline))
+    }
+
+    fn reach_here(&self, deadline: Option<Time>) -> Result<Reach> {
         let (path, owner) = match self.kind()? {
             Kind::Socket => (self.path.clone(), None),
             // The process before the connection: then a socket that has gone tells a leaving master from a mute one.
@@ -83,8 +89,9 @@ impl Target {
                 if self.leaves(master.as_ref())? {
                     return Err(not_running("it has just left"));
                 }
+                // One that has just come has its lock a moment before its socket.
                 Ok(Reach {
-                    control: None,
+                    control: Connection::open(&path, deadline).ok(),
                     master,
                 })
             }
@@ -99,9 +106,37 @@ impl Target {
     ///
     /// `None`: it runs in another pid namespace. Errors: exit 3 where nothing runs.
     pub fn master(&self, deadline: Option<Time>) -> Result<Option<Master>> {
-        match self.kind()? {
-            Kind::PidFile => self.owner(),
-            Kind::Socket => Ok(self.reach(deadline)?.master),
+        self.wherever(|target| match target.kind()? {
+            Kind::PidFile => target.owner(),
+            Kind::Socket => Ok(target.reach_here(deadline)?.master),
+        })
+    }
+
+    /// Where it is, or by its `.oldbin` names if it is not there; and once more where it should be, for one that takes them back in just that moment.
+    fn wherever<T>(&self, look: impl Fn(&Target) -> Result<T>) -> Result<T> {
+        let absent = |error: &Error| error.exit == Exit::NotRunning;
+        let here = look(self);
+        let Err(error) = here.as_ref() else {
+            return here;
+        };
+        if !absent(error) {
+            return here;
+        }
+        // For a pid file, for its control socket, and for one that is called otherwise.
+        let pid_file = self.path.with_extension("pid");
+        let aside = [
+            old_pid_file(&self.path),
+            old_control(&self.path, Some(&pid_file)),
+        ];
+        for path in aside {
+            match look(&Target::new(path)) {
+                Err(error) if absent(&error) => {}
+                there => return there,
+            }
+        }
+        match look(self) {
+            Err(error) if absent(&error) => here,
+            after_all => after_all,
         }
     }
 

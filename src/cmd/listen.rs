@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser};
 
+use super::values::protocols;
 use super::{arguments, run, say};
 use crate::error::Exit;
 use crate::error::reason;
 use crate::error::{Error, Result};
-use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::listener::{self, Bound, Listener, Retry};
 use crate::sys::{exec, fd};
 use crate::wire::address::{ListenSpec, Name};
-use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
+use crate::wire::exports::{self, Exports, Protocol};
+use crate::wire::listen_env::{self, FIRST_FD};
 
 mod hold;
 mod plain;
@@ -44,7 +46,7 @@ const HEARTBEAT: &str = "PF_HEARTBEAT_FD";
     about = "Bind listening sockets, then become COMMAND, which inherits them",
     long_about = "Binds listening sockets, places them at file descriptor 3 and up, tells of them in the environment as systemd does (LISTEN_FDS, \
         LISTEN_PID, LISTEN_FDNAMES), and becomes COMMAND by exec: the process id stays the same, and nothing of pf-listen stays behind.\n\n\
-        Listeners that were inherited in that way are kept where an ADDRESS names them, closed where none does, and bound where one is missing; so \
+        Listeners that were inherited in that way, or in another that --export knows, are kept where an ADDRESS names them, closed where none does, and bound where one is missing; so \
         pf-listen may stand in front of itself, or behind systemd. Without an ADDRESS every inherited listener is kept; if there is none either, \
         127.0.0.1:8080 is bound.",
     override_usage = "pf-listen [OPTIONS] [ADDRESS]... -- COMMAND [ARG]...",
@@ -85,6 +87,17 @@ pub struct Args {
     /// Keep every inherited listener, also those that no ADDRESS names
     #[arg(long)]
     add: bool,
+
+    /// Tell of the listeners in another protocol too; repeatable
+    #[arg(
+        short,
+        long,
+        value_name = "PROTO",
+        value_parser = protocols(),
+        long_help = "Tell COMMAND of the listeners in this protocol too, besides systemd's, which is always on; repeatable. Without it, in the \
+            protocols in which pf-listen itself was told of inherited ones. See PROTOCOLS below. An address that a format cannot hold is wrong usage."
+    )]
+    export: Vec<Protocol>,
 
     /// Stay, hold the listeners, and start COMMAND again if it dies
     #[arg(
@@ -143,6 +156,14 @@ ADDRESS OPTIONS
   mode=0660           permissions of a Unix path (default: by the umask)
   owner=USER          owner and group of a Unix path
   group=GROUP
+
+PROTOCOLS
+  systemd         LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
+  einhorn         EINHORN_FD_COUNT, EINHORN_FD_0, EINHORN_FD_1, ...
+  server-starter  SERVER_STARTER_PORT: TCP, UDP, Unix paths without ';' and '='
+  unicorn         UNICORN_FD: TCP, Unix stream sockets
+  nginx           NGINX: TCP, UDP, Unix paths
+  php-fpm         FPM_SOCKETS: TCP, absolute Unix paths without ',' and '='
 
 EXIT STATUS
   COMMAND's own; 2 wrong usage; 111 could not bind or set up; 126 COMMAND cannot be executed;
@@ -205,7 +226,14 @@ fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
             say(PROG, &line);
         }
     };
-    let inherited = inherited(&mut log)?;
+    let inherited = listener::given(
+        |key| std::env::var_os(key),
+        std::process::id(),
+        Some(std::os::unix::process::parent_id()),
+        &mut log,
+    )?;
+    let protocols = Exports::new(&args.export, &inherited.protocols).protocols();
+    let inherited = inherited.listeners;
     let default = [default_spec()?];
     let specs = match args.addresses.as_slice() {
         [] if inherited.is_empty() => &default[..],
@@ -215,8 +243,12 @@ fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
         tries: u32::try_from(args.tries).ok(),
         delay: args.delay,
     };
+    for spec in specs {
+        exports::fits(&protocols, spec).map_err(Error::usage)?;
+    }
     let keep_all = args.add || args.addresses.is_empty();
     let listeners = listener::arrange(inherited, specs, keep_all, &retry, &mut log)?;
+    let exported = exported(&protocols, &listeners)?;
     if let Some(file) = &args.port_file {
         write_port_file(file, &listeners)?;
     }
@@ -225,25 +257,16 @@ fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
             log(described(fd, listener));
         }
     }
-    let mut environment = environment(&listeners);
+    let mut environment = environment(&listeners, exported);
     move_heartbeat(&mut environment, listeners.len())?;
     warn_of_what_is_in_the_way(&listeners, &mut log);
     Ok((listeners, environment))
 }
 
-fn inherited(log: &mut dyn FnMut(String)) -> Result<Vec<Listener>> {
-    let own_pid = std::process::id();
-    let said = listen_env::parse(|key| std::env::var_os(key), own_pid);
-    match said.map_err(|error| Error::system("cannot inherit listeners", error))? {
-        Inheritance::None => Ok(vec![]),
-        Inheritance::ForSomeoneElse { pid } => {
-            log(format!(
-                "LISTEN_FDS is ignored: it is meant for pid {pid}, and this is pid {own_pid} (a shell in the chain that did not exec?)"
-            ));
-            Ok(vec![])
-        }
-        Inheritance::Inherited { count, names } => listener::inherited(count, &names),
-    }
+/// What tells of the listeners in these protocols.
+fn exported(protocols: &[Protocol], listeners: &[Listener]) -> Result<Vec<(String, OsString)>> {
+    let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
+    exports::render(protocols, &addresses, FIRST_FD).map_err(Error::usage)
 }
 
 fn default_spec() -> Result<ListenSpec> {
@@ -283,11 +306,12 @@ fn warn_of_what_is_in_the_way(listeners: &[Listener], log: &mut dyn FnMut(String
 }
 
 /// Our own environment, with the listeners in place of those that we were told of.
-fn environment(listeners: &[Listener]) -> Environment {
+fn environment(listeners: &[Listener], exported: Vec<(String, OsString)>) -> Environment {
     let ours = |key: &OsStr| {
         listen_env::VARIABLES
             .iter()
             .any(|variable| key == *variable)
+            || exports::tells_of_listeners(key)
     };
     let mut environment: Environment = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
     let (count, names) = listen_env::render(
@@ -304,6 +328,7 @@ fn environment(listeners: &[Listener]) -> Environment {
     ] {
         environment.push((key.into(), value.into()));
     }
+    environment.extend(exported.into_iter().map(|(key, value)| (key.into(), value)));
     environment
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::wire::exports::Protocol;
+
 /// A duration: `30s`, `1m 30s`, `250ms`.
 ///
 /// # Errors
@@ -52,6 +56,12 @@ pub(crate) fn count_or_off(text: &str) -> Result<Off<u32>, String> {
         Ok(number) if number > 0 => Ok(Off::On(number)),
         _ => Err("a number from 1 on, or off".to_owned()),
     }
+}
+
+/// A protocol of `--export`.
+pub(crate) fn protocols() -> impl TypedValueParser<Value = Protocol> {
+    PossibleValuesParser::new(Protocol::ALL.map(Protocol::as_str))
+        .try_map(|text| text.parse::<Protocol>())
 }
 
 /// A range of durations: `100ms..30s`.

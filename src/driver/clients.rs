@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket};
+use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket, workers as in_words};
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::poll::Interest;
-use crate::wire::proto::{Code, Failure, Progress, Reply};
+use crate::wire::proto::{Code, Failure, Plan, Progress, Reply};
 
 mod handover;
 
@@ -218,6 +218,26 @@ impl Clients {
         client.fail(code_of(refusal), message, pending.id);
     }
 
+    /// A request that only asked for a plan has its answer.
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<Plan, Failure>) {
+        let Some((number, place)) = self.find(ticket) else {
+            return;
+        };
+        let Some(client) = self.all.get_mut(&number) else {
+            return;
+        };
+        let id = client.pending.remove(place).id;
+        match answer {
+            Err(failure) => client.fail(failure.code, failure.message, id),
+            Ok(plan) => client.reply(Reply {
+                ok: true,
+                plan: Some(plan),
+                id,
+                ..Reply::default()
+            }),
+        }
+    }
+
     /// An operation went a step on.
     pub(super) fn progress(&mut self, op: OpId, done: usize, total: usize, message: &str) {
         for client in self.all.values_mut() {
@@ -262,7 +282,10 @@ impl Clients {
                 .partition(|pending| pending.what == What::Ready);
             client.pending = still;
             for pending in over {
-                let message = Some(format!("ready: generation {generation}, {ready} workers"));
+                let message = Some(format!(
+                    "ready: generation {generation}, {}",
+                    in_words(ready)
+                ));
                 let generation = Some(generation.0);
                 client.reply(Reply {
                     ok: true,

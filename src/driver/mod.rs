@@ -8,12 +8,14 @@
 //! - `process`: the processes behind the model's worker ids, with their descriptors.
 //! - `perform`: actions to system calls.
 //! - `clients`: control connections, who waits for which operation.
+//! - `acks`: where workers made for einhorn say that they are ready.
 //! - `report`: the status document.
 //! - [`fork`]: another master beside this one.
 //! - [`upgrade`]: another image of the master in place of this one.
 //! - `plan`: what a rollout would change.
 //! - [`upward`]: what a service manager above us is told.
 
+mod acks;
 mod clients;
 mod heal;
 mod perform;
@@ -124,6 +126,8 @@ struct Driver {
     guard_again: Option<Time>,
     /// That waiting itself fails was told.
     blindness_told: bool,
+    /// Not everything is ready yet, for the first time.
+    starting: bool,
     started: Time,
     started_wall: SystemTime,
     /// The accept queues that `--drain-queue` has seen empty, by the inode of their socket.
@@ -199,6 +203,7 @@ pub fn run(setup: Setup) -> Result<End> {
         deafness_told: false,
         guard_again: None,
         blindness_told: false,
+        starting: true,
         started: clock::now(),
         started_wall: clock::wall(),
         seen_empty: HashSet::new(),
@@ -207,6 +212,10 @@ pub fn run(setup: Setup) -> Result<End> {
         end: None,
         asked: None,
     };
+    if let Err(error) = driver.offer_acks() {
+        driver.leave_nothing();
+        return Err(error);
+    }
     driver.greet();
     driver.feed(Event::Start);
     Ok(driver.serve())
@@ -233,9 +242,14 @@ impl Driver {
         let end = self.turn_until_the_end();
         self.end_preflight();
         self.clients.farewell();
-        self.processes.dismiss_guard();
-        remove_names(&self.log, self.control.take(), self.pid_file.take());
+        self.leave_nothing();
         end
+    }
+
+    fn leave_nothing(&mut self) {
+        self.processes.dismiss_guard();
+        self.stop_hearing_acks();
+        remove_names(&self.log, self.control.take(), self.pid_file.take());
     }
 }
 

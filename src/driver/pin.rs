@@ -11,11 +11,12 @@ use std::rc::Rc;
 use crate::error::{Error, Exit, Result};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
-use crate::sys::listener::Listener;
+use crate::sys::listener::{Bound, Listener};
 use crate::sys::spawn::{Launch, Leads};
 use crate::sys::{proc, program};
 use crate::wire::beside::LINK_FD;
 use crate::wire::changes::{Changes, Text};
+use crate::wire::exports::{self, Exports, Protocol};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
 
@@ -39,6 +40,8 @@ pub struct Recipe {
     pub keep: Vec<i32>,
     /// Where programs without a slash are looked for if the workers' environment has no PATH.
     pub path: Option<OsString>,
+    /// In which protocols workers are told of the listeners.
+    pub exports: Exports,
     /// RLIMIT_NOFILE as the master was given it, soft and hard; None: as it is.
     pub nofile: Option<(u64, u64)>,
 }
@@ -60,6 +63,8 @@ pub struct Pin {
     pub environment: Environment,
     /// Its listeners.
     pub listeners: Rc<Vec<Listener>>,
+    /// In which protocols they are told of them, besides systemd's.
+    pub exports: Vec<Protocol>,
     /// The fd of the heartbeat page in its workers.
     pub beat_fd: i32,
     /// What every spawn hands to the kernel, made once.
@@ -114,6 +119,7 @@ impl Recipe {
             command,
             environment,
             listeners,
+            self.exports.protocols(),
             beat_fd,
             self.nofile,
             changes,
@@ -125,7 +131,7 @@ impl Pin {
     /// A pin of what is resolved already.
     ///
     /// # Errors
-    /// A byte that no exec can carry.
+    /// A byte that no exec can carry, a listener that an export cannot hold.
     #[expect(clippy::too_many_arguments, reason = "they are the fields")]
     pub fn new(
         generation: Generation,
@@ -135,17 +141,26 @@ impl Pin {
         command: Vec<OsString>,
         environment: Environment,
         listeners: Rc<Vec<Listener>>,
+        exports: Vec<Protocol>,
         beat_fd: i32,
         nofile: Option<(u64, u64)>,
         changes: Changes,
     ) -> Result<Pin> {
+        let env = common_env(
+            generation,
+            &policy,
+            &environment,
+            &listeners,
+            &exports,
+            beat_fd,
+        )?;
         let launch = Launch {
             program: c_string(program.as_os_str())?,
             argv: command
                 .iter()
                 .map(|arg| c_string(arg))
                 .collect::<Result<_>>()?,
-            env: common_env(generation, &policy, &environment, &listeners, beat_fd)?,
+            env,
             own_pid_in: own_pid_in(&policy, &listeners),
             cwd: Some(c_string(cwd.as_os_str())?),
             leads: Leads::Session,
@@ -161,6 +176,7 @@ impl Pin {
             command,
             environment,
             listeners,
+            exports,
             beat_fd,
             launch,
             changes,
@@ -185,6 +201,7 @@ impl Pin {
             command: self.command.clone(),
             environment: self.environment.clone(),
             listeners: Rc::clone(&self.listeners),
+            exports: self.exports.clone(),
             beat_fd: self.beat_fd,
             launch: Launch {
                 env: common_env(
@@ -192,6 +209,7 @@ impl Pin {
                     &self.policy,
                     &self.environment,
                     &self.listeners,
+                    &self.exports,
                     self.beat_fd,
                 )?,
                 ..self.launch.clone()
@@ -207,15 +225,23 @@ impl Pin {
     }
 }
 
-/// The variables of one worker: its slot, and the address of its notification socket.
-pub fn own_env(slot: u32, notify: &str) -> Vec<CString> {
-    let own = [
-        format!("PF_WORKER={slot}"),
-        format!("NOTIFY_SOCKET={notify}"),
+/// The variables of one worker: its slot, and the address of its notification socket; `acks`: where einhorn's acks are heard.
+pub fn own_env(pin: &Pin, slot: u32, notify: &str, acks: Option<&Path>) -> Vec<CString> {
+    let mut own: Vec<OsString> = vec![
+        format!("PF_WORKER={slot}").into(),
+        format!("NOTIFY_SOCKET={notify}").into(),
     ];
-    // Neither holds a NUL: a number, and an address of our own making.
+    if pin.exports.contains(&Protocol::Einhorn) {
+        own.push(format!("EINHORN_CHILD_INDEX={slot}").into());
+        own.extend(acks.map(|path| {
+            let mut variable = OsString::from("EINHORN_SOCK_PATH=");
+            variable.push(path);
+            variable
+        }));
+    }
+    // None holds a NUL: numbers, an address of our own making, a path that is bound.
     own.into_iter()
-        .filter_map(|variable| CString::new(variable).ok())
+        .filter_map(|variable| CString::new(variable.into_vec()).ok())
         .collect()
 }
 
@@ -243,15 +269,23 @@ fn common_env(
     policy: &Policy,
     environment: &Environment,
     listeners: &[Listener],
+    protocols: &[Protocol],
     beat_fd: i32,
 ) -> Result<Vec<CString>> {
+    let master = std::process::id().to_string();
     let mut own: Vec<(&str, String)> = vec![
         ("PF_GENERATION", generation.to_string()),
-        ("PF_MASTER_PID", std::process::id().to_string()),
+        ("PF_MASTER_PID", master.clone()),
         ("PF_HEARTBEAT_FD", beat_fd.to_string()),
     ];
     if let Some(timeout) = policy.timeout {
         own.push(("WATCHDOG_USEC", timeout.as_micros().to_string()));
+    }
+    if protocols.contains(&Protocol::Einhorn) {
+        own.push(("EINHORN_MASTER_PID", master));
+    }
+    if protocols.contains(&Protocol::ServerStarter) {
+        own.push(("SERVER_STARTER_GENERATION", generation.to_string()));
     }
     if !listeners.is_empty() {
         let names = listeners
@@ -261,9 +295,15 @@ fn common_env(
         own.push(("LISTEN_FDS", count));
         own.push(("LISTEN_FDNAMES", names));
     }
+    let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
+    let exported = exports::render(protocols, &addresses, FIRST_FD).map_err(Error::usage)?;
+    let exported = exported
+        .iter()
+        .map(|(name, value)| (OsStr::new(name), value.as_os_str()));
     let ours = own
         .iter()
-        .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
+        .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)))
+        .chain(exported);
     let theirs = environment
         .iter()
         .filter(|(name, _)| !is_ours(name))
@@ -293,6 +333,8 @@ pub fn is_ours(name: &OsStr) -> bool {
             .iter()
             .chain(&[STATE_FD, CHECK_FD, FAILED, LINK_FD])
             .any(|ours| name == OsStr::new(ours))
+        || exports::tells_of_listeners(name)
+        || exports::tells_of_master(name)
 }
 
 fn merged(base: &Environment, set: &Environment) -> Environment {

@@ -264,6 +264,8 @@ impl Driver {
     /// Tells what a reload with these changes, or an upgrade, would do.
     fn dry_run(&mut self, number: u64, id: Option<Value>, changes: &Changes, upgrade: bool) {
         match self.plan(changes, upgrade) {
+            // Whether the successor will do is known to itself alone.
+            Ok(plan) if upgrade => self.rehearse(number, id, plan),
             Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
             Err(Failure { code, message }) => self.fail(number, code, message, id),
         }
@@ -299,7 +301,7 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self, number: u64, code: Code, message: String, id: Option<Value>) {
+    pub(super) fn fail(&mut self, number: u64, code: Code, message: String, id: Option<Value>) {
         if let Some(client) = self.clients.get_mut(number) {
             client.fail(code, message, id);
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::model::event::{Event, WorkerId};
 use crate::model::sig::{Sender, Sig};
 use crate::model::time::Time;
-use crate::sys::clock;
 use crate::sys::poll::{Interest, Poller, Ready};
+use crate::sys::{clock, resident};
 
 use super::fork::Other;
 use super::upward::Upward;
@@ -56,6 +56,10 @@ impl Driver {
         {
             launcher.ready();
         }
+        if self.starting && self.supervisor.is_ready() {
+            self.starting = false;
+            resident::let_go_of_code();
+        }
     }
 
     /// A new master is nobody to the manager as long as the old one lives.
@@ -76,8 +80,7 @@ impl Driver {
         fds.extend(
             self.preflight
                 .as_ref()
-                .and_then(|preflight| preflight.fd())
-                .map(|fd| (fd, Interest::READ)),
+                .map(|preflight| (preflight.fd(), Interest::READ)),
         );
         fds.extend(
             self.other
@@ -152,6 +155,7 @@ impl Driver {
             for event in self.processes.hear(now) {
                 self.feed(event);
             }
+            self.tell_of_acks();
         }
         if children {
             self.bury(&exits, now);

@@ -131,6 +131,9 @@ pub(super) struct Beside {
     pub(super) manual: bool,
     pub(super) op: OpId,
     pub(super) pid: Option<i32>,
+    /// It has said that it stands. Before that it has no workers.
+    #[serde(default = "long_since")]
+    pub(super) stands: bool,
     /// Both serve, and nothing is under way between them.
     pub(super) settled: bool,
     /// The service was paused when it began: the old state.
@@ -156,6 +159,11 @@ pub(super) struct Beside {
     pub(super) stop: Option<Word>,
 }
 
+/// A state without a word of it is of two masters that both serve.
+fn long_since() -> bool {
+    true
+}
+
 impl Beside {
     pub(super) fn new(side: Side, manual: bool, op: OpId) -> Self {
         Beside {
@@ -163,6 +171,7 @@ impl Beside {
             manual,
             op,
             pid: None,
+            stands: side == Side::New,
             settled: false,
             was_paused: false,
             yielded: BTreeSet::new(),
@@ -183,6 +192,7 @@ impl Beside {
     pub(super) fn turn(&mut self) {
         *self = Beside {
             pid: self.pid,
+            stands: self.stands,
             heard_ready: std::mem::take(&mut self.heard_ready),
             was_paused: self.was_paused,
             stop: self.stop,
@@ -223,6 +233,11 @@ impl Supervisor {
         new.previous = Some(heir.from);
         new.beside = Some(beside);
         new
+    }
+
+    /// How many slots the command line said that started the service.
+    pub fn configured(&self) -> usize {
+        self.configured
     }
 
     /// `master`, or during an upgrade by fork `old` or `new`.

@@ -142,7 +142,7 @@ impl Supervisor {
             ));
             self.turn_back(
                 now,
-                format!("operation {op} (rollback) asked for it"),
+                format!("it was asked for by a rollback, operation {op}"),
                 Some(op),
                 out,
             );

@@ -67,7 +67,16 @@ impl Supervisor {
     /// Why there can be no further master beside this one.
     pub(super) fn has_other(&self) -> Option<String> {
         let beside = self.beside.as_ref()?;
-        Some(format!("{} lives", beside.other()))
+        let other = beside.other();
+        Some(match (beside.settled || beside.manual, beside.side) {
+            (false, _) => format!("{other} lives"),
+            (true, Side::Old) => {
+                format!("{other} lives: QUIT to it backs out, QUIT to this one commits")
+            }
+            (true, Side::New) => {
+                format!("{other} lives: QUIT to it commits, QUIT to this one backs out")
+            }
+        })
     }
 
     /// Something happened to the other master.
@@ -114,8 +123,12 @@ impl Supervisor {
             beside.other(),
             human(HELLO_WITHIN)
         );
-        out.push(Action::Beside(Deed::Kill));
-        self.goes_back(now, why, out);
+        if matches!(&self.rollout, Some(rollout) if rollout.way == Way::Beside) {
+            self.goes_back(now, why, out);
+        } else {
+            // A stop came between.
+            out.push(Action::Beside(Deed::Kill));
+        }
     }
 
     fn other_said(&mut self, now: Time, told: Told, out: &mut Vec<Action>) {
@@ -125,6 +138,10 @@ impl Supervisor {
         match told {
             Told::Hello(pid) => {
                 beside.pid = Some(pid);
+                beside.stands = true;
+                if beside.manual && beside.stop.is_some() {
+                    out.push(Action::Beside(Deed::Succeeded));
+                }
                 self.timers.clear(Timer::Hello);
                 let text = format!("upgrade: {} stands", beside.other());
                 out.push(Action::note(Level::Info, text));
@@ -173,6 +190,10 @@ impl Supervisor {
     /// The old master turns back: its slots are its own again.
     pub(super) fn comes_back(&mut self, why: &str, out: &mut Vec<Action>) {
         if let Some(beside) = &mut self.beside {
+            if !beside.stands {
+                // It has nothing to end yet, and one that hangs would never hear of it.
+                out.push(Action::Beside(Deed::Kill));
+            }
             beside.turn();
             out.push(Action::tell_other(Told::Back(why.to_owned())));
         }
@@ -234,7 +255,7 @@ impl Supervisor {
             return false;
         }
         let op = self.operations.begin(now, "rollback", Some(ticket), out);
-        let why = format!("operation {op} (rollback) asked for it");
+        let why = format!("it was asked for by a rollback, operation {op}");
         if !self.backs_out(now, &why, Some(op), out) {
             // It goes back already.
             if let Some(Rollout {
@@ -282,6 +303,13 @@ impl Supervisor {
         out.push(Action::note(level, text));
         match beside.side {
             Side::Old => {
+                if let (Mode::Stopping(stopping), true, false) =
+                    (&mut self.mode, beside.manual, beside.stands)
+                {
+                    // It was told to leave the service to nobody.
+                    stopping.code = 1;
+                    stopping.reason = Some(format!("{} {how}, and nobody serves", beside.other()));
+                }
                 out.push(Action::Beside(Deed::TakeNamesBack));
                 self.alone_again(now, &beside, how, out);
             }

@@ -104,7 +104,10 @@ impl Supervisor {
         let from = self.serving;
         let text = match from {
             Some(from) => format!("from generation {from} to {to}"),
-            None => format!("generation {to}, {} workers", self.slots.len()),
+            None => format!(
+                "generation {to}, {}",
+                super::event::workers(self.slots.len())
+            ),
         };
         out.push(Action::note(Level::Info, format!("{kind}: {text}")));
         out.push(Action::Progress(op, 0, self.slots.len(), text));
@@ -260,10 +263,10 @@ impl Supervisor {
         let record = rollout.record(now, "done", None);
         let took = super::event::human(record.took.unwrap_or_default());
         let message = format!(
-            "{} done: generation {}, {} workers ready, {took}",
+            "{} done: generation {}, {} ready, {took}",
             rollout.kind,
             rollout.to,
-            self.slots.len()
+            super::event::workers(self.slots.len())
         );
         self.counters.rollouts += 1;
         self.last_rollout = Some(record);

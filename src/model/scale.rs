@@ -58,7 +58,7 @@ impl Supervisor {
                 // The same wish again: both wait for the same.
                 Some(scaling) => scaling.ops.push(op),
                 None => {
-                    let text = format!("{want} workers, as before");
+                    let text = format!("{}, as before", super::event::workers(want));
                     self.operations
                         .end(now, op, Outcome::Done(text, Vec::new()), out);
                 }
@@ -78,13 +78,13 @@ impl Supervisor {
         self.end_pause(now, "ended by a scale", out);
         out.push(Action::note(
             Level::Info,
-            format!("scale: from {base} to {want} workers"),
+            format!("scale: from {base} to {}", super::event::workers(want)),
         ));
         out.push(Action::Progress(
             op,
             base.min(want),
             want,
-            format!("from {base} to {want} workers"),
+            format!("from {base} to {}", super::event::workers(want)),
         ));
         self.resize(now, want, out);
         self.scaling = Some(Scaling {
@@ -143,8 +143,10 @@ impl Supervisor {
             return;
         };
         let message = match scaling.before {
-            Before::Paused(_) => format!("resumed: {want} workers ready"),
-            Before::Slots(before) => format!("scaled from {before} to {want} workers"),
+            Before::Paused(_) => format!("resumed: {} ready", super::event::workers(want)),
+            Before::Slots(before) => {
+                format!("scaled from {before} to {}", super::event::workers(want))
+            }
         };
         out.push(Action::note(Level::Info, message.clone()));
         for op in scaling.ops {
@@ -276,13 +278,13 @@ impl Supervisor {
         self.end_pause(now, "ended by a resume", out);
         out.push(Action::note(
             Level::Info,
-            format!("resume: {slots} workers"),
+            format!("resume: {}", super::event::workers(slots)),
         ));
         out.push(Action::Progress(
             op,
             0,
             slots,
-            format!("{slots} workers are started"),
+            format!("starting {}", super::event::workers(slots)),
         ));
         self.scaling = Some(Scaling {
             ops: vec![op],

@@ -268,10 +268,16 @@ impl Supervisor {
         };
         if beside.settled || beside.manual {
             // The old one commits; the new one leaves everything to it.
-            if beside.side == Side::Old && beside.stop.is_none() {
+            if beside.side == Side::Old && beside.stop.is_none() && beside.stands {
                 out.push(Action::Beside(Deed::Succeeded));
             }
             beside.stop = beside.stop.max(Some(word));
+            return;
+        }
+        if !beside.stands {
+            // It has nothing to end yet, and one that hangs would never hear of it.
+            beside.stop = beside.stop.max(Some(word));
+            out.push(Action::Beside(Deed::Kill));
             return;
         }
         if let Some(why) = reason {
@@ -283,6 +289,11 @@ impl Supervisor {
             beside.stop = Some(word);
             out.push(Action::tell_other(Told::Stop(word)));
         }
+    }
+
+    /// An old master that ends waits until it is known whether there is a new one: until that stands or is dead.
+    pub(super) fn awaits_the_new_one(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| !beside.stands)
     }
 
     /// Whoever waits for the end of a service that stops while it moves waits for the new master: it ends last.

@@ -28,7 +28,7 @@ pub(super) struct Stopping {
     stage: Stage,
     /// It began while the service was paused: there is nobody to serve on.
     paused: bool,
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     ops: Vec<OpId>,
     last_signal: Option<(Sig, Time)>,
 }
@@ -106,7 +106,11 @@ impl Supervisor {
             self.operations
                 .end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
         }
-        let text = format!("stop: {}, {} workers", word.name(), self.workers.len());
+        let text = format!(
+            "stop: {}, {}",
+            word.name(),
+            super::event::workers(self.workers.len())
+        );
         out.push(Action::note(Level::Info, text));
         self.remembered = Remembered::default();
         self.mode = Mode::Stopping(Stopping {
@@ -236,7 +240,9 @@ impl Supervisor {
             self.timers
                 .ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
         }
-        if !self.workers.is_empty() || self.still_lingers() || self.outlives_the_old_one() {
+        let waits =
+            self.still_lingers() || self.outlives_the_old_one() || self.awaits_the_new_one();
+        if !self.workers.is_empty() || waits {
             return;
         }
         let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else {

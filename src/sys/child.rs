@@ -122,11 +122,16 @@ pub fn session() -> i32 {
     getsid(None).map_or(0, Pid::as_raw)
 }
 
+/// Whether this process's parent is the holder that `PF_HOLD` names: in the environment of a process further down it says nothing.
+pub fn is_held(holder: Option<&str>) -> bool {
+    holder.and_then(|pid| pid.parse().ok()) == Some(getppid().as_raw())
+}
+
 /// Has this process told by TERM when its parent dies, if that is the holder that `PF_HOLD` names. The holder has seen to that before it executed
 /// anything; a change of user in the chain has made it void.
 pub fn end_with(holder: Option<&str>) {
     let parent = getppid();
-    if holder.and_then(|pid| pid.parse().ok()) == Some(parent.as_raw()) {
+    if is_held(holder) {
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
         if getppid() != parent {
             let _ = signals::send_to_self(crate::model::sig::Sig::Term);

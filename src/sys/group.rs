@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::wait::{self, Ended};
@@ -321,6 +321,13 @@ fn is_live_member(stat: &str, group: i32, session: i32) -> bool {
     // A zombie with several threads is a process whose first thread has ended: alive.
     let zombie = matches!(fields.first(), Some(&("Z" | "X" | "x"))) && number(17).unwrap_or(1) <= 1;
     !zombie && number(2) == Some(group) && number(3) == Some(session)
+}
+
+/// The process group of a process that has not been reaped.
+pub fn of(pid: i32) -> Option<i32> {
+    let known = Some(pid).filter(|pid| *pid > 0);
+    let group = known.and_then(|pid| getpgid(Some(Pid::from_raw(pid))).ok());
+    group.map(Pid::as_raw)
 }
 
 /// Whether the process has a handler for `sig`. One that has none would die of USR1 (U15). False if it has gone.

@@ -35,6 +35,7 @@ pub mod queue;
 pub mod random;
 pub mod relay;
 pub mod relieve;
+pub mod resident;
 pub mod signals;
 pub mod sink;
 pub mod spawn;

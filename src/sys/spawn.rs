@@ -42,7 +42,7 @@ pub struct Launch {
     pub cwd: Option<CString>,
     /// What it leads, so that it can be told from us, and all that it begins with it.
     pub leads: Leads,
-    /// What the kernel sends the child when we die. None: it is no worker, but somebody who outlives us.
+    /// What the kernel sends the child when we die. None: it is somebody who outlives us.
     pub death_signal: Option<Sig>,
     /// RLIMIT_NOFILE, soft and hard; `None`: as the master's.
     pub nofile: Option<(u64, u64)>,

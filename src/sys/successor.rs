@@ -4,6 +4,7 @@
 //! followed (U16, U17).
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -40,6 +41,18 @@ pub struct Successor {
     pub program: PathBuf,
     /// Its arguments, the name that it is called by first.
     pub argv: Vec<OsString>,
+    /// The `--reexec` line that this is.
+    pub line: Option<OsString>,
+}
+
+impl fmt::Display for Successor {
+    /// As whoever upgrades knows it: the program, or the line of `--reexec`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.line {
+            Some(line) => write!(f, "--reexec '{}'", line.to_string_lossy()),
+            None => write!(f, "{}", self.program.display()),
+        }
+    }
 }
 
 impl Origin {
@@ -68,6 +81,7 @@ impl Origin {
             return Ok(Successor {
                 program: SHELL.into(),
                 argv: shell.into_iter().chain(self.argv.clone()).collect(),
+                line: Some(line.clone()),
             });
         }
         let own = own.ok_or_else(|| {
@@ -86,6 +100,7 @@ impl Origin {
         Ok(Successor {
             program,
             argv: self.argv.clone(),
+            line: None,
         })
     }
 

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exports::Protocol;
 use super::handover::{Listener, Pin};
 use super::text::Text;
 use crate::model::beside::{Heir, Told};
@@ -46,6 +47,9 @@ pub struct Legacy {
     pub pin: Pin,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
     pub listeners: Vec<Listener>,
+    /// The protocols in which it was told of listeners.
+    #[serde(default)]
+    pub inherited_exports: Vec<Protocol>,
     /// The name that its pid file has now.
     pub pid_file: Option<Text>,
     /// The name that its control socket has now.

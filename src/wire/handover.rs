@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::changes::Changes;
+use super::exports::Protocol;
 use super::text::Text;
 use crate::model::Supervisor;
 use crate::model::event::OpId;
@@ -67,6 +68,12 @@ pub struct State {
     pub processes: Vec<Process>,
     /// The control socket.
     pub control: Option<Control>,
+    /// Where einhorn's acks are heard.
+    #[serde(default)]
+    pub acks: Option<Acks>,
+    /// The protocols in which the first image was told of listeners.
+    #[serde(default)]
+    pub inherited_exports: Vec<Protocol>,
     /// The addresses that `--listen` named: those that are not among them are new.
     pub listen: Vec<String>,
     /// The pid file.
@@ -131,6 +138,9 @@ pub struct Pin {
     /// What reloads changed of what the master was started with.
     #[serde(default)]
     pub changes: Changes,
+    /// In which protocols its workers are told of the listeners, besides systemd's.
+    #[serde(default)]
+    pub exports: Vec<Protocol>,
     /// The number of the heartbeat page in its workers.
     pub beat_fd: i32,
 }
@@ -214,6 +224,15 @@ pub struct Control {
     pub mode: u32,
     /// Its owner, if it was given one.
     pub owner: Option<u32>,
+}
+
+/// Where einhorn's acks are heard, and who is connected there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Acks {
+    /// The socket.
+    pub socket: Control,
+    /// Whose line has not ended yet.
+    pub clients: Vec<Client>,
 }
 
 /// The pid file.
@@ -329,6 +348,10 @@ impl State {
         all.extend(self.keep.iter().map(|(fd, _)| *fd));
         all.extend(self.guard.as_ref().map(|guard| guard.fd));
         all.extend(self.control.as_ref().map(|control| control.fd));
+        if let Some(acks) = &self.acks {
+            all.push(acks.socket.fd);
+            all.extend(acks.clients.iter().map(|client| client.fd));
+        }
         all.extend(self.pid_file.as_ref().map(|file| file.fd));
         all.extend(self.clients.all.iter().map(|client| client.fd));
         for process in &self.processes {

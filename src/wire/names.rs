@@ -14,6 +14,24 @@ pub fn control_path(pid_file: &Path) -> PathBuf {
     appended(pid_file, ".ctl")
 }
 
+/// Where the master of this pid, whose control socket belongs at `control`, listens for einhorn's acks: `.ctl` replaced by `.PID.ack`, else that
+/// appended. Two masters beside one another have one each, and a worker's stays where its environment says.
+pub fn ack_path(control: &Path, pid: u32) -> PathBuf {
+    let base = match control.extension() {
+        Some(end) if end == "ctl" => control.with_extension(""),
+        _ => control.to_owned(),
+    };
+    appended(&base, &format!(".{pid}.ack"))
+}
+
+/// Whether a file beside `control` is called as such a socket of some master.
+pub fn is_ack_path(control: &Path, path: &Path) -> bool {
+    let pid = path
+        .file_stem()
+        .and_then(|stem| Path::new(stem).extension()?.to_str()?.parse().ok());
+    pid.is_some_and(|pid| ack_path(control, pid) == path)
+}
+
 /// What the pid file of an old master is called.
 pub fn old_pid_file(pid_file: &Path) -> PathBuf {
     appended(pid_file, OLD)
@@ -39,6 +57,29 @@ fn appended(path: &Path, end: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_master_hears_acks_at_a_path_of_its_own() {
+        for (control, path) in [
+            ("/run/app.ctl", "/run/app.7.ack"),
+            ("/run/app", "/run/app.7.ack"),
+            ("/run/app.sock", "/run/app.sock.7.ack"),
+        ] {
+            let (control, path) = (Path::new(control), Path::new(path));
+            assert_eq!(ack_path(control, 7), path);
+            assert!(is_ack_path(control, path));
+        }
+        for other in [
+            "/run/app.ack",
+            "/run/app.x.ack",
+            "/run/app.7.ctl",
+            "/run/b.7.ack",
+            "/run/app.+7.ack",
+            "7.ack",
+        ] {
+            assert!(!is_ack_path(Path::new("/run/app.ctl"), Path::new(other)));
+        }
+    }
 
     #[test]
     fn u16_an_old_master_is_found_by_its_pid_file_too() {

@@ -1,16 +1,18 @@
 //! The listeners that a parent left open for this process; or, without one, new ones.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handed::{self, Handed};
 use crate::error::{Error, Result};
-use crate::sys::listener::{Listener, Retry, arrange};
-use crate::sys::{environment, fd};
+use crate::sys::environment;
+use crate::sys::listener::{Given, Listener, Retry, arrange, given};
 use crate::wire::address::{Bound, Kind, ListenSpec};
+use crate::wire::exports;
+use crate::wire::listen_env::{self, Inheritance};
 
 /// Bound sockets, by name or by place.
 ///
@@ -69,15 +71,17 @@ enum Found {
 }
 
 impl Listeners {
-    /// Takes over the listeners that were handed to this process by `LISTEN_FDS` and its sisters (see sd_listen_fds(3)). None if there
-    /// are none, or if they are meant for another process; also when it is called again: they are handed on once.
+    /// Takes over the listeners that were handed to this process by `LISTEN_FDS` and its sisters (see sd_listen_fds(3)), or in any other protocol that the
+    /// toolkit exports (einhorn, Server::Starter, unicorn, nginx, php-fpm). None if there are none, or if they are meant for another process; also when
+    /// it is called again: they are handed on once.
     ///
     /// They become close-on-exec, and the variables are removed, so that no child takes them for its own. The latter can be done only while this
     /// is the one thread of the process: so call it first in `main`, before a runtime is started. Called later, it leaves the variables as they
     /// are, which by `LISTEN_PID` say to any child that they are not for it.
     ///
     /// # Errors
-    /// A variable is malformed, or a descriptor is not open or no socket (G1).
+    /// A variable of `LISTEN_FDS` is malformed, or a descriptor is not open or no socket (G1). What the other protocols' variables say counts only if it is
+    /// true, so it is no error if it is not.
     pub fn inherit() -> Result<Option<Listeners>> {
         Ok(match inherit()? {
             Found::Ours(listeners) => Some(listeners),
@@ -244,25 +248,31 @@ impl IntoIterator for Listeners {
 fn inherit() -> Result<Found> {
     /// Where the variables could not be removed, they still name what has an owner.
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    let handed = handed::on(|name| std::env::var_os(name), std::process::id());
-    environment::forget(&handed::VARIABLES);
-    let fds = match handed.map_err(|why| Error::system("cannot inherit listeners", why))? {
-        Handed::Nothing => return Ok(Found::Nothing),
-        Handed::ForSomeoneElse(pid) => return Ok(Found::ForSomeoneElse(pid)),
-        Handed::Listeners(_) if TAKEN.swap(true, Ordering::SeqCst) => return Ok(Found::Nothing),
-        Handed::Listeners(fds) => fds,
+    let lookup = |name: &str| std::env::var_os(name);
+    let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+    let meant_for = match listen_env::parse(lookup, own) {
+        Ok(Inheritance::ForSomeoneElse { pid }) => Some(pid),
+        Ok(Inheritance::None | Inheritance::Inherited { .. }) | Err(_) => None,
     };
-    let count = fds.len();
-    let take = |(number, name)| {
-        let taken = fd::adopt(number)
-            .map_err(|error| error.hint(format!("{count} listeners were handed on")))?;
-        let what = format!("fd {number}, which was handed on,");
-        Listener::inspect(taken, name, Some(number), &what)
+    let given = if TAKEN.swap(true, Ordering::SeqCst) {
+        Ok(Given::default())
+    } else {
+        // What is ignored, because it is meant for others or a left-over, is nothing to a program that can do without.
+        given(lookup, own, Some(parent), &mut |_| {})
     };
-    fds.into_iter()
-        .map(take)
-        .collect::<Result<_>>()
-        .map(Found::Ours)
+    environment::forget(tells_of_listeners);
+    let listeners: Listeners = given?.listeners.into_iter().collect();
+    Ok(match meant_for {
+        _ if !listeners.is_empty() => Found::Ours(listeners),
+        Some(pid) => Found::ForSomeoneElse(pid),
+        None => Found::Nothing,
+    })
+}
+
+/// Whether a variable hands listeners on, in any protocol.
+pub(super) fn tells_of_listeners(name: &OsStr) -> bool {
+    let systemd = listen_env::VARIABLES.iter().any(|ours| name == *ours);
+    systemd || exports::tells_of_listeners(name)
 }
 
 #[cfg(test)]

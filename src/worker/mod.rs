@@ -4,7 +4,6 @@
 
 pub mod gate;
 pub mod graceful;
-mod handed;
 pub mod heartbeat;
 pub mod listeners;
 pub mod notify;

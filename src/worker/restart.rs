@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::handed;
 use super::listeners::Listeners;
+use super::listeners::tells_of_listeners;
 use super::notify;
 use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;
@@ -179,8 +179,7 @@ impl Restart {
         let mut own_pid_in = vec!["LISTEN_PID"];
         let is_watched = |name: &OsStr| name == "WATCHDOG_PID";
         let given = self.origin.environment.iter().filter(|(name, _)| {
-            let is_old = handed::VARIABLES.iter().any(|old| name == old);
-            !is_old && name != PREDECESSOR && !is_watched(name)
+            !tells_of_listeners(name) && name != PREDECESSOR && !is_watched(name)
         });
         let variable = |name: &OsStr, value: &OsStr| {
             let mut variable = OsString::from(name);
@@ -280,7 +279,7 @@ mod tests {
         assert_eq!(text(&launch.env), env);
         assert_eq!(text(&launch.argv), ["./current/app", "--verbose"]);
         assert_eq!(
-            text(&[launch.program, launch.cwd.expect("its own")]),
+            text(&[launch.program, launch.cwd.expect("a directory")]),
             ["/srv/one/app", "/srv"]
         );
         assert_eq!(launch.own_pid_in, ["LISTEN_PID", "WATCHDOG_PID"]);

@@ -58,7 +58,7 @@ fn blocks(markdown: &str) -> Vec<Block> {
 }
 
 /// The blocks with this word, `recipe=NAME` or `file=NAME`, by name.
-fn named(word: &str) -> BTreeMap<String, String> {
+pub(crate) fn named(word: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for block in blocks(&readme()) {
         let name = block
@@ -76,7 +76,7 @@ fn named(word: &str) -> BTreeMap<String, String> {
 }
 
 /// The directories of our programs, before all others.
-fn path(first: &[&Path]) -> OsString {
+pub(crate) fn path(first: &[&Path]) -> OsString {
     let usual = std::env::var_os("PATH").unwrap_or_default();
     let all = first
         .iter()
@@ -85,19 +85,19 @@ fn path(first: &[&Path]) -> OsString {
     std::env::join_paths(all).expect("no colon in them")
 }
 
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_pf-master"));
     program.parent().expect("a directory").to_owned()
 }
 
 /// A directory for one run, and everything that is started in it: by a mark in the environment, which all of them inherit.
-struct Stage {
+pub(crate) struct Stage {
     dir: tempfile::TempDir,
     mark: String,
 }
 
 impl Stage {
-    fn new() -> Stage {
+    pub(crate) fn new() -> Stage {
         let dir = tempfile::tempdir().expect("a directory");
         // Another user may have to look into it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own");
@@ -108,12 +108,12 @@ impl Stage {
         Stage { dir, mark }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A command with a home and a directory for temporary files that are empty.
-    fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         let (name, value) = self.mark.split_once('=').expect("our own");
         command
@@ -138,7 +138,7 @@ impl Stage {
     }
 
     #[track_caller]
-    fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         // What has been killed may take a moment to be gone.
         until("the end of all processes", || {
             self.left().is_empty().then_some(())
@@ -161,7 +161,7 @@ impl Drop for Stage {
 }
 
 /// Two free ports, one after the other.
-fn two_ports() -> u16 {
+pub(crate) fn two_ports() -> u16 {
     let free = || {
         let first = TcpListener::bind("127.0.0.1:0").ok()?;
         let port = first.local_addr().ok()?.port();
@@ -232,7 +232,7 @@ fn recipe(name: &str, says: &[&str]) {
 }
 
 /// Whether these programs are there; says so if they are not.
-fn have(programs: &[&str]) -> bool {
+pub(crate) fn have(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| {
         let found = Command::new("sh")
             .args(["-c", "command -v \"$1\"", "sh", program])
@@ -279,6 +279,29 @@ fn the_master_itself() {
         "stopped",
     ];
     recipe("upgrade", &says);
+}
+
+#[test]
+fn workers_in_rust() {
+    if have(&["curl"]) {
+        let says = ["hello world", "stopped"].repeat(3);
+        recipe("rust", &says);
+        recipe("restart", &["hello world, from slot -, pid "]);
+    }
+}
+
+/// What is compiled is the same in the documentation.
+#[test]
+fn the_program_in_rust_is_the_one_that_the_documentation_compiles() {
+    let documentation = include_str!("../../src/worker/server/mod.rs");
+    let documented = |line: &str| format!("/// {line}").trim_end().to_owned();
+    for block in blocks(&readme()) {
+        if block.words == ["rust"] {
+            let lines: Vec<String> = block.text.lines().map(documented).collect();
+            let text = lines.join("\n");
+            assert!(documentation.contains(&text), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -436,11 +459,13 @@ fn privileges_are_given_up_after_binding() {
 
 #[test]
 fn every_recipe_is_run() {
-    let source: String = include_str!("readme.rs").split_whitespace().collect();
+    let source = concat!(include_str!("readme.rs"), include_str!("recipes/mod.rs"));
+    let source: String = source.split_whitespace().collect();
     for name in named("recipe").keys() {
         let calls = [
             format!("recipe(\"{name}\","),
             format!("cook(&stage,\"{name}\","),
+            format!("under_load(\"{name}\","),
         ];
         assert!(calls.iter().any(|call| source.contains(call)), "{name}");
     }

@@ -25,6 +25,7 @@ pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Option<Args> {
         delay: DELAY,
         port_file: None,
         add: false,
+        export: Vec::new(),
         hold: false,
         verbose: false,
         quiet: false,

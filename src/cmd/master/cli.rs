@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations};
+use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations, protocols};
 use crate::model::policy::{MAX_SLOTS, Readiness, Surge};
 use crate::model::sig::Sig;
 use crate::wire::address::ListenSpec;
+use crate::wire::exports::Protocol;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -39,6 +40,12 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "ADDRESS")]
     pub(super) listen: Vec<ListenSpec>,
 
+    /// Tell workers of the listeners in this protocol too, besides systemd's; repeatable
+    ///
+    /// The default are those in which the master itself was told of inherited listeners. An address that a format cannot hold is wrong usage.
+    #[arg(short, long, value_name = "PROTO", value_parser = protocols())]
+    pub(super) export: Vec<Protocol>,
+
     /// Pid file: the number and a newline, locked for the master's life
     ///
     /// It appears once the control socket listens, before the first worker starts.
@@ -58,7 +65,7 @@ pub(super) struct Args {
     /// When a worker is ready: auto, notify, heartbeat, delay=D, exec, or fd=N
     ///
     /// auto: READY=1 on NOTIFY_SOCKET or its first beat; as long as no worker ever did either, having lived for 1s. notify:
-    /// READY=1. heartbeat: its first beat. delay=D: it has lived for D. exec: its program runs. fd=N: it writes a newline to fd N.
+    /// READY=1, or einhorn's worker:ack. heartbeat: its first beat. delay=D: it has lived for D. exec: its program runs. fd=N: it writes a newline to fd N.
     #[arg(short, long, value_name = "HOW", default_value = "auto", value_parser = readiness)]
     pub(super) ready: Readiness,
 

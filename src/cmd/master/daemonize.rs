@@ -2,6 +2,7 @@
 
 use super::cli::Args;
 use crate::error::{Error, Exit, Result};
+use crate::sys::child;
 use crate::sys::daemon::{self, Caller, Side, Verdict};
 use crate::sys::notify;
 use crate::sys::signals::{self, Signals};
@@ -15,6 +16,12 @@ pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
             "--daemonize: pid 1 has nobody to detach from, and its end is everybody's",
         )
         .hint("leave the option out"));
+    }
+    if child::is_held(std::env::var("PF_HOLD").ok().as_deref()) {
+        return Err(Error::usage(
+            "--daemonize: pf-listen --hold would take it for dead and start another",
+        )
+        .hint("leave out one of the two"));
     }
     let side = daemon::detach().map_err(|error| Error::system("cannot detach", error))?;
     match side {

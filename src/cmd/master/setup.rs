@@ -14,19 +14,20 @@ use crate::driver::pin::{Environment, Recipe, is_ours};
 use crate::driver::upward::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::event::Generation;
+use crate::model::event::{Generation, workers as in_words};
 use crate::model::policy::{Policy, Readiness, Word};
 use crate::model::upward::Said;
 use crate::sys::control::ControlSocket;
 use crate::sys::daemon::Launcher;
-use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::listener::{self, Bound, Given, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
 use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
 use crate::sys::{child, clock, cpus, fd, limits, program, unix_path, users, wait};
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::changes::Changes;
-use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
+use crate::wire::exports::{self, Exports};
+use crate::wire::listen_env::FIRST_FD;
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
 const RIVAL_WITHIN: Duration = Duration::from_secs(1);
@@ -34,10 +35,15 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(1);
 /// `--check`: everything is read and resolved, nothing is bound, written or started.
 pub(super) fn check(args: &Args) -> Result<()> {
     let log = log(args)?;
-    let listeners = inherited(&log, std::process::id())?;
+    let Given {
+        listeners,
+        protocols,
+    } = inherited(&log, std::process::id())?;
     for spec in &args.listen {
         listener::check(spec)?;
     }
+    let exports = Exports::new(&args.export, &protocols);
+    check_exports(&exports, &args.listen)?;
     check_numbers(args, listeners.len() + args.listen.len())?;
     for number in &args.keep_fd {
         fd::adopt(*number).map_err(|error| Error {
@@ -58,7 +64,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
     if let Some(path) = control {
         unix_path::check_length(&path)?;
     }
-    let recipe = recipe(args)?;
+    let recipe = recipe(args, exports)?;
     match origin(args, &recipe).check() {
         Err(error) if args.reexec.is_none() => {
             log.warn(format_args!("an upgrade would fail: {error}"))
@@ -91,16 +97,23 @@ pub(super) fn prepare(
         log.take_output()?;
     }
     let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
-    let mut recipe = recipe(&args)?;
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
-    let mut held = match bequest {
-        Some(bequest) => bequest.listeners()?,
-        None => Vec::new(),
-    };
-    held.extend(inherited(&log, born)?);
+    let Given {
+        listeners: mut held,
+        mut protocols,
+    } = inherited(&log, born)?;
+    if let Some(bequest) = bequest {
+        held.splice(..0, bequest.listeners()?);
+        protocols.extend(bequest.inherited_exports());
+    }
+    let exports = Exports::new(&args.export, &protocols);
+    check_exports(&exports, &args.listen)?;
+    let mut recipe = recipe(&args, exports)?;
     let listeners = listener::arrange(held, &args.listen, true, &Retry::default(), &mut tell)?;
     check_numbers(&args, listeners.len())?;
+    let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
+    exports::render(&recipe.exports.protocols(), &addresses, FIRST_FD).map_err(Error::usage)?;
     child::end_with(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
@@ -127,7 +140,10 @@ pub(super) fn prepare(
         Some(workers) => workers,
         None => {
             let workers = cpus::usable();
-            log.info(format_args!("{workers} workers, as many as usable CPUs"));
+            log.info(format_args!(
+                "{}, as many as usable CPUs",
+                in_words(workers)
+            ));
             workers
         }
     };
@@ -197,7 +213,14 @@ pub(super) fn policy(args: &Args) -> Policy {
     }
 }
 
-pub(super) fn recipe(args: &Args) -> Result<Recipe> {
+/// What can be told before anything is bound.
+pub(super) fn check_exports(exports: &Exports, specs: &[ListenSpec]) -> Result<()> {
+    let protocols = exports.protocols();
+    let fits = |spec| exports::fits(&protocols, spec).map_err(Error::usage);
+    specs.iter().try_for_each(fits)
+}
+
+pub(super) fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
     let own: Environment = std::env::vars_os()
         .filter(|(name, _)| !is_ours(name))
         .collect();
@@ -220,6 +243,7 @@ pub(super) fn recipe(args: &Args) -> Result<Recipe> {
             .map(variable_setting)
             .collect::<Result<_>>()?,
         environment: if args.clear_env { Vec::new() } else { own },
+        exports,
         nofile: None,
     })
 }
@@ -252,18 +276,12 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The listeners that the environment hands us.
-fn inherited(log: &Log, own: u32) -> Result<Vec<Listener>> {
-    match listen_env::parse(|name| std::env::var_os(name), own).map_err(Error::usage)? {
-        Inheritance::None => Ok(Vec::new()),
-        Inheritance::ForSomeoneElse { pid } => {
-            log.warn(format_args!(
-                "LISTEN_FDS is ignored: it is meant for process {pid}, and this is process {own} (a shell in the chain that did not exec?)"
-            ));
-            Ok(Vec::new())
-        }
-        Inheritance::Inherited { count, names } => listener::inherited(count, &names),
-    }
+/// The listeners that the environment hands us; `own`: the pid that it speaks of.
+fn inherited(log: &Log, own: u32) -> Result<Given> {
+    // One that has detached since has lost its parent.
+    let parent = (own == std::process::id()).then(std::os::unix::process::parent_id);
+    let mut tell = |text: String| log.warn(text);
+    listener::given(|name| std::env::var_os(name), own, parent, &mut tell)
 }
 
 /// The numbers that workers are promised must not collide.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::cli::Args;
-use super::setup::{check_numbers, listened, log, origin, policy, recipe};
+use super::setup::{check_exports, check_numbers, listened, log, origin, policy, recipe};
 use crate::driver::upgrade::Fresh;
 use crate::driver::upward::Upward;
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::signals::Signals;
 use crate::sys::successor::Origin;
 use crate::wire::address::ListenSpec;
+use crate::wire::exports::Exports;
 use crate::wire::handover::State;
 
 /// What of this image's command line can be judged before it is executed in the place of the one that runs.
@@ -21,6 +22,8 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     for spec in &added {
         listener::check(spec)?;
     }
+    let exports = Exports::new(&args.export, &state.inherited_exports);
+    check_exports(&exports, &added)?;
     let kept = state.listeners.first().map_or(0, Vec::len);
     check_numbers(args, kept + added.len())?;
     check_kept(args, state)?;
@@ -28,7 +31,7 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     let serving = state.supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
-    recipe(args)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
+    recipe(args, exports)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
     Ok(())
 }
 
@@ -46,7 +49,8 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
             .map_or(std::process::id(), |known| known.born),
         known.map(|known| known.said).unwrap_or_default(),
     );
-    let mut recipe = recipe(&args)?;
+    let exports = Exports::new(&args.export, &state.inherited_exports);
+    let mut recipe = recipe(&args, exports)?;
     recipe.nofile = state.nofile;
     let origin = Origin {
         nofile: state.nofile,
@@ -67,6 +71,7 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         listeners,
         origin,
         upward,
+        workers: args.workers,
     })
 }
 

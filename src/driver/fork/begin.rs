@@ -13,6 +13,7 @@ use crate::sys::beget::beget;
 use crate::sys::image::{self, Next};
 use crate::sys::link::{Link, MOST_FDS};
 use crate::wire::beside::{FOR_ONE_PROCESS, FORMAT, LINK_FD, Legacy};
+use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 
 use super::other::Other;
@@ -20,6 +21,7 @@ use super::other::Other;
 impl Driver {
     /// Gives the names away and starts a new master; if that fails, nothing has changed.
     pub(super) fn beget(&mut self, heir: Heir) -> Happened {
+        self.end_rehearsal("an upgrade has begun meanwhile");
         let born = self
             .step_aside()
             .map_err(|error| error.to_string())
@@ -50,10 +52,7 @@ impl Driver {
             .find(|number| !taken.contains(number))
             .unwrap_or(FIRST_FD);
         placed.push((theirs.as_raw_fd(), at));
-        self.log.info(format_args!(
-            "upgrade: starting {}",
-            successor.program.display()
-        ));
+        self.log.info(format_args!("upgrade: starting {successor}"));
         let begotten = beget(
             &Next {
                 program: &successor.program,
@@ -73,9 +72,10 @@ impl Driver {
     /// What this master was started with, but for what was meant for its process alone.
     fn environment_of_new_one(&self, link: RawFd) -> Vec<(OsString, OsString)> {
         let given = self.origin.environment.iter();
-        let meant =
-            |(name, _): &&(OsString, OsString)| !FOR_ONE_PROCESS.iter().any(|ours| name == ours);
-        let mut environment: Vec<_> = given.filter(meant).cloned().collect();
+        let for_one = |name: &OsString| {
+            FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::tells_of_listeners(name)
+        };
+        let mut environment: Vec<_> = given.filter(|(name, _)| !for_one(name)).cloned().collect();
         environment.push((LINK_FD.into(), link.to_string().into()));
         environment
     }
@@ -96,6 +96,7 @@ impl Driver {
                 .iter()
                 .map(|listener| listener.handed_over())
                 .collect(),
+            inherited_exports: self.recipe.exports.inherited().to_vec(),
             pid_file: self.pid_file.as_ref().map(|file| file.path().into()),
             control: self.control.as_ref().map(|control| control.path().into()),
         })

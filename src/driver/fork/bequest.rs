@@ -15,6 +15,7 @@ use crate::sys::link::Link;
 use crate::sys::listener::Listener;
 use crate::sys::{fd, image, pidfile};
 use crate::wire::beside::{LONGEST, Legacy, render};
+use crate::wire::exports::Protocol;
 use crate::wire::handover;
 
 use super::other::Other;
@@ -69,6 +70,11 @@ impl Bequest {
         self.listeners.iter().map(Listener::try_clone).collect()
     }
 
+    /// The protocols in which the old master was told of listeners.
+    pub fn inherited_exports(&self) -> &[Protocol] {
+        &self.legacy.inherited_exports
+    }
+
     /// The generations that there are to begin with: this one's first, from `recipe` and `listeners`, and the old one's.
     ///
     /// # Errors
@@ -91,6 +97,7 @@ impl Bequest {
             command: pin.command.clone(),
             environment: pin.environment.clone(),
             changes: pin.changes.clone(),
+            exports: pin.exports.clone(),
             beat_fd: pin.beat_fd,
         };
         let old = restored(old, &[Rc::new(self.listeners()?)], recipe)?;

@@ -38,12 +38,14 @@ impl Driver {
             }
             Deed::TakeNamesBack => {
                 self.take_names_back();
+                self.remove_acks_of_other();
                 self.alone();
             }
             Deed::RemoveOldNames => {
                 if let Some(other) = &self.other {
                     other.remove_its_names(&self.log);
                 }
+                self.remove_acks_of_other();
                 self.alone();
             }
             Deed::Succeeded => {
@@ -58,6 +60,13 @@ impl Driver {
             }
         }
         None
+    }
+
+    /// It did not remove what it was killed with.
+    fn remove_acks_of_other(&self) {
+        if let (Some(other), Some(control)) = (&self.other, &self.control) {
+            other.remove_its_acks(control.path(), &self.log);
+        }
     }
 
     /// There is no other master any more: this one is the service.

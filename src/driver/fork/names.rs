@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::driver::Driver;
 use crate::error::Result;
+use crate::sys::child;
 use crate::sys::pidfile::{self, Owner};
 use crate::wire::names::{old_control, old_pid_file};
 
@@ -23,12 +24,9 @@ impl Driver {
                 "pid 1 cannot leave its place to another: {in_place}"
             ));
         }
-        if self
-            .origin
-            .environment
-            .iter()
-            .any(|(name, _)| name == "PF_HOLD")
-        {
+        let environment = &self.origin.environment;
+        let holder = environment.iter().find(|(name, _)| name == "PF_HOLD");
+        if child::is_held(holder.and_then(|(_, pid)| pid.to_str())) {
             return Some(format!(
                 "pf-listen --hold keeps this one master running: {in_place}"
             ));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::driver::process::translate;
@@ -15,6 +15,7 @@ use crate::sys::link::Link;
 use crate::sys::poll::{Interest, Nest, Poller};
 use crate::sys::{control, pidfile, wait};
 use crate::wire::beside::{LONGEST, parse, render};
+use crate::wire::names::ack_path;
 
 /// How long after the line has ended the process's own end may take: it closes its descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -204,6 +205,14 @@ impl Other {
         match ended {
             Some(ended) if begotten.pid == self.pid => format!("{}{before}", translate(ended)),
             _ => format!("has ended{before}"),
+        }
+    }
+
+    /// Removes the socket at which one that is gone has heard einhorn's acks; `control`: where the control socket belongs.
+    pub(super) fn remove_its_acks(&self, control: &Path, log: &Log) {
+        let path = ack_path(control, self.pid.unsigned_abs());
+        if let Err(error) = control::remove_dead(&path) {
+            log.warn(format_args!("{error}"));
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use super::acks::Acks;
 use super::one::token;
 use super::{Process, Processes};
 use crate::model::event::WorkerId;
@@ -22,6 +23,7 @@ pub(in crate::driver) struct HandedOver {
     pub(in crate::driver) processes: Vec<handover::Process>,
     pub(in crate::driver) guard: Option<handover::Guard>,
     pub(in crate::driver) keep: Vec<(i32, i32)>,
+    pub(in crate::driver) acks: Option<handover::Acks>,
 }
 
 impl Processes {
@@ -39,6 +41,7 @@ impl Processes {
                 .iter()
                 .map(|(fd, as_number)| (number(fd), *as_number))
                 .collect(),
+            acks: self.acks.as_ref().map(Acks::handed_over),
         }
     }
 
@@ -57,6 +60,8 @@ impl Processes {
             .values()
             .map(|process| (process.group.leader(), process.id))
             .collect();
+        let acks = from.acks.as_ref();
+        let acks = acks.map(|acks| Acks::taken_over(acks, &nest)).transpose()?;
         let keep = from
             .keep
             .iter()
@@ -67,6 +72,7 @@ impl Processes {
             nest,
             null: fd::null()?,
             keep: keep.collect::<io::Result<_>>()?,
+            acks,
             spared: None,
             guard: from.guard.as_ref().map(Guard::taken_over).transpose()?,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),

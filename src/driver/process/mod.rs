@@ -21,9 +21,11 @@ use crate::wire::notify::parse;
 
 use super::pin::{Pin, own_env};
 
+mod acks;
 mod handover;
 mod one;
 
+use acks::Acks;
 pub(super) use handover::HandedOver;
 pub(super) use one::Process;
 use one::{terms, token};
@@ -39,6 +41,8 @@ pub(super) struct Processes {
     null: File,
     keep: Vec<(OwnedFd, i32)>,
     guard: Option<Guard>,
+    /// Where einhorn's acks are heard, if that is spoken.
+    acks: Option<Acks>,
     /// A child that is no worker, and is somebody else's to reap.
     spared: Option<i32>,
     own_pid: i32,
@@ -56,6 +60,7 @@ impl Processes {
             null: fd::null()?,
             keep,
             guard: Some(guard),
+            acks: None,
             spared: None,
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
@@ -89,7 +94,7 @@ impl Processes {
             .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
         let beat = Beat::create()
             .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
-        let env = own_env(slot, notify.address());
+        let env = own_env(pin, slot, notify.address(), self.acks_path());
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);
         fds.extend(
             pin.listeners
@@ -173,6 +178,7 @@ impl Processes {
         for (fd, _) in process.descriptors() {
             let _ = self.nest.remove(fd);
         }
+        self.listen_for_acks_again();
         Some(process)
     }
 
@@ -307,7 +313,8 @@ impl Processes {
             match token % 4 {
                 0 => self.hear_outcome(id, &mut events),
                 1 => self.hear_notify(id, now, &mut events),
-                _ => self.hear_ready(id, &mut events),
+                2 => self.hear_ready(id, &mut events),
+                _ => self.hear_acks(now, &mut events),
             }
         }
         events
@@ -319,6 +326,7 @@ impl Processes {
         self.hear_outcome(id, &mut events);
         self.hear_notify(id, now, &mut events);
         self.hear_ready(id, &mut events);
+        self.hear_acks(now, &mut events);
         events
     }
 

@@ -37,6 +37,8 @@ pub(super) enum Use {
     Outcome = 0,
     Notify = 1,
     Ready = 2,
+    /// No worker's own: where einhorn's acks are heard.
+    Acks = 3,
 }
 
 impl Process {

@@ -10,22 +10,35 @@ use std::time::Duration;
 
 use crate::driver::process::translate;
 use crate::error::reason;
-use crate::model::event::Generation;
+use crate::model::event::{Generation, Ticket};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::group::Group;
 use crate::sys::guard::Terms;
+use crate::sys::poll::{Interest, Nest};
 use crate::sys::spawn::{self, Launch, Leads, Outcome, Plumbing};
 use crate::sys::successor::{Origin, Successor};
 use crate::sys::{clock, fd, wait};
 use crate::wire::handover::{CHECK_FD, STATE_FD};
 use crate::wire::preflight::{self, Answer};
+use crate::wire::proto::Plan;
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest answer, in bytes.
 const LONGEST_ANSWER: usize = 4096;
+
+/// How much of what the child says on stdout and stderr is kept, and how much of it is read in a turn; the rest is read and forgotten.
+const LONGEST_COMPLAINT: usize = 4096;
+const A_GULP: usize = 64 * 1024;
+
+/// How many lines of it are told.
+const MOST_LINES: usize = 20;
+
+/// The names of its two pipes.
+const ANSWER: u64 = 1;
+const COMPLAINT: u64 = 2;
 
 /// What the guard is to do should the master die meanwhile: nothing of a check is worth waiting for.
 const TERMS: Terms = Terms {
@@ -37,23 +50,69 @@ const TERMS: Terms = Terms {
 const ANSWER_AT: i32 = 3;
 const STATE_AT: i32 = 4;
 
-/// A check under way. Dropped, it ends the child with its group.
+/// What a check is for.
+pub(in crate::driver) enum Purpose {
+    /// An upgrade to this generation.
+    Upgrade(Generation),
+    /// This plan's, for a client that only asks what would happen.
+    Rehearsal(Ticket, Box<Plan>),
+}
+
+/// A check under way.
 pub(in crate::driver) struct Preflight {
-    pub(super) generation: Generation,
+    pub(super) purpose: Purpose,
     pub(super) successor: Successor,
-    group: Group,
+    child: Child,
     outcome: OwnedFd,
     about_to_execute: bool,
-    answer: File,
-    closed: bool,
-    said: Vec<u8>,
+    nest: Nest,
+    answer: Ear,
+    complaint: Ear,
     until: Time,
+}
+
+/// The reading end of a pipe, of whose content so much is kept.
+struct Ear {
+    pipe: Option<File>,
+    heard: Vec<u8>,
+    most: usize,
+}
+
+impl Ear {
+    fn new(pipe: OwnedFd, most: usize) -> Self {
+        Ear {
+            pipe: Some(pipe.into()),
+            heard: Vec::new(),
+            most,
+        }
+    }
+
+    /// Reads what there is, within bounds. At its end the pipe is closed.
+    fn listen(&mut self) {
+        let mut chunk = [0; 4096];
+        let mut gulped = 0;
+        while let Some(pipe) = &mut self.pipe
+            && gulped < A_GULP
+        {
+            match pipe.read(&mut chunk) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => {
+                    gulped += length;
+                    let room = self.most.saturating_sub(self.heard.len());
+                    let kept = chunk.get(..length.min(room)).unwrap_or_default();
+                    self.heard.extend_from_slice(kept);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 impl Preflight {
     /// Starts the child.
     pub(super) fn start(
-        generation: Generation,
+        purpose: Purpose,
         successor: Successor,
         origin: &Origin,
         state: BorrowedFd<'_>,
@@ -62,38 +121,46 @@ impl Preflight {
         let started = || -> io::Result<_> {
             let launch = launch(&successor, origin)?;
             let announcement = TERMS.line();
-            let (read, write) = fd::pipe()?;
+            let (answer, write) = fd::pipe()?;
+            let (complaint, mouth) = fd::pipe()?;
+            let nest = Nest::new()?;
+            nest.add(answer.as_fd(), ANSWER, Interest::READ)?;
+            nest.add(complaint.as_fd(), COMPLAINT, Interest::READ)?;
             let null = fd::null()?;
             let plumbing = Plumbing {
                 stdin: null.as_fd(),
-                fds: &[(write.as_fd(), ANSWER_AT), (state, STATE_AT)],
+                fds: &[
+                    (mouth.as_fd(), 1),
+                    (mouth.as_fd(), 2),
+                    (write.as_fd(), ANSWER_AT),
+                    (state, STATE_AT),
+                ],
                 guard: guard.map(|guard| (guard, announcement.as_str())),
                 env: &[],
             };
             let own = i32::try_from(std::process::id()).unwrap_or(0);
             let spawned = spawn::spawn(&launch, &plumbing, own)?;
-            Ok((spawned, read))
+            Ok((spawned, nest, answer, complaint))
         };
-        let (spawned, answer) = started().map_err(|error| {
-            let program = successor.program.display();
-            format!("cannot check the successor {program}: {}", reason(error))
+        let (spawned, nest, answer, complaint) = started().map_err(|error| {
+            format!("cannot check the successor {successor}: {}", reason(error))
         })?;
         Ok(Preflight {
-            generation,
+            purpose,
             successor,
-            group: Group::of_child(spawned.pid).map_err(reason)?,
+            child: Child(Group::of_child(spawned.pid).map_err(reason)?),
             outcome: spawned.outcome,
             about_to_execute: false,
-            answer: answer.into(),
-            closed: false,
-            said: Vec::new(),
+            nest,
+            answer: Ear::new(answer, LONGEST_ANSWER + 1),
+            complaint: Ear::new(complaint, LONGEST_COMPLAINT),
             until: clock::now() + ANSWER_WITHIN,
         })
     }
 
-    /// Readable when it has something to say; None once it has closed that.
-    pub(in crate::driver) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        (!self.closed).then(|| self.answer.as_fd())
+    /// Readable when it has something to say.
+    pub(in crate::driver) fn fd(&self) -> BorrowedFd<'_> {
+        self.nest.fd()
     }
 
     /// When it is too late.
@@ -103,24 +170,27 @@ impl Preflight {
 
     /// Its pid.
     pub(in crate::driver) fn pid(&self) -> i32 {
-        self.group.leader()
+        self.child.0.leader()
     }
 
     /// What it says, if that is known by now.
     pub(super) fn look(&mut self, now: Time) -> Option<Answer> {
-        self.hear();
-        if let Some(answer) = preflight::parse_answer(&self.said) {
+        self.answer.listen();
+        self.complaint.listen();
+        let heard = &self.answer.heard;
+        if let Some(answer) = preflight::parse_answer(heard) {
             return Some(answer);
         }
-        if self.said.contains(&b'\n') || self.said.len() > LONGEST_ANSWER {
-            let said = String::from_utf8_lossy(&self.said[..self.said.len().min(80)]);
+        if heard.contains(&b'\n') || heard.len() > LONGEST_ANSWER {
+            let said = String::from_utf8_lossy(&heard[..heard.len().min(80)]);
             let said = said.trim().escape_debug().to_string();
             return Some(Err(format!(
                 "it is no pf-master that can take over: it answered '{said}'"
             )));
         }
         // The end of file comes a moment before the end itself, which tells why.
-        let ended = self.closed.then(|| wait::peek(self.pid()).ok().flatten());
+        let closed = self.answer.pipe.is_none();
+        let ended = closed.then(|| wait::peek(self.pid()).ok().flatten());
         if let Some(ended) = ended.flatten() {
             return Some(Err(self.obituary(ended)));
         }
@@ -131,16 +201,16 @@ impl Preflight {
         (now >= self.until).then(late)
     }
 
-    fn hear(&mut self) {
-        let mut chunk = [0; 512];
-        while !self.closed && self.said.len() <= LONGEST_ANSWER {
-            match self.answer.read(&mut chunk) {
-                Ok(0) => self.closed = true,
-                Ok(length) => self.said.extend_from_slice(&chunk[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
+    /// What it said besides, a few lines at most.
+    pub(super) fn complaint(&mut self) -> Vec<String> {
+        self.complaint.listen();
+        let text = String::from_utf8_lossy(&self.complaint.heard);
+        let lines = text.lines().map(str::trim_end);
+        lines
+            .filter(|line| !line.is_empty())
+            .take(MOST_LINES)
+            .map(|line| line.replace(char::is_control, "?"))
+            .collect()
     }
 
     /// Why it has ended without an answer.
@@ -150,14 +220,36 @@ impl Preflight {
             let why = reason(io::Error::from_raw_os_error(errno));
             return format!("{stage}: {why}");
         }
-        format!("it {} without an answer", translate(ended))
+        let how = translate(ended);
+        match self.complaint().pop() {
+            Some(last) => format!("it {how} without an answer, and said '{last}'"),
+            None => format!("it {how} without an answer"),
+        }
     }
 }
 
-impl Drop for Preflight {
+impl Preflight {
+    /// Ends the child, and leaves what the check was of.
+    pub(super) fn end(self) -> Checked {
+        let (purpose, successor) = (self.purpose, self.successor);
+        drop(self.child);
+        Checked { purpose, successor }
+    }
+}
+
+/// What was checked, and what for.
+pub(in crate::driver) struct Checked {
+    pub(super) purpose: Purpose,
+    pub(super) successor: Successor,
+}
+
+/// The child. Dropped, it ends with its group.
+struct Child(Group);
+
+impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.group.signal_group(Sig::Kill);
-        let _ = wait::reap_blocking(self.group.leader());
+        let _ = self.0.signal_group(Sig::Kill);
+        let _ = wait::reap_blocking(self.0.leader());
     }
 }
 

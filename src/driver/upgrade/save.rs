@@ -56,6 +56,8 @@ impl Driver {
             guard: processes.guard,
             processes: processes.processes,
             control: self.control.as_ref().map(|control| control.handed_over()),
+            acks: processes.acks,
+            inherited_exports: self.recipe.exports.inherited().to_vec(),
             listen: self.listen.clone(),
             pid_file: self.pid_file.as_ref().map(|file| handover::PidFile {
                 fd: file.fd().as_raw_fd(),
@@ -100,6 +102,7 @@ pub(in crate::driver) fn saved(
             .collect(),
         listeners,
         changes: pin.changes.clone(),
+        exports: pin.exports.clone(),
         beat_fd: pin.beat_fd,
     }
 }

@@ -42,6 +42,8 @@ pub struct Fresh {
     pub origin: Origin,
     /// The service manager above us, if one listens.
     pub upward: Option<Upward>,
+    /// How many slots its command line says, if it says so.
+    pub workers: Option<usize>,
 }
 
 /// A service that has been taken over, and may still be given back.
@@ -50,6 +52,7 @@ pub struct Taken {
     /// The descriptors as they were handed over.
     originals: Vec<RawFd>,
     pid_file: Option<handover::PidFile>,
+    workers: Option<usize>,
     went_back: Option<String>,
 }
 
@@ -70,6 +73,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         listen,
         origin,
         upward,
+        workers,
     } = fresh;
     signals.also_ignored(&state.ignored);
     let listeners = Rc::new(listeners);
@@ -90,6 +94,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         processes: state.processes,
         guard: state.guard,
         keep: state.keep,
+        acks: state.acks,
     })
     .map_err(failed("cannot take the workers over"))?;
     let control = state
@@ -102,6 +107,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         .map_err(failed("cannot take the control clients over"))?;
     originals.retain(|fd| state.pid_file.as_ref().is_none_or(|file| file.fd != *fd));
     let driver = Driver {
+        starting: true,
         log,
         signals,
         supervisor: state.supervisor,
@@ -135,6 +141,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         driver,
         originals,
         pid_file: state.pid_file,
+        workers,
         went_back: image::went_back(),
     })
 }
@@ -146,8 +153,15 @@ impl Taken {
             mut driver,
             originals,
             pid_file,
+            workers,
             went_back,
         } = self;
+        let was = driver.supervisor.configured();
+        if let Some(now) = workers.filter(|now| *now != was) {
+            driver.log.warn(format_args!(
+                "upgrade: -n {now} of the new command line is passed over: N is the service's, {was} at its start; pf-ctl scale changes it"
+            ));
+        }
         if let Some(file) = pid_file {
             match PidFile::taken_over(file.fd, file.path.into_path()) {
                 Ok(file) => driver.pid_file = Some(file),
@@ -159,6 +173,9 @@ impl Taken {
         let originals: HashSet<RawFd> = originals.into_iter().collect();
         originals.into_iter().for_each(fd::close_left_over);
         signals::unblock_all();
+        if let Err(error) = driver.offer_acks() {
+            driver.log.error(format_args!("{error}"));
+        }
         driver.first_turn();
         match (driver.supervisor.successor_of(), went_back) {
             (Some(generation), Some(why)) => driver.feed(Event::PinFailed(generation, why)),
@@ -211,6 +228,7 @@ pub(in crate::driver) fn restored(
             .map(|(name, value)| (name.0, value.0))
             .collect(),
         Rc::clone(listeners),
+        pin.exports,
         pin.beat_fd,
         recipe.nofile,
         pin.changes,

@@ -1,10 +1,11 @@
 //! Listeners: bound sockets that are passed on by descriptor.
 //!
-//! [`inherited`] takes over what a parent passed, [`arrange`] brings that in line with the addresses that are asked for, [`bind`] makes new
+//! [`given`](given()) takes over what a parent passed, [`arrange`] brings that in line with the addresses that are asked for, [`bind`] makes new
 //! ones. None of them knows who calls: `pf-listen` before it executes the next program, or a master that goes on running.
 
 mod arrange;
 mod assign;
+mod given;
 mod mend;
 mod socket;
 mod wanted;
@@ -22,6 +23,7 @@ use crate::wire::handover;
 use crate::wire::listen_env::{FIRST_FD, NAMELESS};
 
 pub use arrange::arrange;
+pub use given::{Given, given};
 pub use mend::Mended;
 pub(super) use socket::{Failure, in_use, path_address, unix_type};
 

@@ -19,6 +19,10 @@ use crate::worker::shutdown::Shutdown;
 /// How long a client that was accepted just before the end, and has said nothing yet, may take to begin: what it said before is on its way.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 
+/// How long a client that has been served before may take to begin another request when the server stops. Whoever asks often hears so in an answer that the
+/// connection is closed, rather than meet its end with the next request under way.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// What all connections of a server share.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
@@ -109,8 +113,8 @@ impl Connection {
     /// The pause between two requests: the one before, if any, is over. Waits until the client begins another (true); it is over with the client
     /// when that has gone, was silent for the client timeout, or the server is stopping (false, W8).
     ///
-    /// What the client has sent already is a request still: when the server stops, the first one of a connection is waited for two seconds, since it may
-    /// have been on its way when the connection was accepted.
+    /// What the client has sent already is a request still. When the server stops, the first one of a connection is waited for two seconds, since it may
+    /// have been on its way when the connection was accepted, and a further one for a tenth of a second.
     ///
     /// # Errors
     /// The connection has broken.
@@ -128,9 +132,14 @@ impl Connection {
             }
             if !is_stopping && self.should_close() {
                 is_stopping = true;
-                until = until.min(clock::now() + FIRST_WORD);
+                let patience = if self.is_fresh.get() {
+                    FIRST_WORD
+                } else {
+                    LAST_WORD
+                };
+                until = until.min(clock::now() + patience);
             }
-            if clock::now() >= until || (is_stopping && !self.is_fresh.get()) {
+            if clock::now() >= until {
                 return Ok(false);
             }
             let mut fds = vec![(self.socket.as_fd(), Interest::READ)];

@@ -29,20 +29,16 @@ type ForClient = Box<dyn Fn(&Connection) + Send + Sync>;
 /// Serves connections in the plain, blocking way, and finishes without losing one.
 ///
 /// ```no_run
-/// # use std::io::{BufRead, BufReader, Write};
 /// use prefork::{Connection, Listeners, Server};
-/// use std::time::Duration;
+/// use std::io::{BufRead, BufReader, Write};
 ///
 /// fn main() -> prefork::error::Result<()> {
 ///     let listeners = Listeners::inherit_or_bind(["127.0.0.1:8080"])?;
-///     Server::new()
-///         .max_clients(64)
-///         .client_timeout(Duration::from_secs(30))
-///         .serve(listeners, |client: &Connection| -> std::io::Result<()> {
-///             let mut line = String::new();
-///             BufReader::new(client).read_line(&mut line)?;
-///             write!(&mut &*client, "hello {line}")
-///         })
+///     Server::new().max_clients(64).serve(listeners, |mut client: &Connection| {
+///         let mut line = String::new();
+///         BufReader::new(client).read_line(&mut line)?;
+///         write!(client, "hello {line}")
+///     })
 /// }
 /// ```
 ///

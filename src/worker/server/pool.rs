@@ -137,12 +137,12 @@ impl Shared {
             }
         }
         let _gone = Gone(self);
-        while let Some((id, client)) = self.next() {
-            let token = Token { shared: self, id };
+        let mut token = None;
+        while let Some((id, client)) = self.next(token.take()) {
+            token = Some(Token { shared: self, id });
             let peer = client.peer();
             let served = catch_unwind(AssertUnwindSafe(|| (self.handler)(&client)));
             drop(client);
-            drop(token);
             match served {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => (self.on_error)(&format!("{peer}: {why}")),
@@ -151,8 +151,13 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Option<(u64, Connection)> {
+    /// Waits for the next client. The token of the last one comes back as the thread becomes idle, and not before: who gets it finds the thread.
+    fn next(&self, token: Option<Token<'_>>) -> Option<(u64, Connection)> {
         let mut state = self.lock();
+        if let Some(token) = token {
+            self.give_back(&mut state, token.id);
+            std::mem::forget(token);
+        }
         state.idle += 1;
         loop {
             let next = state.waiting.pop_front();
@@ -166,6 +171,15 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
+
+    fn give_back(&self, state: &mut State, id: u64) {
+        state.clients.remove(&id);
+        let taken = state.clients.len();
+        if state.nudge_at.is_some_and(|few| taken <= few) {
+            state.nudge_at = None;
+            self.nudge.nudge();
+        }
+    }
 }
 
 /// Comes back whatever happens to its client (W6).
@@ -177,12 +191,7 @@ struct Token<'a> {
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.clients.remove(&self.id);
-        let taken = state.clients.len();
-        if state.nudge_at.is_some_and(|few| taken <= few) {
-            state.nudge_at = None;
-            self.shared.nudge.nudge();
-        }
+        self.shared.give_back(&mut state, self.id);
     }
 }
 

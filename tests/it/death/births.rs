@@ -90,6 +90,8 @@ fn u21_u28_r86_after_a_hundred_reloads_nothing_has_leaked() {
     let environment = |pid: i32| -> Vec<String> { process::environment(pid).into_keys().collect() };
     let look = |reloads: usize| {
         for pid in master.workers() {
+            // A shell that has just said that it is ready still has its script open.
+            until("it rests", || (process::name(pid) == "sleep").then_some(()));
             let open = descriptors(pid);
             let numbers: Vec<i32> = open.keys().copied().collect();
             // The ready pipe is the script's, which hands it on.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::service::{Scene, process, until};
 
 /// What a script needs to become this test's own worker (see `worker`).
-const ACT: &str = r#"act() { PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::worker::act --ignored --nocapture --test-threads=1 >/dev/null; }"#;
+const ACT: &str = r#"act() { PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::worker::act --nocapture --test-threads=1 >/dev/null; }"#;
 
 /// Writes a scene's worker program, which may `act STEPS`.
 pub(crate) fn app(scene: &Scene, body: &str) {

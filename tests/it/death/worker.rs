@@ -19,7 +19,6 @@ fn variable(name: &str) -> String {
 }
 
 #[test]
-#[ignore = "the worker of these tests, which they start"]
 fn act() {
     let script = variable("PF_TEST_ACT");
     for step in script

@@ -51,7 +51,7 @@ fn u18_a_further_usr2_is_refused_while_both_live_and_allowed_again_after() {
     let (old, new) = dance.both();
     master.signal(Signal::SIGUSR2);
     master.logged(&format!(
-        "USR2 refused: the new master {} lives",
+        "USR2 refused: the new master {} lives: QUIT to it backs out",
         pid_of(&new)
     ));
     process::signal(pid_of(&new), Signal::SIGUSR2);

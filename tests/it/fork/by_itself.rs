@@ -107,7 +107,9 @@ fn r2_rollback_ends_it_whichever_master_is_asked() {
         };
         // The new master may be gone before its word is out.
         assert!(matches!(ended.code, Some(0 | 3)), "{ended:?}");
-        upgrade.end().failed(1, &["(rollback) asked for it"]);
+        upgrade
+            .end()
+            .failed(1, &["it was asked for by a rollback, operation"]);
         let after = family(&dance.stands_alone(2));
         assert_eq!(after.0, before.0);
         assert_eq!(after.1[1], before.1[1], "slot 1 had not moved");

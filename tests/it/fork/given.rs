@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::{Dance, OPTIONS, family, pid_of};
 use crate::death::pid1::{NAMESPACE, master_in, permitted};
 use crate::death::support::Tracks;
-use crate::service::{Scene, process};
+use crate::service::{Scene, process, until};
 
 #[test]
 fn u17_r30_the_directory_is_the_one_that_was_named_whatever_it_is_by_now() {
@@ -52,14 +52,19 @@ fn g6_environment_limits_and_kept_descriptors_are_those_of_the_first_start() {
     let limits =
         |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
     let (environment, worker) = (process::environment(old), family(&dance.status()).1[0]);
-    let (descriptors, limit) = (process::descriptors(worker), limits(worker));
+    // Ready is one that still has what its shell had on the way.
+    let rests = |pid: i32| {
+        until("it rests", || (process::name(pid) == "sleep").then_some(()));
+        process::descriptors(pid)
+    };
+    let (descriptors, limit) = (rests(worker), limits(worker));
     for _ in 0..2 {
         dance.ctl("upgrade --fork").done();
         let (new, workers) = family(&dance.status());
         let mut given = process::environment(new);
         assert!(given.remove("PF_OLD_MASTER_FD").is_some());
         assert_eq!(given, environment);
-        assert_eq!(process::descriptors(workers[0]), descriptors);
+        assert_eq!(rests(workers[0]), descriptors);
         assert_eq!(limits(workers[0]), limit);
         let theirs = process::environment(workers[0]);
         assert!(!theirs.contains_key("PF_OLD_MASTER_FD"));
@@ -99,12 +104,22 @@ fn r32_what_was_scaled_and_changed_by_a_reload_goes_along() {
 #[test]
 fn a_master_that_must_stay_what_it_is_refuses() {
     let dance = Dance::new();
-    let master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
+    let holder = std::process::id().to_string();
+    let master = dance.master(OPTIONS).env("PF_HOLD", holder).start();
     let before = family(&master.status());
     dance.ctl("upgrade --fork").failed(6, &["pf-listen --hold"]);
     master.signal(Signal::SIGUSR2);
     master.logged("USR2 refused: pf-listen --hold");
     assert_eq!(family(&dance.stands_alone(2)), before);
+    dance.stop();
+}
+
+#[test]
+fn a_holder_of_somebody_else_is_none() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
+    dance.ctl("upgrade --fork").done();
+    dance.stands_alone(2);
     dance.stop();
 }
 

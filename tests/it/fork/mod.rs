@@ -1,12 +1,15 @@
 //! An upgrade by fork: a new master beside the old one, by hand (USR2) and by itself (U16 to U20, G6 to G8, R1 to R5, R24).
 
 mod alone;
+mod before_it_stands;
 mod by_hand;
 mod by_itself;
+mod exports;
 mod failures;
 mod given;
 mod upward;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -143,13 +146,17 @@ impl Dance {
 
 fn ctl(target: &Path, line: &str) -> Ended {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let output = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
-        .arg(verb)
-        .arg(target)
-        .args(rest.split_whitespace())
+    let words = [OsStr::new(verb), target.as_os_str()];
+    let rest = rest.split_whitespace().map(OsStr::new);
+    output(env!("CARGO_BIN_EXE_pf-ctl"), words.into_iter().chain(rest))
+}
+
+fn output<'a>(program: &str, words: impl IntoIterator<Item = &'a OsStr>) -> Ended {
+    let output = Command::new(program)
+        .args(words)
         .stdin(Stdio::null())
         .output()
-        .expect("pf-ctl starts");
+        .expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ended {
         code: output.status.code(),

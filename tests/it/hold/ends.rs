@@ -175,3 +175,22 @@ fn s3_pf_ctl_stop_ends_the_holder_too() {
     assert_eq!(master.end(), Some(0), "{}", master.log());
     assert!(family.iter().all(|(pid, _)| !process::alive(*pid)));
 }
+
+/// Its end would be taken for the daemon's, and another started.
+#[test]
+fn u31_a_daemon_cannot_be_held() {
+    let mut command = Command::new(pf_listen());
+    command.args([
+        "--hold",
+        "127.0.0.1:0",
+        "--",
+        env!("CARGO_BIN_EXE_pf-master"),
+    ]);
+    command.args(["--daemonize", "--pid", "/nowhere/app.pid", "--", "true"]);
+    let (code, _, errors) = finished(command);
+    assert_eq!(code, 2, "{errors}");
+    assert!(
+        errors.starts_with("pf-master: --daemonize: pf-listen --hold would"),
+        "{errors}"
+    );
+}

@@ -34,7 +34,7 @@ fn the_variables_of_the_contract_and_no_others_of_its_protocols() {
         .start();
     let warning = master.logged("LISTEN_FDS is ignored");
     assert!(
-        warning.contains("process 1,") && warning.contains(&master.pid().to_string()),
+        warning.contains("pid 1,") && warning.contains(&master.pid().to_string()),
         "{warning}"
     );
 

@@ -64,6 +64,63 @@ fn notify_waits_for_ready_and_for_nothing_else() {
 }
 
 #[test]
+fn ready_from_systemd_notify_in_a_shell_worker_counts() {
+    let found = Command::new("systemd-notify").arg("--version").output();
+    if found.is_err() {
+        return skip("no systemd-notify");
+    }
+    let scene = Scene::new();
+    // It waits until it has been heard (BARRIER=1), and is another process than the worker, which is a shell.
+    scene.app(
+        r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"
+        systemd-notify --ready --status='from a shell' && say told; rest"#,
+    );
+    let master = scene.master("-n 2 --ready notify").spawn();
+    scene.heard_times("up", 2);
+    assert!(starting(&master.status()));
+    scene.open_door(1);
+    let told = scene.heard("told");
+    assert_eq!(told.slot, 1, "each has an address of its own");
+    let status = master.until("the first of two", |status| status["workers"]["ready"] == 1);
+    assert_eq!(status["slots"][0]["state"], "starting");
+    assert_eq!(status["slots"][1]["status"], "from a shell");
+    scene.open_door(0);
+    master.ctl("wait --ready").done();
+    master.stop();
+}
+
+#[test]
+fn ready_from_a_child_of_a_wrapper_counts_also_from_another_group_and_when_it_is_gone() {
+    let scene = Scene::new();
+    let wrapper = scene.path("wrapper.py");
+    // The child is in a session of its own, and gone when it is heard.
+    let text = r#"
+import os, subprocess, sys
+child = r"""
+import os, socket
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.sendto(b"READY=1\nSTATUS=from a child", os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
+"""
+subprocess.run([sys.executable, "-c", child], check=True, start_new_session=True)
+with open(os.environ["PF_TEST_SAY"], "w") as say:
+    print("gone", os.environ["PF_WORKER"], os.environ["PF_GENERATION"], os.getpid(), file=say)
+os.execlp("sleep", "sleep", "1000")
+"#;
+    std::fs::write(&wrapper, text).expect("written");
+    let master = scene
+        .master("-n 2 --ready notify")
+        .command(["python3".into(), wrapper])
+        .start();
+    scene.heard_times("gone", 2);
+    for slot in [0, 1] {
+        assert_eq!(master.status()["slots"][slot]["status"], "from a child");
+    }
+    master.ctl("reload").done();
+    scene.heard_times("gone", 2);
+    master.stop();
+}
+
+#[test]
 fn ready_from_another_user_does_not_count() {
     if !nix::unistd::Uid::effective().is_root() {
         return skip("only root can speak as another user");

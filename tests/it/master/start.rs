@@ -135,7 +135,7 @@ fn without_n_there_are_as_many_workers_as_usable_cpus() {
     let wrapper = ["taskset".to_owned(), "-c".to_owned(), first.to_string()];
     let master = scene.master("--ready fd=9").wrapped_in(wrapper).start();
     assert_eq!(master.status()["workers"]["wanted"], 1);
-    master.logged("1 workers, as many as usable CPUs");
+    master.logged("1 worker, as many as usable CPUs");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
+use prefork::model::beside::{Deed, Happened};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
     WorkerId,
@@ -493,6 +494,16 @@ impl World {
                 };
                 self.processes.insert(*worker, process);
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
+            }
+            // Another master, which never says that it stands: only its process comes and goes.
+            Action::Beside(Deed::Beget(heir)) => {
+                self.highest = heir.to.0;
+                self.pinned.insert(heir.to.0);
+                return Ok(Some(Event::Beside(Happened::Born(60))));
+            }
+            Action::Beside(Deed::Kill) => {
+                let how = "was killed by KILL before it stood".to_owned();
+                return Ok(Some(Event::Beside(Happened::Gone(how))));
             }
             Action::Signal(worker, sig, to) => {
                 return self.signalled(*worker, *sig, *to).map(|()| None);

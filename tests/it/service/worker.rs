@@ -52,6 +52,7 @@ fn play() {
             "notify" => notify(&rest.replace('|', "\n")),
             "barrier" => barrier(),
             "beat" => beat(),
+            "einhorn" => einhorn(rest),
             "exit" => exit(rest),
             "catch" => catch(rest),
             "serve" => serve(rest),
@@ -104,6 +105,21 @@ fn barrier() {
     drop(write);
     poll(&mut [PollFd::new(&read, PollFlags::IN)], None).expect("poll");
     say("barrier");
+}
+
+/// Says something to einhorn's socket, `PID` being this process; reports what is answered, unless that is nothing.
+fn einhorn(text: &str) {
+    use std::io::Read;
+    let mut socket = UnixStream::connect(variable("EINHORN_SOCK_PATH")).expect("a socket");
+    let text = text.replace("PID", &std::process::id().to_string());
+    socket
+        .write_all(format!("{text}\n").as_bytes())
+        .expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an end");
+    if !answer.is_empty() {
+        say("answered");
+    }
 }
 
 /// Raises the beat counter of the heartbeat page.

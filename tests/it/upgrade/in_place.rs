@@ -266,20 +266,3 @@ fn a_drain_of_hours_holds_no_upgrade_up() {
     });
     master.ctl("stop --now").done();
 }
-
-#[test]
-fn a_dry_run_tells_of_the_master_and_executes_nothing() {
-    let scene = Scene::new();
-    let master = scene.master("-n 1 --ready fd=9").start();
-    let workers = master.workers();
-    let told = master.ctl("upgrade --dry-run").done();
-    assert!(told.stdout.contains("pf-master"), "{}", told.stdout);
-    assert!(told.stdout.contains("peak workers"), "{}", told.stdout);
-    assert_eq!(master.workers(), workers);
-    assert!(
-        !master.log().contains("upgrade: checking"),
-        "{}",
-        master.log()
-    );
-    master.stop();
-}

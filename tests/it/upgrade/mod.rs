@@ -3,6 +3,7 @@
 mod carried;
 mod deaths;
 mod in_place;
+mod rehearsal;
 mod successors;
 
 use std::path::Path;

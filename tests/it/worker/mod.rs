@@ -1,3 +1,9 @@
 //! The library for workers, from outside.
 
-mod gate;
+mod examples;
+mod graceful;
+mod http;
+mod inherit;
+mod orders;
+mod restart;
+mod server;

@@ -1,0 +1,69 @@
+//! An upgrade by fork whose new master has not said yet that it stands: the service is the old one, under its `.oldbin` names.
+
+use super::{Dance, OPTIONS, family};
+use crate::service::until;
+
+/// A next master that hangs, and the old one beside it.
+fn hanging(dance: &Dance) -> i32 {
+    dance.next("echo begun >>\"$PF_TEST_SAY.begun\"; exec sleep 1000");
+    let old = family(&dance.status()).0;
+    dance.ctl("upgrade --fork --no-wait").done();
+    until("the new one has begun", || {
+        dance.path("say.begun").exists().then_some(())
+    });
+    assert!(!dance.path("app.pid").exists());
+    old
+}
+
+#[test]
+fn u16_tools_find_the_old_master_by_the_names_that_they_know() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).start();
+    let old = hanging(&dance);
+    for name in ["app.pid", "app.ctl"] {
+        let path = dance.path(name);
+        let told = super::output(env!("CARGO_BIN_EXE_pf-status"), [path.as_os_str()]).done();
+        assert!(
+            told.stdout.contains(&old.to_string()),
+            "{name}: {}",
+            told.stdout
+        );
+    }
+    let told = dance.ctl("pid").done();
+    assert_eq!(told.stdout, format!("{old}\n"));
+    dance.ctl("reload").failed(6, &["upgrade"]);
+    dance.ctl("rollback").done();
+    dance.stands_alone(2);
+    dance.stop();
+}
+
+#[test]
+fn r2_a_stop_ends_a_new_master_that_hangs() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).start();
+    hanging(&dance);
+    // All of it, whoever it is: with the listeners.
+    dance.stop();
+}
+
+#[test]
+fn u20_an_old_master_that_is_told_to_quit_waits_for_the_new_one_to_stand() {
+    let dance = Dance::new();
+    let mut master = dance.master(OPTIONS).start();
+    let gate = dance.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    dance.next(&format!("read line <{}", gate.display()));
+    master.signal(nix::sys::signal::Signal::SIGUSR2);
+    until("the names are given away", || {
+        (!dance.path("app.pid").exists()).then_some(())
+    });
+    master.signal(nix::sys::signal::Signal::SIGQUIT);
+    until("its workers are gone", || {
+        let status = dance.old_status();
+        (status["state"] == "stopping" && status["workers"]["ready"] == 0).then_some(())
+    });
+    std::fs::write(&gate, "go\n").expect("let in");
+    assert_eq!(master.end(), Some(0));
+    dance.stands_alone(2);
+    dance.stop();
+}
