@@ -17,15 +17,10 @@ use crate::sys::listener::{self, Listener};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::{Launch, Leads};
 use crate::sys::{clock, limits, program, wait};
-use crate::wire::listen_env::{self, Inheritance};
 use crate::wire::ucspi;
 
 /// Descriptors that we have besides one for each handler, generously.
 const BESIDES: u64 = 64;
-
-/// Variables of the other ways to tell of listeners: by name, and by how they begin.
-const OTHER_EXPORTS: [&str; 3] = ["UNICORN_FD", "NGINX", "FPM_SOCKETS"];
-const OTHER_FAMILIES: [&str; 2] = ["EINHORN_", "SERVER_STARTER_"];
 
 /// Everything that serving needs.
 pub(super) struct Setup {
@@ -45,7 +40,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
         _ => -1,
     };
     let log = Log::new(PROG, Sink::Stderr, Format::Text, verbosity)?;
-    let listeners = inherited()?;
+    let listeners = inherited(&log)?;
     let manager = Manager::from_environment(&log);
     // What a handler has begun and left behind comes to us, so that its end can be seen.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
@@ -75,30 +70,26 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     })
 }
 
-fn inherited() -> Result<Vec<Listener>> {
-    let own_pid = std::process::id();
-    let said = listen_env::parse(|name| std::env::var_os(name), own_pid);
-    let said = said.map_err(|error| Error::system("cannot inherit listeners", error))?;
-    let none = |why: String| Error::system("no listener", why);
-    match said {
-        Inheritance::None | Inheritance::Inherited { count: 0, .. } => {
-            Err(none("none was inherited".to_owned())
-                .hint("start it as in: pf-listen 127.0.0.1:8080 -- pf-accept -- cat"))
+fn inherited(log: &Log) -> Result<Vec<Listener>> {
+    let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+    let mut said = Vec::new();
+    let mut tell = |text| said.push(text);
+    let given = listener::given(|name| std::env::var_os(name), own, Some(parent), &mut tell)?;
+    match (given.listeners.is_empty(), said.pop()) {
+        (true, Some(why)) => return Err(Error::system("no listener", why)),
+        (true, None) => {
+            return Err(Error::system("no listener", "none was inherited")
+                .hint("start it as in: pf-listen 127.0.0.1:8080 -- pf-accept -- cat"));
         }
-        Inheritance::ForSomeoneElse { pid } => Err(none(format!(
-            "LISTEN_FDS is meant for pid {pid}, and this is pid {own_pid}"
-        ))
-        .hint("a shell in the chain that did not exec?")),
-        Inheritance::Inherited { count, names } => {
-            let listeners = listener::inherited(count, &names)?;
-            for listener in &listeners {
-                door::check(listener).map_err(|why| {
-                    Error::system(format!("cannot accept on {}", described(listener)), why)
-                })?;
-            }
-            Ok(listeners)
-        }
+        (false, last) => said.extend(last),
     }
+    said.iter().for_each(|text| log.warn(text));
+    for listener in &given.listeners {
+        door::check(listener).map_err(|why| {
+            Error::system(format!("cannot accept on {}", described(listener)), why)
+        })?;
+    }
+    Ok(given.listeners)
 }
 
 /// `fd 3, web udp:127.0.0.1:53,`.
@@ -158,11 +149,7 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
 
 /// Whether a variable is about us, and not about a handler.
 fn is_stale(name: &OsStr) -> bool {
-    let begins = |with: &&str| name.as_bytes().starts_with(with.as_bytes());
-    is_ours(name)
-        || ucspi::is_ucspi(name)
-        || OTHER_EXPORTS.iter().any(|other| name == *other)
-        || OTHER_FAMILIES.iter().any(begins)
+    is_ours(name) || ucspi::is_ucspi(name)
 }
 
 fn text(text: &OsStr) -> Result<CString> {

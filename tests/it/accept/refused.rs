@@ -35,7 +35,10 @@ fn w1_without_a_listener_it_says_how_to_get_one() {
         &["--", "cat"],
     );
     assert_eq!(code, Some(111), "{line}");
-    assert!(line.contains("LISTEN_FDS is meant for pid"), "{line}");
+    assert!(
+        line.contains("no listener: LISTEN_FDS is ignored: it is meant for pid"),
+        "{line}"
+    );
 }
 
 #[test]
