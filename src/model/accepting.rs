@@ -15,6 +15,9 @@ pub const GRACE: Duration = Duration::from_secs(1);
 /// How long after KILL a handler that is still there is given up.
 pub const UNKILLABLE: Duration = Duration::from_secs(5);
 
+/// How often, towards the end, it is looked whether what handlers have left behind is gone: who makes a session of its own leaves without a word.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// The same signal within this counts once: a service manager and a master may both pass it on.
 const SAME: Duration = Duration::from_secs(1);
 
@@ -89,6 +92,8 @@ pub enum Action {
     Kill(Client),
     /// Try again what there was too little of.
     Resume,
+    /// Tell of those whose handler has ended and whose group is empty by now.
+    Look,
     /// Wait no longer for this one: it cannot be killed.
     GiveUp(Client),
     /// The time for draining is over with so many left.
@@ -107,6 +112,7 @@ pub enum Action {
 enum Due {
     Beat,
     Resume,
+    Look,
     Idle,
     Drained,
     Client(Client),
@@ -224,6 +230,11 @@ impl Accepting {
             self.due.clear();
             self.at.clear();
             actions.push(Action::Leave { well: self.well });
+        } else if self.phase != Phase::Serving
+            && self.some_left_others()
+            && !self.at.contains_key(&Due::Look)
+        {
+            self.set(Due::Look, now + LOOK);
         }
         actions
     }
@@ -324,6 +335,7 @@ impl Accepting {
                 }
             }
             Due::Resume => actions.push(Action::Resume),
+            Due::Look => actions.push(Action::Look),
             Due::Idle => self.drain(Why::Idle, actions),
             Due::Drained => {
                 self.well = false;
@@ -357,6 +369,10 @@ impl Accepting {
         handler.stage = stage;
         actions.push(action);
         self.set(Due::Client(client), now + wait);
+    }
+
+    fn some_left_others(&self) -> bool {
+        u32::try_from(self.handlers.len()).is_ok_and(|known| known > self.running)
     }
 
     fn idle_from(&mut self, now: Time) {

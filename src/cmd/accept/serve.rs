@@ -165,9 +165,13 @@ impl Server {
                 let (client, alone) = (end.client, end.alone);
                 self.step(Event::Ended { client, alone });
             }
-            for client in self.handlers.gone() {
-                self.step(Event::Gone(client));
-            }
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        for client in self.handlers.gone() {
+            self.step(Event::Gone(client));
         }
     }
 
@@ -210,8 +214,12 @@ impl Server {
                 self.end(client);
             }
             Action::End(client) => self.end(client),
-            Action::Kill(client) => self.handlers.kill(client),
+            Action::Kill(client) => {
+                self.handlers.kill(client);
+                self.look();
+            }
             Action::Resume => self.resume(),
+            Action::Look => self.look(),
             Action::GiveUp(client) => {
                 let (pid, who) = self.handlers.describe(client);
                 self.log.error(format_args!(
@@ -235,6 +243,8 @@ impl Server {
             self.turned_away(client);
         } else {
             self.handlers.end(client);
+            // Nobody may have been there to be told.
+            self.look();
         }
     }
 

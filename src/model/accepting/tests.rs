@@ -175,6 +175,20 @@ fn what_a_handler_leaves_behind_holds_up_the_end_and_no_token() {
 }
 
 #[test]
+fn towards_the_end_it_is_looked_for_what_leaves_without_a_word() {
+    let mut accepting = serving(terms(), 2);
+    assert_eq!(accepting.step(at(1), leaving_others(0)), []);
+    assert_eq!(accepting.deadline(), None, "while it serves, that can wait");
+    accepting.step(at(2), Event::Signal(Sig::Term));
+    assert_eq!(accepting.deadline(), Some(at(102)));
+    assert_eq!(accepting.step(at(102), Event::Tick), [Action::Look]);
+    assert_eq!(accepting.step(at(202), Event::Tick), [Action::Look]);
+    accepting.step(at(203), Event::Gone(0));
+    assert_eq!(accepting.step(at(302), Event::Tick), [Action::Look]);
+    assert_eq!(accepting.deadline(), Some(at(25_002)), "no more of that");
+}
+
+#[test]
 fn idle_time_runs_only_without_a_connection() {
     let limit = Terms {
         idle_timeout: Some(Duration::from_secs(5)),

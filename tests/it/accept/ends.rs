@@ -117,19 +117,27 @@ fn what_a_handler_leaves_behind_gives_the_token_back_and_is_seen_to_at_the_end()
 
 #[test]
 fn whoever_makes_a_session_of_its_own_goes_on() {
-    let leaves = &["sh", "-c", "setsid sleep 1000 >&2 <&2 & echo $$; echo $!"];
-    let mut accept = Accept::start("", leaves);
-    let mut client = accept.dial();
-    let [_, daemon] = family(&mut client);
-    assert_eq!(client.rest(), "");
-    crate::service::until("it has its session", || {
-        let stat = procfs::process::Process::new(daemon).and_then(|process| process.stat());
-        (stat.expect("it lives").session == daemon).then_some(())
-    });
-    accept.signal(Signal::SIGINT);
-    assert_eq!(accept.end(), Some(0));
-    assert!(process::alive(daemon));
-    process::signal(daemon, Signal::SIGKILL);
+    // At once, or when its handler has been gone for a while, and nobody tells.
+    for waits in ["", "sleep 0.1;"] {
+        let script = format!("({waits} exec setsid sleep 1000) >&2 <&2 & echo $$; echo $!");
+        let mut accept = Accept::start("", &["sh", "-c", &script]);
+        let mut client = accept.dial();
+        let [_, daemon] = family(&mut client);
+        assert_eq!(client.rest(), "");
+        crate::service::until("it has its session", || {
+            let stat = procfs::process::Process::new(daemon).and_then(|process| process.stat());
+            (stat.expect("it lives").session == daemon).then_some(())
+        });
+        let word = if waits.is_empty() {
+            Signal::SIGINT
+        } else {
+            Signal::SIGTERM
+        };
+        accept.signal(word);
+        assert_eq!(accept.end(), Some(0));
+        assert!(process::alive(daemon));
+        process::signal(daemon, Signal::SIGKILL);
+    }
 }
 
 #[test]
