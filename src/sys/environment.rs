@@ -38,8 +38,41 @@ pub fn threads() -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
     use super::*;
+    use crate::sys::testing::{Peer, Talk};
+
+    /// In a process whose other thread, the harness's, waits: a child of it has one thread, whatever this one has.
+    pub fn play(talk: &mut Talk) {
+        // SAFETY: nobody holds a lock that the child takes, as the other thread waits for this one; the child ends by itself.
+        match unsafe { fork() }.expect("forked") {
+            ForkResult::Child => {
+                let done = forget(|name| name == "PATH");
+                let gone = std::env::var_os("PATH").is_none();
+                let others = std::env::vars_os().next().is_some();
+                // SAFETY: the end of a forked child.
+                unsafe { nix::libc::_exit(if done && gone && others { 0 } else { 1 }) }
+            }
+            ForkResult::Parent { child } => {
+                let ended = waitpid(child, None).expect("our own child");
+                let forgotten = matches!(ended, WaitStatus::Exited(_, 0));
+                talk.say(if forgotten {
+                    "forgotten"
+                } else {
+                    "not forgotten"
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn alone_in_its_process_it_removes_what_was_named() {
+        let mut peer = Peer::start("environment", &[]);
+        assert_eq!(peer.talk.hear().as_deref(), Some("forgotten"));
+    }
 
     #[test]
     fn with_several_threads_nothing_is_changed() {

@@ -109,6 +109,7 @@ fn role() {
         "spawn-and-kill" => super::spawn::tests::play(&mut talk),
         "strangers" => super::wait::tests::play(&mut talk),
         "beget" => super::beget::tests::play(&mut talk),
+        "environment" => super::environment::tests::play(&mut talk),
         "pidfile" => super::pidfile::tests::play(&mut talk),
         other => panic!("no role '{other}'"),
     }

@@ -83,7 +83,7 @@ pub fn status(text: &str) -> Result<bool> {
     say(&format!("STATUS={}", text.replace(['\n', '\r'], " ")))
 }
 
-/// `WATCHDOG=1`: it lives. [`Heartbeat`](super::Heartbeat) says so without a system call.
+/// `WATCHDOG=1`: it lives. [`Heartbeat`](super::heartbeat::Heartbeat) says so without a system call.
 ///
 /// # Errors
 /// As [`say`].

@@ -143,7 +143,7 @@ pub(super) fn drain(terms: &Terms, pool: &Pool, limit: Duration) -> Result<()> {
     let why = if terms.shutdown.stage() == Stage::AtOnce {
         "an end at once was asked for".to_owned()
     } else {
-        format!("they were not finished after {limit:?}")
+        format!("not finished after {limit:?}")
     };
     let cut = pool.cut();
     // Their handlers may still put something in order.
@@ -151,11 +151,12 @@ pub(super) fn drain(terms: &Terms, pool: &Pool, limit: Duration) -> Result<()> {
     if cut == 0 {
         return Ok(());
     }
-    Err(Error::new(
-        Exit::Failed,
-        format!("{cut} clients were broken off"),
-        why,
-    ))
+    let who = if cut == 1 {
+        "1 client was".to_owned()
+    } else {
+        format!("{cut} clients were")
+    };
+    Err(Error::new(Exit::Failed, format!("{who} broken off"), why))
 }
 
 /// Whether all tokens have come back before `until`, or before `or_sooner` is readable.

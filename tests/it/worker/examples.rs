@@ -6,6 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use prefork::sys::notify::NotifySocket;
 
 use super::http::{Client, under_load};
 use crate::load::Target;
@@ -167,8 +168,52 @@ fn u33_and_g5_a_second_word_ends_it_at_once() {
             .read_to_string(&mut said)
             .expect("text");
         assert_eq!(status.code(), Some(1), "{said}");
-        let told = "worker-std: 1 clients were broken off: an end at once was asked for\n";
+        let told = "worker-std: 1 client was broken off: an end at once was asked for\n";
         assert!(said.ends_with(told), "{said}");
         assert!(client.receive().is_err() || client.receive().is_ok_and(|answer| answer.is_none()));
     }
+}
+
+/// Nobody connects, and yet the master hears of them.
+#[test]
+fn u23_idle_workers_beat_within_the_timeout() {
+    let workers = ["worker-std", "worker-tokio", "worker-axum"];
+    let services = workers.map(|name| start(name, &["-n", "1", "--timeout", "2s"]));
+    for service in services {
+        let is_alive = |status: &prefork::wire::status::Status| {
+            status
+                .slots
+                .iter()
+                .all(|slot| slot.beats.is_some_and(|beats| beats > 2))
+        };
+        let status = service.wait_for(is_alive);
+        let restarts: u64 = status.slots.iter().map(|slot| slot.restarts).sum();
+        assert_eq!(restarts, 0, "{}", service.log());
+        service.stop();
+    }
+}
+
+/// A service manager that gives no page is told by messages.
+#[test]
+fn another_manager_hears_that_a_worker_is_ready_lives_and_stops() {
+    let mut manager = NotifySocket::bind().expect("bound");
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(example("worker-std"))
+        .arg(dir.path().join("sock"))
+        .env("NOTIFY_SOCKET", manager.address())
+        .env("WATCHDOG_USEC", "100000")
+        .spawn()
+        .expect("started");
+    let mut hear = || until("a message", || manager.receive().expect("read")).text;
+    assert_eq!(hear(), b"READY=1");
+    for _ in 0..3 {
+        assert_eq!(hear(), b"WATCHDOG=1");
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    kill(pid, Signal::SIGTERM).expect("sent");
+    let last = until("the word that it stops", || {
+        Some(hear()).filter(|text| text != b"WATCHDOG=1")
+    });
+    assert_eq!(last, b"STOPPING=1");
+    assert_eq!(end_of(&mut child, "the worker").code(), Some(0));
 }
