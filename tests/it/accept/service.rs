@@ -59,7 +59,26 @@ fn u13_reloads_of_workers_that_serialize_lose_nothing() {
 
 #[test]
 fn u13_workers_that_end_by_themselves_lose_nothing() {
-    under_load(&["--max-requests", "7"], 4, 1);
+    let service = Service::start(&["-n", "2"], &worker(&["--max-requests", "50"]));
+    let targets = [Target::Tcp(service.tcp()), Target::Unix(service.unix())];
+    let load = Load::start(&targets, CLIENTS);
+    let first = service.ready();
+    // So often that each has ended and was replaced, also between two rollouts.
+    for _ in 0..3 {
+        load.more(120);
+        service.ctl(["reload"]);
+    }
+    load.more(120);
+    load.stop().assert_none_lost(&service.log());
+    let log = service.log();
+    for slot in first {
+        let ended = format!(
+            "worker {} of generation 1 exited with code 0",
+            slot.pid.expect("ready")
+        );
+        assert!(log.contains(&ended), "{log}");
+    }
+    service.stop();
 }
 
 fn start<'a>(scene: &'a Scene, options: &str, ours: &[&'a str]) -> Master {
