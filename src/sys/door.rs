@@ -61,6 +61,8 @@ pub struct Door {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     breakable: Breakable,
+    /// Has had its turn at this listener, and not gone to the end of the line yet.
+    served: Option<usize>,
     /// Only who holds the lock waits for connections; and whether that is us.
     lock: Option<bool>,
     ears: OwnedFd,
@@ -91,6 +93,7 @@ impl Door {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(BATCH),
             breakable: Breakable::install(&HEARD)?,
+            served: None,
             lock: one_at_a_time.then_some(false),
             ears: ears.try_clone_to_owned()?,
         };
@@ -123,6 +126,7 @@ impl Door {
     /// # Errors
     /// What epoll_wait(2), ppoll(2) or fcntl(2) said.
     pub fn wait(&mut self, wanted: bool, deadline: Option<Time>) -> io::Result<Come> {
+        self.queue_again()?;
         if !wanted || self.listeners.is_empty() {
             self.unlock();
             let ready = Poller::new()
@@ -185,12 +189,23 @@ impl Door {
             Err(error) => return Err(error),
         };
         self.unlock();
-        if let (true, Some(listener)) = (taken.is_some(), self.listeners.get(at)) {
-            // To the end of the line.
+        if taken.is_some() {
+            self.queue_again()?;
+            self.served = Some(at);
+        }
+        Ok(taken)
+    }
+
+    /// Goes to the end of the line. Only before the next wait: whoever was taken is to be served first.
+    fn queue_again(&mut self) -> io::Result<()> {
+        let Some(at) = self.served.take() else {
+            return Ok(());
+        };
+        if let Some(listener) = self.listeners.get(at) {
             let _ = epoll::delete(&self.epoll, listener);
             self.stand_in_line(at)?;
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// What a listener is called.
