@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
-use super::values::{Off, count_or_off, duration, duration_or_off};
+use super::values::{Off, count_or_off, duration, time_or_off};
 use super::{arguments, run};
 use crate::error::{Error, Exit, Result};
 use crate::sys::signals::Signals;
@@ -46,11 +46,11 @@ struct Args {
     max_requests: Off<u32>,
 
     /// End a handler after D: TERM to its process group, 1s later KILL
-    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
+    #[arg(long, value_name = "D", default_value = "off", value_parser = time_or_off)]
     client_timeout: Off<Duration>,
 
     /// Exit 0 after D without a connection
-    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
+    #[arg(long, value_name = "D", default_value = "off", value_parser = time_or_off)]
     idle_timeout: Off<Duration>,
 
     /// After TERM or QUIT: how long running handlers may go on

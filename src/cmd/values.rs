@@ -46,6 +46,17 @@ pub(crate) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
     }
 }
 
+/// A duration that is not 0, or `off`.
+///
+/// # Errors
+/// One line for the user.
+pub(crate) fn time_or_off(text: &str) -> Result<Off<Duration>, String> {
+    match duration_or_off(text)? {
+        Off::On(Duration::ZERO) => Err("no time at all: 'off' is for none".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// A number that is not 0, or `off`.
 ///
 /// # Errors

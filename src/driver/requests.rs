@@ -178,6 +178,13 @@ impl Driver {
                 Ok(scale) => Asked::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
+            Command::Upgrade {
+                dry_run: true,
+                fork: true,
+                ..
+            } if let Some(why) = self.why_no_fork() => {
+                return self.fail(number, Code::Refused, why, id);
+            }
             Command::Upgrade { dry_run: true, .. } => {
                 return self.dry_run(number, id, &Changes::default(), true);
             }

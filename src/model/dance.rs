@@ -79,6 +79,13 @@ impl Supervisor {
         })
     }
 
+    /// Whether the service is on its way from one master to the other: the operation that does it.
+    pub(super) fn moves_to_another(&self) -> Option<String> {
+        let moves = |beside: &&Beside| !beside.settled && !beside.manual;
+        let beside = self.beside.as_ref().filter(moves)?;
+        Some(format!("operation {} (upgrade) is under way", beside.op))
+    }
+
     /// Something happened to the other master.
     pub(super) fn beside_happened(&mut self, now: Time, what: Happened, out: &mut Vec<Action>) {
         match what {

@@ -52,6 +52,14 @@ impl Supervisor {
             }
             return;
         }
+        if let Some(why) = self.moves_to_another() {
+            // Each of the two masters has a number of its own by now.
+            match ticket {
+                Some(ticket) => out.push(Action::Refused(ticket, Refusal::Busy, why)),
+                None => out.push(Action::note(Level::Warn, format!("scale refused: {why}"))),
+            }
+            return;
+        }
         let op = self.operations.begin(now, "scale", ticket, out);
         if !paused && want == self.slots.len() {
             match &mut self.scaling {

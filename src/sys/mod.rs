@@ -20,6 +20,7 @@ pub mod group;
 pub mod guard;
 pub mod holder;
 pub mod image;
+pub mod kin;
 pub mod limits;
 pub mod link;
 pub mod listener;

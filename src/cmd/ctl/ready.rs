@@ -16,15 +16,19 @@ const BEING_BOUND: Duration = Duration::from_millis(500);
 
 /// Waits for the master to appear, then until it says that all is ready.
 ///
-/// Once connected it is that master which is waited for: its death is exit 3.
+/// Once connected it is that master which is waited for: its death is exit 3, unless there is another in its place, which it has left the service to.
 pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
-    let reach = appear(job)?;
-    let Some(mut connection) = reach.control else {
-        return instead::signal(job, reach.master.as_ref(), &command);
-    };
-    job.waiting.on("waiting until all slots are ready");
-    let line = job.exchange(&mut connection, command)?;
-    job.conclude(line.ok_or_else(died)?)
+    let mut reach = appear(job)?;
+    loop {
+        let Some(mut connection) = reach.control else {
+            return instead::signal(job, reach.master.as_ref(), &command);
+        };
+        job.waiting.on("waiting until all slots are ready");
+        if let Some(line) = job.exchange(&mut connection, command.clone())? {
+            return job.conclude(line);
+        }
+        reach = job.target.reach(job.deadline).map_err(|_| died())?;
+    }
 }
 
 fn appear(job: &Job) -> Result<Reach> {

@@ -1,5 +1,7 @@
 //! The master beside this one: its process, and the line to it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,12 +15,15 @@ use crate::model::time::Time;
 use crate::sys::beget::Begotten;
 use crate::sys::link::Link;
 use crate::sys::poll::{Interest, Nest, Poller};
-use crate::sys::{control, pidfile, wait};
+use crate::sys::{control, kin, pidfile, wait};
 use crate::wire::beside::{LONGEST, parse, render};
 use crate::wire::names::ack_path;
 
 /// How long after the line has ended the process's own end may take: it closes its descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked for what a new master that is killed has started: each time it is stopped, and what it had begun by then is seen the next time.
+const ROUNDS: usize = 20;
 
 const LINE: u64 = 0;
 const PROCESS: u64 = 1;
@@ -111,9 +116,16 @@ impl Other {
     }
 
     /// Kills it, and what has started it.
+    ///
+    /// Before it stands, whatever it has started is on its way to become it, and has the listeners.
     pub(super) fn kill(&self) {
-        self.signal(Sig::Kill);
         let starter = self.begotten.as_ref().map(|begotten| begotten.pid);
+        if let Some(starter) = starter.filter(|_| !self.stands) {
+            // Nobody comes into being, or becomes an orphan, while it is looked.
+            self.signal(Sig::Stop);
+            kill_descendants(starter);
+        }
+        self.signal(Sig::Kill);
         // Not reaped yet, so the number is its own.
         if let Some(pid) = starter.filter(|pid| *pid != self.pid)
             && matches!(wait::peek(pid), Ok(None))
@@ -228,5 +240,32 @@ impl Other {
             let path = path.display();
             log.warn(format_args!("cannot remove pid file {path}: {error}"));
         }
+    }
+}
+
+/// Kills all that descend from a process that has been stopped and is not reaped.
+fn kill_descendants(ancestor: i32) {
+    let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let known = held.len();
+        for pid in kin::descendants(ancestor) {
+            if let Entry::Vacant(place) = held.entry(pid)
+                && let Ok(process) = pidfile::open_process(pid)
+            {
+                place.insert(process);
+            }
+        }
+        // Whose number was another's by the time that it was opened is not among them now.
+        let still = kin::descendants(ancestor);
+        held.retain(|pid, _| still.contains(pid));
+        for process in held.values() {
+            let _ = pidfile::pidfd_signal(process, Sig::Stop);
+        }
+        if held.len() <= known {
+            break;
+        }
+    }
+    for process in held.values() {
+        let _ = pidfile::pidfd_signal(process, Sig::Kill);
     }
 }

@@ -36,6 +36,9 @@ const A_GULP: usize = 64 * 1024;
 /// How many lines of it are told.
 const MOST_LINES: usize = 20;
 
+/// And how many characters of each.
+const LONGEST_LINE: usize = 200;
+
 /// The names of its two pipes.
 const ANSWER: u64 = 1;
 const COMPLAINT: u64 = 2;
@@ -209,7 +212,10 @@ impl Preflight {
         lines
             .filter(|line| !line.is_empty())
             .take(MOST_LINES)
-            .map(|line| line.replace(char::is_control, "?"))
+            .map(|line| {
+                let line: String = line.chars().take(LONGEST_LINE).collect();
+                line.replace(char::is_control, "?")
+            })
             .collect()
     }
 

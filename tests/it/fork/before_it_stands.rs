@@ -38,6 +38,24 @@ fn u16_tools_find_the_old_master_by_the_names_that_they_know() {
 }
 
 #[test]
+fn r2_what_a_new_master_has_started_goes_with_it() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).start();
+    dance.next("echo begun >>\"$PF_TEST_SAY.begun\"; (sleep 1000; true) & sleep 1000; exit");
+    dance.ctl("upgrade --fork --no-wait").done();
+    until("the new one has begun", || {
+        dance.path("say.begun").exists().then_some(())
+    });
+    dance.ctl("scale 3").failed(6, &["(upgrade) is under way"]);
+    dance.ctl("rollback").done();
+    // Nobody else is left, with the listeners in his hands.
+    dance.stands_alone(2);
+    dance.next("sleep 1000; exit");
+    dance.ctl("upgrade --fork --no-wait").done();
+    dance.stop();
+}
+
+#[test]
 fn r2_a_stop_ends_a_new_master_that_hangs() {
     let dance = Dance::new();
     let _master = dance.master(OPTIONS).start();
