@@ -53,7 +53,7 @@ impl Supervisor {
             return;
         }
         if let Some(why) = self.moves_to_another() {
-            // Each of the two masters has a number of its own by now.
+            // The other master has a number of its own by now, and is asked for another as soon as it has the name.
             match ticket {
                 Some(ticket) => out.push(Action::Refused(ticket, Refusal::Busy, why)),
                 None => out.push(Action::note(Level::Warn, format!("scale refused: {why}"))),
