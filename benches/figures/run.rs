@@ -140,7 +140,8 @@ impl Run {
             if self.workers.len() >= count {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
+            // One that has ended well has left the service to another (an upgrade by fork).
+            if let Some(status) = self.child.try_wait()?.filter(|status| !status.success()) {
                 return Err(format!("the manager ended: {status}").into());
             }
             if clock::now() > limit {
