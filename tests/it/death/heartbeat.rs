@@ -25,7 +25,7 @@ fn u23_r42_a_stuck_worker_is_aborted_then_killed_and_one_that_never_beat_is_left
     let tracks = Tracks::of(&scene);
     app(&scene, STUCK);
     let master = scene
-        .master("-n 5 --ready exec --timeout 300ms --backoff 10ms..10ms")
+        .master("-n 5 --ready exec --timeout 1s --backoff 10ms..10ms")
         .start();
     let silent = master.workers()[4];
     let status = master.until("all that beat once are killed", |status| {
@@ -84,7 +84,7 @@ fn u23_every_kind_of_beat_keeps_a_worker_alive() {
     let tracks = Tracks::of(&scene);
     app(&scene, BEATING);
     let master = scene
-        .master("-n 6 --ready exec --timeout 1s --backoff 10ms..10ms")
+        .master("-n 6 --ready exec --timeout 4s --backoff 10ms..10ms")
         .start();
     let workers = master.workers();
     let status = master.until("the one that hangs is killed twice", |status| {
@@ -106,7 +106,7 @@ fn u23_every_kind_of_beat_keeps_a_worker_alive() {
         let environment = process::environment(*worker);
         assert_eq!(
             environment.get("WATCHDOG_USEC"),
-            Some(&"1000000".to_owned())
+            Some(&"4000000".to_owned())
         );
         assert_eq!(environment.get("WATCHDOG_PID"), Some(&worker.to_string()));
     }
