@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use prefork::model::time::Time;
-use prefork::sys::clock;
 use prefork::sys::poll::{Interest, Poller};
+use prefork::sys::{clock, kin};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
 };
@@ -189,7 +189,7 @@ impl Run {
     /// Every process of the run but the workers: the manager and whatever helps it.
     pub fn managing(&self) -> Vec<i32> {
         let workers: BTreeSet<i32> = self.workers.iter().map(|worker| worker.pid).collect();
-        let mut all = descendants(self.pid().as_raw_pid());
+        let mut all = kin::descendants(self.pid().as_raw_pid());
         all.push(self.pid().as_raw_pid());
         all.retain(|pid| !workers.contains(pid));
         all
@@ -201,7 +201,7 @@ impl Run {
             let pid = Pid::from_raw(pid)?;
             Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
         };
-        let rest: Vec<(Pid, OwnedFd)> = descendants(self.pid().as_raw_pid())
+        let rest: Vec<(Pid, OwnedFd)> = kin::descendants(self.pid().as_raw_pid())
             .into_iter()
             .filter_map(handle)
             .collect();
@@ -234,20 +234,6 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Children, their children, and so on.
-fn descendants(pid: i32) -> Vec<i32> {
-    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children: Vec<i32> = listed
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    let mut all = children.clone();
-    for child in children {
-        all.extend(descendants(child));
-    }
-    all
 }
 
 /// A duration as the tables have it.

@@ -114,30 +114,20 @@ impl Target {
 
     /// Where it is, or by its `.oldbin` names if it is not there; and once more where it should be, for one that takes them back in just that moment.
     fn wherever<T>(&self, look: impl Fn(&Target) -> Result<T>) -> Result<T> {
-        let absent = |error: &Error| error.exit == Exit::NotRunning;
-        let here = look(self);
-        let Err(error) = here.as_ref() else {
-            return here;
-        };
-        if !absent(error) {
-            return here;
-        }
-        // For a pid file, for its control socket, and for one that is called otherwise.
         let pid_file = self.path.with_extension("pid");
-        let aside = [
+        let places = [
+            self.path.clone(),
+            // For a pid file or a socket of any name, and for the control socket of a pid file.
             old_pid_file(&self.path),
             old_control(&self.path, Some(&pid_file)),
         ];
-        for path in aside {
+        for path in places {
             match look(&Target::new(path)) {
-                Err(error) if absent(&error) => {}
-                there => return there,
+                Err(error) if error.exit == Exit::NotRunning => {}
+                found => return found,
             }
         }
-        match look(self) {
-            Err(error) if absent(&error) => here,
-            after_all => after_all,
-        }
+        look(self)
     }
 
     /// What to say where a verb needs the control socket and there is none.

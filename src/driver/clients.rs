@@ -208,25 +208,16 @@ impl Clients {
 
     /// The model has not.
     pub(super) fn refused(&mut self, ticket: Ticket, refusal: Refusal, message: String) {
-        let Some((number, place)) = self.find(ticket) else {
-            return;
-        };
-        let Some(client) = self.all.get_mut(&number) else {
-            return;
-        };
-        let pending = client.pending.remove(place);
-        client.fail(code_of(refusal), message, pending.id);
+        if let Some((client, pending)) = self.settle(ticket) {
+            client.fail(code_of(refusal), message, pending.id);
+        }
     }
 
     /// A request that only asked for a plan has its answer.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<Plan, Failure>) {
-        let Some((number, place)) = self.find(ticket) else {
+        let Some((client, Pending { id, .. })) = self.settle(ticket) else {
             return;
         };
-        let Some(client) = self.all.get_mut(&number) else {
-            return;
-        };
-        let id = client.pending.remove(place).id;
         match answer {
             Err(failure) => client.fail(failure.code, failure.message, id),
             Ok(plan) => client.reply(Reply {
@@ -326,6 +317,14 @@ impl Clients {
     pub(super) fn farewell(&mut self) {
         self.flush();
         self.all.clear();
+    }
+
+    /// The request is no longer pending; whose it was.
+    fn settle(&mut self, ticket: Ticket) -> Option<(&mut Client, Pending)> {
+        let (number, place) = self.find(ticket)?;
+        let client = self.all.get_mut(&number)?;
+        let pending = client.pending.remove(place);
+        Some((client, pending))
     }
 
     fn find(&self, ticket: Ticket) -> Option<(u64, usize)> {

@@ -179,17 +179,12 @@ impl Driver {
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
             Command::Upgrade {
-                dry_run: true,
-                fork: true,
-                ..
-            } if let Some(why) = self.why_no_fork() => {
-                return self.fail(number, Code::Refused, why, id);
-            }
-            Command::Upgrade { dry_run: true, .. } => {
-                return self.dry_run(number, id, &Changes::default(), true);
-            }
-            Command::Upgrade { fork, manual, .. } => match self.why_no_fork().filter(|_| fork) {
+                dry_run,
+                fork,
+                manual,
+            } => match self.why_no_fork().filter(|_| fork) {
                 Some(why) => return self.fail(number, Code::Refused, why, id),
+                None if dry_run => return self.dry_run(number, id, &Changes::default(), true),
                 None if fork => Asked::Fork { manual },
                 None => Asked::Upgrade,
             },

@@ -39,6 +39,7 @@ impl Driver {
             if let Some(end) = self.end.take() {
                 return end;
             }
+            self.settle_down();
             let woken = self.wait(&mut poller);
             self.turn(&woken);
         }
@@ -56,6 +57,10 @@ impl Driver {
         {
             launcher.ready();
         }
+    }
+
+    /// What a start alone needs is not needed any more.
+    fn settle_down(&mut self) {
         if self.starting && self.supervisor.is_ready() {
             self.starting = false;
             resident::let_go_of_code();

@@ -132,7 +132,6 @@ pub(super) struct Beside {
     pub(super) op: OpId,
     pub(super) pid: Option<i32>,
     /// It has said that it stands. Before that it has no workers.
-    #[serde(default = "long_since")]
     pub(super) stands: bool,
     /// Both serve, and nothing is under way between them.
     pub(super) settled: bool,
@@ -157,11 +156,6 @@ pub(super) struct Beside {
     pub(super) owed: BTreeSet<u32>,
     /// The stop that both know of.
     pub(super) stop: Option<Word>,
-}
-
-/// A state without a word of it is of two masters that both serve.
-fn long_since() -> bool {
-    true
 }
 
 impl Beside {

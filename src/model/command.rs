@@ -23,7 +23,7 @@ impl Word {
 
 impl Supervisor {
     /// What is under way that a new rollout would collide with.
-    fn busy(&self) -> Option<String> {
+    pub(super) fn busy(&self) -> Option<String> {
         if let Some(rollout) = &self.rollout {
             if rollout.on_probation() {
                 return Some(format!(

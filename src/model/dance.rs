@@ -79,12 +79,10 @@ impl Supervisor {
         })
     }
 
-    /// Whether the service is on its way from this master to the other: the operation that does it.
-    pub(super) fn moves_to_another(&self) -> Option<String> {
-        let moves =
-            |beside: &&Beside| beside.side == Side::Old && !beside.settled && !beside.manual;
-        let beside = self.beside.as_ref().filter(moves)?;
-        Some(format!("operation {} (upgrade) is under way", beside.op))
+    /// Whether the service is on its way from this master to the other.
+    pub(super) fn moves_to_another(&self) -> bool {
+        let moves = |beside: &Beside| beside.side == Side::Old && !beside.settled && !beside.manual;
+        self.beside.as_ref().is_some_and(moves)
     }
 
     /// Something happened to the other master.

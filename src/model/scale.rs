@@ -52,7 +52,9 @@ impl Supervisor {
             }
             return;
         }
-        if let Some(why) = self.moves_to_another() {
+        if self.moves_to_another()
+            && let Some(why) = self.busy()
+        {
             // The other master has a number of its own by now, and is asked for another as soon as it has the name.
             match ticket {
                 Some(ticket) => out.push(Action::Refused(ticket, Refusal::Busy, why)),

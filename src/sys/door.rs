@@ -25,6 +25,7 @@ use super::breakable::Breakable;
 use super::clock::now;
 use super::listener::Listener;
 use super::poll::{Interest, Poller};
+use super::talk::is_the_clients;
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::wire::address::{Bound, Kind};
@@ -276,28 +277,6 @@ fn milliseconds_left(deadline: Time) -> Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(left.subsec_millis()) * 1_000_000,
     }
-}
-
-/// Whether a failure of accept says only that there is no connection (any more), and nothing of us: see accept(2).
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EAGAIN
-                | libc::EINTR
-                | libc::ECONNABORTED
-                | libc::ENETDOWN
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::ENONET
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-                | libc::EPERM
-                | libc::ETIMEDOUT
-        )
-    )
 }
 
 fn connection(listener: &Listener, socket: OwnedFd, remote: &SockAddr) -> Connection {

@@ -1,6 +1,16 @@
 //! Who descends from a process.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
+use std::os::fd::OwnedFd;
+
+use super::pidfile;
+use crate::model::sig::Sig;
+
+/// How often it is looked who descends from one that is to be killed with all its kin: each is stopped when it is seen, and what it had begun by then is
+/// seen the next time.
+const ROUNDS: usize = 20;
 
 /// All that descend from a process: its children, and theirs. Those of a process that has ended are its heir's, and are not found here; nor
 /// is anybody where the kernel does not list children (CONFIG_PROC_CHILDREN).
@@ -19,6 +29,33 @@ pub fn descendants(pid: i32) -> Vec<i32> {
         }
     }
     all
+}
+
+/// Kills all that descend from a process, which is a child of ours that has been stopped and not been reaped.
+pub fn kill_descendants(ancestor: i32) {
+    let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let known = held.len();
+        for pid in descendants(ancestor) {
+            if let Entry::Vacant(place) = held.entry(pid)
+                && let Ok(process) = pidfile::open_process(pid)
+            {
+                place.insert(process);
+            }
+        }
+        // Whose number was another's by the time that it was opened is not among them now.
+        let still = descendants(ancestor);
+        held.retain(|pid, _| still.contains(pid));
+        for process in held.values() {
+            let _ = pidfile::pidfd_signal(process, Sig::Stop);
+        }
+        if held.len() <= known {
+            break;
+        }
+    }
+    for process in held.values() {
+        let _ = pidfile::pidfd_signal(process, Sig::Kill);
+    }
 }
 
 #[cfg(test)]
@@ -41,11 +78,11 @@ mod tests {
         let found = descendants(own);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found.iter().all(|pid| *pid != own));
-        for pid in found {
-            let process = crate::sys::pidfile::open_process(pid).expect("it is there");
-            let _ = crate::sys::pidfile::pidfd_signal(&process, crate::model::sig::Sig::Kill);
-        }
-        shell.wait().expect("waited");
-        assert!(descendants(own).is_empty());
+        let process = pidfile::open_process(own).expect("ours");
+        pidfile::pidfd_signal(&process, Sig::Stop).expect("sent");
+        kill_descendants(own);
+        pidfile::pidfd_signal(&process, Sig::Cont).expect("sent");
+        // It has waited for them.
+        assert!(shell.wait().expect("waited").success());
     }
 }

@@ -116,11 +116,9 @@ const VSOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// EINVAL for another address; what socket(2), connect(2) or send(2) said: ECONNREFUSED, ENOENT, EAGAIN if the manager does not
 /// read.
 pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
-    let bytes = address.as_bytes();
-    match bytes.split_first() {
-        Some((b'@', name)) => send_unix(&SocketAddr::from_abstract_name(name)?, text),
-        Some((b'/', _)) => send_unix(&SocketAddr::from_pathname(address)?, text),
-        _ => {
+    match unix_address(address)? {
+        Some(address) => send_unix(&address, text),
+        None => {
             let parsed = address.to_str().and_then(vsock);
             let (kinds, cid, port) = parsed.ok_or(io::ErrorKind::InvalidInput)?;
             send_vsock(kinds, cid, port, text)
@@ -134,18 +132,25 @@ pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
 /// The same; EAGAIN if it did not read in time.
 pub fn send_within(address: &OsStr, text: &str, patience: Duration) -> io::Result<()> {
     match send(address, text) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_unix(address) => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let Some(address) = unix_address(address)? else {
+                return Err(error);
+            };
             let socket = UnixDatagram::unbound()?;
             socket.set_write_timeout(Some(patience))?;
-            let bytes = address.as_bytes();
-            let at = match bytes.strip_prefix(b"@") {
-                Some(name) => SocketAddr::from_abstract_name(name)?,
-                None => SocketAddr::from_pathname(address)?,
-            };
-            socket.send_to_addr(text.as_bytes(), &at).map(drop)
+            socket.send_to_addr(text.as_bytes(), &address).map(drop)
         }
         sent => sent,
     }
+}
+
+/// The address, if it is one of this machine's.
+fn unix_address(address: &OsStr) -> io::Result<Option<SocketAddr>> {
+    Ok(match address.as_bytes().split_first() {
+        Some((b'@', name)) => Some(SocketAddr::from_abstract_name(name)?),
+        Some((b'/', _)) => Some(SocketAddr::from_pathname(address)?),
+        _ => None,
+    })
 }
 
 /// Whether the address is one of this machine's, which never makes the sender wait.

@@ -20,7 +20,8 @@ pub fn accept(listener: &Socket) -> io::Result<Option<Socket>> {
     }
 }
 
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether a failure of accept says only that there is no connection (any more), and nothing of us: see accept(2).
+pub(super) fn is_the_clients(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,
@@ -34,6 +35,7 @@ fn is_the_clients(error: &io::Error) -> bool {
                 | Errno::ENETUNREACH
                 | Errno::EHOSTDOWN
                 | Errno::EHOSTUNREACH
+                | Errno::ENONET
                 | Errno::ENOPROTOOPT
                 | Errno::EOPNOTSUPP
                 | Errno::ETIMEDOUT

@@ -9,6 +9,8 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::model::event;
+
 pub use super::group::{Group, catches};
 
 /// How a process ended.
@@ -23,6 +25,17 @@ pub enum Ended {
         /// Whether it left a core.
         core: bool,
     },
+}
+
+impl From<Ended> for event::Ended {
+    fn from(ended: Ended) -> event::Ended {
+        match ended {
+            Ended::Exited(code) => event::Ended::Exited(code),
+            Ended::Signaled { signal, core } => {
+                event::Ended::Signaled(super::signals::from_number(signal), core)
+            }
+        }
+    }
 }
 
 /// How the child `pid` has ended, if it has; it stays to be reaped.

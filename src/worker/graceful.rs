@@ -13,7 +13,7 @@ use super::shutdown::{Shutdown, Stage};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::finish::Finish;
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::poll::{Interest, Poller, Ready};
 use crate::sys::{clock, talk};
 
 /// One or several listeners that can be closed without losing a connection.
@@ -98,17 +98,9 @@ impl GracefulListener {
             if closed.any() {
                 return Ok(None);
             }
-            let first = self.turn.fetch_add(1, Ordering::Relaxed) % sockets.len().max(1);
-            let in_turn = sockets
-                .iter()
-                .zip(ready)
-                .cycle()
-                .skip(first)
-                .take(sockets.len());
-            for (socket, ready) in in_turn {
-                if ready.any()
-                    && let Some(socket) = talk::accept(socket)?
-                {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            for socket in in_turn(&sockets, ready, turn) {
+                if let Some(socket) = talk::accept(socket)? {
                     let ticket = Arc::new(entrance.admit());
                     return Ok(Some(Accepted { socket, ticket }));
                 }
@@ -140,7 +132,7 @@ impl GracefulListener {
         if self.gate.wait(|| Some(until.since(clock::now()))) {
             return Ok(());
         }
-        Err(self.unfinished(&format!("after {}", humantime(limit))))
+        Err(self.unfinished(&format!("after {limit:?}")))
     }
 
     /// Waits until `shutdown` is asked for, then closes as [`close_within`](Self::close_within); when it is asked for at once, waits no longer (G5).
@@ -175,7 +167,7 @@ impl GracefulListener {
         match (is_empty, shutdown.stage(), limit) {
             (true, ..) => Ok(()),
             (_, Stage::Serving | Stage::Finishing, Some(limit)) => {
-                Err(self.unfinished(&format!("after {}", humantime(limit))))
+                Err(self.unfinished(&format!("after {limit:?}")))
             }
             _ => Err(self.unfinished("when told to end at once")),
         }
@@ -196,9 +188,16 @@ impl GracefulListener {
     }
 }
 
-/// As people write it.
-fn humantime(duration: Duration) -> String {
-    format!("{duration:?}")
+/// The sockets at which clients wait, from another one on each `turn`: no listener is served before another all the time.
+pub(super) fn in_turn<'a>(
+    sockets: &'a [Socket],
+    ready: &'a [Ready],
+    turn: usize,
+) -> impl Iterator<Item = &'a Socket> {
+    let both = sockets.iter().zip(ready).cycle();
+    both.skip(turn % sockets.len().max(1))
+        .take(sockets.len())
+        .filter_map(|(socket, ready)| ready.any().then_some(socket))
 }
 
 /// A socket that listens, so that an accept never waits.

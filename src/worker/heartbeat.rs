@@ -193,6 +193,15 @@ mod tests {
     use super::*;
     use crate::sys::beat::Beat;
 
+    fn page(beats: u64, [begun, finished, open]: [u64; 3]) -> Page {
+        Page {
+            beats,
+            begun,
+            finished,
+            open,
+        }
+    }
+
     #[test]
     fn u23_what_is_counted_is_what_the_master_sees() {
         let mut master = Beat::create().expect("made");
@@ -203,27 +212,11 @@ mod tests {
         let request = heartbeat.request();
         drop(one);
         assert!(master.look().expect("looked"));
-        let (begun, finished, open) = (1, 0, 1);
-        let beats = 2;
-        let expected = Page {
-            beats,
-            begun,
-            finished,
-            open,
-        };
+        let expected = page(2, [1, 0, 1]);
         assert_eq!((master.page(), heartbeat.counts()), (expected, expected));
         drop((two, request));
         assert!(master.look().expect("looked"));
-        let (beats, finished, open) = (3, 1, 0);
-        assert_eq!(
-            master.page(),
-            Page {
-                beats,
-                begun,
-                finished,
-                open
-            }
-        );
+        assert_eq!(master.page(), page(3, [1, 1, 0]));
     }
 
     #[test]
@@ -238,17 +231,7 @@ mod tests {
             }
         });
         assert!(master.look().expect("looked"));
-        let (begun, finished, open) = (4000, 4000, 0);
-        let beats = 8000;
-        assert_eq!(
-            master.page(),
-            Page {
-                beats,
-                begun,
-                finished,
-                open
-            }
-        );
+        assert_eq!(master.page(), page(8000, [4000, 4000, 0]));
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::listeners::Listeners;
-use super::listeners::tells_of_listeners;
+use super::listeners::{Listeners, tells_of_listeners};
 use super::notify;
 use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;

@@ -132,12 +132,20 @@ impl Handlers {
         self.held.remove(&client).is_some()
     }
 
-    /// The pid that it had or has, and who is served.
-    pub(super) fn describe(&self, client: Client) -> (i32, String) {
-        let handler = self.all.get(&client);
-        handler.map_or((0, String::new()), |handler| {
-            (handler.group.leader(), ucspi::client(&handler.ends))
-        })
+    /// The handler and who is served, for a log line; also of a client whose handler could not be started yet.
+    pub(super) fn describe(&self, client: Client) -> String {
+        let running = self.all.get(&client).map(|handler| {
+            let (pid, who) = (handler.group.leader(), ucspi::client(&handler.ends));
+            format!("handler {pid} for {who}")
+        });
+        let held = || {
+            let taken = self.held.get(&client)?;
+            let who = ucspi::client(&taken.connection.ends);
+            Some(format!("the wait of {who} for a handler"))
+        };
+        running
+            .or_else(held)
+            .unwrap_or_else(|| "a handler".to_owned())
     }
 
     /// Tells a handler, and all that it has begun and that is in its group, to end.

@@ -6,13 +6,13 @@ use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
 use crate::log::Log;
 use crate::model::accepting::{Accepting, Action, Client, Event, Why};
+use crate::model::event::Ended;
 use crate::model::repeated::Repeated;
 use crate::model::sig::Sig;
 use crate::sys::clock::now;
 use crate::sys::door::{Connection, Door};
-use crate::sys::signals::{self, Signals};
+use crate::sys::signals::Signals;
 use crate::sys::spawn;
-use crate::sys::wait::Ended;
 use crate::wire::ucspi;
 
 /// What may go wrong again and again.
@@ -182,24 +182,16 @@ impl Server {
             let what = format!("handler {pid} for {who}: {stage}");
             return self.complain(Complaint::NoProgram, &what, &reason(why));
         }
-        let how = match end.how {
-            Ended::Exited(code) => format!("exit code {code}"),
-            Ended::Signaled { signal, core } => {
-                let name = signals::from_number(signal);
-                let name = name.map_or_else(|| signal.to_string(), |name| name.to_string());
-                let core = if core { ", core dumped" } else { "" };
-                let how = format!("killed by {name}{core}");
-                // A client that has left is no fault of the handler's.
-                if !end.told && name != "PIPE" {
-                    let what = format!("handler {pid} for {who}");
-                    return self.complain(Complaint::Crashed, &what, &how);
-                }
-                how
-            }
-        };
+        let how = Ended::from(end.how);
+        // A client that has left is no fault of the handler's.
+        let crashed = matches!(how, Ended::Signaled(sig, _) if sig != Some(Sig::Pipe));
+        if crashed && !end.told {
+            let what = format!("handler {pid} for {who}");
+            return self.complain(Complaint::Crashed, &what, &how.to_string());
+        }
         let took = now().since(end.began);
         self.log.debug(format_args!(
-            "{who}: handler {pid} ends after {:.3}s: {how}",
+            "{who}: handler {pid} {how} after {:.3}s",
             took.as_secs_f64()
         ));
     }
@@ -208,8 +200,7 @@ impl Server {
         match action {
             Action::Close(why) => self.close(why),
             Action::TimeOut(client) => {
-                let (pid, who) = self.handlers.describe(client);
-                let what = format!("handler {pid} for {who}");
+                let what = self.handlers.describe(client);
                 self.complain(Complaint::TimedOut, &what, "ended at --client-timeout");
                 self.end(client);
             }
@@ -221,10 +212,9 @@ impl Server {
             Action::Resume => self.resume(),
             Action::Look => self.look(),
             Action::GiveUp(client) => {
-                let (pid, who) = self.handlers.describe(client);
-                self.log.error(format_args!(
-                    "handler {pid} for {who} cannot be killed, and is left"
-                ));
+                let what = self.handlers.describe(client);
+                self.log
+                    .error(format_args!("{what} cannot be killed, and is left"));
                 self.handlers.forget(client);
             }
             Action::Late(left) => self.log.error(format_args!(

@@ -49,6 +49,12 @@ impl Args {
             changes.unset.insert(name_of("--unset", name)?);
         }
         changes.chdir = self.chdir.as_deref().map(Into::into);
+        // The parser does not tell this from no -- at all.
+        if self.command.is_empty() && std::env::args_os().next_back().is_some_and(|it| it == "--") {
+            return Err(Error::usage("nothing stands after --").hint(
+                "write the new worker command there, or leave -- out to keep the one that is",
+            ));
+        }
         if !self.command.is_empty() {
             let words = self.command.iter();
             changes.command = Some(words.map(|word| word.as_os_str().into()).collect());

@@ -43,13 +43,6 @@ fn run(verb: &Verb) -> Result<Exit> {
 }
 
 fn perform(verb: &Verb) -> Result<Exit> {
-    let nothing_after = std::env::args_os()
-        .next_back()
-        .is_some_and(|word| word == "--");
-    if matches!(verb, Verb::Reload(_)) && nothing_after {
-        return Err(Error::usage("nothing stands after --")
-            .hint("write the new worker command there, or leave -- out to keep the one that is"));
-    }
     let command = verb.command()?;
     let job = Job::new(verb);
     match (verb, command) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::instead;
 use super::job::Job;
-use crate::client::{LOOK_AGAIN, Reach, died};
+use crate::client::{LOOK_AGAIN, Master, Reach, died};
 use crate::error::{Exit, Result};
 use crate::model::time::Time;
 use crate::sys::clock;
@@ -16,7 +16,7 @@ const BEING_BOUND: Duration = Duration::from_millis(500);
 
 /// Waits for the master to appear, then until it says that all is ready.
 ///
-/// Once connected it is that master which is waited for: its death is exit 3, unless there is another in its place, which it has left the service to.
+/// Once connected it is that master which is waited for: its death is exit 3, unless it has left the service to another, which is in its place by then.
 pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
     let mut reach = appear(job)?;
     loop {
@@ -27,7 +27,12 @@ pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
         if let Some(line) = job.exchange(&mut connection, command.clone())? {
             return job.conclude(line);
         }
+        let before = reach.master.as_ref().map(Master::pid);
         reach = job.target.reach(job.deadline).map_err(|_| died())?;
+        // The same one, or one that cannot be told from it, has thrown us out.
+        if before.is_none() || reach.master.as_ref().map(Master::pid) == before {
+            return Err(died());
+        }
     }
 }
 

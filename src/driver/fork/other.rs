@@ -1,15 +1,13 @@
 //! The master beside this one: its process, and the line to it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::driver::process::translate;
 use crate::log::Log;
 use crate::model::beside::{Happened, Told};
+use crate::model::event::Ended;
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::beget::Begotten;
@@ -21,9 +19,6 @@ use crate::wire::names::ack_path;
 
 /// How long after the line has ended the process's own end may take: it closes its descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);
-
-/// How often it is looked for what a new master that is killed has started: each time it is stopped, and what it had begun by then is seen the next time.
-const ROUNDS: usize = 20;
 
 const LINE: u64 = 0;
 const PROCESS: u64 = 1;
@@ -121,9 +116,9 @@ impl Other {
     pub(super) fn kill(&self) {
         let starter = self.begotten.as_ref().map(|begotten| begotten.pid);
         if let Some(starter) = starter.filter(|_| !self.stands) {
-            // Nobody comes into being, or becomes an orphan, while it is looked.
+            // So nobody comes into being, or becomes an orphan, while it is looked.
             self.signal(Sig::Stop);
-            kill_descendants(starter);
+            kin::kill_descendants(starter);
         }
         self.signal(Sig::Kill);
         // Not reaped yet, so the number is its own.
@@ -215,7 +210,7 @@ impl Other {
         }
         let before = if self.stands { "" } else { " before it stood" };
         match ended {
-            Some(ended) if begotten.pid == self.pid => format!("{}{before}", translate(ended)),
+            Some(ended) if begotten.pid == self.pid => format!("{}{before}", Ended::from(ended)),
             _ => format!("has ended{before}"),
         }
     }
@@ -240,32 +235,5 @@ impl Other {
             let path = path.display();
             log.warn(format_args!("cannot remove pid file {path}: {error}"));
         }
-    }
-}
-
-/// Kills all that descend from a process that has been stopped and is not reaped.
-fn kill_descendants(ancestor: i32) {
-    let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        let known = held.len();
-        for pid in kin::descendants(ancestor) {
-            if let Entry::Vacant(place) = held.entry(pid)
-                && let Ok(process) = pidfile::open_process(pid)
-            {
-                place.insert(process);
-            }
-        }
-        // Whose number was another's by the time that it was opened is not among them now.
-        let still = kin::descendants(ancestor);
-        held.retain(|pid, _| still.contains(pid));
-        for process in held.values() {
-            let _ = pidfile::pidfd_signal(process, Sig::Stop);
-        }
-        if held.len() <= known {
-            break;
-        }
-    }
-    for process in held.values() {
-        let _ = pidfile::pidfd_signal(process, Sig::Kill);
     }
 }

@@ -199,7 +199,7 @@ impl Processes {
     pub(super) fn reap(&mut self, id: WorkerId) -> Option<Event> {
         let process = self.by_id.get_mut(&id)?;
         let ended = match process.group.reap() {
-            Ok(Some(ended)) => translate(ended),
+            Ok(Some(ended)) => ended.into(),
             Ok(None) => return None,
             // Somebody else reaped our child: how it ended is lost, that it did is not.
             Err(_) => Ended::Signaled(None, false),
@@ -396,15 +396,6 @@ impl Processes {
             let _ = self.nest.remove(pipe.as_fd());
             process.ready = None;
             events.push(Event::Said(id, Saying::Closed));
-        }
-    }
-}
-
-pub(super) fn translate(ended: wait::Ended) -> Ended {
-    match ended {
-        wait::Ended::Exited(code) => Ended::Exited(code),
-        wait::Ended::Signaled { signal, core } => {
-            Ended::Signaled(crate::sys::signals::from_number(signal), core)
         }
     }
 }

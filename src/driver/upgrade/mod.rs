@@ -133,17 +133,17 @@ impl Driver {
 
     /// Something that matters more comes between.
     pub(in crate::driver) fn end_rehearsal(&mut self, why: &str) {
-        if let Some(Checked {
-            purpose: Purpose::Rehearsal(ticket, _),
-            ..
-        }) = self.end_preflight()
-        {
-            let failure = Failure {
-                code: Code::Busy,
-                message: why.to_owned(),
-            };
-            self.clients.answer(ticket, Err(failure));
-        }
+        let Some(Purpose::Rehearsal(ticket, _)) = self.preflight.as_ref().map(|it| &it.purpose)
+        else {
+            return;
+        };
+        let ticket = *ticket;
+        self.end_preflight();
+        let failure = Failure {
+            code: Code::Busy,
+            message: why.to_owned(),
+        };
+        self.clients.answer(ticket, Err(failure));
     }
 
     /// Executes the successor. Returns only if that failed: why.

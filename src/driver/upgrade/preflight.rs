@@ -8,9 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::driver::process::translate;
 use crate::error::reason;
-use crate::model::event::{Generation, Ticket};
+use crate::model::event::{Ended, Generation, Ticket};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::group::Group;
@@ -226,15 +225,13 @@ impl Preflight {
             let why = reason(io::Error::from_raw_os_error(errno));
             return format!("{stage}: {why}");
         }
-        let how = translate(ended);
+        let how = Ended::from(ended);
         match self.complaint().pop() {
             Some(last) => format!("it {how} without an answer, and said '{last}'"),
             None => format!("it {how} without an answer"),
         }
     }
-}
 
-impl Preflight {
     /// Ends the child, and leaves what the check was of.
     pub(super) fn end(self) -> Checked {
         let (purpose, successor) = (self.purpose, self.successor);

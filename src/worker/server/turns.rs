@@ -12,6 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::{clock, talk};
+use crate::worker::graceful::in_turn;
 use crate::worker::notify;
 use crate::worker::shutdown::Stage;
 
@@ -100,17 +101,8 @@ pub(super) fn accept(
         }
         let room = server.max_clients - taken;
         let ready = ready.get(before..).unwrap_or_default();
-        // No listener comes before another all the time.
         turn += 1;
-        let in_turn = accepting
-            .iter()
-            .zip(ready)
-            .cycle()
-            .skip(turn % accepting.len().max(1));
-        let waiting = in_turn
-            .take(accepting.len())
-            .filter(|(_, ready)| ready.any());
-        for (socket, _) in waiting.take(room) {
+        for socket in in_turn(accepting, ready, turn).take(room) {
             match talk::accept(socket) {
                 Ok(None) => {}
                 Ok(Some(client)) => {

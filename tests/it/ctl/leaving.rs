@@ -37,6 +37,24 @@ fn stop_of_a_master_that_dies_without_an_answer_is_done() {
 }
 
 #[test]
+fn whoever_is_thrown_out_while_it_waits_does_not_come_again() {
+    let scene = Scene::new();
+    let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", true);
+    let ended = ctl([
+        "wait".as_ref(),
+        scene.pid_file().as_os_str(),
+        "--ready".as_ref(),
+    ]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .ends_with("the master died before it answered\n"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn stop_that_is_refused_says_so() {
     let scene = Scene::new();
     let reply = "{\"ok\":false,\"error\":{\"code\":\"permission\",\"message\":\"not you\"}}\n";

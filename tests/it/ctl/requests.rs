@@ -250,6 +250,9 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
     ctl(["scale", "/nowhere.pid", "-2x"].iter()).failed_at_all(2);
     ctl(["stop", "/nowhere.pid", "--kill"]).failed(2, "--kill needs --timeout");
     ctl(["reload", "/"]).failed(2, "neither a pid file nor a control socket");
+    ctl(["reload", "/nowhere.pid", "--"]).failed(2, "pf-ctl: reload: nothing stands after --");
+    // Whose last word it is, is the command's own business.
+    ctl(["reload", "/nowhere.pid", "--", "app", "--"]).failed(3, "");
     ctl(["reload", "/nowhere.pid", "--set", "PF_WORKER=1"])
         .failed(2, "pf-ctl: reload: variable PF_WORKER is the master's own");
     for line in [

@@ -71,7 +71,7 @@ fn u28_r60_a_signal_from_outside_as_soon_as_the_worker_is_seen_takes_effect() {
 }
 
 #[test]
-fn u21_u28_r86_after_a_hundred_reloads_nothing_has_leaked() {
+fn p11_u21_u28_r86_after_a_hundred_reloads_nothing_has_leaked() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     std::fs::write(scene.path("kept"), "kept").expect("written");

@@ -1,5 +1,6 @@
 //! Heartbeats: who is killed for silence, and who is not (U23, U24, R36 to R42).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -40,9 +41,11 @@ fn u23_r42_a_stuck_worker_is_aborted_then_killed_and_one_that_never_beat_is_left
         );
     }
     // They were asked before, and had their time for an answer.
-    let mut asked: Vec<u32> = (0..3).map(|_| scene.heard("got ABRT").slot).collect();
-    asked.sort_unstable();
-    assert_eq!(asked, [0, 1, 2]);
+    let mut asked = BTreeSet::new();
+    while !asked.is_superset(&BTreeSet::from([0, 1, 2])) {
+        // Also more than once: those that were started again may be stuck by now, too.
+        asked.insert(scene.heard("got ABRT").slot);
+    }
     let log = master.log();
     for number in 0..4 {
         let of = |line: &str, what: &str| {

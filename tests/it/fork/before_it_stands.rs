@@ -1,7 +1,9 @@
 //! An upgrade by fork whose new master has not said yet that it stands: the service is the old one, under its `.oldbin` names.
 
-use super::{Dance, OPTIONS, family};
-use crate::service::until;
+use std::path::PathBuf;
+
+use super::{Dance, OPTIONS, ends, family};
+use crate::service::{Control, process, until};
 
 /// A next master that hangs, and the old one beside it.
 fn hanging(dance: &Dance) -> i32 {
@@ -13,6 +15,14 @@ fn hanging(dance: &Dance) -> i32 {
     });
     assert!(!dance.path("app.pid").exists());
     old
+}
+
+/// A next master that waits until a line is written to this.
+fn gated(dance: &Dance) -> PathBuf {
+    let gate = dance.path("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    dance.next(&format!("read line <{}", gate.display()));
+    gate
 }
 
 #[test]
@@ -68,9 +78,7 @@ fn r2_a_stop_ends_a_new_master_that_hangs() {
 fn u20_an_old_master_that_is_told_to_quit_waits_for_the_new_one_to_stand() {
     let dance = Dance::new();
     let mut master = dance.master(OPTIONS).start();
-    let gate = dance.path("gate");
-    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-    dance.next(&format!("read line <{}", gate.display()));
+    let gate = gated(&dance);
     master.signal(nix::sys::signal::Signal::SIGUSR2);
     until("the names are given away", || {
         (!dance.path("app.pid").exists()).then_some(())
@@ -82,6 +90,40 @@ fn u20_an_old_master_that_is_told_to_quit_waits_for_the_new_one_to_stand() {
     });
     std::fs::write(&gate, "go\n").expect("let in");
     assert_eq!(master.end(), Some(0));
+    dance.stands_alone(2);
+    dance.stop();
+}
+
+#[test]
+fn r1_whoever_waits_until_it_is_ready_goes_along_to_the_new_master() {
+    let dance = Dance::new();
+    let mut master = dance.master(OPTIONS).start();
+    dance.scene.heard_times("up", 2);
+    let gate = gated(&dance);
+    let (pid, workers) = family(&master.status());
+    let upgrade = master.ctl_begun("upgrade --fork");
+    until("the names are given away", || {
+        (!dance.path("app.pid").exists()).then_some(())
+    });
+    // The old one will not be ready any more.
+    dance.scene.app("say up; rest");
+    process::signal(workers[0], nix::sys::signal::Signal::SIGKILL);
+    dance.scene.heard("up");
+    let mut control =
+        Control::connect(&dance.path("app.pid.oldbin.ctl")).expect("the old one listens");
+    assert_eq!(control.status()["workers"]["ready"], 1);
+    let open = || process::descriptors(pid).len();
+    let before = open();
+    let waiting = master.ctl_begun("wait --ready");
+    until("it waits at the old one", || {
+        (open() > before).then_some(())
+    });
+    drop(control);
+    dance.scene.app("up; rest");
+    std::fs::write(&gate, "go\n").expect("let in");
+    upgrade.end().done();
+    ends(&mut master);
+    waiting.end().done();
     dance.stands_alone(2);
     dance.stop();
 }

@@ -108,6 +108,9 @@ fn a_master_that_must_stay_what_it_is_refuses() {
     let master = dance.master(OPTIONS).env("PF_HOLD", holder).start();
     let before = family(&master.status());
     dance.ctl("upgrade --fork").failed(6, &["pf-listen --hold"]);
+    dance
+        .ctl("upgrade --fork --dry-run")
+        .failed(6, &["pf-listen --hold"]);
     master.signal(Signal::SIGUSR2);
     master.logged("USR2 refused: pf-listen --hold");
     assert_eq!(family(&dance.stands_alone(2)), before);

@@ -80,7 +80,7 @@ fn daemonized<'a>(scene: &'a Scene, options: &str) -> Launch<'a> {
 }
 
 #[test]
-fn u31_the_caller_is_told_once_all_workers_are_ready() {
+fn p7_u31_the_caller_is_told_once_all_workers_are_ready() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app(GATED);

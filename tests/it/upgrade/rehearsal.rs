@@ -82,7 +82,11 @@ fn r4_what_a_checked_one_says_is_bounded_and_told() {
     master.ctl("upgrade").done();
     let log = master.log();
     assert!(log.contains("the successor says: hear, hear"), "{log}");
-    assert!(log.len() < 100_000, "{} bytes", log.len());
+    let told = log
+        .lines()
+        .filter(|line| line.contains("the successor says"));
+    assert!(told.count() <= 20, "{log}");
+    assert!(log.len() < 10_000, "{} bytes", log.len());
     master.stop();
 }
 
