@@ -17,6 +17,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 
 use super::dirlock::lock_dir_of;
+use super::proc;
 use super::users::own_uid;
 use crate::error::{Error, Result};
 use crate::wire::proto::MAX_REQUEST;
@@ -126,13 +127,23 @@ fn clear(path: &Path) -> io::Result<()> {
     if !found.file_type().is_socket() {
         return Err(io::Error::other("a file that is no socket is there"));
     }
-    match connect(stream_socket()?.as_raw_fd(), &UnixAddr::new(path)?) {
+    let probe = stream_socket()?;
+    match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
         Err(Errno::ECONNREFUSED) => fs::remove_file(path),
+        // A child that was forked a moment before its master was killed has a copy until it executes its program, or closes what is not its own.
+        Ok(()) if owner_has_gone(&probe) => fs::remove_file(path),
         Err(Errno::ENOENT) => Ok(()),
         // A full queue is a live server's; so is a socket of another type, as far as anybody can tell.
         Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Err(Errno::EADDRINUSE.into()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether the process that listens at the other end is no more, and somebody else only holds its socket. One of another pid namespace has no number here,
+/// and counts as alive.
+fn owner_has_gone(probe: &OwnedFd) -> bool {
+    getsockopt(probe, sockopt::PeerCredentials)
+        .is_ok_and(|peer| peer.pid() > 0 && !proc::is_live(peer.pid()))
 }
 
 fn listen_at(
@@ -381,4 +392,4 @@ impl Conn {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -185,7 +185,7 @@ pub fn program_inode(path: &Path) -> Option<u64> {
 }
 
 /// Whether the process is there and not a zombie. What cannot be read counts as live.
-fn is_live(pid: i32) -> bool {
+pub(super) fn is_live(pid: i32) -> bool {
     let mut buffer = [0; 1024];
     match read_into(&mut buffer, &format!("/proc/{pid}/stat")) {
         Ok(stat) => after_name(stat).is_none_or(is_live_stat),

@@ -14,7 +14,7 @@ mod skip;
 pub use skip::{skip, unavailable};
 
 const ROLE: &str = "PF_TEST_ROLE";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A line-based talk over a socket; every read has a limit, so that a hang is a failure.
 pub struct Talk(BufReader<UnixStream>);
@@ -104,6 +104,7 @@ fn role() {
     let mut talk = Talk::over(stream);
     match name.as_str() {
         "breakable" => super::breakable::tests::play(&mut talk),
+        "control" => super::control::tests::play(&mut talk),
         "door" => super::door::tests::play(&mut talk),
         "signals" => super::signals::tests::play(&mut talk),
         "spawn-and-kill" => super::spawn::tests::play(&mut talk),

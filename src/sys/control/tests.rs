@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::sys::clock::now;
 use crate::sys::poll::{Interest, Poller};
+use crate::sys::testing::{Peer, Talk};
 
 fn bound(path: &Path) -> ControlSocket {
     ControlSocket::bind(path, 0o600, None, None).expect("bound")
@@ -92,6 +93,33 @@ fn p8_a_live_server_keeps_its_path_and_a_dead_one_loses_it() {
     drop(other);
 }
 
+/// Listens, and has a child that holds the socket as well, as every child does between fork and exec.
+pub(crate) fn play(talk: &mut Talk) {
+    let path = talk.hear().expect("a path");
+    let socket = bound(Path::new(&path));
+    rustix::io::fcntl_setfd(socket.fd(), rustix::io::FdFlags::empty()).expect("inherited");
+    let holder = std::process::Command::new("sleep").arg("1000").spawn();
+    talk.say(&holder.expect("sleep").id().to_string());
+    talk.hear();
+}
+
+#[test]
+fn u19_p8_a_socket_that_only_a_child_of_its_dead_master_holds_is_dead() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.ctl");
+    let mut master = Peer::start("control", &[&path.display().to_string()]);
+    let holder = master.talk.hear().expect("a child").parse().expect("a pid");
+    assert!(ControlSocket::bind(&path, 0o600, None, None).is_err());
+    master.child.kill().expect("ours");
+    // A zombie is as dead as one that was reaped.
+    super::super::wait::tests::await_end(master.pid());
+    UnixStream::connect(&path).expect("somebody holds it");
+    let next = bound(&path);
+    pair(&next);
+    let handle = crate::sys::pidfile::open_process(holder).expect("it sleeps");
+    crate::sys::pidfile::pidfd_signal(&handle, crate::model::sig::Sig::Kill).expect("ours to end");
+}
+
 #[test]
 fn what_is_no_socket_is_never_touched() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -136,7 +164,7 @@ fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
 /// Reads until `lines` inputs have come, feeding what the client still has to say.
 fn exchange(client: &mut UnixStream, mut rest: &[u8], conn: &mut Conn, lines: usize) -> Vec<Input> {
     client.set_nonblocking(true).expect("non-blocking");
-    let limit = now() + Duration::from_secs(10);
+    let limit = now() + Duration::from_secs(60);
     let mut inputs = Vec::new();
     while inputs.len() < lines {
         assert!(now() < limit, "only {} inputs", inputs.len());
@@ -209,7 +237,7 @@ fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
     assert!(!conn.send("more".into()), "but nothing goes behind it");
     // Once it reads, it is served again.
     client
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("a limit");
     let mut client = BufReader::new(client);
     let mut got = 0;
