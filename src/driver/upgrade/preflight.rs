@@ -25,6 +25,12 @@ use crate::wire::proto::Plan;
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long whoever was killed may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
+
 /// The longest answer, in bytes.
 const LONGEST_ANSWER: usize = 4096;
 
@@ -252,7 +258,13 @@ struct Child(Group);
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.0.signal_group(Sig::Kill);
-        let _ = wait::reap_blocking(self.0.leader());
+        // It reaches all of them at once, and each dies when its turn comes: a service that has ended leaves nobody.
+        let until = clock::now() + GONE_WITHIN;
+        while !self.0.is_empty() && clock::now() < until {
+            clock::pause(LOOK_AGAIN);
+        }
+        // One that cannot be killed is reaped like any stranger, once it can.
+        let _ = wait::reap(self.0.leader());
     }
 }
 
