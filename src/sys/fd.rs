@@ -64,6 +64,16 @@ pub fn duplicate_above(fd: RawFd, least: RawFd) -> std::io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, least)?)
 }
 
+/// Tries whether so many more descriptors can be opened just now, by copies of `fd`, which are closed again.
+///
+/// # Errors
+/// EMFILE: they cannot; EBADF: `fd` is not open.
+pub fn room_for(more: usize, fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    let copies: rustix::io::Result<Vec<OwnedFd>> =
+        (0..more).map(|_| fcntl_dupfd_cloexec(fd, 0)).collect();
+    Ok(copies.map(drop)?)
+}
+
 /// Places copies of descriptors at their numbers, all below `above`, open across an exec; what was there is closed. For a process that is about to execute
 /// another program: on failure some may have been placed.
 ///

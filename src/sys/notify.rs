@@ -356,8 +356,8 @@ mod tests {
         let refused = send_within(&address, "READY=1", soon).expect_err("full");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         std::thread::scope(|scope| {
-            let late = scope.spawn(|| send_within(&address, "READY=1", Duration::from_secs(20)));
-            let limit = Some(now() + Duration::from_secs(20));
+            let late = scope.spawn(|| send_within(&address, "READY=1", Duration::from_secs(60)));
+            let limit = Some(now() + Duration::from_secs(60));
             loop {
                 let come = [(socket.fd(), Interest::READ)];
                 let ready = Poller::new().wait(&come, limit).expect("polled")[0];

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -46,7 +47,7 @@ pub fn find(name: &OsStr, cwd: &Path, path: Option<&OsStr>) -> io::Result<PathBu
     Err(found.into())
 }
 
-/// Whether this is a file that we may execute.
+/// Whether this is a file that we may execute, and, if it is a script, whether there is somebody to execute it.
 ///
 /// # Errors
 /// Why not: ENOENT, EACCES.
@@ -54,7 +55,34 @@ pub fn check(program: &Path) -> io::Result<()> {
     if fs::metadata(program)?.is_dir() {
         return Err(Errno::EISDIR.into());
     }
-    Ok(access(program, AccessFlags::X_OK)?)
+    access(program, AccessFlags::X_OK)?;
+    match interpreter(program) {
+        // The kernel says ENOENT as well, and leaves one to wonder what is not there.
+        Some(interpreter) if matches!(interpreter.try_exists(), Ok(false)) => {
+            let what = format!("its interpreter {} does not exist", interpreter.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a script names in its first line. One with a relative path is not told of: where that leads to, depends on who executes it.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    // As much as the kernel looks at.
+    let mut head = Vec::new();
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(program);
+    file.ok()?.take(256).read_to_end(&mut head).ok()?;
+    let line = head
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let words = line.split(|byte| matches!(byte, b' ' | b'\t'));
+    let path = words.into_iter().find(|word| !word.is_empty())?;
+    let path = Path::new(OsStr::from_bytes(path));
+    path.is_absolute().then(|| path.to_owned())
 }
 
 fn resolve(program: &Path) -> io::Result<PathBuf> {
@@ -86,6 +114,36 @@ pub fn start_dir(pwd: Option<&OsStr>) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_script_needs_its_interpreter() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let script = dir.path().join("script");
+        let long = format!("#!/{}\n", "x".repeat(300));
+        for (text, expected) in [
+            ("#!/bin/sh\n", None),
+            ("#! \t/bin/sh -e\nexit", None),
+            ("#!/bin/sh", None),
+            ("#!/nowhere/sh -e\n", Some("/nowhere/sh")),
+            ("#!/nowhere/sh\r\n", Some("/nowhere/sh\r")),
+            // Whoever executes these, it is not for us to say where they are.
+            ("#!bin/sh\n", None),
+            ("#!", None),
+            ("", None),
+            ("\u{7f}ELF", None),
+        ] {
+            fs::write(&script, text).expect("written");
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("mode");
+            let error = check(&script).err().map(|error| {
+                assert_eq!(error.kind(), io::ErrorKind::NotFound);
+                error.to_string()
+            });
+            let expected = expected.map(|path| format!("its interpreter {path} does not exist"));
+            assert_eq!(error, expected, "{text:?}");
+        }
+        fs::write(&script, long).expect("written");
+        assert!(check(&script).is_err());
+    }
 
     #[test]
     fn the_directory_is_resolved_and_the_last_component_stays() {

@@ -201,7 +201,7 @@ pub(crate) mod tests {
     use crate::sys::testing::{Peer, Talk};
 
     fn next(signals: &mut Signals) -> Vec<(Sig, Sender)> {
-        let deadline = Some(now() + Duration::from_secs(10));
+        let deadline = Some(now() + Duration::from_secs(60));
         Poller::new()
             .wait(&[(signals.fd(), Interest::READ)], deadline)
             .expect("poll");

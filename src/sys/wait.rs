@@ -150,7 +150,7 @@ pub(crate) mod tests {
 
     /// Waits for the end of a child without reaping it.
     pub fn await_end(pid: i32) -> Ended {
-        let limit = Some(now() + Duration::from_secs(10));
+        let limit = Some(now() + Duration::from_secs(60));
         let raw = rustix::process::Pid::from_raw(pid).expect("a pid");
         let fd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
             .expect("a pidfd");

@@ -58,7 +58,7 @@ impl Manager {
     /// We live: one store if there is a page, else one message.
     pub(super) fn beat(&self, log: &Log) {
         match &self.address {
-            Some(address) if !self.heartbeat.is_active() => {
+            Some(address) if !self.heartbeat.is_active() && self.beat_every().is_some() => {
                 told(notify::send(address, "WATCHDOG=1"), "send WATCHDOG=1", log);
             }
             _ => self.heartbeat.beat(),

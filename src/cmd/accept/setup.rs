@@ -16,10 +16,16 @@ use crate::sys::door::{self, Door};
 use crate::sys::listener::{self, Listener};
 use crate::sys::signals::Signals;
 use crate::sys::spawn::{Launch, Leads};
-use crate::sys::{clock, limits, program, wait};
+use crate::sys::{clock, fd, limits, program, wait};
 use crate::wire::ucspi;
 
-/// Descriptors that we have besides one for each handler, generously.
+/// Descriptors that a handler takes while it runs, and until what it has left is gone.
+const EACH: u64 = 2;
+
+/// Those that a start takes: the connection, what tells that it succeeded, and what its group is known by.
+const START: usize = 4;
+
+/// Those that we have besides, generously.
 const BESIDES: u64 = 64;
 
 /// Everything that serving needs.
@@ -44,14 +50,20 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     let manager = Manager::from_environment(&log);
     // What a handler has begun and left behind comes to us, so that its end can be seen.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
-    let needed = u64::from(args.max_clients) + BESIDES;
-    let nofile = (needed > limits::nofile()).then(limits::raise_nofile);
-    let handlers = Handlers::new(launch(args, nofile.flatten())?);
+    let handlers = Handlers::new(launch(args, raised(args.max_clients))?);
     for listener in &listeners {
         log.info(format_args!("accepting on {}", listener.label()));
     }
     let door = Door::new(listeners, signals.fd(), args.serialize)
         .map_err(|error| Error::system("cannot wait for connections", error))?;
+    // Later, what is short may come back; but with this limit nobody would ever be served.
+    fd::room_for(START, signals.fd()).map_err(|error| {
+        let what = format!(
+            "cannot serve anybody with {} descriptors at most",
+            limits::nofile()
+        );
+        Error::system(what, error).hint("raise the limit: ulimit -n")
+    })?;
     let terms = Terms {
         clients: args.max_clients,
         max_requests: args.max_requests.on(),
@@ -68,6 +80,12 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
         manager,
         accepting: Accepting::new(terms, clock::now()),
     })
+}
+
+/// Raises the limit of descriptors, if so many handlers need it; what it was before, for them.
+fn raised(clients: u32) -> Option<(u64, u64)> {
+    let needed = u64::from(clients) * EACH + BESIDES;
+    (needed > limits::nofile()).then(limits::raise_nofile)?
 }
 
 fn inherited(log: &Log) -> Result<Vec<Listener>> {

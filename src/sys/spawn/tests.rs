@@ -46,7 +46,7 @@ fn null() -> File {
 fn settled(spawned: &Spawned) -> Outcome {
     let fds = [(spawned.outcome.as_fd(), Interest::READ)];
     let mut about = false;
-    let until = now() + Duration::from_secs(10);
+    let until = now() + Duration::from_secs(60);
     while now() < until {
         Poller::new().wait(&fds, Some(until)).expect("poll");
         match outcome(spawned.outcome.as_fd(), &mut about) {
