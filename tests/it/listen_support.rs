@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::GetSockOpt;
@@ -15,8 +14,7 @@ use prefork::sys::{clock, fd};
 use serde_json::{Value, json};
 use socket2::SockRef;
 
-/// How long anything may take before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::PATIENCE;
 
 /// Marks the report's line among what the test harness prints.
 const MARK: &str = "REPORT ";

@@ -8,7 +8,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -16,10 +15,7 @@ use nix::unistd::geteuid;
 use socket2::SockRef;
 use tempfile::TempDir;
 
-use crate::support::ForAnybody;
-
-/// Longer than anything here takes; a hang becomes a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{ForAnybody, PATIENCE};
 
 const READY: &str = r#"{"pid":4711,"role":"master","state":"running","generation":3,"uptime_s":7380.5,"command":["./app","--port"],
     "workers":{"wanted":1,"ready":1},"slots":[{"slot":0,"pid":4712,"generation":3,"state":"ready","uptime_s":65,"rss_bytes":1258291,

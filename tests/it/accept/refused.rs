@@ -24,6 +24,39 @@ fn run(chain: &[&str], words: &[&str]) -> (Option<i32>, String) {
 const LISTEN: &str = env!("CARGO_BIN_EXE_pf-listen");
 
 #[test]
+fn with_too_few_descriptors_to_serve_anybody_it_does_not_begin() {
+    for (limit, starts) in [(8, false), (40, true)] {
+        let limited = format!(r#"ulimit -n {limit}; exec "$@""#);
+        let chain = [LISTEN, "127.0.0.1:0", "--", "sh", "-c", &limited, "sh"];
+        let (code, line) = run(&chain, &["--idle-timeout", "10ms", "--", "cat"]);
+        if starts {
+            assert_eq!(code, Some(0), "{line}");
+        } else {
+            assert_eq!(code, Some(111), "{line}");
+            assert!(
+                line.starts_with("pf-accept: cannot ") && line.contains("Too many open files"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_script_whose_interpreter_is_not_there_is_127_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("script");
+    fs::write(&script, "#!/nowhere/sh\n").expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("set");
+    let script = script.display().to_string();
+    let (code, line) = run(&[LISTEN, "127.0.0.1:0", "--"], &["--", &script]);
+    assert_eq!(code, Some(127), "{line}");
+    assert_eq!(
+        line,
+        format!("pf-accept: cannot execute {script}: its interpreter /nowhere/sh does not exist")
+    );
+}
+
+#[test]
 fn w1_without_a_listener_it_says_how_to_get_one() {
     let (code, line) = run(&[], &["--", "cat"]);
     assert_eq!(code, Some(111), "{line}");

@@ -95,7 +95,7 @@ fn p9_stop_asks_waits_and_then_kills() {
     ended.done();
     assert!(ended.stderr.contains("killed"), "{ended:?}");
     assert!(
-        took >= Duration::from_millis(300) && took < Duration::from_secs(10),
+        took >= Duration::from_millis(300) && took < Duration::from_secs(40),
         "{took:?}"
     );
     assert_eq!(master.ended_by(), Some(nix::libc::SIGKILL));

@@ -65,7 +65,7 @@ fn u28_r60_a_signal_from_outside_as_soon_as_the_worker_is_seen_takes_effect() {
         process::signal(newborn, Signal::SIGTERM);
         process::gone(newborn);
     }
-    master.ctl("wait --ready --timeout 15s").done();
+    master.ctl("wait --ready --timeout 60s").done();
     master.stop();
     tracks.gone();
 }
@@ -90,8 +90,7 @@ fn p11_u21_u28_r86_after_a_hundred_reloads_nothing_has_leaked() {
     let environment = |pid: i32| -> Vec<String> { process::environment(pid).into_keys().collect() };
     let look = |reloads: usize| {
         for pid in master.workers() {
-            // A shell that has just said that it is ready still has its script open.
-            until("it rests", || (process::name(pid) == "sleep").then_some(()));
+            process::rests(pid);
             let open = descriptors(pid);
             let numbers: Vec<i32> = open.keys().copied().collect();
             // The ready pipe is the script's, which hands it on.

@@ -86,7 +86,7 @@ fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
         let babbling = scope.spawn(|| babble_until(&over, &path, &mut babblers));
         // Whatever happens here, the other side is told that it is over.
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let reload = master.ctl_begun("reload --timeout 15s");
+            let reload = master.ctl_begun("reload --timeout 60s");
             for (id, control) in asking.iter_mut().enumerate() {
                 let reply = control.ask(&json!({"cmd": "status", "id": id}));
                 assert_eq!((&reply["ok"], &reply["id"]), (&true.into(), &id.into()));

@@ -63,7 +63,7 @@ impl Doomed {
     #[track_caller]
     fn ready(options: &str) -> Doomed {
         let doomed = Doomed::begun(KINDS, options);
-        doomed.master.ctl("wait --ready --timeout 15s").done();
+        doomed.master.ctl("wait --ready --timeout 60s").done();
         doomed.scene.heard_times("catching", 2);
         doomed
     }
@@ -304,6 +304,6 @@ fn u25_the_guard_has_no_listener_no_control_and_no_output_of_the_service() {
     // Flags: 00010000 is a listener; there is no path.
     assert_eq!((fields[3], fields.len()), ("00000000", 7), "{line}");
     assert_eq!(process::cwd(second), std::path::Path::new("/"));
-    doomed.master.ctl("stop --timeout 15s").done();
+    doomed.master.ctl("stop --timeout 60s").done();
     doomed.tracks.gone();
 }

@@ -147,7 +147,7 @@ fn r47_r48_beyond_max_draining_the_oldest_is_killed_and_retire_ends_a_generation
         .start();
     let mut generations = vec![master.workers()[0]];
     for _ in 0..3 {
-        master.ctl("reload --timeout 15s").done();
+        master.ctl("reload --timeout 60s").done();
         generations.push(master.workers()[0]);
     }
     // Three were told to go, which is one too many.
@@ -156,7 +156,7 @@ fn r47_r48_beyond_max_draining_the_oldest_is_killed_and_retire_ends_a_generation
     assert_eq!(pids(&status["retiring"]), generations[1..3]);
     master.logged("is the oldest of too many that drain");
 
-    master.ctl("retire 2 --timeout 15s").done();
+    master.ctl("retire 2 --timeout 60s").done();
     assert!(!process::alive(generations[1]));
     assert!(process::alive(generations[2]));
     let status = master.status();
@@ -210,11 +210,17 @@ fn r54_a_crash_leaves_nobody_of_its_group_behind() {
         until("the whole family is there", || {
             let below = process::descendants(worker);
             let group: Vec<i32> = below.into_iter().map(|(pid, _)| pid).collect();
-            (group.len() >= 3).then_some(group)
+            (group.len() == 4).then_some(group)
         })
     };
+    // Master, guard, worker, and the four below it.
+    let all_are_there = || {
+        until("as many as there should be", || {
+            (tracks.all().len() == 7).then_some(())
+        });
+    };
     below(master.workers()[0]);
-    let family = tracks.all().len();
+    all_are_there();
     for _ in 0..3 {
         let worker = master.workers()[0];
         let group = below(worker);
@@ -226,9 +232,7 @@ fn r54_a_crash_leaves_nobody_of_its_group_behind() {
             process::gone(pid);
         }
     }
-    until("as many as at first", || {
-        (tracks.all().len() == family).then_some(())
-    });
+    all_are_there();
     master.ctl("stop --now").done();
     drop(master);
     tracks.gone();

@@ -109,7 +109,7 @@ fn r68_without_descriptors_the_master_serves_on_and_recovers() {
     assert!(process::alive(other));
     assert!(!master.log().contains("panicked"));
     drop((control, waiting));
-    master.ctl("stop --now --timeout 15s").done();
+    master.ctl("stop --now --timeout 60s").done();
     drop(master);
     tracks.gone();
 }
@@ -323,9 +323,9 @@ fn r68_without_space_for_its_log_the_master_goes_on_and_tells_what_was_lost() {
     if !begun {
         return unavailable("this system lets us mount nothing");
     }
-    master.ctl("wait --ready --timeout 15s").done();
+    master.ctl("wait --ready --timeout 60s").done();
     for _ in 0..3 {
-        master.ctl("reload --timeout 15s").done();
+        master.ctl("reload --timeout 60s").done();
     }
     let lost = master.status()["counters"]["log_lines_lost"].as_u64();
     assert!(lost > Some(3), "{lost:?}");
@@ -340,7 +340,7 @@ fn r68_without_space_for_its_log_the_master_goes_on_and_tells_what_was_lost() {
         ""
     );
     std::fs::remove_file(within("full/filler")).expect("removed");
-    master.ctl("reload --timeout 15s").done();
+    master.ctl("reload --timeout 60s").done();
     let log = std::fs::read_to_string(within("full/log")).expect("there");
     assert!(log.contains("reload done: generation 5"), "{log}");
     assert!(log.contains("lost"), "{log}");
@@ -359,7 +359,7 @@ fn u34_a_log_that_has_reached_its_limit_does_not_end_the_master() {
         .command(["sleep", "1000"])
         .start();
     for _ in 0..20 {
-        master.ctl("reload --timeout 15s").done();
+        master.ctl("reload --timeout 60s").done();
     }
     let lost = master.status()["counters"]["log_lines_lost"].as_u64();
     assert!(lost > Some(0), "{lost:?}");

@@ -41,8 +41,8 @@ fn three(master: &Master) -> Value {
             && status["workers"]["retiring"] == 0
             && status["workers"]["starting"] == 0
     });
-    master.ctl("scale 3 --timeout 15s").done();
-    master.ctl("resume --timeout 15s").done();
+    master.ctl("scale 3 --timeout 60s").done();
+    master.ctl("resume --timeout 60s").done();
     let status = master.status();
     assert_eq!(
         (

@@ -51,7 +51,7 @@ fn an_ack_is_readiness_from_the_worker_itself_and_from_a_helper_of_its_group() {
         assert!(starting(&master.status()));
         scene.open_door(0);
         scene.heard("told");
-        master.ctl("wait --ready --timeout 15s").done();
+        master.ctl("wait --ready --timeout 60s").done();
         assert!(
             scene
                 .heard_so_far()
@@ -175,7 +175,7 @@ fn those_who_connect_and_say_nothing_keep_nobody_else_away() {
     let _ = long.write_all(&flood);
     assert!(answer(long).contains("only worker:ack"));
     scene.open_door(0);
-    master.ctl("wait --ready --timeout 15s").done();
+    master.ctl("wait --ready --timeout 60s").done();
     let open = crate::service::process::descriptors(master.pid()).len();
     assert!(open < 120, "{open}");
     // What was begun before an upgrade is ended after it.

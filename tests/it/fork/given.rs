@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::{Dance, OPTIONS, family, pid_of};
 use crate::death::pid1::{NAMESPACE, master_in, permitted};
 use crate::death::support::Tracks;
-use crate::service::{Scene, process, until};
+use crate::service::{Scene, process};
 
 #[test]
 fn u17_r30_the_directory_is_the_one_that_was_named_whatever_it_is_by_now() {
@@ -54,7 +54,7 @@ fn g6_environment_limits_and_kept_descriptors_are_those_of_the_first_start() {
     let (environment, worker) = (process::environment(old), family(&dance.status()).1[0]);
     // Ready is one that still has what its shell had on the way.
     let rests = |pid: i32| {
-        until("it rests", || (process::name(pid) == "sleep").then_some(()));
+        process::rests(pid);
         process::descriptors(pid)
     };
     let (descriptors, limit) = (rests(worker), limits(worker));

@@ -9,7 +9,7 @@ use prefork::sys::clock;
 
 use super::support::{child, held, signal, with};
 use crate::listen_support::{Running, finished, pf_listen};
-use crate::service::{Scene, process, until};
+use crate::service::{HANG, Scene, process, until};
 
 #[test]
 fn who_ends_well_is_done() {
@@ -145,7 +145,7 @@ fn a_reload_is_no_end() {
 #[test]
 fn the_end_may_be_asked_for_while_nothing_runs() {
     let mut running = Running::start(with(&["-v"], "exit 1"));
-    let limit = clock::now() + Duration::from_secs(20);
+    let limit = clock::now() + HANG;
     // So long a wait that the signal falls into it.
     loop {
         let told = running.error_line("started again in ");

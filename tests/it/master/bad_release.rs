@@ -1,5 +1,7 @@
 //! A new release that is no good: the old one serves on, and whoever asked is told why.
 
+use std::path::Path;
+
 use crate::service::process::{alive, descendants, gone};
 use crate::service::scene::RESTING;
 use crate::service::{Ended, Master, Scene};
@@ -179,21 +181,15 @@ fn one_whose_program_cannot_be_executed() {
     let scene = Scene::new();
     let master = start(&scene);
     let workers = master.workers();
-    // The file is there, and says that something executes it which is not.
     std::fs::remove_file(scene.path("app")).expect("removed");
     std::os::unix::fs::symlink(scene.path("text"), scene.path("app")).expect("a link");
-    let not_there = "printf '#!/nowhere/interpreter\\n' >\"$1\" && chmod 755 \"$1\"";
-    let written = std::process::Command::new("sh")
-        .args(["-c", not_there, "sh"])
-        .arg(scene.path("text"))
-        .status();
-    assert!(written.expect("sh").success());
+    executable(&scene.path("text"), "no program");
     let ended = master.ctl("reload -q").failed(
         1,
         &[
             "slot 0",
             "could not be started: cannot execute its program",
-            "No such file",
+            "Exec format error",
         ],
     );
     one_line(&ended);
@@ -207,6 +203,46 @@ fn one_whose_program_cannot_be_executed() {
     let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
     failed.failed(1, &["first rollout failed", "cannot execute its program"]);
     std::fs::remove_file(scene.path("app")).expect("removed");
+    nothing_left(&scene);
+}
+
+/// A file of one line that may be executed. A shell writes it: open for writing in this process, it could be inherited by whatever another test forks.
+fn executable(path: &Path, line: &str) {
+    let written = std::process::Command::new("sh")
+        .args(["-c", r#"echo "$2" >"$1" && chmod 755 "$1""#, "sh"])
+        .args([path.as_os_str(), line.as_ref()])
+        .status();
+    assert!(written.expect("sh").success());
+}
+
+#[test]
+fn one_whose_interpreter_is_not_there_is_not_even_begun() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let workers = master.workers();
+    let next = scene.path("next");
+    executable(&next, "#!/nowhere/sh -e");
+    for reload in ["reload", "reload --dry-run"] {
+        let ended = master
+            .ctl(&format!("{reload} -q -- {}", next.display()))
+            .failed(
+                1,
+                &[
+                    "worker program",
+                    "its interpreter /nowhere/sh does not exist",
+                ],
+            );
+        one_line(&ended);
+    }
+    untouched(&master, &workers);
+    assert_eq!(master.status()["counters"]["failed_starts"], 0);
+    drop(master);
+
+    let failed = scene.master(OPTIONS).command([&next]).run();
+    failed.failed(
+        1,
+        &["pf-master: worker program", "its interpreter /nowhere/sh"],
+    );
     nothing_left(&scene);
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use procfs::process::Process;
 
 use crate::service::Scene;
-use crate::service::process::{descriptors, status};
+use crate::service::process::{descriptors, rests, status};
 
 const NOTHING: &str = "0000000000000000";
 
@@ -30,6 +30,7 @@ fn u21_u28_a_worker_has_its_standard_descriptors_listeners_heartbeat_and_nothing
         .command(["sleep", "1000"])
         .start();
     for pid in master.workers() {
+        rests(pid);
         let open = descriptors(pid);
         assert_eq!(
             open.keys().copied().collect::<Vec<_>>(),
@@ -48,6 +49,7 @@ fn u21_u28_a_worker_has_its_standard_descriptors_listeners_heartbeat_and_nothing
     }
     assert_eq!(generation(&master), Some(31));
     for pid in master.workers() {
+        rests(pid);
         assert_eq!(numbers(pid), [0, 1, 2, 3, 4, 5]);
     }
     // The connection that was asked through may not be forgotten yet.
@@ -64,7 +66,9 @@ fn the_ready_fd_is_where_it_was_asked_for() {
     let master = scene
         .master("-n 1 --ready fd=5 --listen 127.0.0.1:0 --listen 127.0.0.1:0")
         .start();
-    let open = descriptors(master.workers()[0]);
+    let worker = master.workers()[0];
+    rests(worker);
+    let open = descriptors(worker);
     assert_eq!(
         open.keys().copied().collect::<Vec<_>>(),
         [0, 1, 2, 3, 4, 5, 6],

@@ -57,7 +57,7 @@ fn an_old_worker_that_keeps_its_listener_is_warned_of_after_5_seconds_once() {
     let (_, _, old) = client.ask();
     let (took, said) = timed_reload(&master);
     assert!(
-        (Duration::from_millis(4900)..Duration::from_secs(15)).contains(&took),
+        (Duration::from_millis(4900)..Duration::from_secs(60)).contains(&took),
         "{took:?}"
     );
     assert!(

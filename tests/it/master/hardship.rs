@@ -40,7 +40,7 @@ fn u34_without_descriptors_for_another_client_it_neither_spins_nor_floods_the_lo
     assert!(lines <= 5, "{lines} lines");
     assert!(used <= 20, "{used} ticks in {took:?}");
     drop(clients);
-    master.ctl("reload --timeout 10s").done();
+    master.ctl("reload --timeout 60s").done();
     master.stop();
 }
 
@@ -189,7 +189,7 @@ fn u7_it_works_as_pid_1() {
             .count()
     };
     crate::service::until("no zombie", || (zombies() == 0).then_some(()));
-    master.ctl("stop --timeout 10s").done();
+    master.ctl("stop --timeout 60s").done();
     assert_eq!(master.end(), Some(0));
 }
 

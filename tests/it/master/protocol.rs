@@ -226,10 +226,9 @@ fn p4_three_hundred_idle_clients_disturb_nobody() {
     let before = open(&master);
     let mut idle: Vec<Control> = (0..300).map(|_| master.control()).collect();
     others_are_served(&master);
-    assert!(open(&master) >= before + 300);
-    master.ctl("reload --timeout 10s").done();
-    // Each is answered when it asks.
-    for control in idle.iter_mut().rev().take(20) {
+    master.ctl("reload").done();
+    // Each is there still, and answered when it asks.
+    for control in idle.iter_mut().rev() {
         assert_eq!(control.status()["generation"], 2);
     }
     drop(idle);

@@ -285,7 +285,7 @@ fn a_stopped_worker_is_told_all_the_same() {
             .starts_with('T')
             .then_some(())
     });
-    master.ctl("stop --timeout 15s").done();
+    master.ctl("stop --timeout 60s").done();
     assert_eq!(master.end(), Some(0));
 }
 

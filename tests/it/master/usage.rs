@@ -160,6 +160,6 @@ fn an_address_in_use_is_told_and_waited_for() {
         .spawn();
     waiting.logged(&address);
     drop(taken);
-    waiting.ctl("wait --ready --timeout 15s").done();
+    waiting.ctl("wait --ready --timeout 60s").done();
     waiting.stop();
 }

@@ -97,7 +97,7 @@ impl<'a> Launch<'a> {
     #[track_caller]
     pub(crate) fn start(self) -> Master {
         let master = self.spawn();
-        master.ctl("wait --ready --timeout 15s").done();
+        master.ctl("wait --ready --timeout 60s").done();
         master
     }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use prefork::sys::clock;
 
 /// No step of any test takes longer; what does is a hang, and fails.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = crate::support::PATIENCE;
 
 /// Looks again and again until there is something to be seen; fails after [`HANG`].
 #[track_caller]

@@ -106,6 +106,14 @@ pub(crate) fn name(pid: i32) -> String {
         .to_owned()
 }
 
+/// Waits until a script has become a `sleep` and that has begun to: before, the shell has its script open, and the C library its tables.
+#[track_caller]
+pub(crate) fn rests(pid: i32) {
+    until("it rests", || {
+        (name(pid) == "sleep" && status(pid, "State").starts_with('S')).then_some(())
+    });
+}
+
 /// A line of its /proc status.
 pub(crate) fn status(pid: i32, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");

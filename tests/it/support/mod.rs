@@ -11,4 +11,4 @@ pub use anybody::ForAnybody;
 pub use skip::{skip, unavailable};
 
 /// No step of any test takes longer; what does is a hang, and fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use prefork::{Accepted, GracefulListener, Listeners, Shutdown};
 
+use crate::support::PATIENCE;
+
 /// How often accept and close race.
 const ROUNDS: u64 = 200;
 const CLIENTS: usize = 8;
@@ -45,7 +47,7 @@ fn serve(mut connection: Accepted) {
 /// Connects, asks, and gets the answer from whoever accepts.
 fn ask(at: SocketAddr, name: u8) {
     let mut stream = TcpStream::connect(at).expect("never refused");
-    let patience = Some(Duration::from_secs(20));
+    let patience = Some(PATIENCE);
     stream.set_read_timeout(patience).expect("a limit");
     stream.write_all(&[name]).expect("sent");
     let mut answer = [0];
@@ -157,9 +159,7 @@ fn g5_all_listeners_are_closed_together_and_a_limit_that_passes_is_an_error() {
         assert!(TcpStream::connect(at).is_err(), "closed before the wait");
     }
     drop(open);
-    listener
-        .close_within(Duration::from_secs(20))
-        .expect("all are closed");
+    listener.close_within(PATIENCE).expect("all are closed");
 }
 
 #[test]
