@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 
 pub mod accept;
 pub mod ctl;
@@ -27,11 +27,78 @@ pub(crate) fn say(prog: &str, line: &str) {
     let _ = writeln!(std::io::stderr(), "{prog}: {line}");
 }
 
-/// Reads the command line. What clap has to say instead (help, the version, a usage error) is written here, and the exit code is the error.
+/// Reads the command line. What there is to say instead (help, the version, a usage error) is written here, and the exit code is the error.
 pub(crate) fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
-        // A reader that has gone away (`--help | head -1`) is not an error.
-        let _ = error.print();
-        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()))
+    T::try_parse().map_err(|answer| {
+        let name = T::command().get_name().to_owned();
+        match misused(&answer) {
+            Some(error) => say(&name, &error.hint(format!("see {name} --help")).to_string()),
+            // A reader that has gone away (`--help | head -1`) is not an error.
+            None => drop(answer.print()),
+        }
+        ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(Exit::Usage.code()))
     })
+}
+
+/// What is wrong with a command line, as one line: clap parts it with empty ones from the usage and the way to more help. None: it was help that was asked
+/// for.
+pub(crate) fn misused(answer: &clap::Error) -> Option<Error> {
+    let text = answer.render().to_string();
+    let text = text.strip_prefix("error: ")?;
+    let wrong = text.split("\n\n").next()?;
+    let mut parts = wrong.lines().map(str::trim);
+    let mut line = parts.next()?.to_owned();
+    for (number, part) in parts.enumerate() {
+        line.push_str(if number == 0 { " " } else { ", " });
+        line.push_str(part);
+    }
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "));
+    Some(Error {
+        why: tip.unwrap_or_default().to_owned(),
+        ..Error::usage(line)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_one_line() {
+        for (line, told) in [
+            (
+                "pf-ctl scale",
+                Some("the following required arguments were not provided: <TARGET>, <N|+N|-N>"),
+            ),
+            (
+                "pf-ctl reload T --wai",
+                Some("unexpected argument '--wai' found"),
+            ),
+            (
+                "pf-ctl signal T NOPE",
+                Some(
+                    "invalid value 'NOPE' for '<SIG>': unknown signal 'NOPE' (names are as in TERM, QUIT, USR2)",
+                ),
+            ),
+            ("pf-ctl dance T", Some("unrecognized subcommand 'dance'")),
+            (
+                "pf-ctl scal T 3",
+                Some("unrecognized subcommand 'scal': some similar subcommands exist: "),
+            ),
+            ("pf-ctl --help", None),
+            ("pf-ctl --version", None),
+        ] {
+            let answer = ctl::command()
+                .try_get_matches_from(line.split(' '))
+                .expect_err(line);
+            let line = misused(&answer).map(|error| error.to_string());
+            let same = match (&line, told) {
+                (Some(line), Some(told)) => line.starts_with(told),
+                (line, told) => line.is_none() && told.is_none(),
+            };
+            assert!(same, "{line:?}");
+        }
+    }
 }

@@ -252,7 +252,10 @@ fn exit_codes_are_the_commands_own_or_tell_what_failed() {
     ] {
         let (code, out, errors) = run(args);
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
-        assert!(errors.starts_with("error: "), "{args:?}: {errors}");
+        assert!(
+            errors.starts_with("pf-listen: ") && errors.lines().count() == 1,
+            "{args:?}: {errors}"
+        );
     }
     let (code, out, errors) = run(&["--help"]);
     assert!(

@@ -10,7 +10,7 @@ mod ready;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::error::{Error, Exit, Result};
 use cli::{Cli, Verb, Wait};
@@ -25,13 +25,9 @@ pub fn command() -> clap::Command {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match super::arguments::<Cli>() {
         Ok(cli) => super::run(PROGRAM, || run(&cli.verb)),
-        Err(error) => {
-            // A reader that has gone is not a failure.
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()))
-        }
+        Err(exit) => exit,
     }
 }
 

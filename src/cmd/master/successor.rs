@@ -104,10 +104,9 @@ fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 pub(super) fn arguments() -> Result<Args> {
-    Args::try_parse().map_err(|error| {
-        let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default();
-        Error::usage(line.trim_start_matches("error: "))
+    Args::try_parse().map_err(|answer| {
+        let help = || Error::usage("the command line asks for help");
+        crate::cmd::misused(&answer).unwrap_or_else(help)
     })
 }
 

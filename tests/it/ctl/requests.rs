@@ -247,7 +247,7 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
         2,
         "pf-ctl: scale: 'four' is no number of workers (N, +N or -N)",
     );
-    ctl(["scale", "/nowhere.pid", "-2x"].iter()).failed_at_all(2);
+    ctl(["scale", "/nowhere.pid", "-2x"].iter()).failed(2, "'-2x'");
     ctl(["stop", "/nowhere.pid", "--kill"]).failed(2, "--kill needs --timeout");
     ctl(["reload", "/"]).failed(2, "neither a pid file nor a control socket");
     ctl(["reload", "/nowhere.pid", "--"]).failed(2, "pf-ctl: reload: nothing stands after --");
@@ -255,8 +255,8 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
     ctl(["reload", "/nowhere.pid", "--", "app", "--"]).failed(3, "");
     ctl(["reload", "/nowhere.pid", "--set", "PF_WORKER=1"])
         .failed(2, "pf-ctl: reload: variable PF_WORKER is the master's own");
+    ctl([""; 0]).failed_at_all(2);
     for line in [
-        "",
         "dance T",
         "reload",
         "scale T",
@@ -265,7 +265,7 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
         "wait T",
         "wait T --ready --gone",
     ] {
-        ctl(line.split_whitespace()).failed_at_all(2);
+        ctl(line.split_whitespace()).failed(2, "see pf-ctl --help)");
     }
 }
 

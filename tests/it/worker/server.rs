@@ -330,8 +330,9 @@ fn w6_clients_that_mean_no_good_leave_no_descriptor_thread_or_token_behind() {
     }
     drop(silent);
     all_tokens_are_there(at);
-    until("as many descriptors as before", || {
-        (process.open() == open).then_some(())
+    // Then, the first clients' connections may not have been closed yet.
+    until("no more descriptors than before", || {
+        (process.open() <= open).then_some(())
     });
     assert_eq!(process.threads(), threads, "one a token");
     let pid = Pid::from_raw(i32::try_from(process.0.id()).expect("a pid"));
