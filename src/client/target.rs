@@ -11,8 +11,8 @@ use super::Connection;
 use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
-use crate::sys::clock;
 use crate::sys::pidfile::{self, Owner};
+use crate::sys::{clock, kin};
 use crate::wire::names::{control_path, old_control, old_pid_file};
 
 /// How long a live master without a control socket is watched before it counts as one that has none: it may just be leaving,
@@ -207,6 +207,15 @@ impl Master {
             }
             denied_or_system(format!("cannot send {sig} to process {}", self.pid), &error)
         })
+    }
+
+    /// Kills it, with all that descends from it: stopped, it neither starts anybody nor reaps.
+    ///
+    /// Errors: as of [`signal`](Self::signal).
+    pub fn kill_with_kin(&self) -> Result<()> {
+        self.signal(Sig::Stop)?;
+        kin::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
+        self.signal(Sig::Kill)
     }
 
     /// Waits until it has exited, or until `deadline`; whether it has. A zombie has exited: its parent may reap it late.

@@ -3,7 +3,8 @@
 //! The kernel tells a worker's leader by its parent-death signal, and nobody else of its group. So the guard learns of each worker by one
 //! versioned line, which the worker itself sends before it executes its program, with a pidfd of itself: no worker can run that the guard does not
 //! know, and a number used again is never hit. At the end of file, when every copy of the master's end is closed, it acts: whatever a
-//! leader leaves behind gets the graceful signal (a leader is not told twice), and everything gets KILL when the time is over.
+//! leader leaves behind gets the graceful signal (a leader is not told twice), and everything gets KILL when the time is over. A leader that has changed
+//! its user has lost its parent-death signal, as prctl(2) says, and is told by the guard.
 //!
 //! Lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd; `1 - PID`. The guard outlives upgrades of the master, so the lines are a contract.
 #![expect(
@@ -25,7 +26,7 @@ use nix::unistd::{ForkResult, fork};
 
 use super::group::{group_by_handle_is_gone, signal_group_by_handle};
 use super::poll::{Interest, Poller};
-use super::{clock, cmsg, fd, signals, wait};
+use super::{clock, cmsg, fd, pidfile, proc, signals, wait};
 use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::wire::handover;
@@ -265,6 +266,9 @@ fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<Ward>) {
 /// The master is gone: its workers' leaders have their parent-death signal, the rest is ours.
 fn see_to_them(mut wards: Vec<Ward>) {
     let since = clock::now();
+    for ward in &wards {
+        ward.tell_another_user();
+    }
     let mut poller = Poller::new();
     let mut last_kill = since;
     while !wards.is_empty() {
@@ -288,6 +292,15 @@ fn see_to_them(mut wards: Vec<Ward>) {
 }
 
 impl Ward {
+    fn tell_another_user(&self) {
+        if proc::has_our_user(self.pid) == Some(false)
+            && let Some(signal) = signals::from_number(self.signal)
+        {
+            // By the handle: if the number was another's when we looked, nobody is hit.
+            let _ = pidfile::pidfd_signal(&self.handle, signal);
+        }
+    }
+
     /// Does what is due; when to come back.
     fn attend(&mut self, since: Time, now: Time) -> Time {
         let kill_at = since + self.timeout;

@@ -31,8 +31,9 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     all
 }
 
-/// Kills all that descend from a process, which is a child of ours that has been stopped and not been reaped.
-pub fn kill_descendants(ancestor: i32) {
+/// Kills all that descend from a process that has been stopped. Its number must be its own all the time: `is_there` is asked after each look, and tells
+/// whether it still was.
+pub fn kill_descendants(ancestor: i32, is_there: &dyn Fn() -> bool) {
     let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
     for _ in 0..ROUNDS {
         let known = held.len();
@@ -46,6 +47,9 @@ pub fn kill_descendants(ancestor: i32) {
         // Whose number was another's by the time that it was opened is not among them now.
         let still = descendants(ancestor);
         held.retain(|pid, _| still.contains(pid));
+        if !is_there() {
+            return;
+        }
         for process in held.values() {
             let _ = pidfile::pidfd_signal(process, Sig::Stop);
         }
@@ -80,7 +84,7 @@ mod tests {
         assert!(found.iter().all(|pid| *pid != own));
         let process = pidfile::open_process(own).expect("ours");
         pidfile::pidfd_signal(&process, Sig::Stop).expect("sent");
-        kill_descendants(own);
+        kill_descendants(own, &|| true);
         pidfile::pidfd_signal(&process, Sig::Cont).expect("sent");
         // It has waited for them.
         assert!(shell.wait().expect("waited").success());

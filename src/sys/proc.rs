@@ -219,6 +219,13 @@ fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
+/// Whether all users and groups of a process (real, effective, saved, of the file system) are those of this one.
+pub(super) fn has_our_user(pid: i32) -> Option<bool> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    let users = |pid| Some((status_field(pid, "Uid:")?, status_field(pid, "Gid:")?));
+    Some(users(pid)? == users(own)?)
+}
+
 /// The value of a line of `/proc/PID/status`.
 fn status_field(pid: i32, key: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{}/status", positive(pid)?)).ok()?;

@@ -172,7 +172,7 @@ pub(super) struct Stop {
     #[arg(long)]
     pub now: bool,
 
-    /// When --timeout has passed, send KILL to the master and wait 1 s more (needs --timeout)
+    /// When --timeout has passed, send KILL to the master and all that descends from it, and wait 1 s more (needs --timeout)
     #[arg(long, conflicts_with = "no_wait")]
     pub kill: bool,
 }

@@ -8,7 +8,6 @@ use super::instead;
 use super::job::Job;
 use crate::client::{ANSWER_WITHIN, Connection, Master};
 use crate::error::{Error, Exit, Result};
-use crate::model::sig::Sig;
 use crate::model::time::Time;
 use crate::sys::clock;
 use crate::wire::proto::Command;
@@ -108,7 +107,8 @@ fn finish_off(job: &Job, master: Option<&Master>) -> Result<Exit> {
             job.too_late("it lives in another pid namespace and cannot be killed from here")
         );
     };
-    match master.signal(Sig::Kill) {
+    // Without the master nobody would end its workers before their time.
+    match master.kill_with_kin() {
         Err(error) if error.exit != Exit::NotRunning => return Err(error),
         _ => {}
     }

@@ -118,7 +118,8 @@ impl Other {
         if let Some(starter) = starter.filter(|_| !self.stands) {
             // So nobody comes into being, or becomes an orphan, while it is looked.
             self.signal(Sig::Stop);
-            kin::kill_descendants(starter);
+            // Our own child, and not reaped.
+            kin::kill_descendants(starter, &|| true);
         }
         self.signal(Sig::Kill);
         // Not reaped yet, so the number is its own.

@@ -9,6 +9,7 @@ use super::support::{Tracks, app, children, guard_of};
 use crate::service::master::address;
 use crate::service::process::{self, descriptors};
 use crate::service::{Master, Scene, until};
+use crate::support::skip;
 
 /// What workers there are in the world, by slot: 0 stays whatever it is told; 1 is a wrapper shell that did not exec; 2 ignores TERM; 3 is a tree of three
 /// levels that nobody but its leader leaves by TERM; 4 is stopped. 0, and what the shell of 1 wraps, tell each TERM that they get.
@@ -306,4 +307,50 @@ fn u25_the_guard_has_no_listener_no_control_and_no_output_of_the_service() {
     assert_eq!(process::cwd(second), std::path::Path::new("/"));
     doomed.master.ctl("stop --timeout 60s").done();
     doomed.tracks.gone();
+}
+
+/// The kernel clears the parent-death signal of a process that changes its user.
+#[test]
+fn r54_a_worker_that_has_changed_its_user_is_told_by_the_guard() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return skip("only root can become another user");
+    }
+    let scene = Scene::new();
+    let tracks = Tracks::of(&scene);
+    let another = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    // Longer than anybody waits here.
+    let mut master = scene
+        .master("-n 1 --ready exec --graceful-timeout 1h")
+        .command(another.iter().chain(&["sleep", "1000"]))
+        .start();
+    let worker = master.workers()[0];
+    process::rests(worker);
+    master.signal(Signal::SIGKILL);
+    assert_eq!(master.end(), None, "killed");
+    process::gone(worker);
+    tracks.gone();
+}
+
+#[test]
+fn p9_a_stop_by_force_ends_whoever_does_not_listen() {
+    let scene = Scene::new();
+    let tracks = Tracks::of(&scene);
+    scene.app(
+        "trap '' TERM INT; sh -c 'sleep 1000; exit' & up; say up; while :; do sleep 1000; done",
+    );
+    let mut master = scene
+        .master("-n 2 --ready fd=9 --graceful-timeout 1h --listen 127.0.0.1:0")
+        .start();
+    let at = address(&master.status(), 0);
+    scene.heard_times("up", 2);
+    let ended = master.ctl("stop --timeout 300ms --kill").done();
+    assert!(ended.stderr.contains("killed: process"), "{ended:?}");
+    assert_eq!(master.end(), None, "killed");
+    tracks.gone();
+    TcpListener::bind(at).expect("free again");
 }
