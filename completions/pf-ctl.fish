@@ -73,7 +73,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l json -d 'Print th
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Say nothing on stderr but errors'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l now -d 'Stop quickly: the workers get the quick signal instead of the graceful one'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, send KILL to the master and wait 1 s more (needs --timeout)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, send KILL to the master and all that descends from it, and wait 1 s more (needs --timeout)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l json -d 'Print the master\'s reply as one line of JSON on stdout'

@@ -52,9 +52,11 @@ pub(crate) fn misused(answer: &clap::Error) -> Option<Error> {
         line.push_str(if number == 0 { " " } else { ", " });
         line.push_str(part);
     }
-    let tip = text
+    let mut tips = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
+        .filter_map(|line| line.trim().strip_prefix("tip: "));
+    // Nobody means an option that he has misspelt as an operand.
+    let tip = tips.find(|tip| !tip.starts_with("to pass "));
     Some(Error {
         why: tip.unwrap_or_default().to_owned(),
         ..Error::usage(line)

@@ -17,7 +17,7 @@ use crate::log::{Format, Log, Sink};
 use crate::model::event::{Generation, workers as in_words};
 use crate::model::policy::{Policy, Readiness, Word};
 use crate::model::upward::Said;
-use crate::sys::control::ControlSocket;
+use crate::sys::control::{self, ControlSocket};
 use crate::sys::daemon::Launcher;
 use crate::sys::listener::{self, Bound, Given, Retry};
 use crate::sys::pidfile::{self, Owner, PidFile};
@@ -28,6 +28,7 @@ use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::changes::Changes;
 use crate::wire::exports::{self, Exports};
 use crate::wire::listen_env::FIRST_FD;
+use crate::wire::names::{old_control, old_pid_file};
 
 /// How long a start that finds its control socket taken waits for the pid file of whoever took it.
 const RIVAL_WITHIN: Duration = Duration::from_secs(1);
@@ -148,6 +149,9 @@ pub(super) fn prepare(
         }
     };
     let (control, pid_file) = claim(&args)?;
+    if bequest.is_none() {
+        sweep(control.as_ref(), pid_file.as_ref());
+    }
     let listen = listened(&args);
     Ok(Setup {
         log,
@@ -318,6 +322,16 @@ pub(super) fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
 }
 
 /// The names that tell the world of this master: the control socket listens before the pid file appears.
+/// Removes what an old master has left that was killed beside its new one. A live one's is not touched, and what is in the way later tells itself.
+fn sweep(control: Option<&ControlSocket>, pid_file: Option<&PidFile>) {
+    if let Some(file) = pid_file {
+        let _ = pidfile::remove_stale(&old_pid_file(file.path()));
+    }
+    if let Some(control) = control {
+        let _ = control::remove_dead(&old_control(control.path(), pid_file.map(PidFile::path)));
+    }
+}
+
 fn claim(args: &Args) -> Result<(Option<ControlSocket>, Option<PidFile>)> {
     if let Some(path) = &args.pid {
         refuse_rival(path)?;

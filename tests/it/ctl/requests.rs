@@ -247,7 +247,7 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
         2,
         "pf-ctl: scale: 'four' is no number of workers (N, +N or -N)",
     );
-    ctl(["scale", "/nowhere.pid", "-2x"].iter()).failed(2, "'-2x'");
+    ctl(["scale", "/nowhere.pid", "-2x"].iter()).failed(2, "unexpected argument '-2' found");
     ctl(["stop", "/nowhere.pid", "--kill"]).failed(2, "--kill needs --timeout");
     ctl(["reload", "/"]).failed(2, "neither a pid file nor a control socket");
     ctl(["reload", "/nowhere.pid", "--"]).failed(2, "pf-ctl: reload: nothing stands after --");

@@ -160,17 +160,7 @@ fn both_masters_killed_leave_nobody() {
     // And the next start finds its way.
     dance.scene.app(crate::service::scene::RESTING);
     let mut next = dance.master(OPTIONS).start();
-    dance.stands_alone_after_crash();
+    dance.stands_alone(2);
     dance.ctl("stop").done();
     ends(&mut next);
-}
-
-impl Dance {
-    /// As after a start: what a dead old master has left of its names stays until somebody has a use for them.
-    #[track_caller]
-    fn stands_alone_after_crash(&self) {
-        self.ctl("upgrade --fork").done();
-        self.stands_alone(2);
-        self.old_ctl("pid").failed(3, &[]);
-    }
 }
