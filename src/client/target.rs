@@ -213,8 +213,11 @@ impl Master {
     ///
     /// Errors: as of [`signal`](Self::signal).
     pub fn kill_with_kin(&self) -> Result<()> {
-        self.signal(Sig::Stop)?;
-        kin::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
+        // Its own namespace cannot end pid 1, which would only start them anew.
+        if self.pid != 1 {
+            self.signal(Sig::Stop)?;
+            kin::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
+        }
         self.signal(Sig::Kill)
     }
 

@@ -32,13 +32,14 @@ pub fn descendants(pid: i32) -> Vec<i32> {
 }
 
 /// Kills all that descend from a process that has been stopped. Its number must be its own all the time: `is_there` is asked after each look, and tells
-/// whether it still was.
+/// whether it still was. Whoever does it goes on, even as one of them.
 pub fn kill_descendants(ancestor: i32, is_there: &dyn Fn() -> bool) {
     let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
     for _ in 0..ROUNDS {
         let known = held.len();
         for pid in descendants(ancestor) {
-            if let Entry::Vacant(place) = held.entry(pid)
+            if pid.unsigned_abs() != std::process::id()
+                && let Entry::Vacant(place) = held.entry(pid)
                 && let Ok(process) = pidfile::open_process(pid)
             {
                 place.insert(process);

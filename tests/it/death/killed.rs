@@ -354,3 +354,20 @@ fn p9_a_stop_by_force_ends_whoever_does_not_listen() {
     tracks.gone();
     TcpListener::bind(at).expect("free again");
 }
+
+#[test]
+fn p9_a_worker_may_stop_its_own_service_by_force() {
+    let scene = Scene::new();
+    let tracks = Tracks::of(&scene);
+    let body = format!(
+        "trap '' TERM; up; say up; {} stop {} --timeout 100ms --kill; rest",
+        env!("CARGO_BIN_EXE_pf-ctl"),
+        scene.path("app.pid").display()
+    );
+    scene.app(&body);
+    let mut master = scene
+        .master("-n 1 --ready fd=9 --graceful-timeout 1h")
+        .spawn();
+    assert_eq!(master.end(), None, "killed");
+    tracks.gone();
+}
