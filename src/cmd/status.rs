@@ -73,7 +73,7 @@ fn status(args: &Args) -> Result<Exit> {
         Err(error) => return Err(error),
     };
     let document = answer.document();
-    let verdict = verdict(&read(document)?);
+    let verdict = answer.verdict;
     if args.json {
         print(&[&harmless(document), "\n"])?;
     } else if !args.quiet {
@@ -82,10 +82,11 @@ fn status(args: &Args) -> Result<Exit> {
     Ok(verdict)
 }
 
-/// The master's answer, and where in it the status document is: a long line, which is not copied.
+/// The master's answer, where in it the status document is, and what follows from that: a long line, which is neither copied nor read twice.
 struct Told {
     line: String,
     document: Range<usize>,
+    verdict: Exit,
 }
 
 impl Told {
@@ -113,8 +114,12 @@ fn fetch(target: &Target) -> Result<Told> {
         })
         .map_err(unknown)?;
     while let Some(line) = control.next_text().map_err(unknown)? {
-        if let Some(document) = document_in(&line)? {
-            return Ok(Told { line, document });
+        if let Some((document, verdict)) = document_in(&line)? {
+            return Ok(Told {
+                line,
+                document,
+                verdict,
+            });
         }
     }
     Err(Error::new(
@@ -124,8 +129,16 @@ fn fetch(target: &Target) -> Result<Told> {
     ))
 }
 
-/// Where the status document is in a line; `None` for a line that is no reply.
-fn document_in(line: &str) -> Result<Option<Range<usize>>> {
+/// Where the status document is in a line, and what follows from it; `None` for a line that is no reply.
+fn document_in(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
+    // As every master has put it so far. What is within the braces makes sense as one document, or else it is something else.
+    const BEFORE: &str = "{\"ok\":true,\"status\":";
+    let inner = line
+        .strip_prefix(BEFORE)
+        .and_then(|it| it.strip_suffix('}'));
+    if let Some(Ok(gist)) = inner.map(serde_json::from_str::<Gist<'_>>) {
+        return Ok(Some((BEFORE.len()..line.len() - 1, verdict(&gist))));
+    }
     #[derive(Deserialize)]
     struct Envelope<'a> {
         #[serde(default)]
@@ -142,7 +155,7 @@ fn document_in(line: &str) -> Result<Option<Range<usize>>> {
     {
         let text = document.get();
         let begin = (text.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
-        return Ok(Some(begin..begin + text.len()));
+        return Ok(Some((begin..begin + text.len(), verdict(&read(text)?))));
     }
     let Answer::Reply(reply) = Line::read(line.to_owned()).map_err(unknown)?.answer else {
         return Ok(None);
@@ -291,12 +304,16 @@ mod tests {
 
     #[test]
     fn the_document_is_found_in_the_answer() {
-        let line = " {\"ok\":true,\"new\":[1],\"status\":{\"state\":\"running\", \"more\":{}},\"id\":7}\r\n";
-        let document = document_in(line).expect("sound").expect("a reply");
-        assert_eq!(
-            line.get(document),
-            Some("{\"state\":\"running\", \"more\":{}}")
-        );
+        for (before, after) in [
+            (" {\"ok\":true,\"new\":[1],\"status\":", ",\"id\":7}\r\n"),
+            ("{\"ok\":true,\"status\":", "}"),
+            ("{\"ok\":true,\"status\":", ",\"id\":{}}"),
+        ] {
+            let wanted = "{\"state\":\"running\", \"slots\":[{\"state\":\"held\"}], \"more\":{}}";
+            let line = format!("{before}{wanted}{after}");
+            let (document, verdict) = document_in(&line).expect("sound").expect("a reply");
+            assert_eq!((line.get(document), verdict), (Some(wanted), Exit::Failed));
+        }
         let progress =
             "{\"event\":\"progress\",\"op\":1,\"done\":1,\"total\":2,\"ok\":true,\"status\":{}}\n";
         assert_eq!(document_in(progress).expect("sound"), None);
