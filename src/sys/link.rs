@@ -153,7 +153,7 @@ mod tests {
         drop(ours);
         assert_eq!(theirs.hear(64).expect("a message").text, b"last");
         // Another test may be forking: its child has a copy of our end until it has executed its program.
-        let until = Some(crate::sys::clock::now() + std::time::Duration::from_secs(60));
+        let until = Some(crate::sys::clock::now() + crate::sys::testing::PATIENCE);
         let fds = [(theirs.socket.as_fd(), crate::sys::poll::Interest::READ)];
         crate::sys::poll::Poller::new()
             .wait(&fds, until)

@@ -356,8 +356,9 @@ mod tests {
         let refused = send_within(&address, "READY=1", soon).expect_err("full");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         std::thread::scope(|scope| {
-            let late = scope.spawn(|| send_within(&address, "READY=1", Duration::from_secs(60)));
-            let limit = Some(now() + Duration::from_secs(60));
+            let late =
+                scope.spawn(|| send_within(&address, "READY=1", crate::sys::testing::PATIENCE));
+            let limit = Some(now() + crate::sys::testing::PATIENCE);
             loop {
                 let come = [(socket.fd(), Interest::READ)];
                 let ready = Poller::new().wait(&come, limit).expect("polled")[0];

@@ -188,7 +188,6 @@ fn signal(sig: Sig) -> Signal {
 pub(crate) mod tests {
     use std::fs::OpenOptions;
     use std::io::Write;
-    use std::time::Duration;
 
     use nix::sys::signal::kill;
     use nix::unistd::Pid;
@@ -201,7 +200,7 @@ pub(crate) mod tests {
     use crate::sys::testing::{Peer, Talk};
 
     fn next(signals: &mut Signals) -> Vec<(Sig, Sender)> {
-        let deadline = Some(now() + Duration::from_secs(60));
+        let deadline = Some(now() + crate::sys::testing::PATIENCE);
         Poller::new()
             .wait(&[(signals.fd(), Interest::READ)], deadline)
             .expect("poll");

@@ -14,7 +14,8 @@ mod skip;
 pub use skip::{skip, unavailable};
 
 const ROLE: &str = "PF_TEST_ROLE";
-const PATIENCE: Duration = Duration::from_secs(60);
+/// No step of any test takes longer; what does is a hang, and fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A line-based talk over a socket; every read has a limit, so that a hang is a failure.
 pub struct Talk(BufReader<UnixStream>);

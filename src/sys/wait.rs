@@ -141,7 +141,6 @@ fn ended(code: i32, status: i32) -> Ended {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
     use crate::sys::clock::now;
@@ -150,7 +149,7 @@ pub(crate) mod tests {
 
     /// Waits for the end of a child without reaping it.
     pub fn await_end(pid: i32) -> Ended {
-        let limit = Some(now() + Duration::from_secs(60));
+        let limit = Some(now() + crate::sys::testing::PATIENCE);
         let raw = rustix::process::Pid::from_raw(pid).expect("a pid");
         let fd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
             .expect("a pidfd");

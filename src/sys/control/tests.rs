@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
-use std::time::Duration;
 
 use super::*;
 use crate::sys::clock::now;
@@ -164,7 +163,7 @@ fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
 /// Reads until `lines` inputs have come, feeding what the client still has to say.
 fn exchange(client: &mut UnixStream, mut rest: &[u8], conn: &mut Conn, lines: usize) -> Vec<Input> {
     client.set_nonblocking(true).expect("non-blocking");
-    let limit = now() + Duration::from_secs(60);
+    let limit = now() + crate::sys::testing::PATIENCE;
     let mut inputs = Vec::new();
     while inputs.len() < lines {
         assert!(now() < limit, "only {} inputs", inputs.len());
@@ -237,7 +236,7 @@ fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
     assert!(!conn.send("more".into()), "but nothing goes behind it");
     // Once it reads, it is served again.
     client
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(crate::sys::testing::PATIENCE))
         .expect("a limit");
     let mut client = BufReader::new(client);
     let mut got = 0;

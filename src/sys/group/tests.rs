@@ -54,7 +54,7 @@ fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() 
     assert!(group.signal_group(Sig::Kill).expect("sent"));
     let ended = crate::sys::pidfile::pidfd_wait(
         &handle,
-        Some(crate::sys::clock::now() + std::time::Duration::from_secs(60)),
+        Some(crate::sys::clock::now() + crate::sys::testing::PATIENCE),
     );
     assert!(ended.expect("waited"), "the rest has ended");
     assert!(group.is_empty());
@@ -112,7 +112,7 @@ fn without_a_handle_a_live_member_proves_the_number() {
     let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
     let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
     assert!(group.signal_group(Sig::Kill).expect("sent"));
-    let limit = crate::sys::clock::now() + std::time::Duration::from_secs(60);
+    let limit = crate::sys::clock::now() + crate::sys::testing::PATIENCE;
     assert!(crate::sys::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
     assert!(group.is_empty());
     assert!(!group.signal_group(Sig::Kill).expect("told"));

@@ -132,7 +132,7 @@ fn u22_a_live_strangers_number_is_stale_and_an_owner_is_opened_and_awaited() {
     let soon = Some(now() + Duration::from_millis(10));
     assert!(!pidfd_wait(&handle, soon).expect("waited"));
     pidfd_signal(&handle, Sig::Kill).expect("sent");
-    let late = Some(now() + Duration::from_secs(60));
+    let late = Some(now() + crate::sys::testing::PATIENCE);
     assert!(pidfd_wait(&handle, late).expect("waited"));
     assert_eq!(owner(&path).expect("asked"), Owner::Stale);
     peer.child.wait().expect("ours");

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use nix::libc;
 
@@ -46,7 +45,7 @@ fn null() -> File {
 fn settled(spawned: &Spawned) -> Outcome {
     let fds = [(spawned.outcome.as_fd(), Interest::READ)];
     let mut about = false;
-    let until = now() + Duration::from_secs(60);
+    let until = now() + crate::sys::testing::PATIENCE;
     while now() < until {
         Poller::new().wait(&fds, Some(until)).expect("poll");
         match outcome(spawned.outcome.as_fd(), &mut about) {

@@ -84,3 +84,20 @@ fn u23_beats_come_at_half_the_time_and_no_sooner() {
     }
     assert_eq!(told, "STOPPING=1\nSTATUS=finishing, 0 handlers left");
 }
+
+#[test]
+fn u23_who_did_not_ask_for_beats_hears_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    manager
+        .set_read_timeout(Some(crate::service::HANG))
+        .expect("set");
+    let _accept = Start::with("")
+        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
+        .handler(ECHO);
+    let mut text = [0; 256];
+    let count = manager.recv(&mut text).expect("in time");
+    // A beat would have been said before it.
+    assert_eq!(&text[..count], b"READY=1\nSTATUS=accepting");
+}

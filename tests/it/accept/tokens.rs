@@ -54,7 +54,7 @@ fn w2_one_token_is_the_default() {
 }
 
 #[test]
-fn w1_w3_every_listener_is_accepted_on_and_they_share_the_tokens() {
+fn w3_w1_every_listener_is_accepted_on_and_they_share_the_tokens() {
     let accept = Accept::start("-c 2", ECHO);
     let (mut tcp, mut unix) = (accept.dial(), accept.dial_unix());
     let (first, second) = (tcp.pid(), unix.pid());

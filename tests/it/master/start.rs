@@ -77,7 +77,7 @@ fn u6_u7_s1_a_dead_workers_number_goes_to_its_replacement_and_its_end_is_logged(
 }
 
 #[test]
-fn u7_s5_children_of_others_that_become_ours_are_reaped() {
+fn s5_u7_children_of_others_that_become_ours_are_reaped() {
     let scene = Scene::new();
     // The grandchild leaves its session, so it is no part of the worker, and ends when it is told to.
     // The first worker's alone: the door is for one.

@@ -270,7 +270,17 @@ impl Master {
 
     /// Starts `pf-ctl`.
     pub(crate) fn ctl_begun(&self, line: &str) -> Ctl {
-        Ctl::begin(&self.path("app.pid"), line)
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let child = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
+            .arg(verb)
+            .arg(self.path("app.pid"))
+            .args(words(rest))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pf-ctl starts");
+        Ctl(child)
     }
 
     /// Waits for its end; the exit code.
@@ -347,21 +357,6 @@ impl Drop for Master {
 pub(crate) struct Ctl(Child);
 
 impl Ctl {
-    /// `pf-ctl VERB TARGET REST` of this line without its target.
-    pub(crate) fn begin(target: &Path, line: &str) -> Ctl {
-        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let child = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
-            .arg(verb)
-            .arg(target)
-            .args(words(rest))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("pf-ctl starts");
-        Ctl(child)
-    }
-
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
