@@ -42,7 +42,11 @@ impl Supervisor {
         // Not by what it failed at: one that exits closes its ready fd as well, and that may be seen first.
         let by_itself = exit.cause == Cause::Exited;
         let spawn_failed = exit.cause == Cause::SpawnFailed;
-        slot.last_exit = Some(exit);
+        // One that drains may outlive its successors in the slot, and how these ended is what explains the slot's state.
+        let outlived = slot.last_exit.as_ref().is_some_and(|last| last.worker > id);
+        if held || !outlived {
+            slot.last_exit = Some(exit);
+        }
         // Whoever was told to go, or has lost its slot to another, leaves nothing to be made good.
         if worker.asked || !held {
             return;

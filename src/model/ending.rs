@@ -166,7 +166,12 @@ impl Worker {
                 }
             }
         };
-        LastExit { cause, ended, at }
+        LastExit {
+            worker: self.id,
+            cause,
+            ended,
+            at,
+        }
     }
 
     /// The supervisor's word: one signal for each degree of hardness, never the same or a softer one again.

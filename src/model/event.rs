@@ -13,7 +13,9 @@ use super::policy::Policy;
 use super::sig::{Sender, Sig};
 
 /// The model's own name for a process: a counter, never used twice. Pids are labels, for display only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct WorkerId(pub u64);
 
 /// A generation's number, counted from 1 and never used twice.
@@ -308,6 +310,9 @@ impl Action {
 /// Why and how a slot's process ended: the closed set of the status document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
+    /// Whose.
+    #[serde(default)]
+    pub worker: WorkerId,
     /// Why.
     pub cause: Cause,
     /// How; None where there was no process.

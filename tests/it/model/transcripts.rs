@@ -256,7 +256,12 @@ impl Session {
             let generation = seat
                 .generation
                 .map_or("-".into(), |generation| generation.to_string());
-            format!("{}:{worker}/{generation} {}", seat.slot, seat.state)
+            // Why nobody is there.
+            let before = seat.last_exit.as_ref().filter(|_| seat.worker.is_none());
+            let why = before.map_or(String::new(), |exit| {
+                format!(" ({} {})", exit.worker.0, exit.cause.name())
+            });
+            format!("{}:{worker}/{generation} {}{why}", seat.slot, seat.state)
         };
         let list = |seats: &[prefork::model::snapshot::Seat]| {
             seats.iter().map(seat).collect::<Vec<_>>().join(", ")
