@@ -185,7 +185,6 @@ fn become_guard(socket: OwnedFd) -> ! {
 fn bare(socket: OwnedFd) -> Option<OwnedFd> {
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
-    let _ = nix::sys::prctl::set_name(c"pf-guard");
     let null = fd::null().ok()?;
     for number in 0..3 {
         // SAFETY: a system call on numbers.
@@ -197,6 +196,8 @@ fn bare(socket: OwnedFd) -> Option<OwnedFd> {
         libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0);
     }
     std::mem::forget((null, socket));
+    // Last: whoever finds the guard by its name finds it without anything of the master's.
+    let _ = nix::sys::prctl::set_name(c"pf-guard");
     fd::adopt(3).ok()
 }
 
