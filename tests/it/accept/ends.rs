@@ -96,7 +96,7 @@ fn what_a_handler_leaves_behind_gives_the_token_back_and_is_seen_to_at_the_end()
         "-c",
         "sleep 1000 >/dev/null 2>&1 <&1 & echo $$; echo $!",
     ];
-    let mut accept = Accept::start("--drain-timeout 100ms", left);
+    let mut accept = Accept::start("--drain-timeout 1s", left);
     let mut families = Vec::new();
     for _ in 0..3 {
         // The handler's end is not the connection's: the sleep has stdin still.

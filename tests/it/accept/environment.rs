@@ -39,6 +39,8 @@ fn a_handler_has_its_connection_and_our_stderr_and_nothing_of_ours() {
     let mut client = accept.dial();
     let pid = client.pid();
 
+    process::rests_as(pid, "cat");
+
     let fds = process::descriptors(pid);
     let log = accept.path("log").display().to_string();
     let wanted: BTreeMap<i32, String> = [(0, "socket"), (1, "socket"), (2, &log)]
@@ -49,7 +51,6 @@ fn a_handler_has_its_connection_and_our_stderr_and_nothing_of_ours() {
     for field in ["SigBlk", "SigIgn", "SigPnd", "ShdPnd"] {
         assert_eq!(process::status(pid, field), "0000000000000000", "{field}");
     }
-    until("it is cat", || (process::name(pid) == "cat").then_some(()));
     assert_eq!(process::status(pid, "SigCgt"), "0000000000000000");
 
     let environment = process::environment(pid);

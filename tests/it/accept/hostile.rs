@@ -25,7 +25,7 @@ fn a_client_that_closes_half_way_gets_its_whole_answer() {
 
 #[test]
 fn a_client_that_dribbles_or_says_nothing_has_its_time_and_no_more() {
-    let accept = Accept::start("-c 2 --client-timeout 300ms", ECHO);
+    let accept = Accept::start("-c 2 --client-timeout 1s", ECHO);
     let (mut silent, mut dribbling) = (accept.dial(), accept.dial());
     silent.pid();
     dribbling.pid();

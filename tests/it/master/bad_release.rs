@@ -6,16 +6,18 @@ use crate::service::process::{alive, descendants, gone};
 use crate::service::scene::RESTING;
 use crate::service::{Ended, Master, Scene};
 
-const OPTIONS: &str = "-n 2 --ready fd=9 --start-timeout 300ms --backoff 1ms..5ms --canary 300ms";
+const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 300ms";
 
-/// What is wrong with a release, and what the error says of it.
+/// What is wrong with a release, what the master has to be told to find it out, and what the error says of it.
 struct Bad {
     how: &'static str,
+    options: &'static str,
     says: &'static [&'static str],
 }
 
 const EXITS_AT_BOOT: Bad = Bad {
     how: "say up; exit 3",
+    options: "",
     says: &[
         "slot 0",
         "exited with code 3 before it was ready",
@@ -24,24 +26,34 @@ const EXITS_AT_BOOT: Bad = Bad {
 };
 const NEVER_READY: Bad = Bad {
     how: "say up; rest",
+    options: "--start-timeout 1s",
     says: &[
         "slot 0",
         "was killed",
-        "not ready within its start timeout of 300ms",
+        "not ready within its start timeout of 1s",
     ],
 };
 const DIES_AFTER_READY: Bad = Bad {
     how: "say up; up; exit 4",
+    options: "",
     says: &["slot 0", "exited with code 4", "after it was ready"],
 };
 const KILLED_AFTER_READY: Bad = Bad {
     how: "say up; up; kill -SEGV $$",
+    options: "",
     says: &["slot 0", "was killed by SEGV", "after it was ready"],
 };
 
 /// A scene whose command is the script itself, so that it can be missing.
 fn start(scene: &Scene) -> Master {
-    scene.master(OPTIONS).command([scene.path("app")]).start()
+    start_with(scene, "")
+}
+
+fn start_with(scene: &Scene, options: &str) -> Master {
+    scene
+        .master(&format!("{OPTIONS} {options}"))
+        .command([scene.path("app")])
+        .start()
 }
 
 fn untouched(master: &Master, workers: &[i32]) {
@@ -78,7 +90,7 @@ fn one_line(ended: &Ended) {
 
 fn reload_fails_and_the_next_works(bad: &Bad) {
     let scene = Scene::new();
-    let master = start(&scene);
+    let master = start_with(&scene, bad.options);
     let workers = master.workers();
     scene.app(bad.how);
     let ended = master.ctl("reload -q").failed(1, bad.says);
@@ -106,7 +118,7 @@ fn start_fails_and_leaves_nothing(bad: &Bad) {
     let scene = Scene::new();
     scene.app(bad.how);
     let ended = scene
-        .master(OPTIONS)
+        .master(&format!("{OPTIONS} {}", bad.options))
         .command([scene.path("app")])
         .run()
         .failed(1, bad.says);

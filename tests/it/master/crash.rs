@@ -279,7 +279,7 @@ fn u10_what_ignores_the_word_is_killed_at_its_time_with_its_group() {
 
 #[test]
 fn u7_every_cause_of_an_end_has_its_name() {
-    let options = "-n 1 --ready fd=9 --backoff 1ms..1ms --start-timeout 300ms --start-failures 1";
+    let options = "-n 1 --ready fd=9 --backoff 1ms..1ms --start-timeout 2s --start-failures 1";
     let scene = Scene::new();
     scene.app(r#"say up; up; read code <"$PF_TEST_DOOR$PF_WORKER"; rest"#);
     let master = scene.master(options).start();

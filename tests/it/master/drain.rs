@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use prefork::sys::clock;
 
+use crate::service::Scene;
 use crate::service::master::{Client, address, pids};
 use crate::service::process::{alive, gone};
-use crate::service::Scene;
 
 const OPTIONS: &str = "--listen 127.0.0.1:0 --ready notify";
 

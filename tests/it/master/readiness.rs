@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::service::process::{environment, gone};
-use crate::service::{Master, Scene};
+use crate::service::{Master, Scene, until};
 use crate::support::{ForAnybody, skip};
 
 fn ready_after(master: &Master) -> f64 {
@@ -24,22 +24,22 @@ fn auto_counts_a_silent_second_until_somebody_has_announced_itself() {
     let scene = Scene::new();
     scene.app("say up; rest");
     let master = scene
-        .master("-n 1 --start-timeout 1300ms --start-failures 1")
+        .master("-n 1 --start-timeout 4s --start-failures 1")
         .start();
     let after = ready_after(&master);
-    assert!((1.0..3.0).contains(&after), "{after}");
+    assert!((1.0..3.9).contains(&after), "{after}");
 
     scene.app("helper ready; say up; rest");
-    master.ctl("reload").done();
-    let after = ready_after(&master);
-    assert!(after < 1.0, "{after}");
+    // Where the machine is so busy that its word comes after the second, the second was what counted, and it is asked again.
+    until("its word is what counts", || {
+        master.ctl("reload").done();
+        (ready_after(&master) < 1.0).then_some(())
+    });
     let workers = master.workers();
 
     // From now on silence is no answer.
     scene.app("rest");
-    master
-        .ctl("reload")
-        .failed(1, &["not ready within", "1.3s"]);
+    master.ctl("reload").failed(1, &["not ready within", "4s"]);
     assert_eq!(master.workers(), workers);
     // A beat is an announcement as well.
     scene.app("touch /dev/fd/$PF_HEARTBEAT_FD; rest");

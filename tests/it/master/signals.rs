@@ -25,7 +25,7 @@ fn u9_quit_and_term_are_graceful_and_int_is_quick() {
         (Signal::SIGTERM, "--graceful-signal QUIT", "got QUIT"),
         (
             Signal::SIGTERM,
-            "--graceful-signal usr2 --graceful-timeout 100ms",
+            "--graceful-signal usr2 --graceful-timeout 20s",
             "got USR2",
         ),
         (Signal::SIGINT, "--quick-signal SIGTERM", "got TERM"),

@@ -109,8 +109,14 @@ pub(crate) fn name(pid: i32) -> String {
 /// Waits until a script has become a `sleep` and that has begun to: before, the shell has its script open, and the C library its tables.
 #[track_caller]
 pub(crate) fn rests(pid: i32) {
+    rests_as(pid, "sleep");
+}
+
+/// The same of another program.
+#[track_caller]
+pub(crate) fn rests_as(pid: i32, program: &str) {
     until("it rests", || {
-        (name(pid) == "sleep" && status(pid, "State").starts_with('S')).then_some(())
+        (name(pid) == program && status(pid, "State").starts_with('S')).then_some(())
     });
 }
 

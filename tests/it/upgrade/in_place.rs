@@ -55,6 +55,7 @@ fn r1_r20_the_process_its_names_and_its_listeners_stay_and_nothing_leaks() {
         assert!(!environment.contains_key("PF_UPGRADE_FAILED"));
         assert!(pid == master.pid() || !environment.contains_key("PF_STATE_FD"));
     }
+    crate::service::process::rests(master.workers()[0]);
     let worker = descriptors(master.workers()[0]);
     assert_eq!(
         worker.keys().copied().collect::<Vec<_>>(),
