@@ -8,11 +8,15 @@ use super::job::Job;
 use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::sig::Sig;
-use crate::sys::clock;
+use crate::sys::signals::number;
+use crate::sys::{clock, proc};
 use crate::wire::proto::Command;
 
-/// Between two signals of one kind: the kernel merges those that are still pending.
+/// Between two signals of one kind, at least; and how often it is looked whether the first has been taken.
 const APART: Duration = Duration::from_millis(20);
+
+/// How long a master may take to take a signal, unless `--timeout` says less.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// More steps than this are surely a mistake, and would take long.
 const MOST_STEPS: u32 = 100;
@@ -41,11 +45,28 @@ pub(super) fn signal(job: &Job, master: Option<&Master>, command: &Command) -> R
     }
     for step in 0..times {
         if step > 0 {
-            clock::pause(APART);
+            await_taken(job, master, sig, step)?;
         }
         master.signal(sig)?;
     }
     sent(job, master, sig, times)
+}
+
+/// Waits until the master has taken the last of those sent: the kernel merges the next with one that is still pending, and the step would be lost.
+fn await_taken(job: &Job, master: &Master, sig: Sig, sent: u32) -> Result<()> {
+    let within = clock::now() + TAKEN_WITHIN;
+    let until = job.deadline.map_or(within, |deadline| deadline.min(within));
+    loop {
+        clock::pause(APART);
+        if proc::is_pending(master.pid(), number(sig)) != Some(true) {
+            return Ok(());
+        }
+        if clock::now() >= until {
+            let why = format!("process {} takes no signals", master.pid());
+            let what = format!("only {sent} {sig} could be sent");
+            return Err(Error::new(Exit::Timeout, what, why));
+        }
+    }
 }
 
 /// Delivers what a master cannot deliver to itself and then answer: KILL and STOP, and CONT to one that is stopped.

@@ -13,7 +13,7 @@ use crate::sys::clock;
 use crate::wire::proto::Command;
 
 /// How long a master may take to die of KILL.
-const KILLED_WITHIN: Duration = Duration::from_secs(1);
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a master of another pid namespace is looked at: there is no descriptor to wait on.
 const LOOK_FAR: Duration = Duration::from_millis(200);

@@ -281,20 +281,25 @@ fn holder() {
     };
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("a death signal");
     let say = |text: &str| writeln!(std::io::stderr(), "{text}").expect("the test listens");
-    let mut signals = signal_hook::iterator::Signals::new(
-        [
-            libc::SIGHUP,
-            libc::SIGINT,
-            libc::SIGQUIT,
-            libc::SIGTERM,
-            libc::SIGUSR1,
-            libc::SIGUSR2,
-        ]
-        .iter()
-        .chain(&[libc::SIGWINCH, libc::SIGTTIN, libc::SIGTTOU]),
-    )
-    .expect("handlers");
+    // Each is told, also two of a kind that come while nobody looks.
+    let mut signals =
+        signal_hook::iterator::SignalsInfo::<signal_hook::iterator::exfiltrator::WithOrigin>::new(
+            [
+                libc::SIGHUP,
+                libc::SIGINT,
+                libc::SIGQUIT,
+                libc::SIGTERM,
+                libc::SIGUSR1,
+                libc::SIGUSR2,
+            ]
+            .iter()
+            .chain(&[libc::SIGWINCH, libc::SIGTTIN, libc::SIGTTOU]),
+        )
+        .expect("handlers");
 
+    // As with a master, the socket listens before the lock is taken.
+    let control = std::env::var_os("PF_TEST_CONTROL")
+        .map(|path| UnixListener::bind(path).expect("a control socket"));
     let mut file = File::create(path).expect("a pid file");
     let lock = libc::flock {
         l_type: libc::F_WRLCK as i16,
@@ -306,8 +311,6 @@ fn holder() {
     fcntl(&file, FcntlArg::F_SETLK(&lock)).expect("the lock");
     writeln!(file, "{}", std::process::id()).expect("the number");
 
-    let control = std::env::var_os("PF_TEST_CONTROL")
-        .map(|path| UnixListener::bind(path).expect("a control socket"));
     say("locked");
     // It listens on while it stays: later clients queue.
     if let Some(listener) = &control {
@@ -322,7 +325,7 @@ fn holder() {
             return;
         }
     }
-    for signal in signals.forever() {
-        say(signal_hook::low_level::signal_name(signal).unwrap_or("?"));
+    for origin in signals.forever() {
+        say(signal_hook::low_level::signal_name(origin.signal).unwrap_or("?"));
     }
 }

@@ -125,6 +125,24 @@ fn u9_u11_u12_u13_u15_a_master_without_control_socket_gets_signals() {
 }
 
 #[test]
+fn steps_that_a_master_does_not_take_are_not_told_as_sent() {
+    let scene = Scene::new();
+    let mut master = Holder::start(&scene.pid_file());
+    master.signal(Signal::SIGSTOP);
+    let pid_file = scene.pid_file();
+    let scale = |more: &[&str]| {
+        let words = ["scale"].map(std::ffi::OsStr::new);
+        let more = more.iter().map(std::ffi::OsStr::new);
+        ctl(words.into_iter().chain([pid_file.as_os_str()]).chain(more))
+    };
+    scale(&["+3", "--no-wait", "--timeout=300ms"]).failed(5, "only 1 TTIN could be sent");
+    // The kernel throws the one away that waits: TTIN and TTOU are stop signals.
+    master.signal(Signal::SIGCONT);
+    scale(&["+2", "--no-wait"]).done();
+    assert_eq!([master.heard(), master.heard()], ["SIGTTIN", "SIGTTIN"]);
+}
+
+#[test]
 fn what_no_signal_can_say_or_answer_is_exit_6() {
     let scene = Scene::new();
     let mut master = Holder::start(&scene.pid_file());
