@@ -17,7 +17,7 @@ fn to(out: Out, format: Format, verbosity: i8) -> Log {
 }
 
 fn pipe() -> (File, File) {
-    let (read, write) = nix::unistd::pipe().expect("a pipe");
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     (read.into(), write.into())
 }
 

@@ -420,7 +420,7 @@ fn a_port_that_needs_privilege_is_refused_with_a_hint() {
     )
     .expect("set");
     let copy = directory.join("pf-listen");
-    std::fs::copy(pf_listen(), &copy).expect("copied");
+    crate::support::copied(pf_listen(), &copy);
     let mut command = Command::new(&copy);
     std::os::unix::process::CommandExt::uid(&mut command, 4242);
     command.args(["127.0.0.1:7", "--", "true"]);

@@ -60,6 +60,8 @@ fn u23_beats_come_at_half_the_time_and_no_sooner() {
     manager
         .set_read_timeout(Some(crate::service::HANG))
         .expect("set");
+    // They may wait in the socket for somebody who is late: from before the first, no pause makes the time shorter.
+    let start = clock::now();
     let accept = Start::with("")
         .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
         .env("WATCHDOG_USEC", "400000")
@@ -71,12 +73,11 @@ fn u23_beats_come_at_half_the_time_and_no_sooner() {
     };
     assert_eq!(heard(), "WATCHDOG=1");
     assert_eq!(heard(), "READY=1\nSTATUS=accepting");
-    let start = clock::now();
     for _ in 0..5 {
         assert_eq!(heard(), "WATCHDOG=1");
     }
     let took = clock::now().since(start);
-    assert!(took >= Duration::from_millis(800), "{took:?}");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
     accept.signal(nix::sys::signal::Signal::SIGTERM);
     let mut told = heard();
     while told == "WATCHDOG=1" {

@@ -69,11 +69,11 @@ fn stop_with_a_timeout_leaves_the_master_alone() {
     let ended = ctl([
         "stop".as_ref(),
         scene.pid_file().as_os_str(),
-        "--timeout=1s".as_ref(),
+        "--timeout=5s".as_ref(),
     ]);
     assert_eq!(ended.code, Some(5), "{ended:?}");
     assert!(ended.stderr.ends_with(&format!(
-        "not finished after 1s: process {} still runs\n",
+        "not finished after 5s: process {} still runs\n",
         master.pid()
     )));
     master.signal(Signal::SIGUSR2);
@@ -137,7 +137,7 @@ fn wait_gone_ends_with_the_process_and_not_before() {
             "wait".as_ref(),
             target.as_os_str(),
             "--gone".as_ref(),
-            "--timeout=500ms".as_ref(),
+            "--timeout=4s".as_ref(),
             "-q".as_ref(),
         ])
         .failed(5, "still runs");
@@ -156,11 +156,19 @@ fn wait_gone_ends_with_the_process_and_not_before() {
 
 #[test]
 fn a_master_that_is_just_going_is_not_running_rather_than_mute() {
-    let scene = Scene::new();
-    let master = Holder::start(&scene.pid_file());
-    let child = start(["reload".as_ref(), scene.pid_file().as_os_str()]);
-    drop(master);
-    Ended::of(child.wait_with_output().expect("it ends")).failed(3, "not running");
+    crate::service::until("it goes just then", || {
+        let scene = Scene::new();
+        let master = Holder::start(&scene.pid_file());
+        let child = start(["reload".as_ref(), scene.pid_file().as_os_str()]);
+        drop(master);
+        let ended = Ended::of(child.wait_with_output().expect("it ends"));
+        // It has gone too late where it is refused, for a control socket that it does not have.
+        if ended.code == Some(6) {
+            return None;
+        }
+        ended.failed(3, "not running");
+        Some(())
+    });
 }
 
 #[test]

@@ -128,10 +128,12 @@ fn p4_a_line_that_comes_byte_by_byte_is_answered() {
     let tracks = Tracks::of(&scene);
     let master = scene.master("-n 1 --ready fd=9").start();
     let mut control = master.control();
-    for byte in br#"{"cmd": "status", "id": 4}"# {
+    for (place, byte) in br#"{"cmd": "status", "id": 4}"#.iter().enumerate() {
         control.stream.write_all(&[*byte]).expect("sent");
-        // Another is served in between.
-        assert_eq!(master.status()["state"], "running");
+        // Others are served in between; a few, as a line has five seconds to come.
+        if place % 6 == 0 {
+            assert_eq!(master.status()["state"], "running");
+        }
     }
     control.send("\n").expect("sent");
     assert_eq!(control.reply()["id"], 4);

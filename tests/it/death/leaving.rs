@@ -118,7 +118,7 @@ fn u10_a_queue_that_nobody_empties_delays_a_stop_no_longer_than_the_graceful_tim
     let tracks = Tracks::of(&scene);
     scene.app("play serve");
     let mut master = scene
-        .master("-n 1 --ready notify --drain-queue --graceful-timeout 300ms --listen 127.0.0.1:0")
+        .master("-n 1 --ready notify --drain-queue --graceful-timeout 4s --listen 127.0.0.1:0")
         .start();
     stopped(master.workers()[0]);
     let clients = queue(address(&master.status(), 0), 3);

@@ -128,12 +128,12 @@ fn names(scene: &Scene) -> BTreeSet<String> {
 }
 
 #[test]
-fn u22_p8_of_two_starters_exactly_one_wins_a_hundred_times() {
+fn u22_p8_of_two_starters_exactly_one_wins_two_hundred_times() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     std::fs::write(scene.path("err"), "").expect("written");
     let before = names(&scene);
-    for round in 0..100 {
+    for round in 0..200 {
         let mut both = [starter(&scene), starter(&scene)];
         let (place, code) = until("one of them gives up", || {
             (0..2).find_map(|place| Some((place, both[place].ended()?)))
@@ -151,6 +151,11 @@ fn u22_p8_of_two_starters_exactly_one_wins_a_hundred_times() {
         until("it has written its number", || {
             (scene.text("app.pid") == number).then_some(())
         });
+        let mut standing = before.clone();
+        standing.extend(["app.ctl".to_owned(), "app.pid".to_owned()]);
+        until("it has put its names there, and nothing else", || {
+            (names(&scene) == standing).then_some(())
+        });
         // One round leaves a clean place, the next a stale file and a stale socket.
         let end = if round % 2 == 0 {
             Signal::SIGTERM
@@ -162,11 +167,8 @@ fn u22_p8_of_two_starters_exactly_one_wins_a_hundred_times() {
         let clean = round % 2 == 0;
         assert_eq!(code, clean.then_some(0), "round {round}");
         tracks.gone();
-        let mut expected = before.clone();
-        if !clean {
-            expected.extend(["app.ctl".to_owned(), "app.pid".to_owned()]);
-        }
-        assert_eq!(names(&scene), expected, "round {round}");
+        let expected = if clean { &before } else { &standing };
+        assert_eq!(&names(&scene), expected, "round {round}");
     }
     let log = scene.text("err");
     assert!(!log.contains("panicked"), "{log}");

@@ -8,9 +8,12 @@ use crate::service::master::Ctl;
 use crate::service::scene::GATED;
 use crate::service::{Master, process, until};
 
-/// Workers of the old release do not go when they are told, and are killed after a second.
+/// Workers of the old release do not go when they are told, and are killed at the graceful timeout.
 const STUBBORN: &str = "trap '' TERM; say up; up; rest";
-const OPTIONS: &str = "-n 2 --ready fd=9 --graceful-timeout 1s --listen 127.0.0.1:0";
+
+fn options(graceful_timeout: &str) -> String {
+    format!("-n 2 --ready fd=9 --graceful-timeout {graceful_timeout} --listen 127.0.0.1:0")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
@@ -38,7 +41,16 @@ const MOMENTS: [Moment; 5] = [
 #[track_caller]
 fn at(moment: Moment, dance: &Dance) -> (Master, i32, Ctl) {
     dance.scene.app(STUBBORN);
-    let master = dance.master(OPTIONS).start();
+    // Where they drain in the moment that is meant, that has to last until it has been seen and made use of.
+    let patience = match moment {
+        Moment::Moving | Moment::Draining => "6s",
+        Moment::Unborn | Moment::Standing | Moment::Both => "1s",
+    };
+    let master = dance
+        .master(&format!(
+            "-n 2 --ready fd=9 --graceful-timeout {patience} --listen 127.0.0.1:0"
+        ))
+        .start();
     dance.scene.heard_times("up", 2);
     let before = children(master.pid());
     dance.scene.app(GATED);
@@ -159,7 +171,7 @@ fn both_masters_killed_leave_nobody() {
     dance.tracks.gone();
     // And the next start finds its way.
     dance.scene.app(crate::service::scene::RESTING);
-    let mut next = dance.master(OPTIONS).start();
+    let mut next = dance.master(&options("1s")).start();
     dance.stands_alone(2);
     dance.ctl("stop").done();
     ends(&mut next);

@@ -17,11 +17,12 @@ fn runsv_starts_reloads_restarts_and_stops_it() {
     });
     sv(&["start"]).done();
     place.serves();
-    let before = place.status("ready", serves(1));
+    place.status("ready", serves(1));
     sv(&["hup"]).done();
     place.status("reloaded", serves(2));
     sv(&["1"]).done();
     place.kill_master();
+    let before = place.status("started again", serves(1));
     sv(&["restart"]).done();
     let after = place.status("ready", serves(1));
     assert_ne!(after["pid"], before["pid"]);

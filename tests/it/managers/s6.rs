@@ -48,6 +48,7 @@ fn s6_supervise_starts_reloads_restarts_and_stops_it() {
     svc("-h");
     place.status("reloaded", serves(2));
     place.kill_master();
+    let before = place.status("started again", serves(1));
     svc("-r");
     let after = place.status("restarted", |status| {
         status["pid"] != before["pid"] && serves(1)(status)

@@ -31,11 +31,12 @@ fn supervisord_starts_reloads_restarts_and_stops_it() {
             .contains("RUNNING")
             .then_some(())
     });
-    let before = place.status("ready", serves(1));
+    place.status("ready", serves(1));
     place.serves();
     ctl(&["signal", "HUP", "app"]).done();
     place.status("reloaded", serves(2));
     place.kill_master();
+    let before = place.status("started again", serves(1));
     ctl(&["restart", "app"]).done();
     let after = place.status("restarted", serves(1));
     assert_ne!(after["pid"], before["pid"]);

@@ -6,7 +6,7 @@ use crate::service::process::{alive, descendants, gone};
 use crate::service::scene::RESTING;
 use crate::service::{Ended, Master, Scene};
 
-const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 300ms";
+const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms";
 
 /// What is wrong with a release, what the master has to be told to find it out, and what the error says of it.
 struct Bad {
@@ -17,7 +17,7 @@ struct Bad {
 
 const EXITS_AT_BOOT: Bad = Bad {
     how: "say up; exit 3",
-    options: "",
+    options: "--canary 300ms",
     says: &[
         "slot 0",
         "exited with code 3 before it was ready",
@@ -26,27 +26,27 @@ const EXITS_AT_BOOT: Bad = Bad {
 };
 const NEVER_READY: Bad = Bad {
     how: "say up; rest",
-    options: "--start-timeout 1s",
+    options: "--canary 300ms --start-timeout 2s",
     says: &[
         "slot 0",
         "was killed",
-        "not ready within its start timeout of 1s",
+        "not ready within its start timeout of 2s",
     ],
 };
 const DIES_AFTER_READY: Bad = Bad {
     how: "say up; up; exit 4",
-    options: "",
+    options: "--canary 5s",
     says: &["slot 0", "exited with code 4", "after it was ready"],
 };
 const KILLED_AFTER_READY: Bad = Bad {
     how: "say up; up; kill -SEGV $$",
-    options: "",
+    options: "--canary 5s",
     says: &["slot 0", "was killed by SEGV", "after it was ready"],
 };
 
 /// A scene whose command is the script itself, so that it can be missing.
 fn start(scene: &Scene) -> Master {
-    start_with(scene, "")
+    start_with(scene, "--canary 300ms")
 }
 
 fn start_with(scene: &Scene, options: &str) -> Master {
@@ -183,7 +183,10 @@ fn one_whose_program_is_missing() {
     master.stop();
 
     std::fs::remove_file(scene.path("app")).expect("removed");
-    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
+    let failed = scene
+        .master(&format!("{OPTIONS} --canary 300ms"))
+        .command([scene.path("app")])
+        .run();
     failed.failed(1, &["pf-master: worker program", &path, "No such file"]);
     nothing_left(&scene);
 }
@@ -212,7 +215,10 @@ fn one_whose_program_cannot_be_executed() {
     );
     drop(master);
 
-    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
+    let failed = scene
+        .master(&format!("{OPTIONS} --canary 300ms"))
+        .command([scene.path("app")])
+        .run();
     failed.failed(1, &["first rollout failed", "cannot execute its program"]);
     std::fs::remove_file(scene.path("app")).expect("removed");
     nothing_left(&scene);
@@ -250,7 +256,10 @@ fn one_whose_interpreter_is_not_there_is_not_even_begun() {
     assert_eq!(master.status()["counters"]["failed_starts"], 0);
     drop(master);
 
-    let failed = scene.master(OPTIONS).command([&next]).run();
+    let failed = scene
+        .master(&format!("{OPTIONS} --canary 300ms"))
+        .command([&next])
+        .run();
     failed.failed(
         1,
         &["pf-master: worker program", "its interpreter /nowhere/sh"],

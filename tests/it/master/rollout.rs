@@ -184,12 +184,12 @@ fn never_more_than_the_surge_allows_nor_fewer_ready_than_promised_whenever_one_l
 #[test]
 fn a_canary_is_waited_for_and_meanwhile_the_old_generation_fills_up() {
     let scene = Scene::new();
-    let master = gated(&scene, "--canary 700ms --backoff 1ms..1ms", 3);
+    let master = gated(&scene, "--canary 5s --backoff 1ms..1ms", 3);
     scene.app(RESTING);
     let old = master.workers();
+    let begun = clock::now();
     let reload = master.ctl_begun("reload");
     let canary = scene.heard("up");
-    let begun = clock::now();
     assert_eq!((canary.slot, canary.generation), (0, 2));
     signal(old[2], Signal::SIGKILL);
     let filled = scene.heard("up");
@@ -201,7 +201,7 @@ fn a_canary_is_waited_for_and_meanwhile_the_old_generation_fills_up() {
     let next = scene.heard("up");
     assert_eq!((next.slot, next.generation), (1, 2));
     let waited = clock::now().since(begun);
-    assert!(waited >= Duration::from_millis(690), "{waited:?}");
+    assert!(waited >= Duration::from_secs(5), "{waited:?}");
     reload.end().done();
     assert_eq!(generations(&master.status()), [2, 2, 2]);
 }

@@ -108,7 +108,7 @@ fn u11_no_slots_and_two_hundred() {
 
     let other = Scene::new();
     let many = other
-        .master("-n 200 --ready exec")
+        .master("-n 200 --ready exec --surge 20")
         .command(["sleep", "1000"])
         .start();
     let status = many.status();
@@ -211,10 +211,13 @@ fn p9_a_stop_waits_for_a_time_then_kills() {
     scene.app("play 'catch stubborn ready'");
     let mut master = scene.master("-n 1 --ready notify").start();
     let worker = master.workers()[0];
+    let asked = master.ctl_begun("stop");
+    assert_eq!(scene.heard("got TERM").pid, worker);
     let ended = master.ctl("stop --timeout 300ms --kill").done();
     assert!(ended.stderr.contains("killed"), "{ended:?}");
     assert_eq!(master.end(), None, "by a signal");
-    assert_eq!(scene.heard("got TERM").pid, worker);
+    // Who had asked first has what it wanted as well.
+    asked.end().done();
     process::signal(worker, Signal::SIGKILL);
 }
 

@@ -1,6 +1,6 @@
 //! Random lifetimes: a seeded generator drives the model in a fake world, and after every step the promises are checked.
 //!
-//! `PF_LIFETIMES=N` runs more of them, `PF_SEED=S` one again, which prints itself as a transcript.
+//! `PF_LIFETIMES=N` runs more of them (CI, where nothing is left out, four times as many as anybody else), `PF_SEED=S` one again, which prints itself as a transcript.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,6 +20,7 @@ use prefork::model::snapshot::{Seat, Snapshot};
 use prefork::model::time::Time;
 
 use super::render;
+use crate::support::is_thorough;
 
 const EVENTS: u64 = 60;
 
@@ -33,8 +34,9 @@ fn random_lifetimes_keep_every_promise() {
         assert_eq!(outcome, Ok(()), "seed {seed}");
         return;
     }
+    let usual = if is_thorough() { 100_000 } else { 25_000 };
     let wanted = std::env::var("PF_LIFETIMES")
-        .map_or(100_000, |n| n.parse().expect("PF_LIFETIMES is a number"));
+        .map_or(usual, |n| n.parse().expect("PF_LIFETIMES is a number"));
     let mut long_ones = 0;
     let mut seed = 0;
     // Those that stop early are lived too, but do not count.

@@ -1,10 +1,21 @@
-//! Programs for other users: what stands in the build directory may be closed to them.
+//! Copies of programs, also for other users: what stands in the build directory may be closed to them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+
+/// Copies a program. Not by this process: a child that another test forks meanwhile would hold the copy open for writing, and nobody could execute it.
+#[track_caller]
+pub fn copied(program: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let status = Command::new("cp")
+        .arg(program.as_ref())
+        .arg(to.as_ref())
+        .status()
+        .expect("cp");
+    assert!(status.success(), "{status}");
+}
 
 /// Copies of programs, in a directory that anybody may look into.
 pub struct ForAnybody(TempDir);
@@ -15,13 +26,9 @@ impl ForAnybody {
         let dir = tempfile::tempdir().expect("a directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).expect("our own");
-        let mut command = Command::new("cp");
         for program in programs {
-            command.arg(program.as_ref());
+            copied(program, dir.path());
         }
-        // Not by this process: a child that another test forks meanwhile would hold the copy open for writing, and nobody could execute it.
-        let status = command.arg(dir.path()).status().expect("cp");
-        assert!(status.success(), "{status}");
         ForAnybody(dir)
     }
 

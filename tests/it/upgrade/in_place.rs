@@ -155,7 +155,7 @@ fn u16_the_masters_own_program_is_looked_up_anew() {
     upgrades(&master);
     // Another program of that name, which says so and becomes the one before.
     let copy = scene.path("copy");
-    std::fs::copy(real, &copy).expect("a copy");
+    crate::support::copied(real, &copy);
     std::fs::remove_file(bin.join("pf-master")).expect("our own");
     symlink(&copy, bin.join("pf-master")).expect("a link");
     upgrades(&master);

@@ -77,7 +77,7 @@ fn r4_what_a_checked_one_says_is_bounded_and_told() {
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(
         &scene,
-        "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 10000000 /dev/zero | tr '\\0' x; fi\nexec \"$0\" \"$@\"\n",
+        "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 1000000 /dev/zero | tr '\\0' x; fi\nexec \"$0\" \"$@\"\n",
     );
     master.ctl("upgrade").done();
     let log = master.log();

@@ -179,7 +179,7 @@ fn u33_and_g5_a_second_word_ends_it_at_once() {
 #[test]
 fn u23_idle_workers_beat_within_the_timeout() {
     let workers = ["worker-std", "worker-tokio", "worker-axum"];
-    let services = workers.map(|name| start(name, &["-n", "1", "--timeout", "2s"]));
+    let services = workers.map(|name| start(name, &["-n", "1", "--timeout", "6s"]));
     for service in services {
         let is_alive = |status: &prefork::wire::status::Status| {
             status

@@ -24,7 +24,7 @@ fn start(dir: &Path) -> (Child, Target) {
     fs::create_dir(dir.join("one")).expect("a directory");
     fs::create_dir(dir.join("two")).expect("a directory");
     for release in ["one", "two"] {
-        fs::copy(example("worker-std"), dir.join(release).join("worker")).expect("copied");
+        crate::support::copied(example("worker-std"), dir.join(release).join("worker"));
     }
     symlink("one", dir.join("current")).expect("a link");
     let child = Command::new("./current/worker")

@@ -203,7 +203,7 @@ fn w4_and_g5_those_that_were_accepted_are_served_and_a_limit_that_passes_is_an_e
 fn w8_a_client_that_takes_too_long_is_ended() {
     let server = Server::new()
         .max_clients(1)
-        .client_timeout(Duration::from_millis(150))
+        .client_timeout(Duration::from_secs(2))
         .on_error(|_| {});
     with(server, |running| {
         let mut silent = connect(running.at);
@@ -240,7 +240,7 @@ fn play() {
     let listeners = Listeners::inherit().expect("listeners").expect("some");
     let served = Server::new()
         .max_clients(4)
-        .client_timeout(Duration::from_millis(500))
+        .client_timeout(Duration::from_secs(4))
         .on_error(|_| {})
         .serve(listeners, |client: &Connection| {
             serve(client).map_err(|why| why.to_string())
