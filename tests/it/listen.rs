@@ -233,9 +233,7 @@ fn exit_codes_are_the_commands_own_or_tell_what_failed() {
     );
     let (_guard, directory) = directory();
     let script = directory.join("script");
-    std::fs::write(&script, "#!/no/such/interpreter\n").expect("written");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("set");
+    crate::support::executable(&script, "#!/no/such/interpreter");
     let (code, _, errors) = run(&["127.0.0.1:0", "--", &script.display().to_string()]);
     assert!(
         code == 127 && errors.contains("its interpreter, or the one in its #! line, is not"),

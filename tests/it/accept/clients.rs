@@ -44,4 +44,8 @@ fn under_nohup_a_hang_up_is_nothing() {
     client.pid();
     assert!(accept.runs());
     assert_eq!(client.rest(), "");
+    // And the next one.
+    let mut client = accept.dial();
+    client.pid();
+    assert_eq!(client.rest(), "");
 }

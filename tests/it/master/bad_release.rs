@@ -1,10 +1,9 @@
 //! A new release that is no good: the old one serves on, and whoever asked is told why.
 
-use std::path::Path;
-
 use crate::service::process::{alive, descendants, gone};
 use crate::service::scene::RESTING;
 use crate::service::{Ended, Master, Scene};
+use crate::support::executable;
 
 const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms";
 
@@ -222,15 +221,6 @@ fn one_whose_program_cannot_be_executed() {
     failed.failed(1, &["first rollout failed", "cannot execute its program"]);
     std::fs::remove_file(scene.path("app")).expect("removed");
     nothing_left(&scene);
-}
-
-/// A file of one line that may be executed. A shell writes it: open for writing in this process, it could be inherited by whatever another test forks.
-fn executable(path: &Path, line: &str) {
-    let written = std::process::Command::new("sh")
-        .args(["-c", r#"echo "$2" >"$1" && chmod 755 "$1""#, "sh"])
-        .args([path.as_os_str(), line.as_ref()])
-        .status();
-    assert!(written.expect("sh").success());
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn what_the_unit_says_starts_by_socket_activation_reloads_and_stops() {
             "-ENOTIFY_SOCKET={}",
             scene.path("manager").display()
         ))
-        .args(["-EWATCHDOG_USEC=30000000", "--"])
+        .args(["-EWATCHDOG_USEC=600000000", "--"])
         .args(setting(&unit, "ExecStart").expect("set"))
         .current_dir(scene.dir())
         .stdin(Stdio::null())

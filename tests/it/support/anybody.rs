@@ -17,6 +17,17 @@ pub fn copied(program: impl AsRef<Path>, to: impl AsRef<Path>) {
     assert!(status.success(), "{status}");
 }
 
+/// A file of one line that may be executed; written by a shell, for the same reason.
+#[track_caller]
+pub fn executable(path: &Path, line: &str) {
+    let status = Command::new("sh")
+        .args(["-c", r#"echo "$2" >"$1" && chmod 755 "$1""#, "sh"])
+        .args([path.as_os_str(), line.as_ref()])
+        .status()
+        .expect("sh");
+    assert!(status.success(), "{status}");
+}
+
 /// Copies of programs, in a directory that anybody may look into.
 pub struct ForAnybody(TempDir);
 

@@ -7,7 +7,7 @@ pub mod worker;
 
 use std::time::Duration;
 
-pub use anybody::{ForAnybody, copied};
+pub use anybody::{ForAnybody, copied, executable};
 pub use skip::{skip, unavailable};
 
 /// No step of any test takes longer; what does is a hang, and fails.
