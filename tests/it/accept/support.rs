@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use prefork::sys::clock;
 use tempfile::TempDir;
 
 use crate::service::{HANG, end_of, process, until};
@@ -262,10 +263,22 @@ impl Client {
 
     /// Whether nothing comes for so long.
     pub(super) fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.stream().set_read_timeout(Some(time)).expect("set");
-        let heard = self.stream().peek(&mut [0]);
+        use std::io::ErrorKind::{Interrupted, WouldBlock};
+        let until = clock::now() + time;
+        let heard = loop {
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                break None;
+            }
+            self.stream().set_read_timeout(Some(left)).expect("set");
+            match self.stream().peek(&mut [0]) {
+                // A signal that another test of this process is about ends a wait with a time limit.
+                Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
+                heard => break Some(heard),
+            }
+        };
         self.stream().set_read_timeout(Some(HANG)).expect("set");
-        matches!(heard, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        heard.is_none()
     }
 
     /// The handler's pid, which it says first.

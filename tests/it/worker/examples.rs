@@ -169,8 +169,10 @@ fn u33_and_g5_a_second_word_ends_it_at_once() {
             .read_to_string(&mut said)
             .expect("text");
         assert_eq!(status.code(), Some(1), "{said}");
-        let told = "worker-std: 1 client was broken off: an end at once was asked for\n";
-        assert!(said.ends_with(told), "{said}");
+        // Whoever asked last whether it still listens may have been let in, and is broken off as well.
+        let told = ["1 client was", "2 clients were"]
+            .map(|who| format!("worker-std: {who} broken off: an end at once was asked for\n"));
+        assert!(told.iter().any(|told| said.ends_with(told)), "{said}");
         assert!(client.receive().is_err() || client.receive().is_ok_and(|answer| answer.is_none()));
     }
 }
