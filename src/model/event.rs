@@ -310,7 +310,7 @@ impl Action {
 /// Why and how a slot's process ended: the closed set of the status document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
-    /// Whose.
+    /// Whose; the first of all where a state that was handed over does not tell, so that any later one counts.
     #[serde(default)]
     pub worker: WorkerId,
     /// Why.

@@ -38,7 +38,6 @@ fn a_handler_has_its_connection_and_our_stderr_and_nothing_of_ours() {
         .handler(ECHO);
     let mut client = accept.dial();
     let pid = client.pid();
-
     process::rests_as(pid, "cat");
 
     let fds = process::descriptors(pid);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prefork::sys::clock;
 
 use super::support::{Accept, ECHO, Start};
+use crate::master::upward::Manager;
 use crate::service::process;
 
 /// How often it has been scheduled.
@@ -52,53 +53,40 @@ fn nothing_wakes_it_while_nothing_happens() {
     }
 }
 
+/// A pf-accept's service manager, and where it is told to listen.
+fn managed(dir: &tempfile::TempDir) -> (Manager, Start) {
+    let path = dir.path().join("notify");
+    let start = Start::with("").env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"));
+    (Manager::at(&path), start)
+}
+
 #[test]
 fn u23_beats_come_at_half_the_time_and_no_sooner() {
     let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("notify");
-    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
-    manager
-        .set_read_timeout(Some(crate::service::HANG))
-        .expect("set");
+    let (manager, start) = managed(&dir);
     // They may wait in the socket for somebody who is late: from before the first, no pause makes the time shorter.
-    let start = clock::now();
-    let accept = Start::with("")
-        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
-        .env("WATCHDOG_USEC", "400000")
-        .handler(ECHO);
-    let heard = || {
-        let mut text = [0; 256];
-        let count = manager.recv(&mut text).expect("in time");
-        String::from_utf8_lossy(&text[..count]).into_owned()
-    };
-    assert_eq!(heard(), "WATCHDOG=1");
-    assert_eq!(heard(), "READY=1\nSTATUS=accepting");
+    let begun = clock::now();
+    let accept = start.env("WATCHDOG_USEC", "400000").handler(ECHO);
+    assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+    assert_eq!(manager.hears(), ["READY=1", "STATUS=accepting"]);
     for _ in 0..5 {
-        assert_eq!(heard(), "WATCHDOG=1");
+        assert_eq!(manager.hears(), ["WATCHDOG=1"]);
     }
-    let took = clock::now().since(start);
+    let took = clock::now().since(begun);
     assert!(took >= Duration::from_secs(1), "{took:?}");
     accept.signal(nix::sys::signal::Signal::SIGTERM);
-    let mut told = heard();
-    while told == "WATCHDOG=1" {
-        told = heard();
+    let mut told = manager.hears();
+    while told == ["WATCHDOG=1"] {
+        told = manager.hears();
     }
-    assert_eq!(told, "STOPPING=1\nSTATUS=finishing, 0 handlers left");
+    assert_eq!(told, ["STOPPING=1", "STATUS=finishing, 0 handlers left"]);
 }
 
 #[test]
 fn u23_who_did_not_ask_for_beats_hears_none() {
     let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("notify");
-    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
-    manager
-        .set_read_timeout(Some(crate::service::HANG))
-        .expect("set");
-    let _accept = Start::with("")
-        .env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
-        .handler(ECHO);
-    let mut text = [0; 256];
-    let count = manager.recv(&mut text).expect("in time");
+    let (manager, start) = managed(&dir);
+    let _accept = start.handler(ECHO);
     // A beat would have been said before it.
-    assert_eq!(&text[..count], b"READY=1\nSTATUS=accepting");
+    assert_eq!(manager.hears(), ["READY=1", "STATUS=accepting"]);
 }

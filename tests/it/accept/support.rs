@@ -272,7 +272,7 @@ impl Client {
             }
             self.stream().set_read_timeout(Some(left)).expect("set");
             match self.stream().peek(&mut [0]) {
-                // A signal that another test of this process is about ends a wait with a time limit.
+                // A wait with a time limit is interrupted also by a stop and a continue of this process (signal(7)); nothing has come.
                 Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
                 heard => break Some(heard),
             }

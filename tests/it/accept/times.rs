@@ -85,7 +85,7 @@ fn idle_is_who_has_no_client() {
     let mut accept = Accept::start("--idle-timeout 4s", ECHO);
     let mut client = accept.dial();
     client.pid();
-    // Twice the time, with a client that does nothing: what ends here would have to be seen.
+    // Longer than that time, with a client that does nothing: what ends here would have to be seen.
     assert!(client.is_silent_for(Duration::from_secs(6)));
     assert!(accept.runs());
     assert_eq!(client.rest(), "");

@@ -5,9 +5,11 @@ use crate::service::scene::RESTING;
 use crate::service::{Ended, Master, Scene};
 use crate::support::executable;
 
-const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms";
+const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 300ms";
+/// Where a canary that dies at once has to be seen to: on a busy machine 300 ms are not long.
+const PATIENT: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 5s";
 
-/// What is wrong with a release, what the master has to be told to find it out, and what the error says of it.
+/// What is wrong with a release, the options under which it is found out, and what the error says of it.
 struct Bad {
     how: &'static str,
     options: &'static str,
@@ -16,7 +18,7 @@ struct Bad {
 
 const EXITS_AT_BOOT: Bad = Bad {
     how: "say up; exit 3",
-    options: "--canary 300ms",
+    options: OPTIONS,
     says: &[
         "slot 0",
         "exited with code 3 before it was ready",
@@ -25,7 +27,7 @@ const EXITS_AT_BOOT: Bad = Bad {
 };
 const NEVER_READY: Bad = Bad {
     how: "say up; rest",
-    options: "--canary 300ms --start-timeout 2s",
+    options: "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 300ms --start-timeout 2s",
     says: &[
         "slot 0",
         "was killed",
@@ -34,25 +36,22 @@ const NEVER_READY: Bad = Bad {
 };
 const DIES_AFTER_READY: Bad = Bad {
     how: "say up; up; exit 4",
-    options: "--canary 5s",
+    options: PATIENT,
     says: &["slot 0", "exited with code 4", "after it was ready"],
 };
 const KILLED_AFTER_READY: Bad = Bad {
     how: "say up; up; kill -SEGV $$",
-    options: "--canary 5s",
+    options: PATIENT,
     says: &["slot 0", "was killed by SEGV", "after it was ready"],
 };
 
 /// A scene whose command is the script itself, so that it can be missing.
 fn start(scene: &Scene) -> Master {
-    start_with(scene, "--canary 300ms")
+    start_with(scene, OPTIONS)
 }
 
 fn start_with(scene: &Scene, options: &str) -> Master {
-    scene
-        .master(&format!("{OPTIONS} {options}"))
-        .command([scene.path("app")])
-        .start()
+    scene.master(options).command([scene.path("app")]).start()
 }
 
 fn untouched(master: &Master, workers: &[i32]) {
@@ -117,7 +116,7 @@ fn start_fails_and_leaves_nothing(bad: &Bad) {
     let scene = Scene::new();
     scene.app(bad.how);
     let ended = scene
-        .master(&format!("{OPTIONS} {}", bad.options))
+        .master(bad.options)
         .command([scene.path("app")])
         .run()
         .failed(1, bad.says);
@@ -182,10 +181,7 @@ fn one_whose_program_is_missing() {
     master.stop();
 
     std::fs::remove_file(scene.path("app")).expect("removed");
-    let failed = scene
-        .master(&format!("{OPTIONS} --canary 300ms"))
-        .command([scene.path("app")])
-        .run();
+    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
     failed.failed(1, &["pf-master: worker program", &path, "No such file"]);
     nothing_left(&scene);
 }
@@ -214,10 +210,7 @@ fn one_whose_program_cannot_be_executed() {
     );
     drop(master);
 
-    let failed = scene
-        .master(&format!("{OPTIONS} --canary 300ms"))
-        .command([scene.path("app")])
-        .run();
+    let failed = scene.master(OPTIONS).command([scene.path("app")]).run();
     failed.failed(1, &["first rollout failed", "cannot execute its program"]);
     std::fs::remove_file(scene.path("app")).expect("removed");
     nothing_left(&scene);
@@ -246,10 +239,7 @@ fn one_whose_interpreter_is_not_there_is_not_even_begun() {
     assert_eq!(master.status()["counters"]["failed_starts"], 0);
     drop(master);
 
-    let failed = scene
-        .master(&format!("{OPTIONS} --canary 300ms"))
-        .command([&next])
-        .run();
+    let failed = scene.master(OPTIONS).command([&next]).run();
     failed.failed(
         1,
         &["pf-master: worker program", "its interpreter /nowhere/sh"],

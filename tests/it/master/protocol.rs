@@ -16,13 +16,10 @@ fn service(scene: &Scene) -> Master {
 
 /// Somebody else is answered before anybody's 5 s of silence are over.
 fn others_are_served(master: &Master) {
-    // A busy machine is no silence: once is enough.
-    let quick = (0..3).any(|_| {
-        let begun = clock::now();
-        assert_eq!(master.status()["workers"]["ready"], 1);
-        clock::now().since(begun) < Duration::from_secs(4)
-    });
-    assert!(quick, "others are waited for");
+    let begun = clock::now();
+    assert_eq!(master.status()["workers"]["ready"], 1);
+    let took = clock::now().since(begun);
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]
