@@ -24,7 +24,6 @@ const GUARD_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the wait was ended by.
 struct Woken {
-    signals: bool,
     workers: bool,
     knocks: bool,
     clients: Vec<Ready>,
@@ -110,7 +109,6 @@ impl Driver {
             Ok(ready) => {
                 self.blindness_told = false;
                 Woken {
-                    signals: ready[0].any(),
                     workers: ready[1].any(),
                     knocks: listens && ready[2].any(),
                     clients: ready[first_client..].to_vec(),
@@ -131,7 +129,6 @@ impl Driver {
                     hangup: false,
                 };
                 Woken {
-                    signals: true,
                     workers: true,
                     knocks: true,
                     clients: vec![all; clients],
@@ -145,11 +142,9 @@ impl Driver {
         self.deaf_until = self.deaf_until.filter(|until| *until > now);
         // First of all: nobody leaves the service to a master that is dead, and no client that has seen the end of one finds it here.
         self.hear_other(now);
-        let signals = if woken.signals {
-            self.signals.pending()
-        } else {
-            Vec::new()
-        };
+        // Also if the wait did not tell of any: one that came while requests were there already is handled on the way out of the wait, and
+        // whoever signals first and asks then is obeyed in that order.
+        let signals = self.signals.pending();
         let children = signals.iter().any(|(sig, _)| *sig == Sig::Chld);
         let exits = if children {
             self.processes.exits()

@@ -1,7 +1,8 @@
 //! What clients and signals ask for, and what collides with what.
 //!
-//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it. reload, upgrade, restart-worker,
-//! USR2 and pause during one are refused as busy. scale, signal and reopen always work.
+//! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are remembered once and follow it; a
+//! scale or resume that comes after that WINCH takes it back. reload, upgrade, restart-worker, USR2 and pause during one are refused as busy.
+//! scale, signal and reopen always work.
 
 use super::event::{Action, Command, Level, Outcome, Refusal, Scale, Source, Ticket};
 use super::policy::Word;

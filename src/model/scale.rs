@@ -62,6 +62,9 @@ impl Supervisor {
             }
             return;
         }
+        if !matches!(scale, Scale::By(..0)) {
+            self.forget_pause("scale", out);
+        }
         let op = self.operations.begin(now, "scale", ticket, out);
         if !paused && want == self.slots.len() {
             match &mut self.scaling {
@@ -270,6 +273,7 @@ impl Supervisor {
 
     /// `resume`: N workers again.
     pub(super) fn resume(&mut self, now: Time, ticket: Option<Ticket>, out: &mut Vec<Action>) {
+        self.forget_pause("resume", out);
         let op = self.operations.begin(now, "resume", ticket, out);
         let slots = self.slots.len();
         if !matches!(self.mode, Mode::Paused(_)) {
@@ -307,6 +311,17 @@ impl Supervisor {
     /// A rollout begins: if the service is paused, that ends, with N as it was.
     pub(super) fn unpause(&mut self, now: Time, by: &str, out: &mut Vec<Action>) {
         self.end_pause(now, &format!("ended by a {by}"), out);
+    }
+
+    /// A WINCH waits for the end of a rollout, and workers are asked for after it: as a pause that has begun is ended by that, one that has
+    /// not is none. Otherwise the older wish would undo the newer one, whose operation was told as done.
+    fn forget_pause(&mut self, by: &str, out: &mut Vec<Action>) {
+        if std::mem::take(&mut self.remembered.winch) {
+            out.push(Action::note(
+                Level::Info,
+                format!("WINCH is forgotten: a {by} came after it"),
+            ));
+        }
     }
 
     fn end_pause(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {

@@ -105,6 +105,8 @@ fn p11_u21_u28_r86_after_two_hundred_reloads_nothing_has_leaked() {
         environment(master.workers()[0])
     };
     let variables = look(0);
+    // It was told of the workers before they were ready, and has taken note once it rests.
+    process::rests_as(guard, "pf-guard");
     let open = |pid: i32| descriptors(pid).len();
     let (masters, guards) = (open(master.pid()), open(guard));
     let mut control = master.control();

@@ -154,7 +154,8 @@ fn p4_a_line_of_ten_megabytes_is_one_error_and_costs_no_memory() {
         "{message}"
     );
     assert_eq!(control.status()["pid"], master.pid());
-    let grown = rss(&master) - before;
+    // The kernel counts pages by the processor, and sums them up now and then: the peak may be seen a few kB lower than before.
+    let grown = rss(&master).saturating_sub(before);
     assert!(grown < 2048, "{grown} kB");
 
     // The longest that is allowed, and one byte more.

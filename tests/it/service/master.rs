@@ -243,7 +243,9 @@ impl Master {
         let mut control = self.control();
         let deadline = prefork::sys::clock::now() + HANG;
         loop {
-            let status = control.status();
+            let Some(status) = control.try_status() else {
+                panic!("no status any more, and never {what}:\n{}", self.log());
+            };
             if so(&status) {
                 return status;
             }
