@@ -347,11 +347,19 @@ impl Drop for Master {
         }
         // Stopped, it starts nobody anew, and reaps nobody: so the numbers stay theirs.
         self.signal(Signal::SIGSTOP);
-        for (pid, _) in process::descendants(self.pid()) {
-            process::signal(pid, Signal::SIGKILL);
+        let descendants = process::descendants(self.pid());
+        for (pid, _) in &descendants {
+            process::signal(*pid, Signal::SIGKILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A newborn has the master's sockets still: another master's client would be let in there.
+        let deadline = prefork::sys::clock::now() + HANG;
+        while descendants.iter().any(|(pid, _)| process::alive(*pid))
+            && prefork::sys::clock::now() < deadline
+        {
+            prefork::sys::clock::pause(std::time::Duration::from_millis(4));
+        }
     }
 }
 
