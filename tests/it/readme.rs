@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use prefork::error::Exit;
 use crate::listen_support::Running;
 use crate::service::{end_of, until};
 use crate::support::service::hello;
-use crate::support::{ForAnybody, skip};
+use crate::support::{ForAnybody, ports, skip};
 
 fn package(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -160,21 +159,9 @@ impl Drop for Stage {
     }
 }
 
-/// Two free ports, one after the other.
-pub(crate) fn two_ports() -> u16 {
-    let free = || {
-        let first = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = first.local_addr().ok()?.port();
-        TcpListener::bind(("127.0.0.1", port.checked_add(1)?))
-            .ok()
-            .map(|_| port)
-    };
-    until("two free ports", free)
-}
-
 /// The ports of the README replaced by free ones.
 fn on_free_ports(text: &str) -> String {
-    let (service, private) = (two_ports(), two_ports());
+    let (service, private) = (ports(2), ports(2));
     text.replace("8080", &service.to_string())
         .replace("9000", &private.to_string())
         .replace("9001", &(private + 1).to_string())

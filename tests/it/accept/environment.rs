@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::support::{Accept, Client, ECHO, Start};
 use crate::service::{HANG, process, until};
-use crate::support::skip;
+use crate::support::{ports, skip};
 
 #[test]
 fn a_handler_has_its_connection_and_our_stderr_and_nothing_of_ours() {
@@ -174,9 +174,7 @@ fn over_a_unix_socket_the_environment_tells_who_the_client_is() {
 fn the_environment_is_tcpservers() {
     let accept = Accept::start("", PRINT);
     let ours = printed(&accept.dial().rest());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-    let at = free.local_addr().expect("bound");
-    drop(free);
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], ports(1)));
     let peer = Command::new("tcpserver")
         .args(["-HRl0", "127.0.0.1", &at.port().to_string()])
         .args(PRINT)

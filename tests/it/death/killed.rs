@@ -9,7 +9,7 @@ use super::support::{Tracks, app, children, guard_of};
 use crate::service::master::address;
 use crate::service::process::{self, descriptors};
 use crate::service::{Master, Scene, until};
-use crate::support::skip;
+use crate::support::{ports, skip};
 
 /// What workers there are in the world, by slot: 0 stays whatever it is told; 1 is a wrapper shell that did not exec; 2 ignores TERM; 3 is a tree of three
 /// levels that nobody but its leader leaves by TERM; 4 is stopped. 0, and what the shell of 1 wraps, tell each TERM that they get.
@@ -48,7 +48,8 @@ impl Doomed {
         let tracks = Tracks::of(&scene);
         app(&scene, body);
         let options = format!(
-            "-n 5 --ready notify --graceful-timeout 4s --backoff 1h..1h --listen 127.0.0.1:0 {options}"
+            "-n 5 --ready notify --graceful-timeout 4s --backoff 1h..1h --listen 127.0.0.1:{} {options}",
+            ports(1)
         );
         let master = scene.master(&options).spawn();
         let address = address(&master.status(), 0);
@@ -342,7 +343,10 @@ fn p9_a_stop_by_force_ends_whoever_does_not_listen() {
         "trap '' TERM INT; sh -c 'sleep 1000; exit' & up; say up; while :; do sleep 1000; done",
     );
     let mut master = scene
-        .master("-n 2 --ready fd=9 --graceful-timeout 1h --listen 127.0.0.1:0")
+        .master(&format!(
+            "-n 2 --ready fd=9 --graceful-timeout 1h --listen 127.0.0.1:{}",
+            ports(1)
+        ))
         .start();
     let at = address(&master.status(), 0);
     scene.heard_times("up", 2);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::listen_support::{addresses, directory, finished, inodes, reported, shell};
-use crate::support::skip;
+use crate::support::{ports, skip};
 
 /// Whether a program is there.
 fn has(program: &str) -> bool {
@@ -138,11 +138,7 @@ fn u4_server_starters_own_listeners_are_taken_over() {
     }
     let (_guard, directory) = directory();
     let socket = directory.join("x.sock");
-    // The port is one that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port();
+    let port = ports(1);
     let script = format!(
         r#"exec start_server --port 127.0.0.1:{port} --path {} -- \
             sh -c 'exec "$LISTEN" -- "$@" </dev/null; exit 9' sh "$@" 2>&1"#,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -34,10 +34,9 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new() -> Place {
         let scene = Scene::new();
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         Place {
             tracks: Tracks::of(&scene),
-            port: free.expect("a free port").port(),
+            port: crate::support::ports(1),
             scene,
         }
     }

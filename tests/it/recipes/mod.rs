@@ -15,7 +15,7 @@ use std::time::Duration;
 use prefork::sys::clock;
 use serde_json::Value;
 
-use crate::readme::{Stage, have, named, path, programs, two_ports};
+use crate::readme::{Stage, have, named, path, programs};
 
 /// One after the other: each of them would have the machine for itself.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -120,7 +120,7 @@ fn under_load(name: &str, needs: &[&str], drops_in_100_stops: u64) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let stage = Stage::new();
     let work = stage.at("work");
-    let port = two_ports().to_string();
+    let port = crate::support::ports(2).to_string();
     for (file, text) in named("file") {
         fs::write(work.join(file), text.replace("8080", &port)).expect("written");
     }

@@ -1,6 +1,7 @@
 //! What the tests of whole services share.
 
 mod anybody;
+mod ports;
 pub mod service;
 mod skip;
 pub mod worker;
@@ -8,6 +9,7 @@ pub mod worker;
 use std::time::Duration;
 
 pub use anybody::{ForAnybody, copied, executable};
+pub use ports::ports;
 pub use skip::{skip, unavailable};
 
 /// No step of any test takes longer; what does is a hang, and fails.

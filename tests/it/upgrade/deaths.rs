@@ -6,8 +6,8 @@ use nix::sys::signal::Signal;
 
 use super::{good_successor, successor, upgrades, with_successor};
 use crate::death::support::{Tracks, children};
-use crate::service::master::address;
 use crate::service::{Scene, process, until};
+use crate::support::ports;
 
 const OPTIONS: &str = "-n 2 --ready fd=9 --graceful-timeout 1s --listen 127.0.0.1:0";
 
@@ -40,8 +40,9 @@ fn r56_kill_9_of_the_master_at_five_moments_leaves_nobody_and_the_next_one_start
     for (moment, body) in MOMENTS {
         let scene = Scene::new();
         let tracks = Tracks::of(&scene);
-        let mut master = with_successor(&scene, OPTIONS).start();
-        let at = address(&master.status(), 0);
+        let at = format!("127.0.0.1:{}", ports(1));
+        let options = OPTIONS.replace("127.0.0.1:0", &at);
+        let mut master = with_successor(&scene, &options).start();
         successor(&scene, &format!("{body}exec \"$0\" \"$@\"\n"));
         nix::unistd::mkfifo(&scene.path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         let rolls = moment.ends_with("rolls");
@@ -60,7 +61,7 @@ fn r56_kill_9_of_the_master_at_five_moments_leaves_nobody_and_the_next_one_start
         let told = upgrade.end();
         assert!(matches!(told.code, Some(3 | 1 | 0)), "{moment}: {told:?}");
         tracks.gone();
-        drop(TcpListener::bind(at).expect("the port is free"));
+        drop(TcpListener::bind(&at).expect("the port is free"));
         good_successor(&scene);
         scene.app(crate::service::scene::RESTING);
         let next = scene
