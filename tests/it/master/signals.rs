@@ -265,7 +265,11 @@ fn u8_a_burst_of_signals_at_the_start_does_no_harm() {
     // All of them have come at the start.
     std::fs::write(&stand, "").expect("written");
     master.ctl("scale 2").done();
-    // A HUP that was remembered follows, and no WINCH: whoever asks for two has two.
+    crate::service::until("a reload is not refused as busy", || {
+        let reload = master.ctl("reload");
+        (reload.code != Some(6)).then(|| reload.done())
+    });
+    // No WINCH follows: whoever asks for two has two.
     master.until("two ready", |status| {
         assert_ne!(status["state"], "paused", "{status:#}");
         status["state"] == "running" && status["workers"]["ready"] == 2
