@@ -278,6 +278,23 @@ fn u8_a_burst_of_signals_at_the_start_does_no_harm() {
 }
 
 #[test]
+fn u8_r59_a_signal_before_a_request_is_obeyed_before_it_three_hundred_times() {
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 1 --ready exec")
+        .command(["sleep", "1000"])
+        .start();
+    let mut control = master.control();
+    for round in 0..300 {
+        let (signal, wanted) = [(Signal::SIGTTIN, 2), (Signal::SIGTTOU, 1)][round % 2];
+        master.signal(signal);
+        let status = control.status();
+        assert_eq!(status["workers"]["wanted"], wanted, "round {round}");
+    }
+    master.stop();
+}
+
+#[test]
 fn a_stopped_worker_is_told_all_the_same() {
     let scene = Scene::new();
     let mut master = scene

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Below these nothing is taken: well-known services live there.
-const FIRST: u32 = 10_240;
+const FIRST: u16 = 10_240;
 
 /// The first of so many free ports of 127.0.0.1 in a row, none of which the kernel gives to anybody by itself.
 ///
@@ -13,27 +13,26 @@ const FIRST: u32 = 10_240;
 #[track_caller]
 pub fn ports(count: u16) -> u16 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
-    let count = u32::from(count);
-    let span = kernels_first().max(2 * FIRST) - FIRST - count;
+    let span = u32::from(kernels_first().max(2 * FIRST) - FIRST);
     let begin = std::process::id().wrapping_mul(2_654_435_761) % span;
     for _ in 0..span {
-        let first = FIRST + (begin + TAKEN.fetch_add(count, Ordering::Relaxed)) % span;
-        let mut all = first..first + count;
-        if let Ok(port) = u16::try_from(first)
-            && all.all(is_free)
-        {
-            return port;
+        // The same row for whoever asks, for however many: nobody is given what another of this process was.
+        let place = (begin + TAKEN.fetch_add(count.into(), Ordering::Relaxed)) % span;
+        let first = FIRST + u16::try_from(place).expect("less than all ports");
+        let mut all = first..first.saturating_add(count);
+        if place + u32::from(count) <= span && all.all(is_free) {
+            return first;
         }
     }
     panic!("no {count} free ports from {FIRST} on");
 }
 
-fn is_free(port: u32) -> bool {
-    u16::try_from(port).is_ok_and(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// The first port that the kernel gives out: 32768 unless an administrator has said otherwise.
-fn kernels_first() -> u32 {
+/// The first port that the kernel gives out: 32768, unless an administrator has widened its range; then some of ours may be given away.
+fn kernels_first() -> u16 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     range
         .ok()
