@@ -10,8 +10,8 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use prefork::Heartbeat;
-use prefork::sys::beat::Beat;
-use prefork::sys::clock;
+use prefork::sys::heartbeat::file::Beat;
+use prefork::sys::machine::clock;
 
 use super::stats::Sample;
 use super::table::{Report, cells, number};

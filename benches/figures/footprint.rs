@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::managers::Manager;
 use super::run::Look;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use prefork::sys::{clock, cpus};
+use prefork::sys::machine::{clock, cpus};
 
 /// A few lines.
 pub fn described() -> String {

@@ -26,7 +26,8 @@ mod upgrade;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use prefork::sys::{limits, wait};
+use prefork::sys::machine::limits;
+use prefork::sys::process::wait;
 
 use managers::Manager;
 use programs::Stage;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use prefork::model::time::Time;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use rustix::process::Signal;
 
 use super::load::{self, Account};

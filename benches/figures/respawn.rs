@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::managers::{Manager, Service};

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use prefork::model::time::Time;
-use prefork::sys::poll::{Interest, Poller};
-use prefork::sys::{clock, kin};
+use prefork::sys::io::poll::{Interest, Poller};
+use prefork::sys::machine::clock;
+use prefork::sys::process::descendants;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
 };
@@ -189,7 +190,7 @@ impl Run {
     /// Every process of the run but the workers: the manager and whatever helps it.
     pub fn managing(&self) -> Vec<i32> {
         let workers: BTreeSet<i32> = self.workers.iter().map(|worker| worker.pid).collect();
-        let mut all = kin::descendants(self.pid().as_raw_pid());
+        let mut all = descendants::descendants(self.pid().as_raw_pid());
         all.push(self.pid().as_raw_pid());
         all.retain(|pid| !workers.contains(pid));
         all
@@ -201,7 +202,7 @@ impl Run {
             let pid = Pid::from_raw(pid)?;
             Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
         };
-        let rest: Vec<(Pid, OwnedFd)> = kin::descendants(self.pid().as_raw_pid())
+        let rest: Vec<(Pid, OwnedFd)> = descendants::descendants(self.pid().as_raw_pid())
             .into_iter()
             .filter_map(handle)
             .collect();

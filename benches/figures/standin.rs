@@ -9,9 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use prefork::sys::poll::{Interest, Nest, Poller};
-use prefork::sys::signals::Signals;
-use prefork::sys::{clock, fd, notify};
+use prefork::sys::io::poll::{Interest, Nest, Poller};
+use prefork::sys::signal::Signals;
+use prefork::sys::machine::clock;
+use prefork::sys::io::fd;
+use prefork::sys::notify;
 
 use super::Outcome;
 

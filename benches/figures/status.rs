@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::managers::Manager;
 use super::run::{Look, millis};

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::load::Account;
 use super::managers::{Manager, Service};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::clock;
-use crate::wire::proto::{Answer, Command, Reply, Request};
+use crate::sys::machine::clock;
+use crate::wire::control::{Answer, Command, Reply, Request};
 
 /// How long a master may take, where the caller set no deadline, to accept a connection, to read a request, and to answer it
 /// with a first line. A live master does all of that at once; a stopped or wedged one must not hang its clients.

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::Connection;
 use crate::error::{Error, Exit, Result};
-use crate::model::sig::Sig;
+use crate::model::signal::Sig;
 use crate::model::time::Time;
-use crate::sys::pidfile::{self, Owner};
-use crate::sys::{clock, kin};
+use crate::sys::files::pidfile;
+use crate::sys::files::pidfile::Owner;
+use crate::sys::machine::clock;
+use crate::sys::process::descendants;
 use crate::wire::names::{control_path, old_control, old_pid_file};
 
 /// How long a live master without a control socket is watched before it counts as one that has none: it may just be leaving,
@@ -216,7 +218,7 @@ impl Master {
         // Its own namespace cannot end pid 1, which would only start them anew.
         if self.pid != 1 {
             self.signal(Sig::Stop)?;
-            kin::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
+            descendants::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
         }
         self.signal(Sig::Kill)
     }

@@ -15,7 +15,7 @@ use super::{arguments, run};
 use crate::client::{Line, Target};
 use crate::error::{Error, Exit, Result};
 use crate::ui::{table, text};
-use crate::wire::proto::{Answer, Code, Command, Request};
+use crate::wire::control::{Answer, Code, Command, Request};
 use crate::wire::status::Workers;
 
 const PROG: &str = "pf-status";

@@ -21,14 +21,14 @@ mod heal;
 mod perform;
 mod plan;
 mod process;
-mod report;
+mod status;
 mod requests;
 mod turn;
 
 pub mod fork;
 pub mod pin;
 pub mod upgrade;
-pub mod upward;
+pub mod service_manager;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -41,13 +41,13 @@ use crate::model::Supervisor;
 use crate::model::event::{Event, Generation, Ticket};
 use crate::model::policy::Policy;
 use crate::model::time::Time;
-use crate::sys::clock;
+use crate::sys::machine::clock;
 use crate::sys::control::ControlSocket;
-use crate::sys::daemon::Launcher;
+use crate::sys::process::daemon::Launcher;
 use crate::sys::listener::Listener;
-use crate::sys::pidfile::PidFile;
-use crate::sys::signals::Signals;
-use crate::sys::successor::Origin;
+use crate::sys::files::pidfile::PidFile;
+use crate::sys::signal::Signals;
+use crate::sys::process::successor::Origin;
 use crate::wire::changes::Changes;
 
 use clients::Clients;
@@ -55,7 +55,7 @@ use fork::{Bequest, Home, Other};
 use pin::{Pin, Recipe};
 use process::Processes;
 use upgrade::Preflight;
-use upward::Upward;
+use service_manager::Upward;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {

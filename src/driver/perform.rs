@@ -9,9 +9,10 @@ use crate::log::{About, Level as LogLevel};
 use crate::model::event::{
     Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
 };
-use crate::model::sig::Sig;
-use crate::sys::queue::Depths;
-use crate::sys::{clock, proc};
+use crate::model::signal::Sig;
+use crate::sys::listener::accept_queue::Depths;
+use crate::sys::machine::clock;
+use crate::sys::process::procfs;
 use crate::wire::changes::Changes;
 
 use super::pin::Pin;
@@ -209,11 +210,11 @@ impl Driver {
             .iter()
             .map(|listener| listener.inode())
             .collect();
-        let members = proc::groups_members(&numbers);
+        let members = procfs::groups_members(&numbers);
         let let_go = |pid: &i32| {
             let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
             // What cannot be looked at may well hold one.
-            matches!(proc::holds_socket(members, &inodes), Ok(false))
+            matches!(procfs::holds_socket(members, &inodes), Ok(false))
         };
         leaders
             .iter()
@@ -224,14 +225,14 @@ impl Driver {
 
     fn look_whether_held(&self, worker: WorkerId) -> Option<Event> {
         let pid = self.processes.get(worker)?.group.leader();
-        let stopped = matches!(proc::state(pid), Some('T' | 't'));
-        let traced = proc::tracer(pid).is_some_and(|tracer| tracer != 0);
+        let stopped = matches!(procfs::state(pid), Some('T' | 't'));
+        let traced = procfs::tracer(pid).is_some_and(|tracer| tracer != 0);
         Some(Event::Held(worker, stopped || traced))
     }
 
     fn look_whether_dumping(&self, worker: WorkerId) -> Option<Event> {
         let pid = self.processes.get(worker)?.group.leader();
-        Some(Event::Dumping(worker, proc::is_dumping(pid)))
+        Some(Event::Dumping(worker, procfs::is_dumping(pid)))
     }
 
     /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
@@ -266,9 +267,9 @@ impl Driver {
 
     /// USR1 goes on to workers that catch it; others would die of it (U15).
     fn pass_usr1(&mut self) {
-        let usr1 = crate::sys::signals::number(Sig::Usr1);
+        let usr1 = crate::sys::signal::number(Sig::Usr1);
         for process in self.processes.all().filter(|process| process.is_executed()) {
-            if proc::catches(process.group.leader(), usr1) == Some(true)
+            if procfs::catches(process.group.leader(), usr1) == Some(true)
                 && let Err(error) = process.group.signal_leader(Sig::Usr1)
             {
                 self.log.warn(format_args!(

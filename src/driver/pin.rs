@@ -12,9 +12,9 @@ use crate::error::{Error, Exit, Result};
 use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
-use crate::sys::spawn::{Launch, Leads};
-use crate::sys::{proc, program};
-use crate::wire::beside::LINK_FD;
+use crate::sys::process::spawn::{Launch, Leads};
+use crate::sys::process::{procfs, program};
+use crate::wire::peer::LINK_FD;
 use crate::wire::changes::{Changes, Text};
 use crate::wire::exports::{self, Exports, Protocol};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
@@ -167,7 +167,7 @@ impl Pin {
             death_signal: Some(policy.graceful_signal),
             nofile,
         };
-        let inode = proc::program_inode(&program);
+        let inode = procfs::program_inode(&program);
         Ok(Pin {
             generation,
             policy,
@@ -215,7 +215,7 @@ impl Pin {
                 ..self.launch.clone()
             },
             changes: self.changes.clone(),
-            inode: proc::program_inode(&self.program),
+            inode: procfs::program_inode(&self.program),
         })
     }
 

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::event::{Generation, Refusal};
-use crate::sys::proc;
+use crate::sys::process::procfs;
 use crate::wire::changes::Changes;
-use crate::wire::proto::{Change, Code, Failure, MasterPlan, Plan};
+use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};
 
 use super::Driver;
 use super::clients::code_of;
@@ -74,8 +74,8 @@ impl Driver {
                 to: Some(successor.program.display().to_string()),
             },
             inode: Change {
-                from: proc::program_inode(Path::new(OWN_PROGRAM)),
-                to: proc::program_inode(&successor.program),
+                from: procfs::program_inode(Path::new(OWN_PROGRAM)),
+                to: procfs::program_inode(&successor.program),
             },
             command: successor.argv.iter().map(text).collect(),
         })

@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
 use crate::model::policy::Word;
-use crate::model::sig::{Sender, Sig};
+use crate::model::signal::{Sender, Sig};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
-use crate::sys::poll::Ready;
-use crate::sys::{clock, limits, signals};
+use crate::sys::io::poll::Ready;
+use crate::sys::machine::{clock, limits};
+use crate::sys::signal;
 use crate::wire::changes::Changes;
-use crate::wire::proto::{Code, Command, Failure, MAX_REQUEST, Reply, Request, parse_request};
+use crate::wire::control::{Code, Command, Failure, MAX_REQUEST, Reply, Request, parse_request};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
@@ -281,11 +282,11 @@ impl Driver {
         self.reply(number, id, |_, reply| {
             reply.message = Some(format!("{sig} sent to the master"))
         });
-        if signals::HANDLED.contains(&sig) {
+        if signal::HANDLED.contains(&sig) {
             return self.signalled(sig, Sender::Process);
         }
         self.flush_clients();
-        if let Err(error) = signals::send_to_self(sig) {
+        if let Err(error) = signal::send_to_self(sig) {
             self.log
                 .error(format_args!("cannot send {sig} to ourselves: {error}"));
         }

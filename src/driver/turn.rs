@@ -10,13 +10,14 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::model::event::{Event, WorkerId};
-use crate::model::sig::{Sender, Sig};
+use crate::model::signal::{Sender, Sig};
 use crate::model::time::Time;
-use crate::sys::poll::{Interest, Poller, Ready};
-use crate::sys::{clock, resident};
+use crate::sys::io::poll::{Interest, Poller, Ready};
+use crate::sys::machine::clock;
+use crate::sys::process::resident;
 
 use super::fork::Other;
-use super::upward::Upward;
+use super::service_manager::Upward;
 use super::{Driver, End};
 
 /// How long the master goes without a guard that could not be started until it tries again.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::beside::{Deed, Happened};
+use super::fork::{Deed, Happened};
 use super::policy::Policy;
-use super::sig::{Sender, Sig};
+use super::signal::{Sender, Sig};
 
 /// The model's own name for a process: a counter, never used twice. Pids are labels, for display only.
 #[derive(
@@ -302,7 +302,7 @@ pub enum Action {
 
 impl Action {
     /// A line about the service.
-    pub(super) fn note(level: Level, text: String) -> Action {
+    pub(crate) fn note(level: Level, text: String) -> Action {
         Action::Note(level, None, text)
     }
 }

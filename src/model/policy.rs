@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sig::Sig;
+use super::signal::Sig;
 
 /// The most slots that a master manages; more is a typing error rather than a wish.
 pub const MAX_SLOTS: usize = 10_000;

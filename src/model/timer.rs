@@ -44,7 +44,7 @@ pub enum Timer {
 
 /// The table: at most one deadline a timer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Timers(#[serde(with = "super::kept::pairs")] BTreeMap<Timer, Time>);
+pub struct Timers(#[serde(with = "super::state::kept::pairs")] BTreeMap<Timer, Time>);
 
 impl Timers {
     /// Sets a deadline, in place of an earlier one of the same timer.

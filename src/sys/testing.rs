@@ -104,15 +104,15 @@ fn role() {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().expect("stdin"));
     let mut talk = Talk::over(stream);
     match name.as_str() {
-        "breakable" => super::breakable::tests::play(&mut talk),
+        "breakable" => super::signal::interruptible::tests::play(&mut talk),
         "control" => super::control::tests::play(&mut talk),
-        "door" => super::door::tests::play(&mut talk),
-        "signals" => super::signals::tests::play(&mut talk),
-        "spawn-and-kill" => super::spawn::tests::play(&mut talk),
-        "strangers" => super::wait::tests::play(&mut talk),
-        "beget" => super::beget::tests::play(&mut talk),
-        "environment" => super::environment::tests::play(&mut talk),
-        "pidfile" => super::pidfile::tests::play(&mut talk),
+        "door" => super::listener::shared_accept::tests::play(&mut talk),
+        "signals" => super::signal::tests::play(&mut talk),
+        "spawn-and-kill" => super::process::spawn::tests::play(&mut talk),
+        "strangers" => super::process::wait::tests::play(&mut talk),
+        "beget" => super::process::fork_master::tests::play(&mut talk),
+        "environment" => super::machine::environment::tests::play(&mut talk),
+        "pidfile" => super::files::pidfile::tests::play(&mut talk),
         other => panic!("no role '{other}'"),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::text::{command, plain};
-use crate::wire::proto::{Change, Plan};
+use crate::wire::control::{Change, Plan};
 
 /// The plan as text, one fact a line; what stays is said to stay, but for the command line.
 pub fn text(plan: &Plan) -> String {
@@ -61,7 +61,7 @@ fn change<T: Display + PartialEq>(change: &Change<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::proto::MasterPlan;
+    use crate::wire::control::MasterPlan;
 
     #[test]
     fn an_upgrade_tells_of_the_master_and_a_new_command_is_told() {

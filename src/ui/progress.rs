@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::plain;
-use crate::wire::proto::Progress;
+use crate::wire::control::Progress;
 
 /// How often the bar is drawn though nothing happens, so that its clock goes on.
 const TICK: Duration = Duration::from_millis(200);

@@ -16,9 +16,9 @@ use super::text::Text;
 use crate::model::Supervisor;
 use crate::model::event::OpId;
 use crate::model::policy::Policy;
-use crate::model::sig::Sig;
+use crate::model::signal::Sig;
 use crate::model::time::Time;
-use crate::model::upward::Said;
+use crate::model::service_manager::Said;
 
 /// The format that is written.
 pub const FORMAT: u32 = 1;

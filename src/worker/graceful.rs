@@ -12,9 +12,10 @@ use super::gate::{Gate, Ticket};
 use super::shutdown::{Shutdown, Stage};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::finish::Finish;
-use crate::sys::poll::{Interest, Poller, Ready};
-use crate::sys::{clock, talk};
+use crate::sys::signal::shutdown::Finish;
+use crate::sys::io::poll::{Interest, Poller, Ready};
+use crate::sys::machine::clock;
+use crate::sys::io::nonblocking;
 
 /// One or several listeners that can be closed without losing a connection.
 ///
@@ -100,7 +101,7 @@ impl GracefulListener {
             }
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             for socket in in_turn(&sockets, ready, turn) {
-                if let Some(socket) = talk::accept(socket)? {
+                if let Some(socket) = nonblocking::accept(socket)? {
                     let ticket = Arc::new(entrance.admit());
                     return Ok(Some(Accepted { socket, ticket }));
                 }

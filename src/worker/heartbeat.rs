@@ -6,9 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sys::{environment, fd, page};
-use crate::wire::beat::{BEATS, BEGUN, FINISHED, MAGIC, OPEN, Page};
-use crate::wire::upward;
+use crate::sys::machine::environment;
+use crate::sys::io::fd;
+use crate::sys::heartbeat::page;
+use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, MAGIC, OPEN, Page};
+use crate::wire::service_manager;
 
 /// Names the page's descriptor.
 const VARIABLE: &str = "PF_HEARTBEAT_FD";
@@ -184,14 +186,14 @@ fn page_in(file: impl AsFd, what: &str) -> Result<&'static page::Numbers> {
 fn interval() -> Option<Duration> {
     let variable = |name| std::env::var(name).ok();
     let (usec, of) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
-    let usec = upward::watchdog(usec.as_deref(), of.as_deref(), std::process::id())?;
+    let usec = service_manager::watchdog(usec.as_deref(), of.as_deref(), std::process::id())?;
     Some(Duration::from_micros(usec / 2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::beat::Beat;
+    use crate::sys::heartbeat::file::Beat;
 
     fn page(beats: u64, [begun, finished, open]: [u64; 3]) -> Page {
         Page {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sys::environment;
+use crate::sys::machine::environment;
 use crate::sys::listener::{Given, Listener, Retry, arrange, given};
 use crate::wire::address::{Bound, Kind, ListenSpec};
 use crate::wire::exports;

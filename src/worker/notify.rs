@@ -16,7 +16,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sys::{clock, notify};
+use crate::sys::machine::clock;
+use crate::sys::notify;
 use crate::wire::notify::MAX_STATUS;
 
 /// Where the manager listens.

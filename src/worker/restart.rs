@@ -9,12 +9,15 @@ use std::time::Duration;
 use super::listeners::{Listeners, tells_of_listeners};
 use super::notify;
 use crate::error::{Error, Exit, Result};
-use crate::model::sig::Sig;
+use crate::model::signal::Sig;
 use crate::sys::listener::Listener;
-use crate::sys::poll::{Interest, Poller};
-use crate::sys::spawn::{self, Launch, Leads, Outcome, Plumbing};
-use crate::sys::successor::Origin;
-use crate::sys::{clock, finish, program, relieve, wait};
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::process::spawn;
+use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
+use crate::sys::process::successor::Origin;
+use crate::sys::machine::clock;
+use crate::sys::signal::shutdown;
+use crate::sys::process::{parent, program, wait};
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// The process that started this one, and waits to be told that it serves.
@@ -61,7 +64,7 @@ impl Restart {
     pub fn on_usr2() -> Result<Restart> {
         let dir = program::start_dir(std::env::var_os("PWD").as_deref())
             .map_err(|error| Error::system("cannot find the working directory", error))?;
-        let asked = finish::told_of(Sig::Usr2)
+        let asked = shutdown::told_of(Sig::Usr2)
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(Restart {
             origin: Origin::of_this_process(None, dir),
@@ -72,7 +75,7 @@ impl Restart {
 
     /// Whether USR2 has come since the last call. Never waits: to wait, see the descriptor.
     pub fn is_asked(&self) -> bool {
-        finish::take_told(self.asked.as_fd())
+        shutdown::take_told(self.asked.as_fd())
     }
 
     /// Starts the program anew on these listeners; its pid. They stay ours as well.
@@ -113,11 +116,11 @@ impl Restart {
         let Some(pid) = number(PREDECESSOR) else {
             return Ok(false);
         };
-        if relieve::is_parent(pid) {
+        if parent::is_parent(pid) {
             // Before the one that it knows ends.
             notify::main_pid(std::process::id())?;
         }
-        relieve::tell_parent(pid)
+        parent::tell_parent(pid)
             .map_err(|error| Error::system(format!("cannot relieve pid {pid}"), error))
     }
 
@@ -225,7 +228,7 @@ fn number(variable: &str) -> Option<i32> {
 
 /// Whether the process that a variable names is our parent: it may have been meant for somebody above us.
 fn is_parent(variable: &str) -> bool {
-    number(variable).is_some_and(relieve::is_parent)
+    number(variable).is_some_and(parent::is_parent)
 }
 
 #[cfg(test)]

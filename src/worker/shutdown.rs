@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::sig::Sig;
-use crate::sys::finish::{self, Finish};
-use crate::sys::poll::{Interest, Poller};
+use crate::model::signal::Sig;
+use crate::sys::signal::shutdown;
+use crate::sys::signal::shutdown::Finish;
+use crate::sys::io::poll::{Interest, Poller};
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +45,7 @@ impl Shutdown {
     /// There are too many descriptors.
     pub fn on_signals() -> Result<Shutdown> {
         let shutdown = Shutdown::new()?;
-        finish::on_signals(&shutdown.0, &[Sig::Term, Sig::Quit], &[Sig::Int])
+        shutdown::on_signals(&shutdown.0, &[Sig::Term, Sig::Quit], &[Sig::Int])
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(shutdown)
     }

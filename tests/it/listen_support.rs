@@ -10,7 +10,8 @@ use nix::libc;
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, sockopt_impl};
 use prefork::sys::listener::Listener;
-use prefork::sys::{clock, fd};
+use prefork::sys::machine::clock;
+use prefork::sys::io::fd;
 use serde_json::{Value, json};
 use socket2::SockRef;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::PATIENCE;

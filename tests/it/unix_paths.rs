@@ -107,7 +107,7 @@ fn a_file_that_is_no_socket_is_never_touched() {
 #[test]
 fn a_lock_that_another_keeps_is_an_error_that_says_so() {
     let (_guard, directory) = directory();
-    let _kept = prefork::sys::dirlock::lock_dir_of(&directory.join("a")).expect("locked");
+    let _kept = prefork::sys::files::dirlock::lock_dir_of(&directory.join("a")).expect("locked");
     let errors = refused(&directory.join("a"));
     let expected = format!(
         ": cannot lock directory {}: another process has held it for 5s (find it with lsof or fuser)\n",

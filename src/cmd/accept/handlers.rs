@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::manager::Counted;
-use crate::model::accepting::Client;
-use crate::model::sig::Sig;
+use crate::model::acceptor::Client;
+use crate::model::signal::Sig;
 use crate::model::time::Time;
-use crate::sys::door::Connection;
-use crate::sys::spawn::{self, Launch, Outcome, Plumbing, Stage};
-use crate::sys::wait::{self, Ended, Group};
+use crate::sys::listener::shared_accept::Connection;
+use crate::sys::process::spawn;
+use crate::sys::process::spawn::{Launch, Outcome, Plumbing, Stage};
+use crate::sys::process::wait;
+use crate::sys::process::wait::{Ended, Group};
 use crate::wire::ucspi::{self, Ends, UNIX_LOCAL_PID};
 
 /// All that run, and what those that do not have left behind.

@@ -5,14 +5,14 @@ use super::manager::Manager;
 use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
 use crate::log::Log;
-use crate::model::accepting::{Accepting, Action, Client, Event, Why};
+use crate::model::acceptor::{Accepting, Action, Client, Event, Why};
 use crate::model::event::Ended;
-use crate::model::repeated::Repeated;
-use crate::model::sig::Sig;
-use crate::sys::clock::now;
-use crate::sys::door::{Connection, Door};
-use crate::sys::signals::Signals;
-use crate::sys::spawn;
+use crate::model::log_throttle::Repeated;
+use crate::model::signal::Sig;
+use crate::sys::machine::clock::now;
+use crate::sys::listener::shared_accept::{Connection, Door};
+use crate::sys::signal::Signals;
+use crate::sys::process::spawn;
 use crate::wire::ucspi;
 
 /// What may go wrong again and again.

@@ -10,13 +10,16 @@ use super::{Args, PROG};
 use crate::driver::pin::is_ours;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::accepting::{Accepting, Terms};
-use crate::model::sig::Sig;
-use crate::sys::door::{self, Door};
+use crate::model::acceptor::{Accepting, Terms};
+use crate::model::signal::Sig;
+use crate::sys::listener::shared_accept;
+use crate::sys::listener::shared_accept::Door;
 use crate::sys::listener::{self, Listener};
-use crate::sys::signals::Signals;
-use crate::sys::spawn::{Launch, Leads};
-use crate::sys::{clock, fd, limits, program, wait};
+use crate::sys::signal::Signals;
+use crate::sys::process::spawn::{Launch, Leads};
+use crate::sys::machine::{clock, limits};
+use crate::sys::io::fd;
+use crate::sys::process::{program, wait};
 use crate::wire::ucspi;
 
 /// Descriptors that a handler takes while it runs, and until what it has left is gone.
@@ -103,7 +106,7 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     }
     said.iter().for_each(|text| log.warn(text));
     for listener in &given.listeners {
-        door::check(listener).map_err(|why| {
+        shared_accept::check(listener).map_err(|why| {
             Error::system(format!("cannot accept on {}", described(listener)), why)
         })?;
     }

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cmd::values::{Off, duration_or_off};
 use crate::error::{Error, Result};
-use crate::model::sig::Sig;
-use crate::wire::proto::Command;
+use crate::model::signal::Sig;
+use crate::wire::control::Command;
 
 const AFTER_HELP: &str = "\
 Exit codes:

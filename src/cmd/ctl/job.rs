@@ -5,15 +5,15 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::cli::Verb;
-use super::{PROGRAM, data, instead};
+use super::{PROGRAM, data, signal_fallback};
 use crate::client::{Connection, Line, Target, died};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::clock;
+use crate::sys::machine::clock;
 use crate::ui::progress::{Style, Waiting};
 use crate::ui::text::plain;
 use crate::ui::{listeners, plan};
-use crate::wire::proto::{Answer, Code, Command, Reply, Request};
+use crate::wire::control::{Answer, Code, Command, Reply, Request};
 
 /// What one run of `pf-ctl` was told, and what it shows meanwhile.
 pub(super) struct Job {
@@ -59,7 +59,7 @@ impl Job {
             .reach(self.deadline)
             .map_err(|error| self.late(error))?;
         let Some(mut connection) = reach.control else {
-            return instead::signal(self, reach.master.as_ref(), &command);
+            return signal_fallback::signal(self, reach.master.as_ref(), &command);
         };
         let answers: fn(&Reply) -> bool = match command {
             Command::Listeners => |reply| reply.listeners.is_some(),

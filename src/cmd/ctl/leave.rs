@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::instead;
+use super::signal_fallback;
 use super::job::Job;
 use crate::client::{ANSWER_WITHIN, Connection, Master};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::clock;
-use crate::wire::proto::Command;
+use crate::sys::machine::clock;
+use crate::wire::control::Command;
 
 /// How long a master may take to die of KILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(super) fn stop(job: &Job, command: Command, kill: bool) -> Result<Exit> {
     };
     let master = reach.master.as_ref();
     let Some(mut connection) = reach.control else {
-        return instead::signal(job, master, &command);
+        return signal_fallback::signal(job, master, &command);
     };
     match ask_to_leave(job, &mut connection, master, command) {
         Err(error) if kill && error.exit == Exit::Timeout => finish_off(job, master),

@@ -2,7 +2,7 @@
 
 mod changes;
 mod cli;
-mod instead;
+mod signal_fallback;
 mod job;
 mod leave;
 mod ready;
@@ -45,7 +45,7 @@ fn perform(verb: &Verb) -> Result<Exit> {
         (Verb::Stop(stop), Some(command)) if !job.no_wait => leave::stop(&job, command, stop.kill),
         (Verb::Wait(Wait { ready: true, .. }), Some(command)) => ready::wait(&job, command),
         (_, Some(command)) => {
-            instead::signal_beyond_asking(&job, &command).unwrap_or_else(|| job.ask(command))
+            signal_fallback::signal_beyond_asking(&job, &command).unwrap_or_else(|| job.ask(command))
         }
         (Verb::Pid(_), None) => leave::pid(&job),
         (_, None) => leave::wait_gone(&job),

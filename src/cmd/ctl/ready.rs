@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::instead;
+use super::signal_fallback;
 use super::job::Job;
 use crate::client::{LOOK_AGAIN, Master, Reach, died};
 use crate::error::{Exit, Result};
 use crate::model::time::Time;
-use crate::sys::clock;
-use crate::wire::proto::Command;
+use crate::sys::machine::clock;
+use crate::wire::control::Command;
 
 /// How long a refused permission may be that of a control socket which is just being bound: under a closed umask first,
 /// with its owner and mode a moment later.
@@ -21,7 +21,7 @@ pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
     let mut reach = appear(job)?;
     loop {
         let Some(mut connection) = reach.control else {
-            return instead::signal(job, reach.master.as_ref(), &command);
+            return signal_fallback::signal(job, reach.master.as_ref(), &command);
         };
         job.waiting.on("waiting until all slots are ready");
         if let Some(line) = job.exchange(&mut connection, command.clone())? {

@@ -10,14 +10,18 @@ use super::{Environment, PROG};
 use crate::cmd::say;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::hold::{Answer, Ended, Hold, Next, Standing};
-use crate::model::sig::Sig;
+use crate::model::holder::{Answer, Ended, Hold, Next, Standing};
+use crate::model::signal::Sig;
 use crate::model::time::Time;
-use crate::sys::child::{self, Child};
+use crate::sys::process::child;
+use crate::sys::process::child::Child;
 use crate::sys::listener::Listener;
-use crate::sys::poll::{Interest, Poller};
-use crate::sys::relay::{self, Arrived, Relay};
-use crate::sys::{clock, exec, signals, wait};
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::signal::forward;
+use crate::sys::signal::forward::{Arrived, Relay};
+use crate::sys::machine::clock;
+use crate::sys::process::{exec, wait};
+use crate::sys::signal;
 use crate::wire::listen_env::FIRST_FD;
 
 /// Tells COMMAND who holds it.
@@ -44,8 +48,8 @@ impl End {
         match self {
             End::Code(code) => code.into(),
             End::Signal(number) => {
-                relay::leave_no_core();
-                relay::suffer(number);
+                forward::leave_no_core();
+                forward::suffer(number);
                 // Pid 1 of a container is still there: what a shell says of such an end.
                 u8::try_from(number)
                     .map_or(u8::MAX, |number| number.saturating_add(128))
@@ -191,11 +195,11 @@ impl Holder<'_> {
         let number = match self.hold.signalled(sig, sender, standing) {
             Answer::Keep => return,
             Answer::PassOn => number,
-            Answer::PassOnAs(sig) => signals::number(sig),
+            Answer::PassOnAs(sig) => signal::number(sig),
         };
         // Without a child it was about one that is gone.
         if let Some(child) = &self.child
-            && let Err(error) = relay::pass_on(child.pid(), number)
+            && let Err(error) = forward::pass_on(child.pid(), number)
         {
             self.log.error(format_args!(
                 "cannot pass {} on to {}: {error}",
@@ -234,7 +238,7 @@ impl Holder<'_> {
             (wait::Ended::Signaled { signal, .. }, None) => {
                 let told = format!("was ended by {}", named(signal));
                 (
-                    Ended::Signaled(signals::from_number(signal)),
+                    Ended::Signaled(signal::from_number(signal)),
                     told,
                     End::Signal(signal),
                 )
@@ -280,7 +284,7 @@ impl Holder<'_> {
         let apart = came_at.since(seen_at).max(seen_at.since(came_at));
         if came == by && apart <= STOPS_WITHIN {
             (self.stop, self.stopped) = (None, None);
-            relay::suffer(by);
+            forward::suffer(by);
         }
     }
 }
@@ -306,7 +310,7 @@ fn own(environment: &Environment, holder: u32) -> Environment {
 
 /// A signal for people.
 fn named(number: i32) -> String {
-    signals::from_number(number)
+    signal::from_number(number)
         .map_or_else(|| format!("signal {number}"), |sig| format!("signal {sig}"))
 }
 

@@ -11,9 +11,9 @@ use crate::cmd::run;
 use crate::driver::fork::Bequest;
 use crate::driver::{self, Setup};
 use crate::error::{Error, Exit, Result};
-use crate::sys::image;
-use crate::sys::signals::Signals;
-use crate::wire::beside::LINK_FD;
+use crate::sys::process::image;
+use crate::sys::signal::Signals;
+use crate::wire::peer::LINK_FD;
 
 /// Whether this start is one of an upgrade by fork; None if it is none.
 pub(super) fn main() -> Option<ExitCode> {

@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations, protocols};
 use crate::model::policy::{MAX_SLOTS, Readiness, Surge};
-use crate::model::sig::Sig;
+use crate::model::signal::Sig;
 use crate::wire::address::ListenSpec;
 use crate::wire::exports::Protocol;
 

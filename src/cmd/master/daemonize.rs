@@ -2,11 +2,13 @@
 
 use super::cli::Args;
 use crate::error::{Error, Exit, Result};
-use crate::sys::child;
-use crate::sys::daemon::{self, Caller, Side, Verdict};
+use crate::sys::process::child;
+use crate::sys::process::daemon;
+use crate::sys::process::daemon::{Caller, Side, Verdict};
 use crate::sys::notify;
-use crate::sys::signals::{self, Signals};
-use crate::sys::wait::Ended;
+use crate::sys::signal;
+use crate::sys::signal::Signals;
+use crate::sys::process::wait::Ended;
 
 /// Runs as both: the caller, which waits, and the daemon.
 pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
@@ -57,7 +59,7 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
             Err(died(format!("exited with code {code} before it was ready")))
         }
         Verdict::Died(Some(Ended::Signaled { signal, .. })) => {
-            let name = signals::from_number(signal)
+            let name = signal::from_number(signal)
                 .map_or_else(|| format!("signal {signal}"), |sig| sig.to_string());
             Err(died(format!("was killed by {name} before it was ready")))
         }

@@ -13,8 +13,8 @@ use clap::CommandFactory;
 
 use crate::driver;
 use crate::error::{Error, Exit, Result};
-use crate::sys::daemon::Launcher;
-use crate::sys::signals::Signals;
+use crate::sys::process::daemon::Launcher;
+use crate::sys::signal::Signals;
 
 /// How the program calls itself.
 const PROG: &str = "pf-master";

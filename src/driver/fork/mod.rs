@@ -1,4 +1,4 @@
-//! An upgrade by fork: another master beside this one (U16 to U20). What it means is the model's ([`beside`](crate::model::beside)); here is what
+//! An upgrade by fork: another master beside this one (U16 to U20). What it means is the model's ([`beside`](crate::model::fork)); here is what
 //! it takes.
 //!
 //! - `begin`: the old one gives its names away, writes down what it leaves, and starts the new one.
@@ -6,20 +6,20 @@
 //! - `names`: the pid file and the control socket, given away and taken back.
 //! - [`bequest`]: the new one takes what was left to it.
 
-mod begin;
-pub mod bequest;
+pub mod inherited;
 mod names;
-mod other;
+mod peer_master;
+mod start;
 
-use crate::model::beside::{Deed, Happened, Told};
+use crate::model::fork::{Deed, Happened, Told};
 use crate::model::event::Event;
 use crate::model::time::Time;
 
 use super::Driver;
 
-pub use bequest::Bequest;
+pub use inherited::Bequest;
 pub(super) use names::Home;
-pub(super) use other::Other;
+pub(super) use peer_master::Other;
 
 impl Driver {
     /// Does what the model says about the other master.

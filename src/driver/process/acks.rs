@@ -12,8 +12,8 @@ use super::{Process, Processes};
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
-use crate::sys::group;
-use crate::sys::poll::{Interest, Nest};
+use crate::sys::process::group;
+use crate::sys::io::poll::{Interest, Nest};
 use crate::wire::einhorn::{Command, NOT_HERE, parse};
 use crate::wire::handover;
 

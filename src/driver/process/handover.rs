@@ -9,13 +9,13 @@ use super::acks::Acks;
 use super::one::token;
 use super::{Process, Processes};
 use crate::model::event::WorkerId;
-use crate::sys::beat::Beat;
-use crate::sys::fd;
-use crate::sys::group::Group;
-use crate::sys::guard::{Guard, Terms};
+use crate::sys::heartbeat::file::Beat;
+use crate::sys::io::fd;
+use crate::sys::process::group::Group;
+use crate::sys::process::guard::{Guard, Terms};
 use crate::sys::notify::NotifySocket;
-use crate::sys::poll::{Interest, Nest};
-use crate::sys::users;
+use crate::sys::io::poll::{Interest, Nest};
+use crate::sys::machine::users;
 use crate::wire::handover;
 
 /// What is handed over of all processes together.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::driver::pin::Pin;
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
-use crate::sys::beat::Beat;
-use crate::sys::group::Group;
-use crate::sys::guard::Terms;
+use crate::sys::heartbeat::file::Beat;
+use crate::sys::process::group::Group;
+use crate::sys::process::guard::Terms;
 use crate::sys::notify::NotifySocket;
 use crate::wire::notify::Message;
 

@@ -21,10 +21,11 @@ use serde_json::Value;
 use crate::error::reason;
 use crate::model::event::{Event, Generation};
 use crate::model::time::Time;
-use crate::sys::image::{self, Next};
-use crate::sys::successor::Successor;
+use crate::sys::process::image;
+use crate::sys::process::image::Next;
+use crate::sys::process::successor::Successor;
 use crate::wire::handover::STATE_FD;
-use crate::wire::proto::{Code, Failure, Plan};
+use crate::wire::control::{Code, Failure, Plan};
 
 use super::Driver;
 

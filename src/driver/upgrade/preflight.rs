@@ -10,17 +10,20 @@ use std::time::Duration;
 
 use crate::error::reason;
 use crate::model::event::{Ended, Generation, Ticket};
-use crate::model::sig::Sig;
+use crate::model::signal::Sig;
 use crate::model::time::Time;
-use crate::sys::group::Group;
-use crate::sys::guard::Terms;
-use crate::sys::poll::{Interest, Nest};
-use crate::sys::spawn::{self, Launch, Leads, Outcome, Plumbing};
-use crate::sys::successor::{Origin, Successor};
-use crate::sys::{clock, fd, wait};
+use crate::sys::process::group::Group;
+use crate::sys::process::guard::Terms;
+use crate::sys::io::poll::{Interest, Nest};
+use crate::sys::process::spawn;
+use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
+use crate::sys::process::successor::{Origin, Successor};
+use crate::sys::machine::clock;
+use crate::sys::io::fd;
+use crate::sys::process::wait;
 use crate::wire::handover::{CHECK_FD, STATE_FD};
 use crate::wire::preflight::{self, Answer};
-use crate::wire::proto::Plan;
+use crate::wire::control::Plan;
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

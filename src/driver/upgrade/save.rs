@@ -7,9 +7,9 @@ use std::time::UNIX_EPOCH;
 
 use crate::driver::Driver;
 use crate::driver::pin::Pin;
-use crate::driver::upward::Upward;
+use crate::driver::service_manager::Upward;
 use crate::error::reason;
-use crate::sys::image;
+use crate::sys::process::image;
 use crate::wire::handover::{self, FORMAT, State};
 use crate::wire::text::Text;
 

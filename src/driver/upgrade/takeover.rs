@@ -9,19 +9,22 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::driver::clients::Clients;
 use crate::driver::pin::{Pin, Recipe};
 use crate::driver::process::{HandedOver, Processes};
-use crate::driver::upward::Upward;
+use crate::driver::service_manager::Upward;
 use crate::driver::{Driver, End};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::model::event::{Event, Generation};
 use crate::model::policy::Policy;
 use crate::sys::control::ControlSocket;
-use crate::sys::image::{self, Next};
+use crate::sys::process::image;
+use crate::sys::process::image::Next;
 use crate::sys::listener::Listener;
-use crate::sys::pidfile::PidFile;
-use crate::sys::signals::{self, Signals};
-use crate::sys::successor::Origin;
-use crate::sys::{clock, fd};
+use crate::sys::files::pidfile::PidFile;
+use crate::sys::signal;
+use crate::sys::signal::Signals;
+use crate::sys::process::successor::Origin;
+use crate::sys::machine::clock;
+use crate::sys::io::fd;
 use crate::wire::handover::{self, FAILED, Head, STATE_FD, State};
 
 /// What the image that takes over brings itself: its own reading of its command line.
@@ -172,7 +175,7 @@ impl Taken {
         }
         let originals: HashSet<RawFd> = originals.into_iter().collect();
         originals.into_iter().for_each(fd::close_left_over);
-        signals::unblock_all();
+        signal::unblock_all();
         if let Err(error) = driver.offer_acks() {
             driver.log.error(format_args!("{error}"));
         }

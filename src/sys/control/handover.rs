@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use super::super::fd;
+use crate::sys::io::fd;
 use super::{Conn, ControlSocket};
 use crate::wire::handover::{Client, Control};
 use crate::wire::text::Text;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{ControlSocket, clear};
 use crate::error::{Error, Result};
-use crate::sys::dirlock::lock_dir_of;
+use crate::sys::files::dirlock::lock_dir_of;
 
 impl ControlSocket {
     /// Moves our socket to `to`, where a dead server's is replaced; clients that are connected notice nothing. False if its path does not name it any

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
 
 use super::*;
-use crate::sys::clock::now;
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::machine::clock::now;
+use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::testing::{Peer, Talk};
 
 fn bound(path: &Path) -> ControlSocket {
@@ -111,12 +111,12 @@ fn u19_p8_a_socket_that_only_a_child_of_its_dead_master_holds_is_dead() {
     assert!(ControlSocket::bind(&path, 0o600, None, None).is_err());
     master.child.kill().expect("ours");
     // A zombie is as dead as one that was reaped.
-    super::super::wait::tests::await_end(master.pid());
+    crate::sys::process::wait::tests::await_end(master.pid());
     UnixStream::connect(&path).expect("somebody holds it");
     let next = bound(&path);
     pair(&next);
-    let handle = crate::sys::pidfile::open_process(holder).expect("it sleeps");
-    crate::sys::pidfile::pidfd_signal(&handle, crate::model::sig::Sig::Kill).expect("ours to end");
+    let handle = crate::sys::files::pidfile::open_process(holder).expect("it sleeps");
+    crate::sys::files::pidfile::pidfd_signal(&handle, crate::model::signal::Sig::Kill).expect("ours to end");
 }
 
 #[test]

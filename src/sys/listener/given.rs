@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use super::Listener;
 use crate::error::{Error, Result};
-use crate::sys::fd;
+use crate::sys::io::fd;
 use crate::wire::exports::{self, Claim, Protocol};
 use crate::wire::listen_env::{self, Inheritance};
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
-use super::super::listener_options::Backlog;
+use super::options::Backlog;
 use super::{Listener, bind};
 use crate::error::reason;
 use crate::error::{Error, Result};

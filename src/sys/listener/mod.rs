@@ -3,11 +3,16 @@
 //! [`given`](given()) takes over what a parent passed, [`arrange`] brings that in line with the addresses that are asked for, [`bind`] makes new
 //! ones. None of them knows who calls: `pf-listen` before it executes the next program, or a master that goes on running.
 
+pub mod accept_queue;
+pub mod address_owner;
 mod arrange;
 mod assign;
 mod given;
 mod mend;
+pub mod options;
+pub mod shared_accept;
 mod socket;
+pub mod unix_path;
 mod wanted;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -25,7 +30,7 @@ use crate::wire::listen_env::{FIRST_FD, NAMELESS};
 pub use arrange::arrange;
 pub use given::{Given, given};
 pub use mend::Mended;
-pub(super) use socket::{Failure, in_use, path_address, unix_type};
+pub(in crate::sys) use socket::{Failure, in_use, path_address, unix_type};
 
 /// What to do when an address is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +117,7 @@ impl Listener {
     /// The descriptor is not open, or no socket.
     pub fn taken_over(listener: &handover::Listener) -> Result<Listener> {
         let name = listener.name.as_deref().and_then(Name::inherited);
-        let fd = super::fd::duplicate(listener.fd)?;
+        let fd = super::io::fd::duplicate(listener.fd)?;
         let what = format!("fd {}, which was handed over,", listener.fd);
         let taken = Listener::inspect(fd, name, listener.source, &what)?;
         Ok(Listener {
@@ -172,7 +177,7 @@ impl Listener {
     /// Whether its path in the file system has gone: then no client can reach it any more.
     pub fn is_unlinked(&self) -> bool {
         match &self.address {
-            Bound::Unix(_, path) => !super::unix_path::is_socket(path),
+            Bound::Unix(_, path) => !super::listener::unix_path::is_socket(path),
             _ => false,
         }
     }
@@ -208,7 +213,7 @@ pub fn bind(spec: &ListenSpec) -> Result<Vec<Listener>> {
 /// What cannot be found.
 pub fn check(spec: &ListenSpec) -> Result<()> {
     wanted::groups(std::slice::from_ref(spec))?;
-    super::unix_path::Access::of(&spec.options)?;
+    super::listener::unix_path::Access::of(&spec.options)?;
     Ok(())
 }
 
@@ -217,7 +222,7 @@ pub fn check(spec: &ListenSpec) -> Result<()> {
 pub fn inherited(count: usize, names: &[String]) -> Result<Vec<Listener>> {
     let take = |(index, fd): (usize, RawFd)| {
         let what = format!("fd {fd}, which LISTEN_FDS names,");
-        let owned = super::fd::adopt(fd).map_err(|error| Error {
+        let owned = super::io::fd::adopt(fd).map_err(|error| Error {
             hint: format!("LISTEN_FDS is {count}"),
             ..error
         })?;

@@ -9,9 +9,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Bound, Listener};
 use crate::error::{Error, reason};
-use crate::sys::holder;
-use crate::sys::listener_options as options;
-use crate::sys::unix_path::{self, Access};
+use crate::sys::listener::address_owner;
+use crate::sys::listener::options as options;
+use crate::sys::listener::unix_path;
+use crate::sys::listener::unix_path::Access;
 use crate::wire::address::{Kind, Name, Options};
 
 /// vsock's word for a port that the system chooses (`VMADDR_PORT_ANY`).
@@ -148,7 +149,7 @@ pub(crate) fn in_use(at: &Bound) -> Error {
         format!("cannot bind {at}"),
         reason(io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
     );
-    match holder::of(at) {
+    match address_owner::of(at) {
         Some(holder) => failed.hint(format!("held by {holder}")),
         None => failed,
     }

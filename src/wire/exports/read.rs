@@ -149,7 +149,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::render;
+    use crate::wire::exports::render;
     use super::*;
     use crate::wire::address::Kind;
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::model::time::Time;
-use crate::sys::poll::{Interest, Poller};
-use crate::sys::{clock, talk};
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::clock;
+use crate::sys::io::nonblocking;
 use crate::worker::heartbeat::{Heartbeat, OpenConnection, Request};
 use crate::worker::shutdown::Shutdown;
 
@@ -124,7 +125,7 @@ impl Connection {
         let mut until = self.until.get();
         let mut is_stopping = false;
         loop {
-            if let Some(more) = talk::has_more(&self.socket)? {
+            if let Some(more) = nonblocking::has_more(&self.socket)? {
                 if more {
                     self.begin();
                 }
@@ -198,7 +199,7 @@ impl Read for &Connection {
         if self.terms.limit.is_some() && clock::now() >= self.until.get() {
             return Err(ErrorKind::TimedOut.into());
         }
-        let count = self.patiently(Interest::READ, |socket| talk::read_now(socket, into))?;
+        let count = self.patiently(Interest::READ, |socket| nonblocking::read_now(socket, into))?;
         if count > 0 {
             self.begin();
         }
@@ -212,7 +213,7 @@ impl Write for &Connection {
         if self.terms.limit.is_some() && clock::now() >= self.until.get() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.patiently(Interest::WRITE, |socket| talk::write_now(socket, bytes))
+        self.patiently(Interest::WRITE, |socket| nonblocking::write_now(socket, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

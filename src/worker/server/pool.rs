@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use socket2::Socket;
 
 use super::connection::Connection;
-use crate::sys::nudge::Nudge;
+use crate::sys::io::wakeup::Nudge;
 
 /// Serves a client; what went wrong, if anything.
 pub(super) type Handler = dyn Fn(&Connection) -> Result<(), String> + Send + Sync;

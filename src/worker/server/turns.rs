@@ -10,8 +10,9 @@ use super::pool::Pool;
 use super::{Listeners, Server};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::poll::{Interest, Poller};
-use crate::sys::{clock, talk};
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::clock;
+use crate::sys::io::nonblocking;
 use crate::worker::graceful::in_turn;
 use crate::worker::notify;
 use crate::worker::shutdown::Stage;
@@ -103,7 +104,7 @@ pub(super) fn accept(
         let ready = ready.get(before..).unwrap_or_default();
         turn += 1;
         for socket in in_turn(accepting, ready, turn).take(room) {
-            match talk::accept(socket) {
+            match nonblocking::accept(socket) {
                 Ok(None) => {}
                 Ok(Some(client)) => {
                     let client = Connection::new(client, terms);

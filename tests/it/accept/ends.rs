@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::support::{Accept, Client, ECHO};
 use crate::service::{process, until};

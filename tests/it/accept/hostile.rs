@@ -34,7 +34,7 @@ fn a_client_that_dribbles_or_says_nothing_has_its_time_and_no_more() {
     let mut stream = dribbling.stream().try_clone().expect("a copy");
     while stream.write_all(b"x").is_ok() && stream.read(&mut [0]).is_ok_and(|count| count == 1) {
         bytes += 1;
-        prefork::sys::clock::pause(Duration::from_millis(10));
+        prefork::sys::machine::clock::pause(Duration::from_millis(10));
         assert!(bytes < 1000, "it goes on for ever");
     }
     assert!(bytes > 0);

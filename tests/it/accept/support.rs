@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use tempfile::TempDir;
 
 use crate::service::{HANG, end_of, process, until};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::support::{Accept, Client, ECHO};
 use crate::service::{process, until};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::os::fd::AsRawFd;

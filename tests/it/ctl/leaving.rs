@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::fake::{Ended, Holder, Scene, ctl, read_until};
 

@@ -56,14 +56,14 @@ fn babble_until(over: &AtomicBool, path: &Path, babblers: &mut [Babbler]) {
         }
         rounds += 1;
         // As fast as it is read: on two processors that is all that one gives.
-        prefork::sys::clock::pause(std::time::Duration::from_micros(200));
+        prefork::sys::machine::clock::pause(std::time::Duration::from_micros(200));
     }
 }
 
 #[test]
 fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
     // Both ends of a connection and its reader are in this process alone.
-    prefork::sys::limits::raise_nofile();
+    prefork::sys::machine::limits::raise_nofile();
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let master = scene.master("-n 2 --ready fd=9").start();

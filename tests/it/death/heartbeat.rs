@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use serde_json::Value;
 
 use super::support::{Tracks, app, cause, restarts, slot};

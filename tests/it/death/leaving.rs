@@ -49,10 +49,10 @@ fn a_stop_delay_ends_by_itself() {
         .start();
     let mut client = master.dial();
     client.ask();
-    let begun = prefork::sys::clock::now();
+    let begun = prefork::sys::machine::clock::now();
     master.signal(Signal::SIGTERM);
     scene.heard_times("draining", 2);
-    let lingered = prefork::sys::clock::now().since(begun);
+    let lingered = prefork::sys::machine::clock::now().since(begun);
     assert!(lingered.as_millis() >= 400, "{lingered:?}");
     drop(client);
     assert_eq!(master.end(), Some(0), "{}", master.log());

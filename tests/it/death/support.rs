@@ -72,7 +72,7 @@ impl Drop for Tracks {
             if self.all().is_empty() {
                 return;
             }
-            prefork::sys::clock::pause(std::time::Duration::from_millis(2));
+            prefork::sys::machine::clock::pause(std::time::Duration::from_millis(2));
         }
     }
 }

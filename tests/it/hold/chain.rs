@@ -188,7 +188,7 @@ fn a_holder_that_has_nothing_to_do_does_nothing() {
             .map(|field| process::status(holder, field))
     };
     let before = switches();
-    prefork::sys::clock::pause(std::time::Duration::from_secs(1));
+    prefork::sys::machine::clock::pause(std::time::Duration::from_secs(1));
     assert_eq!(switches(), before);
 }
 

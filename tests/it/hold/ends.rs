@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::support::{child, held, signal, with};
 use crate::listen_support::{Running, finished, pf_listen};

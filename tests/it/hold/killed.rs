@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use super::support;
 use crate::death::support::{Tracks, children, guard_of, is_there};

@@ -37,7 +37,7 @@ fn a_signal_sent_before_its_program_runs_is_not_lost() {
         let mut running = Running::start(held(
             "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done",
         ));
-        prefork::sys::clock::pause(std::time::Duration::from_micros(pause * 250));
+        prefork::sys::machine::clock::pause(std::time::Duration::from_micros(pause * 250));
         signal(&running, Signal::SIGTERM);
         while running.line_or_end().is_some() {}
         let (status, errors) = running.end();
@@ -68,7 +68,7 @@ fn a_stop_stops_both_and_a_continue_continues_both() {
     // Stopped by somebody else, COMMAND alone is stopped, and the holder holds.
     process::signal(command, Signal::SIGSTOP);
     stopped(command, true);
-    prefork::sys::clock::pause(std::time::Duration::from_millis(50));
+    prefork::sys::machine::clock::pause(std::time::Duration::from_millis(50));
     stopped(holder, false);
     signal(&running, Signal::SIGCONT);
     stopped(command, false);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use serde_json::{Value, json};
 
 use crate::service::process::{alive, gone, name, signal};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 use crate::service::Scene;
 use crate::service::master::{Client, address, pids};

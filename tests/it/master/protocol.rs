@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use serde_json::{Value, json};
 
 use crate::service::control::error;

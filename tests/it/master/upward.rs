@@ -90,7 +90,7 @@ impl Manager {
 
 /// Microseconds of the monotonic clock.
 fn now() -> u64 {
-    prefork::sys::clock::now().0 / 1000
+    prefork::sys::machine::clock::now().0 / 1000
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn the_watchdog_is_fed_at_half_its_interval() {
             .then_some(())
     });
     let _ = manager.rest();
-    prefork::sys::clock::pause(interval);
+    prefork::sys::machine::clock::pause(interval);
     assert_eq!(manager.rest(), [""; 0]);
     master.signal(Signal::SIGCONT);
     while !manager.hears().contains(&"WATCHDOG=1".to_owned()) {}

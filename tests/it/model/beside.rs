@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use prefork::model::Supervisor;
-use prefork::model::beside::{Deed, Happened, Heir, Told};
+use prefork::model::fork::{Deed, Happened, Heir, Told};
 use prefork::model::event::{Event, Generation, OpId};
-use prefork::model::memory::Memory;
-use prefork::model::operation::Operations;
+use prefork::model::state::readiness_memory::Memory;
+use prefork::model::state::operation::Operations;
 use prefork::model::policy::{Policy, Word};
 use prefork::model::time::Time;
 
@@ -76,7 +76,7 @@ pub fn deed(deed: &Deed) -> String {
             )
         }
         Deed::Tell(told) => {
-            let text = prefork::wire::beside::render(told);
+            let text = prefork::wire::peer::render(told);
             let text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
             let word = text["say"].as_str().expect("a word");
             match &text["of"] {

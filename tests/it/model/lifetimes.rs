@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
-use prefork::model::beside::{Deed, Happened};
+use prefork::model::fork::{Deed, Happened};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
     WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
-use prefork::model::sig::{Sender, Sig};
-use prefork::model::snapshot::{Seat, Snapshot};
+use prefork::model::signal::{Sender, Sig};
+use prefork::model::supervisor::snapshot::{Seat, Snapshot};
 use prefork::model::time::Time;
 
 use super::render;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prefork::model::event::{Action, Cause, Ended, Generation, Saying, To, WorkerId};
 use prefork::model::policy::{Policy, Readiness, Word};
-use prefork::model::sig::Sig;
+use prefork::model::signal::Sig;
 use prefork::model::time::Time;
 use prefork::model::worker::{Effect, Input, Phase, Worker};
 

@@ -9,15 +9,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork::model::Supervisor;
-use prefork::model::beside::{Deed, Happened};
+use prefork::model::fork::{Deed, Happened};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge, Word};
-use prefork::model::sig::{Sender, Sig};
+use prefork::model::signal::{Sender, Sig};
 use prefork::model::time::Time;
-use prefork::model::upward::{Said, Upward};
-use prefork::wire::upward::render;
+use prefork::model::service_manager::{Said, Upward};
+use prefork::wire::service_manager::render;
 
 #[test]
 fn transcripts_answer_as_written() {
@@ -249,7 +249,7 @@ impl Session {
 
     fn show_slots(&mut self) {
         let snapshot = self.supervisor().snapshot();
-        let seat = |seat: &prefork::model::snapshot::Seat| {
+        let seat = |seat: &prefork::model::supervisor::snapshot::Seat| {
             let worker = seat
                 .worker
                 .map_or("-".into(), |worker| worker.0.to_string());
@@ -263,7 +263,7 @@ impl Session {
             });
             format!("{}:{worker}/{generation} {}{why}", seat.slot, seat.state)
         };
-        let list = |seats: &[prefork::model::snapshot::Seat]| {
+        let list = |seats: &[prefork::model::supervisor::snapshot::Seat]| {
             seats.iter().map(seat).collect::<Vec<_>>().join(", ")
         };
         self.answers.push(format!(

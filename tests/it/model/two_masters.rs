@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
-use prefork::model::beside::{Deed, Happened, Told};
+use prefork::model::fork::{Deed, Happened, Told};
 use prefork::model::event::{
     Action, Command, Ended, Event, OpId, Outcome, Saying, Ticket, WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge};
-use prefork::model::sig::Sig;
+use prefork::model::signal::Sig;
 use prefork::model::time::Time;
 
 use super::render;

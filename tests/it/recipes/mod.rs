@@ -12,7 +12,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use serde_json::Value;
 
 use crate::readme::{Stage, have, named, path, programs};

@@ -210,17 +210,17 @@ impl Master {
     /// Waits until this stands in the log.
     #[track_caller]
     pub(crate) fn logged(&self, text: &str) -> String {
-        let deadline = prefork::sys::clock::now() + HANG;
+        let deadline = prefork::sys::machine::clock::now() + HANG;
         loop {
             let log = self.log();
             if let Some(line) = log.lines().find(|line| line.contains(text)) {
                 return line.to_owned();
             }
             assert!(
-                prefork::sys::clock::now() < deadline,
+                prefork::sys::machine::clock::now() < deadline,
                 "'{text}' is never logged:\n{log}"
             );
-            prefork::sys::clock::pause(std::time::Duration::from_millis(4));
+            prefork::sys::machine::clock::pause(std::time::Duration::from_millis(4));
         }
     }
 
@@ -241,7 +241,7 @@ impl Master {
     #[track_caller]
     pub(crate) fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let mut control = self.control();
-        let deadline = prefork::sys::clock::now() + HANG;
+        let deadline = prefork::sys::machine::clock::now() + HANG;
         loop {
             let Some(status) = control.try_status() else {
                 panic!("no status any more, and never {what}:\n{}", self.log());
@@ -250,11 +250,11 @@ impl Master {
                 return status;
             }
             assert!(
-                prefork::sys::clock::now() < deadline,
+                prefork::sys::machine::clock::now() < deadline,
                 "never {what}: {status:#}\n{}",
                 self.log()
             );
-            prefork::sys::clock::pause(std::time::Duration::from_millis(4));
+            prefork::sys::machine::clock::pause(std::time::Duration::from_millis(4));
         }
     }
 
@@ -294,17 +294,17 @@ impl Master {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn status_at_end(&mut self) -> ExitStatus {
-        let deadline = prefork::sys::clock::now() + HANG;
+        let deadline = prefork::sys::machine::clock::now() + HANG;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
             assert!(
-                prefork::sys::clock::now() < deadline,
+                prefork::sys::machine::clock::now() < deadline,
                 "it does not end:\n{}",
                 self.log()
             );
-            prefork::sys::clock::pause(std::time::Duration::from_millis(4));
+            prefork::sys::machine::clock::pause(std::time::Duration::from_millis(4));
         }
     }
 
@@ -354,11 +354,11 @@ impl Drop for Master {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // A newborn has the master's sockets still: another master's client would be let in there.
-        let deadline = prefork::sys::clock::now() + HANG;
+        let deadline = prefork::sys::machine::clock::now() + HANG;
         while descendants.iter().any(|(pid, _)| process::alive(*pid))
-            && prefork::sys::clock::now() < deadline
+            && prefork::sys::machine::clock::now() < deadline
         {
-            prefork::sys::clock::pause(std::time::Duration::from_millis(4));
+            prefork::sys::machine::clock::pause(std::time::Duration::from_millis(4));
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use scene::Scene;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 
 /// No step of any test takes longer; what does is a hang, and fails.
 pub(crate) const HANG: Duration = crate::support::PATIENCE;

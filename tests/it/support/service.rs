@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prefork::sys::clock;
+use prefork::sys::machine::clock;
 use prefork::wire::status::{Slot, Status};
 use tempfile::TempDir;
 

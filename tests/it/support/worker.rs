@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use prefork::sys::fd;
+use prefork::sys::io::fd;
 use signal_hook::consts::SIGTERM;
 use socket2::Socket;
 use tempfile::TempDir;

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 
-use prefork::sys::beat::Beat;
-use prefork::sys::{environment, fd};
+use prefork::sys::heartbeat::file::Beat;
+use prefork::sys::machine::environment;
+use prefork::sys::io::fd;
 use prefork::{Heartbeat, Listeners, notify};
 use serde_json::{Value, json};
 

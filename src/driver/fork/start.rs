@@ -1,0 +1,116 @@
+//! The old master's part: a new one is begotten.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use crate::driver::Driver;
+use crate::driver::upgrade::saved;
+use crate::error::reason;
+use crate::model::fork::{Happened, Heir};
+use crate::sys::process::fork_master::beget;
+use crate::sys::process::image;
+use crate::sys::process::image::Next;
+use crate::sys::io::seqpacket::{Link, MOST_FDS};
+use crate::wire::peer::{FORMAT, FOR_ONE_PROCESS, LINK_FD, Legacy};
+use crate::wire::exports;
+use crate::wire::listen_env::FIRST_FD;
+
+use super::peer_master::Other;
+
+impl Driver {
+    /// Gives the names away and starts a new master; if that fails, nothing has changed.
+    pub(super) fn beget(&mut self, heir: Heir) -> Happened {
+        self.end_rehearsal("an upgrade has begun meanwhile");
+        let born = self
+            .step_aside()
+            .map_err(|error| error.to_string())
+            .and_then(|()| self.start_new_one(heir));
+        match born {
+            Ok(other) => {
+                let pid = other.pid();
+                self.processes.spare(Some(pid));
+                self.other = Some(other);
+                Happened::Born(pid)
+            }
+            Err(why) => {
+                self.take_names_back();
+                Happened::Unborn(why)
+            }
+        }
+    }
+
+    fn start_new_one(&mut self, heir: Heir) -> Result<Other, String> {
+        let successor = self.origin.successor().map_err(|error| error.to_string())?;
+        let failed = |error| format!("cannot start a new master: {}", reason(error));
+        let (link, theirs) = Link::pair().map_err(failed)?;
+        let document = image::memory(&self.legacy(heir)?.render()?).map_err(failed)?;
+        self.leave_behind(&link, &document)?;
+        let mut placed = self.processes.kept();
+        let taken: HashSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
+        let at = (FIRST_FD..RawFd::MAX)
+            .find(|number| !taken.contains(number))
+            .unwrap_or(FIRST_FD);
+        placed.push((theirs.as_raw_fd(), at));
+        self.log.info(format_args!("upgrade: starting {successor}"));
+        let begotten = beget(
+            &Next {
+                program: &successor.program,
+                argv: &successor.argv,
+                environment: &self.environment_of_new_one(at),
+                dir: Some(&self.origin.dir),
+                nofile: self.origin.nofile,
+                fds: &[],
+            },
+            &placed,
+            self.signals.ignored(),
+        )
+        .map_err(failed)?;
+        Other::new_one(link, begotten).map_err(failed)
+    }
+
+    /// What this master was started with, but for what was meant for its process alone.
+    fn environment_of_new_one(&self, link: RawFd) -> Vec<(OsString, OsString)> {
+        let given = self.origin.environment.iter();
+        let for_one = |name: &OsString| {
+            FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::tells_of_listeners(name)
+        };
+        let mut environment: Vec<_> = given.filter(|(name, _)| !for_one(name)).cloned().collect();
+        environment.push((LINK_FD.into(), link.to_string().into()));
+        environment
+    }
+
+    fn legacy(&self, heir: Heir) -> Result<Legacy, String> {
+        let pin = self.pins.get(&heir.from.0);
+        let pin = pin.ok_or("the generation that serves is forgotten")?;
+        // All of a new master's generations have the listeners that this one has now.
+        let mut sets = vec![Rc::clone(&pin.listeners)];
+        Ok(Legacy {
+            format: FORMAT,
+            by: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            heir,
+            pin: saved(pin, &mut sets),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|listener| listener.handed_over())
+                .collect(),
+            inherited_exports: self.recipe.exports.inherited().to_vec(),
+            pid_file: self.pid_file.as_ref().map(|file| file.path().into()),
+            control: self.control.as_ref().map(|control| control.path().into()),
+        })
+    }
+
+    /// Puts everything into the line, where it stays whatever becomes of us.
+    fn leave_behind(&self, link: &Link, document: &OwnedFd) -> Result<(), String> {
+        let mut fds = vec![document.as_raw_fd()];
+        fds.extend(self.listeners.iter().map(|l| l.as_fd().as_raw_fd()));
+        for some in fds.chunks(MOST_FDS) {
+            link.give(b"legacy", some)
+                .map_err(|error| format!("cannot hand the listeners over: {}", reason(error)))?;
+        }
+        Ok(())
+    }
+}

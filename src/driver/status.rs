@@ -1,0 +1,238 @@
+//! The status document, from what the model knows and what the processes show.
+
+use crate::model::event::{Ended, Event, LastExit, Outcome};
+use crate::model::state::operation::Operation;
+use crate::model::rollout::Record;
+use crate::model::supervisor::snapshot::{Seat, Snapshot};
+use crate::model::time::Time;
+use crate::sys::process::procfs::Usage;
+use crate::sys::listener::accept_queue::Depths;
+use crate::sys::machine::clock;
+use crate::sys::process::procfs;
+use crate::wire::listen_env::FIRST_FD;
+use crate::wire::status::{self, PROTOCOL, Status};
+
+use super::Driver;
+use super::pin::Pin;
+
+/// The clocks at one moment, to tell monotonic times as dates.
+struct Now {
+    mono: Time,
+    wall: std::time::SystemTime,
+}
+
+impl Now {
+    fn date(&self, at: Time) -> Option<String> {
+        let ago = self.mono.since(at);
+        self.wall.checked_sub(ago).map(clock::rfc3339)
+    }
+
+    fn age(&self, at: Time) -> f64 {
+        seconds(self.mono.since(at))
+    }
+}
+
+impl Driver {
+    /// The status document.
+    pub(super) fn status(&mut self) -> Status {
+        self.look_at_all_beats();
+        let now = Now {
+            mono: clock::now(),
+            wall: clock::wall(),
+        };
+        let snapshot = self.supervisor.snapshot();
+        let pin = self.pins.get(&snapshot.generation).cloned();
+        let pin = pin.as_deref();
+        let seats = |seats: &[Seat]| -> Vec<status::Slot> {
+            seats.iter().map(|seat| self.slot(seat, &now)).collect()
+        };
+        let slots = seats(&snapshot.slots);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            role: self.supervisor.role().to_owned(),
+            state: snapshot.state.to_owned(),
+            generation: snapshot.generation.0,
+            started_at: Some(clock::rfc3339(self.started_wall)),
+            uptime_s: Some(now.age(self.started)),
+            command: self.recipe_command(pin),
+            release: pin.and_then(Pin::release),
+            program: pin.map(|pin| pin.program.display().to_string()),
+            cwd: pin.map(|pin| pin.cwd.display().to_string()),
+            changes: pin.map(|pin| pin.changes.clone()).unwrap_or_default(),
+            workers: status::Workers {
+                wanted: snapshot.wanted,
+                ready: slots.iter().filter(|slot| slot.state == "ready").count(),
+                starting: snapshot.starting,
+                retiring: snapshot.retiring.len(),
+                backoff: snapshot.backoff,
+            },
+            listeners: self.listener_list(),
+            slots,
+            starting: seats(&snapshot.replacements),
+            retiring: seats(&snapshot.retiring),
+            rollout: snapshot.rollout.as_ref().map(rollout),
+            operations: snapshot
+                .operations
+                .iter()
+                .map(|operation| self::operation(operation, &now))
+                .collect(),
+            counters: self.counters(&snapshot),
+        }
+    }
+
+    /// The listeners, with their queues.
+    pub(super) fn listener_list(&self) -> Vec<status::Listener> {
+        let mut depths = Depths::new();
+        let described = self.listeners.iter().zip(FIRST_FD..).map(|(listener, fd)| {
+            let depth = depths.of(std::os::fd::AsFd::as_fd(listener)).ok().flatten();
+            status::Listener {
+                name: listener.name.as_ref().map(ToString::to_string),
+                address: listener.address.to_string(),
+                fd,
+                queued: depth.map(|depth| depth.queued),
+                backlog: depth.map(|depth| depth.backlog),
+            }
+        });
+        described.collect()
+    }
+
+    /// Ages are told as of now, though nobody may have looked for hours.
+    fn look_at_all_beats(&mut self) {
+        let now = clock::now();
+        let beats: Vec<Event> = self
+            .processes
+            .all_mut()
+            .filter_map(|process| {
+                matches!(process.beat.look(), Ok(true)).then(|| process.beat(now))
+            })
+            .collect();
+        for event in beats {
+            self.feed(event);
+        }
+    }
+
+    fn recipe_command(&self, pin: Option<&Pin>) -> Vec<String> {
+        let command = pin.map_or(&self.recipe.command, |pin| &pin.command);
+        command
+            .iter()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn slot(&self, seat: &Seat, now: &Now) -> status::Slot {
+        let process = seat.worker.and_then(|worker| self.processes.get(worker));
+        // All have just been looked at.
+        let page = process.map(|process| process.beat.page());
+        let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
+        let last_beat = process.and_then(|process| process.last_beat);
+        let usage = process
+            .filter(|process| !process.leaderless)
+            .and_then(|process| procfs::usage(process.group.leader()));
+        status::Slot {
+            slot: seat.slot,
+            pid: seat.pid,
+            generation: seat.generation.map(|generation| generation.0),
+            state: state_of(seat, usage).to_owned(),
+            started_at: seat.started_at.and_then(|at| now.date(at)),
+            uptime_s: seat.started_at.map(|at| now.age(at)),
+            ready_after_s: seat
+                .ready_at
+                .zip(seat.started_at)
+                .map(|(ready, start)| seconds(ready.since(start))),
+            heartbeat_age_s: last_beat.map(|at| now.age(at)),
+            beats: page
+                .map(|page| page.beats)
+                .filter(|beats| *beats > 0 || last_beat.is_some()),
+            requests: counts.map(|page| page.finished),
+            connections: counts.map(|page| page.open),
+            status: process.and_then(|process| process.status.clone()),
+            restarts: seat.restarts,
+            rss_bytes: usage.map(|usage| usage.rss_bytes),
+            cpu_s: usage.map(|usage| seconds(usage.cpu)),
+            last_exit: seat.last_exit.as_ref().map(|exit| last_exit(exit, now)),
+        }
+    }
+
+    fn counters(&self, snapshot: &Snapshot) -> status::Counters {
+        let counters = snapshot.counters;
+        status::Counters {
+            spawned: counters.spawned,
+            readied: counters.readied,
+            died: counters.died,
+            failed_starts: counters.failed_starts,
+            killed: counters.killed,
+            rollouts: counters.rollouts,
+            rolled_back: counters.rolled_back,
+            log_lines_lost: self.log.lost(),
+            clients_dropped: self.clients.dropped,
+        }
+    }
+}
+
+/// The seat's state; a worker that is stopped serves nobody, whatever it said before.
+fn state_of(seat: &Seat, usage: Option<Usage>) -> &'static str {
+    let stopped = usage.is_some_and(|usage| matches!(usage.state, 'T' | 't'));
+    if seat.state == "ready" && stopped {
+        "held"
+    } else {
+        seat.state
+    }
+}
+
+fn rollout(record: &Record) -> status::Rollout {
+    status::Rollout {
+        op: record.op.0,
+        kind: record.kind.to_owned(),
+        from: record.from.map(|generation| generation.0),
+        to: record.to.0,
+        result: record.result.to_owned(),
+        error: record.error.clone(),
+        took_s: record.took.map(seconds),
+    }
+}
+
+fn operation(operation: &Operation, now: &Now) -> status::Operation {
+    let (result, error) = match operation.ended.as_ref().map(|(_, outcome)| outcome) {
+        None => ("running", None),
+        Some(Outcome::Done(..)) => ("done", None),
+        Some(Outcome::Failed(why)) => ("failed", Some(why.clone())),
+        Some(Outcome::RolledBack(why)) => ("rolled-back", Some(why.clone())),
+        Some(Outcome::Aborted(why)) => ("aborted", Some(why.clone())),
+    };
+    status::Operation {
+        op: operation.op.0,
+        kind: operation.kind.to_owned(),
+        result: result.to_owned(),
+        error,
+        at: now.date(operation.began),
+        took_s: operation
+            .ended
+            .as_ref()
+            .map(|(at, _)| seconds(at.since(operation.began))),
+    }
+}
+
+fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
+    let (code, signal, core) = match exit.ended {
+        Some(Ended::Exited(code)) => (Some(code), None, None),
+        Some(Ended::Signaled(signal, core)) => {
+            (None, signal.map(|sig| sig.name().to_owned()), Some(core))
+        }
+        None => (None, None, None),
+    };
+    status::LastExit {
+        cause: exit.cause.name().to_owned(),
+        code,
+        signal,
+        core,
+        at: now.date(exit.at),
+        output: None,
+    }
+}
+
+/// Microseconds are as much as anybody reads.
+fn seconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}

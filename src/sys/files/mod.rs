@@ -1,0 +1,4 @@
+//! Files that name a service.
+
+pub mod dirlock;
+pub mod pidfile;

@@ -1,0 +1,4 @@
+//! The heartbeat page, seen from both sides.
+
+pub mod file;
+pub mod page;

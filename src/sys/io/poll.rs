@@ -1,0 +1,297 @@
+//! Waiting: `poll` for the handful of descriptors that the master always has, and a nested epoll for what grows with the
+//! workers.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::model::time::Time;
+use crate::sys::machine::clock::now;
+
+/// What is waited for. An error or a hang-up is always told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    /// There is something to read, or the end of file.
+    pub read: bool,
+    /// There is room to write.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Reading alone.
+    pub const READ: Interest = Interest {
+        read: true,
+        write: false,
+    };
+    /// Writing alone.
+    pub const WRITE: Interest = Interest {
+        read: false,
+        write: true,
+    };
+    /// Both.
+    pub const BOTH: Interest = Interest {
+        read: true,
+        write: true,
+    };
+    /// Neither: only that the other side has gone.
+    pub const NONE: Interest = Interest {
+        read: false,
+        write: false,
+    };
+}
+
+/// What a descriptor is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// A read will not block.
+    pub read: bool,
+    /// A write will not block.
+    pub write: bool,
+    /// The other side has gone altogether, or the descriptor is broken. There may still be something to read.
+    pub hangup: bool,
+}
+
+impl Ready {
+    /// Whether there is anything to do.
+    pub fn any(self) -> bool {
+        self.read || self.write || self.hangup
+    }
+}
+
+/// A reusable `poll`.
+#[derive(Debug, Default)]
+pub struct Poller {
+    ready: Vec<Ready>,
+}
+
+impl Poller {
+    /// A poller.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Waits until one of `fds` is ready or `deadline` has come (`None`: for ever; one that has passed: just look). The
+    /// answer has one entry for each of `fds`, in their order; all are idle when the deadline came first. A signal that
+    /// interrupts the wait ends it only through its own descriptor.
+    ///
+    /// # Errors
+    /// What ppoll(2) said: ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
+    pub fn wait(
+        &mut self,
+        fds: &[(BorrowedFd<'_>, Interest)],
+        deadline: Option<Time>,
+    ) -> io::Result<&[Ready]> {
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .map(|(fd, interest)| PollFd::from_borrowed_fd(*fd, poll_flags(*interest)))
+            .collect();
+        loop {
+            let timeout = deadline.filter(|time| time.0 != u64::MAX).map(left);
+            match rustix::event::poll(&mut polled, timeout.as_ref()) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.ready.clear();
+        self.ready
+            .extend(polled.iter().map(|fd| poll_ready(fd.revents())));
+        Ok(&self.ready)
+    }
+}
+
+fn left(deadline: Time) -> Timespec {
+    let left = deadline.since(now());
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    }
+}
+
+fn poll_flags(interest: Interest) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::IN, interest.read);
+    flags.set(PollFlags::OUT, interest.write);
+    flags
+}
+
+fn poll_ready(flags: PollFlags) -> Ready {
+    Ready {
+        read: flags.intersects(PollFlags::IN),
+        write: flags.intersects(PollFlags::OUT),
+        hangup: flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
+    }
+}
+
+/// How many events one [`Nest::ready`] takes: the rest stays for the next turn, so that a flood delays nobody else.
+const BATCH: usize = 256;
+
+/// A set of descriptors that is itself one descriptor to [`Poller`]. Level-triggered: what is not taken is told again.
+pub struct Nest {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Nest {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// What epoll_create1(2) said.
+    pub fn new() -> io::Result<Self> {
+        Ok(Nest {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(BATCH),
+        })
+    }
+
+    /// Readable when any of its descriptors is ready.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Watches `fd` under the name `token`.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) said: EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        Ok(epoll::add(&self.epoll, fd, data, epoll_flags(interest))?)
+    }
+
+    /// Watches `fd` for something else, or under another name.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        Ok(epoll::modify(&self.epoll, fd, data, epoll_flags(interest))?)
+    }
+
+    /// Watches `fd` no more. To be called before the descriptor is closed: epoll watches what it refers to, which lives on
+    /// wherever a child holds a copy.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
+    /// Replaces the content of `found` by what is ready now, at most 256 of them; never waits.
+    ///
+    /// # Errors
+    /// What epoll_wait(2) said.
+    pub fn ready(&mut self, found: &mut Vec<(u64, Ready)>) -> io::Result<()> {
+        found.clear();
+        self.events.clear();
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        loop {
+            let events = rustix::buffer::spare_capacity(&mut self.events);
+            match epoll::wait(&self.epoll, events, Some(&now)) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        found.extend(self.events.iter().map(|event| {
+            // By value: the kernel's structure is packed.
+            let (data, flags) = (event.data, event.flags);
+            (data.u64(), epoll_ready(flags))
+        }));
+        Ok(())
+    }
+}
+
+fn epoll_flags(interest: Interest) -> epoll::EventFlags {
+    let mut flags = epoll::EventFlags::empty();
+    flags.set(epoll::EventFlags::IN, interest.read);
+    flags.set(epoll::EventFlags::OUT, interest.write);
+    flags
+}
+
+fn epoll_ready(flags: epoll::EventFlags) -> Ready {
+    Ready {
+        read: flags.intersects(epoll::EventFlags::IN),
+        write: flags.intersects(epoll::EventFlags::OUT),
+        hangup: flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_deadline_ends_the_wait_and_a_byte_ends_it_sooner() {
+        let (mut one, two) = UnixStream::pair().expect("a pair");
+        let mut poller = Poller::new();
+        let began = now();
+        let fds = [(two.as_fd(), Interest::READ)];
+        let ready = poller.wait(&fds, Some(began + SOON)).expect("poll");
+        assert_eq!(ready, [Ready::default()]);
+        assert!(now().since(began) >= SOON);
+        one.write_all(b"x").expect("written");
+        let ready = poller.wait(&fds, None).expect("poll");
+        assert!(ready.iter().all(|ready| ready.read && !ready.write));
+        // A deadline in the past still looks.
+        let ready = poller.wait(&fds, Some(Time(0))).expect("poll");
+        assert!(ready.iter().all(|ready| ready.read));
+        drop(one);
+        let fds = [(two.as_fd(), Interest::NONE)];
+        let ready = poller.wait(&fds, Some(Time(u64::MAX))).expect("poll");
+        assert!(ready.iter().all(|ready| ready.hangup));
+    }
+
+    #[test]
+    fn a_nest_wakes_the_poller_and_names_what_is_ready() {
+        let mut nest = Nest::new().expect("epoll");
+        let pairs: Vec<_> = (0..3)
+            .map(|_| UnixStream::pair().expect("a pair"))
+            .collect();
+        for (token, (_, theirs)) in (0u64..).zip(&pairs) {
+            nest.add(theirs.as_fd(), token + 10, Interest::READ)
+                .expect("added");
+        }
+        let mut found = vec![(99, Ready::default())];
+        nest.ready(&mut found).expect("looked");
+        assert_eq!(found, []);
+        for (ours, _) in pairs.iter().skip(1) {
+            (&*ours).write_all(b"x").expect("written");
+        }
+        let mut poller = Poller::new();
+        let ready = poller
+            .wait(&[(nest.fd(), Interest::READ)], None)
+            .expect("poll");
+        assert!(ready.iter().all(|ready| ready.read));
+        nest.ready(&mut found).expect("looked");
+        let tokens: Vec<u64> = found.iter().map(|(token, _)| *token).collect();
+        assert_eq!(tokens, [11, 12]);
+        assert!(found.iter().all(|(_, ready)| ready.read && !ready.hangup));
+
+        let (ours, theirs) = pairs.get(1).expect("the second");
+        nest.modify(theirs.as_fd(), 7, Interest::NONE)
+            .expect("modified");
+        nest.remove(pairs.get(2).expect("the third").1.as_fd())
+            .expect("removed");
+        nest.ready(&mut found).expect("looked");
+        assert_eq!(found, []);
+        (&*theirs).read_exact(&mut [0]).expect("read");
+        ours.shutdown(std::net::Shutdown::Both).expect("shut");
+        nest.ready(&mut found).expect("looked");
+        assert!(
+            matches!(found.as_slice(), [(7, ready)] if ready.hangup),
+            "{found:?}"
+        );
+    }
+}

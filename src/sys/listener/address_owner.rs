@@ -1,0 +1,74 @@
+//! Who holds an address that we would like to have.
+
+use std::collections::HashSet;
+
+use procfs::net::TcpState;
+use procfs::process::{FDTarget, all_processes};
+
+use super::Bound;
+
+/// The process that holds a socket bound at `at`, as `pid 4711, nginx`; `None` if it cannot be seen. Looks through all processes: for error
+/// messages, not for the way of every start.
+pub fn of(at: &Bound) -> Option<String> {
+    let inodes = inodes(at);
+    if inodes.is_empty() {
+        return None;
+    }
+    let holds = |process: &procfs::process::Process| {
+        let holds =
+            |target: &FDTarget| matches!(target, FDTarget::Socket(inode) if inodes.contains(inode));
+        process
+            .fd()
+            .is_ok_and(|mut fds| fds.any(|fd| fd.is_ok_and(|fd| holds(&fd.target))))
+    };
+    let process = all_processes().ok()?.flatten().find(holds)?;
+    let command = process
+        .stat()
+        .map(|stat| format!(", {}", stat.comm))
+        .unwrap_or_default();
+    Some(format!("pid {}{command}", process.pid))
+}
+
+/// The sockets in the way of `at`.
+fn inodes(at: &Bound) -> HashSet<u64> {
+    match at {
+        Bound::Tcp(at) => {
+            let tables = procfs::net::tcp()
+                .into_iter()
+                .chain(procfs::net::tcp6())
+                .flatten();
+            let in_the_way = tables.filter(|entry| {
+                entry.state == TcpState::Listen && entry.local_address.port() == at.port()
+            });
+            in_the_way.map(|entry| entry.inode).collect()
+        }
+        Bound::Udp(at) => {
+            let tables = procfs::net::udp()
+                .into_iter()
+                .chain(procfs::net::udp6())
+                .flatten();
+            tables
+                .filter(|entry| entry.local_address.port() == at.port())
+                .map(|entry| entry.inode)
+                .collect()
+        }
+        Bound::Unix(_, path) => unix(|found| found == path.as_os_str()),
+        Bound::Abstract(_, name) => {
+            unix(|found| found.as_encoded_bytes().strip_prefix(b"@") == Some(name.as_slice()))
+        }
+        Bound::Vsock { .. } | Bound::Other { .. } => HashSet::new(),
+    }
+}
+
+fn unix(wanted: impl Fn(&std::ffi::OsStr) -> bool) -> HashSet<u64> {
+    let table = procfs::net::unix().into_iter().flatten();
+    table
+        .filter(|entry| {
+            entry
+                .path
+                .as_deref()
+                .is_some_and(|path| wanted(path.as_os_str()))
+        })
+        .map(|entry| entry.inode)
+        .collect()
+}

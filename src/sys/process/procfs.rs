@@ -1,0 +1,276 @@
+//! What the kernel tells about other processes: memory, processor time, process groups, open sockets, caught signals.
+//!
+//! Everything is total. A process that vanishes meanwhile is simply not there: `None`, or absent from the list.
+//! Plain reads into a buffer on the stack, because the status of 1,000 workers must not take 20 ms.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::killpg;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, getpgid, sysconf};
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The state letter, as [`state`] tells it.
+    pub state: char,
+    /// Resident memory in bytes; 0 for a zombie.
+    pub rss_bytes: u64,
+    /// Processor time of all its threads so far, user and system.
+    pub cpu: Duration,
+}
+
+/// What the process `pid` uses, or `None` if there is no such process (any more).
+///
+/// State and memory are fields of `/proc/PID/stat`; time is the process's CPU clock, which counts nanoseconds where that file counts ticks.
+pub fn usage(pid: i32) -> Option<Usage> {
+    const STATE: usize = 0;
+    const PAGES: usize = 21;
+    let pid = positive(pid)?;
+    let mut buffer = [0; 1024];
+    let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
+    let fields = after_name(stat)?;
+    let pages: u64 = field(fields, PAGES)?;
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
+    let cpu = Duration::from(clock_gettime(clock).ok()?);
+    Some(Usage {
+        state: field(fields, STATE)?,
+        rss_bytes: pages.saturating_mul(page_size()),
+        cpu,
+    })
+}
+
+/// The live processes of the process group `pgid`. Zombies do not count: a group of zombies is gone.
+///
+/// Where `/proc` cannot be read, a group that kill(2) still finds is told as its leader alone: a group wrongly called
+/// gone would leave processes behind, one wrongly called alive is only waited for.
+pub fn group_members(pgid: i32) -> Vec<i32> {
+    groups_members(&[pgid]).remove(&pgid).unwrap_or_default()
+}
+
+/// The live processes of many process groups, by one scan of `/proc`; every group asked for has an entry.
+///
+/// As [`group_members`] otherwise.
+pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
+    let mut members: BTreeMap<i32, Vec<i32>> =
+        pgids.iter().map(|pgid| (*pgid, Vec::new())).collect();
+    let scanned = fs::read_dir("/proc").and_then(|entries| {
+        for entry in entries {
+            let Some(pid) = entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            // One cheap system call decides for most processes of the machine that they do not matter.
+            let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
+                continue;
+            };
+            if let Some(group) = members.get_mut(&pgid.as_raw())
+                && is_live(pid)
+            {
+                group.push(pid);
+            }
+        }
+        Ok(())
+    });
+    if scanned.is_err() {
+        for (pgid, group) in &mut members {
+            let exists =
+                *pgid > 1 && !matches!(killpg(Pid::from_raw(*pgid), None), Err(Errno::ESRCH));
+            if group.is_empty() && exists {
+                group.push(*pgid);
+            }
+        }
+    }
+    members
+}
+
+/// Whether one of the processes `pids` has one of the sockets with these inodes open (see [`socket_inode`]).
+///
+/// A process that has gone holds nothing.
+///
+/// # Errors
+/// What the system said where a process's descriptors may not be looked at and no other process is found to hold one.
+pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
+    let mut failure = None;
+    for pid in pids {
+        match process_holds(*pid, inodes) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(false), Err)
+}
+
+fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let target = match fs::read_link(entry?.path()) {
+            Ok(target) => target,
+            // Closed between the listing and the look.
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        if target
+            .to_str()
+            .and_then(linked_socket)
+            .is_some_and(|inode| inodes.contains(&inode))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The inode in a link target such as `socket:[4711]`.
+fn linked_socket(target: &str) -> Option<u64> {
+    target
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// The inode of an open socket, as `/proc/PID/fd` and the kernel's socket tables name it.
+///
+/// # Errors
+/// What fstat(2) said.
+pub fn socket_inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_ino)
+}
+
+/// Whether the process `pid` has a handler for the signal `number`, from the mask `SigCgt`.
+pub fn catches(pid: i32, number: i32) -> Option<bool> {
+    is_in_mask(pid, "SigCgt:", number)
+}
+
+/// Whether the signal `number` waits for the process `pid` to take it, from the mask `ShdPnd`: another of it would be merged with that one.
+pub fn is_pending(pid: i32, number: i32) -> Option<bool> {
+    is_in_mask(pid, "ShdPnd:", number)
+}
+
+fn is_in_mask(pid: i32, key: &str, number: i32) -> Option<bool> {
+    let bit = u32::try_from(number)
+        .ok()?
+        .checked_sub(1)
+        .filter(|bit| *bit < 64)?;
+    let mask = u64::from_str_radix(&status_field(pid, key)?, 16).ok()?;
+    Some(mask & (1 << bit) != 0)
+}
+
+/// The pid that traces the process `pid`; `None` if nobody does.
+pub fn tracer(pid: i32) -> Option<i32> {
+    positive(status_field(pid, "TracerPid:")?.parse().ok()?)
+}
+
+/// Whether the kernel is writing the core of the process `pid`, which must not be cut short.
+pub fn is_dumping(pid: i32) -> bool {
+    status_field(pid, "CoreDumping:").is_some_and(|value| value == "1")
+}
+
+/// The state letter of the process `pid` as in proc(5): `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, ...
+pub fn state(pid: i32) -> Option<char> {
+    let pid = positive(pid)?;
+    let mut buffer = [0; 1024];
+    let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
+    let letter: char = field(after_name(stat)?, 0)?;
+    Some(letter)
+}
+
+/// The inode of a program file, symlinks followed: tells whether a path leads to another program than before.
+pub fn program_inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|meta| meta.ino())
+}
+
+/// Whether the process is there and not a zombie. What cannot be read counts as live.
+pub(in crate::sys) fn is_live(pid: i32) -> bool {
+    let mut buffer = [0; 1024];
+    match read_into(&mut buffer, &format!("/proc/{pid}/stat")) {
+        Ok(stat) => after_name(stat).is_none_or(is_live_stat),
+        Err(error) => !is_gone(&error),
+    }
+}
+
+/// The same, from the fields of `/proc/PID/stat` that follow the name. A main thread that has ended shows as a zombie
+/// while other threads of its process live on.
+fn is_live_stat(fields: &[u8]) -> bool {
+    const STATE: usize = 0;
+    const THREADS: usize = 17;
+    match field::<char>(fields, STATE) {
+        Some('Z' | 'X' | 'x') => field::<u32>(fields, THREADS).is_some_and(|threads| threads > 1),
+        _ => true,
+    }
+}
+
+/// What follows the name in `/proc/PID/stat`. The name may hold anything, `)` and spaces too, so its end is the last `)`.
+fn after_name(stat: &[u8]) -> Option<&[u8]> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(end + 1..)
+}
+
+/// The field with this index among fields parted by white space.
+fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
+    let field = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|field| !field.is_empty())
+        .nth(index)?;
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Whether all users and groups of a process (real, effective, saved, of the file system) are those of this one.
+pub(in crate::sys) fn has_our_user(pid: i32) -> Option<bool> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    let users = |pid| Some((status_field(pid, "Uid:")?, status_field(pid, "Gid:")?));
+    Some(users(pid)? == users(own)?)
+}
+
+/// The value of a line of `/proc/PID/status`.
+fn status_field(pid: i32, key: &str) -> Option<String> {
+    let status = fs::read(format!("/proc/{}/status", positive(pid)?)).ok()?;
+    // A process can put what it likes into its name, but the kernel escapes line ends there.
+    let line = status
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(key.as_bytes()))?;
+    Some(std::str::from_utf8(line).ok()?.trim().to_owned())
+}
+
+/// Reads the beginning of a file that the kernel makes up, all of it if it fits.
+fn read_into<'a>(buffer: &'a mut [u8], path: &str) -> io::Result<&'a [u8]> {
+    let read = File::open(path)?.read(buffer)?;
+    Ok(buffer.get(..read).unwrap_or_default())
+}
+
+/// Whether an error means that the process, or its descriptor, is not there any more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
+}
+
+/// No pid is 0 or less; the kernel would take those for "myself" or for a whole group.
+fn positive(pid: i32) -> Option<i32> {
+    (pid > 0).then_some(pid)
+}
+
+fn page_size() -> u64 {
+    static PAGE: OnceLock<u64> = OnceLock::new();
+    *PAGE.get_or_init(|| {
+        sysconf(SysconfVar::PAGE_SIZE)
+            .ok()
+            .flatten()
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or(4096)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! What the child does until its program runs, on values that it alone has.
+#![expect(unsafe_code, reason = "the system calls between fork and exec")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::libc;
+
+use super::syscall::{Returned, call};
+use super::stamped::Stamped;
+use super::strip::{
+    changed_dispositions, default_dispositions, gaps, mark_one_by_one, unblock_all,
+};
+use super::{Launch, Leads, Plumbing, Stage};
+use crate::sys::signal;
+
+/// The length of what is told of a start.
+pub(super) const RECORD: usize = 8;
+
+/// In place of a stage: nothing has failed, and the next step is exec.
+pub(super) const ABOUT_TO_EXECUTE: u8 = 0xff;
+
+/// The step that failed, and its error number.
+type Failed = (Stage, i32);
+
+/// Everything that the child needs, in the form in which the system calls want it. It owns what it points to: the child may still be at
+/// work when the master goes on.
+pub(super) struct Prepared {
+    /// What the pointers below point into.
+    _texts: Vec<u8>,
+    program: *const libc::c_char,
+    /// Null: ours.
+    cwd: *const libc::c_char,
+    leads: Leads,
+    argv: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+    /// Variables that end in the pid; `env` points to them too.
+    stamped: Vec<Stamped>,
+    dispositions: &'static [libc::c_int],
+    nofile: Option<libc::rlimit64>,
+    master: i32,
+    death_signal: Option<libc::c_int>,
+    /// What the guard is told.
+    guard: Option<(RawFd, Stamped)>,
+    /// The descriptors: where each is, and the number that it gets.
+    moves: Vec<(RawFd, RawFd)>,
+    /// Above all targets: what is here is in nobody's way.
+    above: RawFd,
+    /// The ranges of numbers that the worker does not get.
+    gaps: Vec<(libc::c_uint, libc::c_uint)>,
+    report: RawFd,
+}
+
+impl Prepared {
+    pub(super) fn new(
+        launch: &Launch,
+        plumbing: &Plumbing<'_>,
+        master: i32,
+        report: BorrowedFd<'_>,
+    ) -> Self {
+        let strings: Vec<&CStr> = std::iter::once(&launch.program)
+            .chain(&launch.cwd)
+            .chain(&launch.argv)
+            .chain(&launch.env)
+            .chain(plumbing.env)
+            .map(|text| text.as_c_str())
+            .collect();
+        // One piece of memory for all of them.
+        let mut texts = Vec::with_capacity(strings.iter().map(|text| text.count_bytes() + 1).sum());
+        for text in &strings {
+            texts.extend_from_slice(text.to_bytes_with_nul());
+        }
+        let mut at = texts.as_ptr();
+        let mut pointers = strings.iter().map(|text| {
+            let here = at;
+            at = at.wrapping_add(text.count_bytes() + 1);
+            here.cast()
+        });
+        let program = pointers.next().unwrap_or_else(std::ptr::null);
+        let cwd = launch.cwd.as_ref().and_then(|_| pointers.next());
+        let mut argv: Vec<_> = pointers.by_ref().take(launch.argv.len()).collect();
+        argv.push(std::ptr::null());
+        let mut env: Vec<_> = pointers.collect();
+        let mut stamped: Vec<Stamped> = launch
+            .own_pid_in
+            .iter()
+            .map(|name| Stamped::new(&format!("{name}=")))
+            .collect();
+        env.extend(
+            stamped
+                .iter_mut()
+                .map(|variable| variable.text.as_mut_ptr().cast_const().cast()),
+        );
+        env.push(std::ptr::null());
+        let mut moves = vec![(plumbing.stdin.as_raw_fd(), 0)];
+        moves.extend(
+            plumbing
+                .fds
+                .iter()
+                .map(|(fd, target)| (fd.as_raw_fd(), *target)),
+        );
+        let mut targets: Vec<RawFd> = moves.iter().map(|(_, target)| *target).collect();
+        targets.extend([1, 2]);
+        targets.sort_unstable();
+        Prepared {
+            _texts: texts,
+            program,
+            cwd: cwd.unwrap_or_else(std::ptr::null),
+            leads: launch.leads,
+            argv,
+            env,
+            stamped,
+            dispositions: changed_dispositions(),
+            nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            }),
+            master,
+            death_signal: launch.death_signal.map(signal::number),
+            guard: plumbing
+                .guard
+                .map(|(socket, line)| (socket.as_raw_fd(), Stamped::new(line))),
+            moves,
+            above: targets.last().map_or(3, |last| last.saturating_add(1)),
+            gaps: gaps(&targets),
+            report: report.as_raw_fd(),
+        }
+    }
+
+    /// The child.
+    ///
+    /// # Safety
+    /// Only in a process that has just been forked, with every signal blocked, and on a value that nobody else touches as long as it runs.
+    /// Nothing here allocates, locks or panics, and nothing but `raw` calls the system: the C library would write to the master's errno.
+    pub(super) unsafe fn run(&mut self) -> ! {
+        // SAFETY: calls on numbers and on memory of `self`.
+        unsafe {
+            let (stage, errno) = match self.prepare() {
+                Err(failed) => failed,
+                Ok(()) => {
+                    // All that was pending has been delivered by now: whoever gets here is executed, or killed by the next signal.
+                    self.tell(ABOUT_TO_EXECUTE, 0);
+                    let (argv, env) = (self.argv.as_ptr() as usize, self.env.as_ptr() as usize);
+                    let done = call(libc::SYS_execve, [self.program as usize, argv, env, 0]);
+                    (Stage::Exec, done.err().unwrap_or(libc::EIO))
+                }
+            };
+            self.tell(stage as u8, errno);
+            // What a shell says of a program that is not there, or cannot be run.
+            let missing = stage == Stage::Exec && errno == libc::ENOENT;
+            exit(if missing { 127 } else { 126 })
+        }
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn tell(&self, stage: u8, errno: i32) {
+        let [a, b, c, d] = errno.to_ne_bytes();
+        let record: [u8; RECORD] = [stage, 0, 0, 0, a, b, c, d];
+        let from = record.as_ptr() as usize;
+        // SAFETY: as `run`.
+        let _ = unsafe { call(libc::SYS_write, [self.report as usize, from, RECORD, 0]) };
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn prepare(&mut self) -> Result<(), Failed> {
+        // SAFETY: as `run`.
+        unsafe {
+            // First of all, so that whatever fails can be told.
+            self.report = self.moved_up(self.report)?;
+            let done = match self.leads {
+                Leads::Session => call(libc::SYS_setsid, [0; 4]),
+                Leads::Group => call(libc::SYS_setpgid, [0; 4]),
+                Leads::Nothing => Ok(0),
+            };
+            step(Stage::Session, done)?;
+            default_dispositions(self.dispositions);
+            // Before any descriptor is moved, and before anything of the worker's own runs.
+            self.announce();
+            self.place()?;
+            self.close_the_rest();
+            if let Some(limit) = &self.nofile {
+                let (resource, limit) = (libc::RLIMIT_NOFILE as usize, std::ptr::from_ref(limit));
+                let done = call(libc::SYS_prlimit64, [0, resource, limit as usize, 0]);
+                step(Stage::Limits, done)?;
+            }
+            if !self.cwd.is_null() {
+                let done = call(libc::SYS_chdir, [self.cwd as usize, 0, 0, 0]);
+                step(Stage::Directory, done)?;
+            }
+            let pid = own_pid();
+            for variable in &mut self.stamped {
+                variable.stamp(pid);
+            }
+            if let Some(signal) = self.death_signal {
+                let (what, signal) = (libc::PR_SET_PDEATHSIG as usize, signal as usize);
+                let done = call(libc::SYS_prctl, [what, signal, 0, 0]);
+                step(Stage::DeathSignal, done)?;
+                if call(libc::SYS_getppid, [0; 4]) != Ok(self.master as isize) {
+                    // The master died before the signal was armed: nobody wants this worker, and nobody reads the report.
+                    exit(126);
+                }
+            }
+            unblock_all();
+            Ok(())
+        }
+    }
+
+    /// Tells the guard of this worker, with a handle that no other process can ever be taken for. What the guard cannot be told, it is told
+    /// by the master when it is started anew.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn announce(&mut self) {
+        let Some((socket, line)) = &mut self.guard else {
+            return;
+        };
+        // SAFETY: as `run`; the message points to memory of `self` and of this frame.
+        unsafe {
+            let pid = own_pid();
+            let Ok(handle) = call(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0]) else {
+                return;
+            };
+            line.stamp(pid);
+            let mut part = libc::iovec {
+                iov_base: line.text.as_mut_ptr().cast(),
+                iov_len: line.text.len(),
+            };
+            let mut control = Rights([0; RIGHTS_ROOM]);
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut part;
+            message.msg_iovlen = 1;
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as _) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            if header.is_null() {
+                return;
+            }
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as _) as _;
+            libc::CMSG_DATA(header)
+                .cast::<libc::c_int>()
+                .write_unaligned(handle as libc::c_int);
+            let (from, flags) = (&raw const message as usize, libc::MSG_NOSIGNAL as usize);
+            let _ = call(libc::SYS_sendmsg, [*socket as usize, from, flags, 0]);
+            let _ = call(libc::SYS_close, [handle as usize, 0, 0, 0]);
+        }
+    }
+
+    /// Moves every descriptor that could be overwritten out of the way before the first is overwritten.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn place(&mut self) -> Result<(), Failed> {
+        // SAFETY: as `run`.
+        unsafe {
+            for at in 0..self.moves.len() {
+                let up = self.moves.get(at).map(|(source, _)| self.moved_up(*source));
+                if let (Some(up), Some((source, _))) = (up, self.moves.get_mut(at)) {
+                    *source = up?;
+                }
+            }
+            for (source, target) in &self.moves {
+                // Never the same number, which dup3 would refuse: all sources are above by now.
+                let done = call(libc::SYS_dup3, [*source as usize, *target as usize, 0, 0]);
+                step(Stage::Descriptors, done)?;
+            }
+            Ok(())
+        }
+    }
+
+    /// The descriptor itself, or a copy above all targets.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn moved_up(&self, fd: RawFd) -> Result<RawFd, Failed> {
+        if fd >= self.above {
+            return Ok(fd);
+        }
+        let (copy, above) = (libc::F_DUPFD_CLOEXEC as usize, self.above as usize);
+        // SAFETY: as `run`.
+        let done = unsafe { call(libc::SYS_fcntl, [fd as usize, copy, above, 0]) };
+        step(Stage::Descriptors, done).map(|up| up as RawFd)
+    }
+
+    /// Marks close-on-exec whatever the master itself was given without. What exec cannot take away stays: a leak of the
+    /// caller's is no reason to have no worker.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    unsafe fn close_the_rest(&self) {
+        // SAFETY: as `run`.
+        unsafe {
+            for (first, last) in &self.gaps {
+                let range = [*first as usize, *last as usize];
+                let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+                if call(libc::SYS_close_range, [range[0], range[1], flags, 0]).is_err() {
+                    mark_one_by_one(*first, *last);
+                }
+            }
+        }
+    }
+}
+
+/// Room for a header and one descriptor, aligned as the header must be.
+const RIGHTS_ROOM: usize = 64;
+
+#[repr(C, align(8))]
+struct Rights([u8; RIGHTS_ROOM]);
+
+fn step(stage: Stage, done: Returned) -> Result<isize, Failed> {
+    done.map_err(|errno| (stage, errno))
+}
+
+/// # Safety
+/// None: it cannot fail.
+unsafe fn own_pid() -> libc::pid_t {
+    // SAFETY: a call without arguments.
+    let pid = unsafe { call(libc::SYS_getpid, [0; 4]) };
+    pid.unwrap_or(0) as libc::pid_t
+}
+
+/// # Safety
+/// In the child alone.
+unsafe fn exit(code: usize) -> ! {
+    loop {
+        // SAFETY: it does not return.
+        let _ = unsafe { call(libc::SYS_exit_group, [code, 0, 0, 0]) };
+    }
+}

@@ -1,0 +1,106 @@
+//! What a worker must not inherit: descriptors without a place, and dispositions of signals.
+#![expect(unsafe_code, reason = "system calls between fork and exec")]
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+
+use nix::libc;
+
+use super::syscall::call;
+
+/// The ranges between `targets`, which are sorted, and above them.
+pub(super) fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
+    let mut gaps = Vec::new();
+    let mut next: libc::c_uint = 0;
+    for target in targets {
+        let target = libc::c_uint::try_from(*target).unwrap_or(0);
+        if target > next {
+            gaps.push((next, target - 1));
+        }
+        next = next.max(target.saturating_add(1));
+    }
+    gaps.push((next, libc::c_uint::MAX));
+    gaps
+}
+
+/// `struct sigaction` as the kernel has it: a handler, flags, a restorer where there is one, a mask. All zeroes: the default.
+#[repr(C)]
+#[derive(Default, PartialEq, Eq)]
+struct KernelAction([u64; 4]);
+
+/// What the kernel's mask of signals takes, in bytes.
+const MASK: usize = size_of::<u64>();
+
+/// The signals that are not at their default in this process: what Rust and the master handle, and what our parent had us ignore. Looked
+/// at once, when the first worker is started: all handlers stand by then.
+pub(super) fn changed_dispositions() -> &'static [libc::c_int] {
+    static CHANGED: OnceLock<Vec<libc::c_int>> = OnceLock::new();
+    CHANGED.get_or_init(|| {
+        let changed = |number: &libc::c_int| {
+            let mut action = KernelAction::default();
+            let none = std::ptr::null::<KernelAction>();
+            // SAFETY: the kernel writes its own structure, which has that size. It is asked itself as the C library keeps two numbers to
+            // itself, which somebody may have had us ignore all the same.
+            let told = unsafe {
+                let (call, into) = (libc::SYS_rt_sigaction, &raw mut action);
+                libc::syscall(call, *number, none, into, MASK)
+            };
+            told != 0 || action != KernelAction::default()
+        };
+        (1..=64).filter(changed).collect()
+    })
+}
+
+/// Ignored signals survive exec: SIGPIPE, which Rust ignores, what `nohup` ignored, and whatever our parent left behind. And a handler that
+/// stood when the signals are unblocked would swallow what was sent to the worker at once.
+///
+/// # Safety
+/// In the child alone, with every signal blocked.
+pub(super) unsafe fn default_dispositions(changed: &[libc::c_int]) {
+    let action = KernelAction::default();
+    let action = std::ptr::from_ref(&action) as usize;
+    for number in changed {
+        // SAFETY: all zeroes is SIG_DFL with no flags and an empty mask. What cannot be changed is refused, which is fine.
+        let _ = unsafe { call(libc::SYS_rt_sigaction, [*number as usize, action, 0, MASK]) };
+    }
+}
+
+/// Unblocks every signal.
+///
+/// # Safety
+/// In the child alone.
+pub(super) unsafe fn unblock_all() {
+    let none = 0u64;
+    let (how, set) = (
+        libc::SIG_SETMASK as usize,
+        std::ptr::from_ref(&none) as usize,
+    );
+    // SAFETY: the kernel reads a mask of that size.
+    let _ = unsafe { call(libc::SYS_rt_sigprocmask, [how, set, 0, MASK]) };
+}
+
+/// For kernels before 5.11, and sandboxes that refuse close_range.
+///
+/// # Safety
+/// In the child alone.
+pub(super) unsafe fn mark_one_by_one(first: libc::c_uint, last: libc::c_uint) {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let (resource, into) = (
+        libc::RLIMIT_NOFILE as usize,
+        std::ptr::from_mut(&mut limit) as usize,
+    );
+    // SAFETY: system calls on numbers, and one that fills `limit`; a descriptor that is not open is refused.
+    unsafe {
+        let _ = call(libc::SYS_prlimit64, [0, resource, 0, into]);
+        let end = limit.rlim_cur.min(u64::from(last).saturating_add(1));
+        let mut fd = u64::from(first);
+        while fd < end {
+            let (set, flag) = (libc::F_SETFD as usize, libc::FD_CLOEXEC as usize);
+            let _ = call(libc::SYS_fcntl, [fd as usize, set, flag, 0]);
+            fd += 1;
+        }
+    }
+}

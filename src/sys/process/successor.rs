@@ -1,0 +1,209 @@
+//! What an upgrade executes, and with what: the command line, environment, directory and limits that this master was started with.
+//!
+//! All of it is kept as it was given and resolved when an upgrade asks for it, so that a replaced program and a switched `current` symlink are
+//! followed (U16, U17).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::program;
+use crate::error::{Error, Exit, Result};
+use crate::wire::peer::LINK_FD;
+use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
+
+/// Who reads `--reexec`.
+const SHELL: &str = "/bin/sh";
+
+/// Variables that one image of the master sets for the next, or one master for another: no start's own.
+const BETWEEN_IMAGES: [&str; 4] = [STATE_FD, CHECK_FD, FAILED, LINK_FD];
+
+/// How this master was started.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its command line.
+    pub argv: Vec<OsString>,
+    /// `--reexec`: what sh is to run instead.
+    pub reexec: Option<OsString>,
+    /// Its environment, without what an image of the master hands to the next.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it was started, as `$PWD` named it (U17).
+    pub dir: PathBuf,
+    /// RLIMIT_NOFILE as it was given, soft and hard, see [`crate::sys::machine::limits::restore_nofile`]; None: never changed.
+    pub nofile: Option<(u64, u64)>,
+}
+
+/// What is to be executed, as the world stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successor {
+    /// The program, absolute: its directory resolved, its last component as given.
+    pub program: PathBuf,
+    /// Its arguments, the name that it is called by first.
+    pub argv: Vec<OsString>,
+    /// The `--reexec` line that this is.
+    pub line: Option<OsString>,
+}
+
+impl fmt::Display for Successor {
+    /// As whoever upgrades knows it: the program, or the line of `--reexec`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.line {
+            Some(line) => write!(f, "--reexec '{}'", line.to_string_lossy()),
+            None => write!(f, "{}", self.program.display()),
+        }
+    }
+}
+
+impl Origin {
+    /// The start of this process. `dir`: see [`program::start_dir`].
+    pub fn of_this_process(reexec: Option<OsString>, dir: PathBuf) -> Self {
+        Origin {
+            argv: std::env::args_os().collect(),
+            reexec,
+            environment: std::env::vars_os()
+                .filter(|(name, _)| BETWEEN_IMAGES.iter().all(|ours| name != ours))
+                .collect(),
+            dir,
+            nofile: None,
+        }
+    }
+
+    /// What an upgrade executes, in [`Origin::dir`]: the own command line, whose program is looked up in PATH anew if it has no slash; or sh with
+    /// `--reexec`, to which the own command line is `"$0"` and `"$@"`.
+    ///
+    /// # Errors
+    /// There is no such program, or it may not be executed: exit 1, and the program stands in the message.
+    pub fn successor(&self) -> Result<Successor> {
+        let own = self.argv.first().filter(|own| !own.is_empty());
+        if let Some(line) = &self.reexec {
+            let shell = ["sh".into(), "-c".into(), line.clone()];
+            return Ok(Successor {
+                program: SHELL.into(),
+                argv: shell.into_iter().chain(self.argv.clone()).collect(),
+                line: Some(line.clone()),
+            });
+        }
+        let own = own.ok_or_else(|| {
+            Error::new(
+                Exit::Failed,
+                "cannot tell what an upgrade executes",
+                "this master was started without a name",
+            )
+            .hint("say it with --reexec")
+        })?;
+        let path = self.variable("PATH");
+        let program = program::find(own, &self.dir, path).map_err(|error| {
+            let what = format!("successor {}", own.to_string_lossy());
+            Error::new(Exit::Failed, what, error)
+        })?;
+        Ok(Successor {
+            program,
+            argv: self.argv.clone(),
+            line: None,
+        })
+    }
+
+    /// Whether sh can read `--reexec`; nothing of it is run.
+    ///
+    /// # Errors
+    /// What sh says: exit 2. There is no sh: exit 1.
+    pub fn check(&self) -> Result<()> {
+        let Some(line) = &self.reexec else {
+            return self.successor().map(drop);
+        };
+        let read = Command::new(SHELL)
+            .args([OsStr::new("-n"), OsStr::new("-c"), line])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .output()
+            .map_err(|error| Error::new(Exit::Failed, format!("cannot run {SHELL}"), error))?;
+        if read.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&read.stderr);
+        let mut wrong = Error::usage(format!("--reexec '{}'", line.to_string_lossy()));
+        wrong.why = said.trim().to_owned();
+        Err(wrong)
+    }
+
+    fn variable(&self, name: &str) -> Option<&OsStr> {
+        let found = self.environment.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_os_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn origin(argv: &[&str], reexec: Option<&str>, dir: &Path, path: &str) -> Origin {
+        Origin {
+            argv: argv.iter().map(OsString::from).collect(),
+            reexec: reexec.map(OsString::from),
+            environment: vec![("PATH".into(), path.into())],
+            dir: dir.to_owned(),
+            nofile: None,
+        }
+    }
+
+    #[test]
+    fn u16_a_replaced_symlink_and_a_program_that_is_new_in_path_are_followed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = fs::canonicalize(dir.path()).expect("real");
+        for release in ["one", "two"] {
+            fs::create_dir(root.join(release)).expect("dir");
+            let program = root.join(release).join("pf-master");
+            fs::write(&program, "#!/bin/sh\n").expect("file");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("mode");
+        }
+        let current = root.join("current");
+        let by_path = origin(&["pf-master", "-n", "1"], None, &root, "current:/nowhere");
+        let by_name = origin(&["./current/pf-master"], None, &root, "");
+        assert!(by_path.successor().is_err());
+        for release in ["one", "two"] {
+            let _ = fs::remove_file(&current);
+            symlink(release, &current).expect("symlink");
+            let program = root.join(release).join("pf-master");
+            let found = by_path.successor().expect("found");
+            assert_eq!(found.program, program);
+            assert_eq!(found.argv, ["pf-master", "-n", "1"]);
+            assert_eq!(by_name.successor().expect("found").program, program);
+        }
+        fs::set_permissions(
+            root.join("two/pf-master"),
+            fs::Permissions::from_mode(0o644),
+        )
+        .expect("mode");
+        let error = by_name.successor().expect_err("not executable");
+        assert_eq!(error.exit, Exit::Failed);
+        assert!(
+            error
+                .to_string()
+                .starts_with("successor ./current/pf-master: ")
+        );
+    }
+
+    #[test]
+    fn reexec_is_run_by_sh_which_is_told_the_own_command_line() {
+        let line = "exec \"$0\" --verbose \"$@\"";
+        let origin = origin(&["pf-master", "-n", "1"], Some(line), Path::new("/"), "");
+        let successor = origin.successor().expect("sh");
+        assert_eq!(successor.program, Path::new(SHELL));
+        let argv = ["sh", "-c", line, "pf-master", "-n", "1"];
+        assert_eq!(successor.argv, argv);
+        origin.check().expect("sh can read it");
+    }
+
+    #[test]
+    fn what_sh_cannot_read_is_wrong_usage() {
+        let origin = origin(&["pf-master"], Some("exec 'x"), Path::new("/"), "");
+        let error = origin.check().expect_err("unfinished");
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.to_string().starts_with("--reexec 'exec 'x': "));
+        assert!(!error.to_string().contains('\n'));
+    }
+}
