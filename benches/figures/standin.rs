@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use prefork::sys::io::poll::{Interest, Nest, Poller};
+use prefork::sys::io::poll::{Interest, NestedEpoll, Poller};
 use prefork::sys::signal::Signals;
 use prefork::sys::machine::clock;
 use prefork::sys::io::fd;
@@ -38,7 +38,7 @@ pub fn play(words: &[String]) -> Option<ExitCode> {
 fn accepter(by_epoll: bool) -> Outcome {
     let listener = TcpListener::from(fd::duplicate(3)?);
     listener.set_nonblocking(by_epoll)?;
-    let nest = Nest::new()?;
+    let nest = NestedEpoll::new()?;
     nest.add(listener.as_fd(), 0, Interest::READ)?;
     let mut poller = Poller::new();
     if let Some(address) = std::env::var_os("NOTIFY_SOCKET") {

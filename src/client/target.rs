@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Connection;
 use crate::error::{Error, Exit, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::Owner;
@@ -202,12 +202,12 @@ impl Master {
     }
 
     /// Sends it a signal. Errors: exit 4 where we may not, 3 where it has gone.
-    pub fn signal(&self, sig: Sig) -> Result<()> {
-        pidfile::pidfd_signal(&self.process, sig).map_err(|error| {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        pidfile::pidfd_signal(&self.process, signal).map_err(|error| {
             if self.wait_gone(Some(Time(0))).unwrap_or(false) {
                 return not_running(format!("process {} has gone", self.pid));
             }
-            denied_or_system(format!("cannot send {sig} to process {}", self.pid), &error)
+            denied_or_system(format!("cannot send {signal} to process {}", self.pid), &error)
         })
     }
 
@@ -217,10 +217,10 @@ impl Master {
     pub fn kill_with_kin(&self) -> Result<()> {
         // Its own namespace cannot end pid 1, which would only start them anew.
         if self.pid != 1 {
-            self.signal(Sig::Stop)?;
+            self.signal(Signal::Stop)?;
             descendants::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
         }
-        self.signal(Sig::Kill)
+        self.signal(Signal::Kill)
     }
 
     /// Waits until it has exited, or until `deadline`; whether it has. A zombie has exited: its parent may reap it late.

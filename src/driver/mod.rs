@@ -51,7 +51,7 @@ use crate::sys::process::successor::Origin;
 use crate::wire::changes::Changes;
 
 use clients::Clients;
-use fork::{Bequest, Home, Other};
+use fork::{InheritedFork, PublishedPaths, PeerMaster};
 use pin::{Pin, Recipe};
 use process::Processes;
 use upgrade::Preflight;
@@ -86,7 +86,7 @@ pub struct Setup {
     /// Whoever waits for the service to be up (`--daemonize`).
     pub launcher: Option<Launcher>,
     /// What an old master has left to this one, beside it.
-    pub bequest: Option<Bequest>,
+    pub bequest: Option<InheritedFork>,
 }
 
 /// How the master ended.
@@ -117,8 +117,8 @@ struct Driver {
     /// A successor that is being checked.
     preflight: Option<Preflight>,
     /// The other master, during an upgrade by fork; and where our names belong meanwhile.
-    other: Option<Other>,
-    home: Option<Home>,
+    other: Option<PeerMaster>,
+    home: Option<PublishedPaths>,
     /// No client can be accepted (no descriptor is left, say): until then nobody asks whether one knocks.
     deaf_until: Option<Time>,
     deafness_told: bool,
@@ -197,7 +197,7 @@ pub fn run(setup: Setup) -> Result<End> {
         pid_file,
         listen,
         preflight: None,
-        other: bequest.map(Bequest::into_other).transpose()?,
+        other: bequest.map(InheritedFork::into_other).transpose()?,
         home: None,
         deaf_until: None,
         deafness_told: false,
@@ -226,7 +226,7 @@ fn first_pins(
     recipe: &Recipe,
     policy: &Rc<Policy>,
     listeners: &Rc<Vec<Listener>>,
-    bequest: Option<&Bequest>,
+    bequest: Option<&InheritedFork>,
 ) -> Result<BTreeMap<Generation, Rc<Pin>>> {
     if let Some(bequest) = bequest {
         return bequest.pins(recipe, policy, listeners);

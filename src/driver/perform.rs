@@ -9,7 +9,7 @@ use crate::log::{About, Level as LogLevel};
 use crate::model::event::{
     Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
 };
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::listener::accept_queue::Depths;
 use crate::sys::machine::clock;
 use crate::sys::process::procfs;
@@ -51,8 +51,8 @@ impl Driver {
                 slot,
                 generation,
             } => events.push_back(self.spawn(worker, slot, generation)),
-            Action::Signal(worker, sig, to) => self.signal_worker(worker, sig, to),
-            Action::Deliver(worker, sig) => self.deliver(worker, sig),
+            Action::Signal(worker, signal, to) => self.signal_worker(worker, signal, to),
+            Action::Deliver(worker, signal) => self.deliver(worker, signal),
             Action::Pin(generation, Source::Successor) => events.extend(self.upgrade(generation)),
             Action::Pin(generation, Source::Now) => events.push_back(self.pin_now(generation)),
             Action::Pin(generation, Source::Asked { ticket, .. }) => {
@@ -115,33 +115,33 @@ impl Driver {
     }
 
     /// What asks a worker to go is followed by CONT: a stopped process would never see it.
-    fn signal_worker(&mut self, worker: WorkerId, sig: Sig, to: To) {
+    fn signal_worker(&mut self, worker: WorkerId, signal: Signal, to: To) {
         let Some(process) = self.processes.get(worker) else {
             return;
         };
-        let send = |sig| match to {
-            To::Leader => process.group.signal_leader(sig),
-            To::Group => process.group.signal_group(sig),
+        let send = |signal| match to {
+            To::Leader => process.group.signal_leader(signal),
+            To::Group => process.group.signal_group(signal),
         };
-        let sent = match sig {
-            Sig::Kill => send(sig),
-            _ => send(sig).and_then(|reached| send(Sig::Cont).map(|_| reached)),
+        let sent = match signal {
+            Signal::Kill => send(signal),
+            _ => send(signal).and_then(|reached| send(Signal::Cont).map(|_| reached)),
         };
         if let Err(error) = sent {
             self.log.error(format_args!(
-                "cannot send {sig} to process {}: {error}",
+                "cannot send {signal} to process {}: {error}",
                 process.group.leader()
             ));
         }
     }
 
-    fn deliver(&mut self, worker: WorkerId, sig: Sig) {
+    fn deliver(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.processes.get(worker) else {
             return;
         };
-        if let Err(error) = process.group.signal_leader(sig) {
+        if let Err(error) = process.group.signal_leader(signal) {
             self.log.error(format_args!(
-                "cannot send {sig} to process {}: {error}",
+                "cannot send {signal} to process {}: {error}",
                 process.group.leader()
             ));
         }
@@ -219,7 +219,7 @@ impl Driver {
         leaders
             .iter()
             .filter(|(_, pid)| let_go(pid))
-            .map(|(id, _)| Event::LetGo(*id))
+            .map(|(id, _)| Event::ListenersReleased(*id))
             .collect()
     }
 
@@ -267,10 +267,10 @@ impl Driver {
 
     /// USR1 goes on to workers that catch it; others would die of it (U15).
     fn pass_usr1(&mut self) {
-        let usr1 = crate::sys::signal::number(Sig::Usr1);
+        let usr1 = crate::sys::signal::number(Signal::Usr1);
         for process in self.processes.all().filter(|process| process.is_executed()) {
             if procfs::catches(process.group.leader(), usr1) == Some(true)
-                && let Err(error) = process.group.signal_leader(Sig::Usr1)
+                && let Err(error) = process.group.signal_leader(Signal::Usr1)
             {
                 self.log.warn(format_args!(
                     "cannot send USR1 to process {}: {error}",

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
-use crate::model::policy::Word;
-use crate::model::signal::{Sender, Sig};
+use crate::model::policy::StopSeverity;
+use crate::model::signal::{Sender, Signal};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, Input};
 use crate::sys::io::poll::Ready;
@@ -190,7 +190,7 @@ impl Driver {
                 None => Asked::Upgrade,
             },
             Command::Rollback => Asked::Rollback,
-            Command::Stop { now } => Asked::Stop(if now { Word::Quick } else { Word::Graceful }),
+            Command::Stop { now } => Asked::Stop(if now { StopSeverity::Quick } else { StopSeverity::Graceful }),
             Command::Pause => Asked::Pause,
             Command::Resume => Asked::Resume,
             Command::RestartWorker { slot } => Asked::RestartWorker(slot),
@@ -276,19 +276,19 @@ impl Driver {
 
     /// Delivers a signal to the master itself: one that it handles as if it had come, another really.
     fn signal_self(&mut self, number: u64, id: Option<Value>, signal: &str) {
-        let Ok(sig) = signal.parse::<Sig>() else {
+        let Ok(signal) = signal.parse::<Signal>() else {
             return;
         };
         self.reply(number, id, |_, reply| {
-            reply.message = Some(format!("{sig} sent to the master"))
+            reply.message = Some(format!("{signal} sent to the master"))
         });
-        if signal::HANDLED.contains(&sig) {
-            return self.signalled(sig, Sender::Process);
+        if signal::HANDLED.contains(&signal) {
+            return self.signalled(signal, Sender::Process);
         }
         self.flush_clients();
-        if let Err(error) = signal::send_to_self(sig) {
+        if let Err(error) = signal::send_to_self(signal) {
             self.log
-                .error(format_args!("cannot send {sig} to ourselves: {error}"));
+                .error(format_args!("cannot send {signal} to ourselves: {error}"));
         }
     }
 
@@ -361,11 +361,11 @@ fn scale(workers: &Value) -> Result<Scale, String> {
 
 /// None: to the master itself.
 fn signal_command(signal: &str, workers: bool, slot: Option<u32>) -> Result<Option<Asked>, String> {
-    let sig: Sig = signal.parse()?;
+    let signal: Signal = signal.parse()?;
     match (workers, slot) {
         (true, Some(_)) => Err("either all workers or one slot, not both".into()),
-        (true, None) => Ok(Some(Asked::Signal(sig, None))),
-        (false, Some(slot)) => Ok(Some(Asked::Signal(sig, Some(slot)))),
+        (true, None) => Ok(Some(Asked::Signal(signal, None))),
+        (false, Some(slot)) => Ok(Some(Asked::Signal(signal, Some(slot)))),
         (false, None) => Ok(None),
     }
 }

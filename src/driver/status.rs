@@ -3,7 +3,7 @@
 use crate::model::event::{Ended, Event, LastExit, Outcome};
 use crate::model::state::operation::Operation;
 use crate::model::rollout::Record;
-use crate::model::supervisor::snapshot::{Seat, Snapshot};
+use crate::model::supervisor::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
 use crate::sys::process::procfs::Usage;
 use crate::sys::listener::accept_queue::Depths;
@@ -43,7 +43,7 @@ impl Driver {
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(&snapshot.generation).cloned();
         let pin = pin.as_deref();
-        let seats = |seats: &[Seat]| -> Vec<status::Slot> {
+        let seats = |seats: &[SlotView]| -> Vec<status::Slot> {
             seats.iter().map(|seat| self.slot(seat, &now)).collect()
         };
         let slots = seats(&snapshot.slots);
@@ -121,7 +121,7 @@ impl Driver {
             .collect()
     }
 
-    fn slot(&self, seat: &Seat, now: &Now) -> status::Slot {
+    fn slot(&self, seat: &SlotView, now: &Now) -> status::Slot {
         let process = seat.worker.and_then(|worker| self.processes.get(worker));
         // All have just been looked at.
         let page = process.map(|process| process.beat.page());
@@ -172,7 +172,7 @@ impl Driver {
 }
 
 /// The seat's state; a worker that is stopped serves nobody, whatever it said before.
-fn state_of(seat: &Seat, usage: Option<Usage>) -> &'static str {
+fn state_of(seat: &SlotView, usage: Option<Usage>) -> &'static str {
     let stopped = usage.is_some_and(|usage| matches!(usage.state, 'T' | 't'));
     if seat.state == "ready" && stopped {
         "held"
@@ -218,7 +218,7 @@ fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
     let (code, signal, core) = match exit.ended {
         Some(Ended::Exited(code)) => (Some(code), None, None),
         Some(Ended::Signaled(signal, core)) => {
-            (None, signal.map(|sig| sig.name().to_owned()), Some(core))
+            (None, signal.map(|signal| signal.name().to_owned()), Some(core))
         }
         None => (None, None, None),
     };

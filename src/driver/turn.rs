@@ -10,13 +10,13 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::model::event::{Event, WorkerId};
-use crate::model::signal::{Sender, Sig};
+use crate::model::signal::{Sender, Signal};
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, Poller, Ready};
 use crate::sys::machine::clock;
 use crate::sys::process::resident;
 
-use super::fork::Other;
+use super::fork::PeerMaster;
 use super::service_manager::Upward;
 use super::{Driver, End};
 
@@ -104,7 +104,7 @@ impl Driver {
                 .as_ref()
                 .map(|preflight| preflight.deadline()),
             self.upward_to_speak().and_then(Upward::deadline),
-            self.other.as_ref().and_then(Other::deadline),
+            self.other.as_ref().and_then(PeerMaster::deadline),
         ];
         match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
             Ok(ready) => {
@@ -146,7 +146,7 @@ impl Driver {
         // Also if the wait did not tell of any: one that came while requests were there already is handled on the way out of the wait, and
         // whoever signals first and asks then is obeyed in that order.
         let signals = self.signals.pending();
-        let children = signals.iter().any(|(sig, _)| *sig == Sig::Chld);
+        let children = signals.iter().any(|(signal, _)| *signal == Signal::Chld);
         let exits = if children {
             self.processes.exits()
         } else {
@@ -159,14 +159,14 @@ impl Driver {
             self.tell_of_acks();
         }
         if children {
-            self.bury(&exits, now);
+            self.reap_workers(&exits, now);
         }
         if children || self.guard_again.is_some_and(|at| at <= now) {
             self.see_to_guard(now);
         }
-        for (sig, sender) in signals {
-            if sig != Sig::Chld {
-                self.signalled(sig, sender);
+        for (signal, sender) in signals {
+            if signal != Signal::Chld {
+                self.signalled(signal, sender);
             }
         }
         // Those who leave make room for those who come.
@@ -189,7 +189,7 @@ impl Driver {
     }
 
     /// Acts on the ends of leaders and of groups.
-    pub(super) fn bury(&mut self, exits: &[WorkerId], now: Time) {
+    pub(super) fn reap_workers(&mut self, exits: &[WorkerId], now: Time) {
         for id in exits {
             for event in self.processes.hear_last_words(*id, now) {
                 self.feed(event);
@@ -229,23 +229,23 @@ impl Driver {
     }
 
     /// The master got a signal.
-    pub(super) fn signalled(&mut self, sig: Sig, sender: Sender) {
+    pub(super) fn signalled(&mut self, signal: Signal, sender: Sender) {
         self.log.debug(format_args!(
-            "{sig} from {}",
+            "{signal} from {}",
             match sender {
                 Sender::Terminal => "the terminal",
                 Sender::Process => "a process",
             }
         ));
         // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
-        if sender == Sender::Terminal && self.signals.was_ignored(sig) {
+        if sender == Sender::Terminal && self.signals.was_ignored(signal) {
             return;
         }
-        if sig == Sig::Usr2
+        if signal == Signal::Usr2
             && let Some(why) = self.why_no_fork()
         {
             return self.log.warn(format_args!("USR2 refused: {why}"));
         }
-        self.feed(Event::Signal(sig, sender));
+        self.feed(Event::Signal(signal, sender));
     }
 }

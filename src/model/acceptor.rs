@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::signal::Sig;
+use super::signal::Signal;
 use super::time::Time;
 
 /// How long after TERM a handler's group gets KILL.
@@ -63,7 +63,7 @@ pub enum Event {
     /// A handler was started: there is enough of everything.
     Plenty,
     /// A signal came.
-    Signal(Sig),
+    Signal(Signal),
     /// Time has passed.
     Tick,
 }
@@ -72,7 +72,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// We were told to.
-    Asked(Sig),
+    Asked(Signal),
     /// It was the last connection of `--max-requests`.
     Requests,
     /// There was no connection for `--idle-timeout`.
@@ -154,7 +154,7 @@ pub struct Accepting {
     begun: u64,
     pause: Duration,
     well: bool,
-    last_signal: Option<(Sig, Time)>,
+    last_signal: Option<(Signal, Time)>,
     due: BTreeSet<(Time, Due)>,
     at: BTreeMap<Due, Time>,
 }
@@ -212,7 +212,7 @@ impl Accepting {
                 self.set(Due::Resume, now + self.pause);
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }
-            Event::Signal(sig) => self.signal(now, sig, &mut actions),
+            Event::Signal(signal) => self.signal(now, signal, &mut actions),
             Event::Plenty => self.pause = PAUSE.0,
             Event::Tick => {}
         }
@@ -279,21 +279,21 @@ impl Accepting {
         self.clear(Due::Client(client));
     }
 
-    fn signal(&mut self, now: Time, sig: Sig, actions: &mut Vec<Action>) {
-        let now_or_soon = [Sig::Int, Sig::Term, Sig::Quit, Sig::Hup];
-        if !now_or_soon.contains(&sig) {
+    fn signal(&mut self, now: Time, signal: Signal, actions: &mut Vec<Action>) {
+        let now_or_soon = [Signal::Int, Signal::Term, Signal::Quit, Signal::Hup];
+        if !now_or_soon.contains(&signal) {
             return;
         }
-        let before = self.last_signal.replace((sig, now));
-        if before.is_some_and(|(last, at)| last == sig && now.since(at) < SAME) {
+        let before = self.last_signal.replace((signal, now));
+        if before.is_some_and(|(last, at)| last == signal && now.since(at) < SAME) {
             return;
         }
         let told_before = before.is_some();
         if self.phase == Phase::Serving {
-            self.drain(Why::Asked(sig), actions);
+            self.drain(Why::Asked(signal), actions);
         }
         match self.phase {
-            Phase::Draining if sig == Sig::Int || told_before => self.end(now, actions),
+            Phase::Draining if signal == Signal::Int || told_before => self.end(now, actions),
             Phase::Draining => self.set(Due::Drained, now + self.terms.drain_timeout),
             Phase::Ending => self.kill(now, actions),
             Phase::Serving | Phase::Killing | Phase::Left => {}

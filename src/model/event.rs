@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fork::{Deed, Happened};
+use super::fork::{PeerAction, PeerEvent};
 use super::policy::Policy;
-use super::signal::{Sender, Sig};
+use super::signal::{Sender, Signal};
 
 /// The model's own name for a process: a counter, never used twice. Pids are labels, for display only.
 #[derive(
@@ -48,7 +48,7 @@ pub enum Ended {
     /// It exited with this code.
     Exited(i32),
     /// This signal ended it (None: one that has no name here), leaving a core or not.
-    Signaled(Option<Sig>, bool),
+    Signaled(Option<Signal>, bool),
 }
 
 /// What a worker says about itself.
@@ -92,7 +92,7 @@ pub enum Command {
     /// Set the number of slots.
     Scale(Scale),
     /// Stop the service, this hard.
-    Stop(super::policy::Word),
+    Stop(super::policy::StopSeverity),
     /// Stop the workers, keep the master.
     Pause,
     /// Bring them back.
@@ -102,7 +102,7 @@ pub enum Command {
     /// Reopen the logs, pass USR1 on.
     Reopen,
     /// Deliver a signal to all workers, or to the one that holds this slot.
-    Signal(Sig, Option<u32>),
+    Signal(Signal, Option<u32>),
     /// End the drain of this generation now.
     Retire(Generation),
 }
@@ -143,7 +143,7 @@ pub enum Event {
     /// The rest of its group is gone, too.
     Emptied(WorkerId),
     /// Its group holds no listener any more.
-    LetGo(WorkerId),
+    ListenersReleased(WorkerId),
     /// Whether it is stopped or traced.
     Held(WorkerId, bool),
     /// Whether it is writing its core.
@@ -153,7 +153,7 @@ pub enum Event {
     /// A listener had been shut down and has been replaced by a new socket: workers have the dead one.
     Rebound(String),
     /// The master got a signal.
-    Signal(Sig, Sender),
+    Signal(Signal, Sender),
     /// A client asked for something.
     Command(Ticket, Command),
     /// A new generation is pinned, with this policy.
@@ -161,7 +161,7 @@ pub enum Event {
     /// It could not be pinned, for this reason.
     PinFailed(Generation, String),
     /// Something happened to the other master, during an upgrade by fork.
-    Beside(Happened),
+    Beside(PeerEvent),
     /// Time has passed: look at the deadlines.
     Due,
 }
@@ -255,9 +255,9 @@ pub enum Action {
         generation: Generation,
     },
     /// Send a signal, followed by CONT unless it is KILL.
-    Signal(WorkerId, Sig, To),
+    Signal(WorkerId, Signal, To),
     /// Send exactly this signal to the worker itself, because a client asked for it.
-    Deliver(WorkerId, Sig),
+    Deliver(WorkerId, Signal),
     /// Pin a new generation. Answered by [`Event::Pinned`] or [`Event::PinFailed`]: in the same turn, but for [`Source::Successor`].
     Pin(Generation, Source),
     /// Nobody will be started from this generation any more.
@@ -272,7 +272,7 @@ pub enum Action {
     LookAtQueues,
     /// The service says that it is stopping, and still serves.
     AnnounceStop,
-    /// Look whether the worker's group still holds a listener. [`Event::LetGo`] comes back if not.
+    /// Look whether the worker's group still holds a listener. [`Event::ListenersReleased`] comes back if not.
     LookForListeners(WorkerId),
     /// Look whether the worker's group is empty by now. [`Event::Emptied`] comes back if so.
     LookAtGroup(WorkerId),
@@ -293,7 +293,7 @@ pub enum Action {
     /// An operation has ended.
     Finished(OpId, Outcome),
     /// Do something about the other master, during an upgrade by fork.
-    Beside(Deed),
+    Beside(PeerAction),
     /// A line for the log, and which worker it is about.
     Note(Level, Option<Subject>, String),
     /// The end: exit with this code; the reason, if it is not the one that was asked for.
@@ -365,11 +365,11 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::Exited(code) => write!(f, "exited with code {code}"),
-            Ended::Signaled(sig, core) => {
+            Ended::Signaled(signal, core) => {
                 write!(
                     f,
                     "was killed by {}",
-                    sig.map_or("an unnamed signal", Sig::name)
+                    signal.map_or("an unnamed signal", Signal::name)
                 )?;
                 if *core {
                     write!(f, " (core dumped)")

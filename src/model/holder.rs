@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::{Backoff, Dice};
-use super::signal::{Sender, Sig};
+use super::signal::{Sender, Signal};
 use super::time::Time;
 
 /// The wait before COMMAND is started again, as the master's own default for its workers.
@@ -21,7 +21,7 @@ pub enum Ended {
     /// By itself, with this status.
     Exited(i32),
     /// By this signal; `None`: one that has no name here.
-    Signaled(Option<Sig>),
+    Signaled(Option<Signal>),
     /// It was never executed; 126 or 127.
     NotExecuted(i32),
 }
@@ -43,7 +43,7 @@ pub enum Answer {
     /// COMMAND gets it.
     PassOn,
     /// COMMAND gets this one in its place.
-    PassOnAs(Sig),
+    PassOnAs(Signal),
 }
 
 /// Where holder and COMMAND stand, which decides whom the terminal's signals reach.
@@ -110,7 +110,7 @@ impl Hold {
             Ended::Signaled(_) => false,
         };
         // Who ends well was asked to by other ways than ours (`pf-ctl stop`), or is done.
-        let hung_up = self.hung_up && how == Ended::Signaled(Some(Sig::Hup));
+        let hung_up = self.hung_up && how == Ended::Signaled(Some(Signal::Hup));
         if self.asked || hung_up || how == Ended::Exited(0) || (at_first && cannot) {
             return Next::End;
         }
@@ -124,33 +124,33 @@ impl Hold {
     }
 
     /// The holder got a signal; `None`: one that has no name here.
-    pub fn signalled(&mut self, sig: Option<Sig>, sender: Sender, standing: Standing) -> Answer {
+    pub fn signalled(&mut self, signal: Option<Signal>, sender: Sender, standing: Standing) -> Answer {
         match sender {
-            Sender::Process => self.process_says(sig, standing),
-            Sender::Terminal => sig.map_or(Answer::Keep, |sig| self.terminal_says(sig, standing)),
+            Sender::Process => self.process_says(signal, standing),
+            Sender::Terminal => signal.map_or(Answer::Keep, |signal| self.terminal_says(signal, standing)),
         }
     }
 
-    fn process_says(&mut self, sig: Option<Sig>, standing: Standing) -> Answer {
+    fn process_says(&mut self, signal: Option<Signal>, standing: Standing) -> Answer {
         // About the holder's own children and writes.
-        if matches!(sig, Some(Sig::Chld | Sig::Xfsz | Sig::Pipe)) {
+        if matches!(signal, Some(Signal::Chld | Signal::Xfsz | Signal::Pipe)) {
             return Answer::Keep;
         }
         // HUP is not among these: it asks a server to reload.
-        self.asked |= matches!(sig, Some(Sig::Term | Sig::Int | Sig::Quit));
-        self.hung_up |= sig == Some(Sig::Hup) && standing.by_leader;
+        self.asked |= matches!(signal, Some(Signal::Term | Signal::Int | Signal::Quit));
+        self.hung_up |= signal == Some(Signal::Hup) && standing.by_leader;
         Answer::PassOn
     }
 
     /// The terminal has told the whole foreground group, COMMAND included; but for a hang-up, which it tells the leader of the session alone,
     /// and whoever has left the group.
-    fn terminal_says(&mut self, sig: Sig, standing: Standing) -> Answer {
-        let asks = matches!(sig, Sig::Int | Sig::Quit | Sig::Hup);
+    fn terminal_says(&mut self, signal: Signal, standing: Standing) -> Answer {
+        let asks = matches!(signal, Signal::Int | Signal::Quit | Signal::Hup);
         if !asks || standing.ignored {
             return Answer::Keep;
         }
         self.asked = true;
-        match (sig == Sig::Hup, standing) {
+        match (signal == Signal::Hup, standing) {
             // From a process HUP would mean "reload".
             (
                 true,
@@ -158,7 +158,7 @@ impl Hold {
                     leads_session: true,
                     ..
                 },
-            ) => Answer::PassOnAs(Sig::Term),
+            ) => Answer::PassOnAs(Signal::Term),
             (
                 false,
                 Standing {
@@ -174,7 +174,7 @@ impl Hold {
 mod tests {
     use super::*;
 
-    const KILLED: Ended = Ended::Signaled(Some(Sig::Kill));
+    const KILLED: Ended = Ended::Signaled(Some(Signal::Kill));
 
     const USUAL: Standing = Standing {
         ignored: false,
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn what_ends_well_or_was_asked_to_is_not_started_again() {
         assert_eq!(later().ended(at(1), Ended::Exited(0)), Next::End);
-        for sig in [Sig::Term, Sig::Int, Sig::Quit] {
+        for signal in [Signal::Term, Signal::Int, Signal::Quit] {
             let mut hold = later();
             let standing = Standing {
                 ignored: true,
@@ -236,16 +236,16 @@ mod tests {
                 by_leader: false,
             };
             assert_eq!(
-                hold.signalled(Some(sig), Sender::Process, standing),
+                hold.signalled(Some(signal), Sender::Process, standing),
                 Answer::PassOn
             );
             assert_eq!(hold.ended(at(1), KILLED), Next::End);
         }
         let mut hold = later();
         let standing = USUAL;
-        for sig in [Sig::Hup, Sig::Usr1, Sig::Usr2, Sig::Winch, Sig::Ttou] {
+        for signal in [Signal::Hup, Signal::Usr1, Signal::Usr2, Signal::Winch, Signal::Ttou] {
             assert_eq!(
-                hold.signalled(Some(sig), Sender::Process, standing),
+                hold.signalled(Some(signal), Sender::Process, standing),
                 Answer::PassOn
             );
         }
@@ -254,7 +254,7 @@ mod tests {
             Answer::PassOn
         );
         assert_eq!(
-            hold.signalled(Some(Sig::Chld), Sender::Process, standing),
+            hold.signalled(Some(Signal::Chld), Sender::Process, standing),
             Answer::Keep
         );
         waits(hold.ended(at(1), KILLED), 100);
@@ -266,14 +266,14 @@ mod tests {
             by_leader: true,
             ..USUAL
         };
-        let hup = Ended::Signaled(Some(Sig::Hup));
+        let hup = Ended::Signaled(Some(Signal::Hup));
         for (standing, how, ends) in [
             (shell, hup, true),
             (shell, KILLED, false),
             (USUAL, hup, false),
         ] {
             let mut hold = later();
-            let answer = hold.signalled(Some(Sig::Hup), Sender::Process, standing);
+            let answer = hold.signalled(Some(Signal::Hup), Sender::Process, standing);
             assert_eq!(answer, Answer::PassOn);
             assert_eq!(hold.ended(at(1), how) == Next::End, ends, "{how:?}");
         }
@@ -319,28 +319,28 @@ mod tests {
             same_group: false,
             ..usual
         };
-        for (sig, standing, answer, asked) in [
-            (Sig::Int, usual, Answer::Keep, true),
-            (Sig::Quit, usual, Answer::Keep, true),
-            (Sig::Hup, usual, Answer::Keep, true),
-            (Sig::Winch, usual, Answer::Keep, false),
-            (Sig::Tstp, usual, Answer::Keep, false),
-            (Sig::Ttin, apart, Answer::Keep, false),
-            (Sig::Int, ignored, Answer::Keep, false),
-            (Sig::Hup, ignored, Answer::Keep, false),
-            (Sig::Hup, leader, Answer::PassOnAs(Sig::Term), true),
-            (Sig::Int, leader, Answer::Keep, true),
-            (Sig::Int, apart, Answer::PassOn, true),
-            (Sig::Quit, apart, Answer::PassOn, true),
-            (Sig::Hup, apart, Answer::Keep, true),
+        for (signal, standing, answer, asked) in [
+            (Signal::Int, usual, Answer::Keep, true),
+            (Signal::Quit, usual, Answer::Keep, true),
+            (Signal::Hup, usual, Answer::Keep, true),
+            (Signal::Winch, usual, Answer::Keep, false),
+            (Signal::Tstp, usual, Answer::Keep, false),
+            (Signal::Ttin, apart, Answer::Keep, false),
+            (Signal::Int, ignored, Answer::Keep, false),
+            (Signal::Hup, ignored, Answer::Keep, false),
+            (Signal::Hup, leader, Answer::PassOnAs(Signal::Term), true),
+            (Signal::Int, leader, Answer::Keep, true),
+            (Signal::Int, apart, Answer::PassOn, true),
+            (Signal::Quit, apart, Answer::PassOn, true),
+            (Signal::Hup, apart, Answer::Keep, true),
         ] {
             let mut hold = later();
             assert_eq!(
-                hold.signalled(Some(sig), Sender::Terminal, standing),
+                hold.signalled(Some(signal), Sender::Terminal, standing),
                 answer,
-                "{sig} {standing:?}"
+                "{signal} {standing:?}"
             );
-            assert_eq!(hold.is_asked(), asked, "{sig} {standing:?}");
+            assert_eq!(hold.is_asked(), asked, "{signal} {standing:?}");
         }
     }
 }

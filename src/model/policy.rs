@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::signal::Sig;
+use super::signal::Signal;
 
 /// The most slots that a master manages; more is a typing error rather than a wish.
 pub const MAX_SLOTS: usize = 10_000;
@@ -70,7 +70,7 @@ impl Surge {
 
 /// How hard a stop is. The order is the order of escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Word {
+pub enum StopSeverity {
     /// Finish what you have, then go.
     Graceful,
     /// Go now.
@@ -81,12 +81,12 @@ pub enum Word {
     Kill,
 }
 
-impl Word {
+impl StopSeverity {
     /// The next harder one.
-    pub fn harder(self) -> Word {
+    pub fn harder(self) -> StopSeverity {
         match self {
-            Word::Graceful => Word::Quick,
-            Word::Quick | Word::Abort | Word::Kill => Word::Kill,
+            StopSeverity::Graceful => StopSeverity::Quick,
+            StopSeverity::Quick | StopSeverity::Abort | StopSeverity::Kill => StopSeverity::Kill,
         }
     }
 }
@@ -103,17 +103,17 @@ pub struct Policy {
     /// No heartbeat for so long: aborted.
     pub timeout: Option<Duration>,
     /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die.
-    pub abort_signal: Sig,
+    pub abort_signal: Signal,
     /// What asks a worker to finish.
-    pub graceful_signal: Sig,
+    pub graceful_signal: Signal,
     /// How long it may take.
     pub graceful_timeout: Duration,
     /// What a quick stop sends.
-    pub quick_signal: Sig,
+    pub quick_signal: Signal,
     /// How long a quick stop may take.
     pub quick_timeout: Duration,
     /// What TERM to the master means.
-    pub term: Word,
+    pub term: StopSeverity,
     /// On a graceful stop: keep serving so long, and say 'stopping'.
     pub stop_delay: Option<Duration>,
     /// On a graceful stop: workers are told only once each accept queue has been seen empty.
@@ -142,12 +142,12 @@ impl Default for Policy {
             ready: Readiness::Auto,
             start_timeout: Some(Duration::from_secs(60)),
             timeout: None,
-            abort_signal: Sig::Abrt,
-            graceful_signal: Sig::Term,
+            abort_signal: Signal::Abrt,
+            graceful_signal: Signal::Term,
             graceful_timeout: Duration::from_secs(30),
-            quick_signal: Sig::Int,
+            quick_signal: Signal::Int,
             quick_timeout: Duration::from_secs(5),
-            term: Word::Graceful,
+            term: StopSeverity::Graceful,
             stop_delay: None,
             drain_queue: false,
             max_draining: None,
@@ -164,12 +164,12 @@ impl Default for Policy {
 
 impl Policy {
     /// The signal that carries a word to a worker, and how long the worker may take before the next harder word.
-    pub fn signal(&self, word: Word) -> (Sig, Duration) {
+    pub fn signal(&self, word: StopSeverity) -> (Signal, Duration) {
         match word {
-            Word::Graceful => (self.graceful_signal, self.graceful_timeout),
-            Word::Quick => (self.quick_signal, self.quick_timeout),
-            Word::Abort => (self.abort_signal, ABORT_WITHIN),
-            Word::Kill => (Sig::Kill, UNKILLABLE_AFTER),
+            StopSeverity::Graceful => (self.graceful_signal, self.graceful_timeout),
+            StopSeverity::Quick => (self.quick_signal, self.quick_timeout),
+            StopSeverity::Abort => (self.abort_signal, ABORT_WITHIN),
+            StopSeverity::Kill => (Signal::Kill, UNKILLABLE_AFTER),
         }
     }
 }

@@ -322,12 +322,12 @@ impl Supervisor {
             self.worker(id)
                 .filter(|worker: &&Worker| worker.is_ready() && !worker.is_held())
         };
-        let ready = |slot: &&Slot| serves(slot.holder).is_some();
+        let ready = |slot: &&Slot| serves(slot.current).is_some();
         let rolled = |to: Generation| {
             let is_new = |id| serves(id).is_some_and(|worker| worker.generation == to);
             let slots = self.slots.iter();
             slots
-                .filter(|slot| is_new(slot.holder) || is_new(slot.replacement))
+                .filter(|slot| is_new(slot.current) || is_new(slot.replacement))
                 .count()
         };
         Facts {

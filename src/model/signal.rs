@@ -10,15 +10,15 @@ macro_rules! signals {
         /// A signal, by name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[expect(missing_docs, reason = "the names are the documentation: see signal(7)")]
-        pub enum Sig { $($variant,)* }
+        pub enum Signal { $($variant,)* }
 
-        impl Sig {
+        impl Signal {
             /// Every signal.
-            pub const ALL: &'static [Sig] = &[$(Sig::$variant,)*];
+            pub const ALL: &'static [Signal] = &[$(Signal::$variant,)*];
 
             /// The name without `SIG`.
             pub const fn name(self) -> &'static str {
-                match self { $(Sig::$variant => $name,)* }
+                match self { $(Signal::$variant => $name,)* }
             }
         }
     };
@@ -31,23 +31,23 @@ signals! {
     Prof "PROF", Winch "WINCH", Io "IO", Pwr "PWR", Sys "SYS",
 }
 
-impl fmt::Display for Sig {
+impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Sig {
+impl FromStr for Signal {
     type Err = String;
 
     /// Accepts `TERM`, `SIGTERM`, and either in lower case. Numbers differ between machines and are refused.
     fn from_str(text: &str) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-        Sig::ALL
+        Signal::ALL
             .iter()
             .copied()
-            .find(|sig| sig.name() == name)
+            .find(|signal| signal.name() == name)
             .ok_or_else(|| format!("unknown signal '{text}' (names are as in TERM, QUIT, USR2)"))
     }
 }
@@ -67,11 +67,11 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for sig in Sig::ALL {
-            assert_eq!(sig.name().parse::<Sig>(), Ok(*sig));
-            assert_eq!(format!("sig{sig}").parse::<Sig>(), Ok(*sig));
+        for signal in Signal::ALL {
+            assert_eq!(signal.name().parse::<Signal>(), Ok(*signal));
+            assert_eq!(format!("sig{signal}").parse::<Signal>(), Ok(*signal));
         }
-        assert!("15".parse::<Sig>().is_err());
-        assert!("".parse::<Sig>().is_err());
+        assert!("15".parse::<Signal>().is_err());
+        assert!("".parse::<Signal>().is_err());
     }
 }

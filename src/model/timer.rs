@@ -13,7 +13,7 @@ pub enum Timer {
     /// The worker must be ready by then.
     Start(WorkerId),
     /// The worker is ready by having lived until then.
-    Ripe(WorkerId),
+    ReadyDelayElapsed(WorkerId),
     /// The worker must have gone by then; else the next harder word.
     Gone(WorkerId),
     /// The worker must have beaten by then.
@@ -31,7 +31,7 @@ pub enum Timer {
     /// Workers that were told to finish are looked at for listeners then.
     Listeners,
     /// The rollout stops waiting for them then.
-    LetGo,
+    ReleaseDeadline,
     /// A graceful stop goes on then: `--stop-delay` has passed.
     StopDelay,
     /// The accept queues are looked at then.
@@ -77,7 +77,7 @@ impl Timers {
     pub fn clear_worker(&mut self, worker: WorkerId) {
         for timer in [
             Timer::Start(worker),
-            Timer::Ripe(worker),
+            Timer::ReadyDelayElapsed(worker),
             Timer::Gone(worker),
             Timer::Beat(worker),
             Timer::Group(worker),

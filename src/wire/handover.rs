@@ -16,7 +16,7 @@ use super::text::Text;
 use crate::model::Supervisor;
 use crate::model::event::OpId;
 use crate::model::policy::Policy;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::model::service_manager::Said;
 
@@ -51,7 +51,7 @@ pub struct State {
     /// RLIMIT_NOFILE as the master was given it.
     pub nofile: Option<(u64, u64)>,
     /// The signals that the first image was given ignored.
-    pub ignored: Vec<Sig>,
+    pub ignored: Vec<Signal>,
     /// When the service was started.
     pub started: Time,
     /// The same on the wall's clock, in nanoseconds since 1970.
@@ -166,7 +166,7 @@ pub struct Process {
     /// Its leader has been reaped, and that was acted on.
     pub leaderless: bool,
     /// What asks it to finish, and how long that may take, in milliseconds: the guard's terms.
-    pub terms: (Sig, u64),
+    pub terms: (Signal, u64),
     /// Its heartbeat page.
     pub beat: Beat,
     /// When it last beat.

@@ -1,7 +1,7 @@
 //! What an old master and a new one beside it exchange, on a socket of messages whose descriptor `PF_OLD_MASTER_FD` names.
 //!
 //! What the new one needs waits there when it is born, so that it can go on alone if the old one dies at once: messages with descriptors, the first
-//! of which is a file with a [`Legacy`], the others the listeners. After that each message is one [`Told`], as a JSON object; what the other side
+//! of which is a file with a [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a JSON object; what the other side
 //! does not know it ignores.
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::exports::Protocol;
 use super::handover::{Listener, Pin};
 use super::text::Text;
-use crate::model::fork::{Heir, Told};
+use crate::model::fork::{ForkState, PeerMessage};
 
 /// Names the descriptor.
 pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
@@ -34,7 +34,7 @@ const LONGEST_TEXT: usize = 4 * 1024;
 
 /// What the old master leaves to the new one.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Legacy {
+pub struct ForkHandover {
     /// [`FORMAT`] of whoever wrote it.
     pub format: u32,
     /// The version of whoever wrote it.
@@ -42,7 +42,7 @@ pub struct Legacy {
     /// The old master's pid.
     pub pid: i32,
     /// What its model knows.
-    pub heir: Heir,
+    pub heir: ForkState,
     /// What the generation that serves was pinned to.
     pub pin: Pin,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
@@ -56,7 +56,7 @@ pub struct Legacy {
     pub control: Option<Text>,
 }
 
-impl Legacy {
+impl ForkHandover {
     /// The document.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Legacy {
     ///
     /// # Errors
     /// It is of another format, or none; in words.
-    pub fn parse(document: &[u8]) -> Result<Legacy, String> {
+    pub fn parse(document: &[u8]) -> Result<ForkHandover, String> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -89,11 +89,11 @@ impl Legacy {
 }
 
 /// One message.
-pub fn render(told: &Told) -> Vec<u8> {
+pub fn render(told: &PeerMessage) -> Vec<u8> {
     let told = match told {
-        Told::Back(why) => {
+        PeerMessage::Back(why) => {
             let text = why.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
-            &Told::Back(text.map(|(_, letter)| letter).collect())
+            &PeerMessage::Back(text.map(|(_, letter)| letter).collect())
         }
         other => other,
     };
@@ -101,7 +101,7 @@ pub fn render(told: &Told) -> Vec<u8> {
 }
 
 /// Reads a message; None: a newer program's, or none.
-pub fn parse(message: &[u8]) -> Option<Told> {
+pub fn parse(message: &[u8]) -> Option<PeerMessage> {
     serde_json::from_slice(message).ok()
 }
 
@@ -109,30 +109,30 @@ pub fn parse(message: &[u8]) -> Option<Told> {
 mod tests {
     use super::*;
     use crate::model::event::Generation;
-    use crate::model::policy::Word;
+    use crate::model::policy::StopSeverity;
     use proptest::prelude::*;
 
     #[test]
     fn messages_come_back() {
         for (told, text) in [
-            (Told::Hello(7), r#"{"say":"hello","of":7}"#),
-            (Told::Ready(3), r#"{"say":"ready","of":3}"#),
-            (Told::AllReady, r#"{"say":"all-ready"}"#),
-            (Told::Done(4), r#"{"say":"done","of":4}"#),
+            (PeerMessage::Hello(7), r#"{"say":"hello","of":7}"#),
+            (PeerMessage::Ready(3), r#"{"say":"ready","of":3}"#),
+            (PeerMessage::AllReady, r#"{"say":"all-ready"}"#),
+            (PeerMessage::Done(4), r#"{"say":"done","of":4}"#),
             (
-                Told::Back("no\nway".into()),
+                PeerMessage::Back("no\nway".into()),
                 r#"{"say":"back","of":"no\nway"}"#,
             ),
-            (Told::Want(1), r#"{"say":"want","of":1}"#),
-            (Told::Free(1), r#"{"say":"free","of":1}"#),
-            (Told::Stop(Word::Quick), r#"{"say":"stop","of":"Quick"}"#),
-            (Told::Used(Generation(9)), r#"{"say":"used","of":9}"#),
+            (PeerMessage::Want(1), r#"{"say":"want","of":1}"#),
+            (PeerMessage::Free(1), r#"{"say":"free","of":1}"#),
+            (PeerMessage::Stop(StopSeverity::Quick), r#"{"say":"stop","of":"Quick"}"#),
+            (PeerMessage::Used(Generation(9)), r#"{"say":"used","of":9}"#),
         ] {
             assert_eq!(String::from_utf8(render(&told)).as_deref(), Ok(text));
             assert_eq!(parse(text.as_bytes()), Some(told));
         }
         assert_eq!(parse(br#"{"say":"sing","of":"loud"}"#), None);
-        let long = render(&Told::Back("ü\u{1}".repeat(LONGEST)));
+        let long = render(&PeerMessage::Back("ü\u{1}".repeat(LONGEST)));
         assert!(long.len() < LONGEST, "{}", long.len());
     }
 
@@ -146,7 +146,7 @@ mod tests {
             (r#"{"format": 1}"#, "not understood: missing field"),
             ("", "not understood"),
         ] {
-            let error = Legacy::parse(document.as_bytes()).expect_err(document);
+            let error = ForkHandover::parse(document.as_bytes()).expect_err(document);
             assert!(error.contains(why), "{error}");
         }
     }
@@ -154,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = (parse(&bytes), Legacy::parse(&bytes));
+            let _ = (parse(&bytes), ForkHandover::parse(&bytes));
         }
     }
 }

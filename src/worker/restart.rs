@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::listeners::{Listeners, tells_of_listeners};
 use super::notify;
 use crate::error::{Error, Exit, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::listener::Listener;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::process::spawn;
@@ -64,7 +64,7 @@ impl Restart {
     pub fn on_usr2() -> Result<Restart> {
         let dir = program::start_dir(std::env::var_os("PWD").as_deref())
             .map_err(|error| Error::system("cannot find the working directory", error))?;
-        let asked = shutdown::told_of(Sig::Usr2)
+        let asked = shutdown::told_of(Signal::Usr2)
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(Restart {
             origin: Origin::of_this_process(None, dir),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::signal::shutdown;
 use crate::sys::signal::shutdown::Finish;
 use crate::sys::io::poll::{Interest, Poller};
@@ -45,7 +45,7 @@ impl Shutdown {
     /// There are too many descriptors.
     pub fn on_signals() -> Result<Shutdown> {
         let shutdown = Shutdown::new()?;
-        shutdown::on_signals(&shutdown.0, &[Sig::Term, Sig::Quit], &[Sig::Int])
+        shutdown::on_signals(&shutdown.0, &[Signal::Term, Signal::Quit], &[Signal::Int])
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(shutdown)
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::manager::Counted;
 use crate::model::acceptor::Client;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::listener::shared_accept::Connection;
 use crate::sys::process::spawn;
@@ -155,8 +155,8 @@ impl Handlers {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told = true;
             // One that has changed its user may be out of reach, and then nothing can be done.
-            let _ = handler.group.signal_group(Sig::Term);
-            let _ = handler.group.signal_group(Sig::Cont);
+            let _ = handler.group.signal_group(Signal::Term);
+            let _ = handler.group.signal_group(Signal::Cont);
         }
     }
 
@@ -164,7 +164,7 @@ impl Handlers {
     pub(super) fn kill(&mut self, client: Client) {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told = true;
-            let _ = handler.group.signal_group(Sig::Kill);
+            let _ = handler.group.signal_group(Signal::Kill);
         }
     }
 

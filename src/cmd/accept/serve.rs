@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::model::acceptor::{Accepting, Action, Client, Event, Why};
 use crate::model::event::Ended;
 use crate::model::log_throttle::Repeated;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::machine::clock::now;
 use crate::sys::listener::shared_accept::{Connection, Door};
 use crate::sys::signal::Signals;
@@ -151,13 +151,13 @@ impl Server {
     }
 
     fn hear(&mut self) {
-        for (sig, _) in self.signals.pending() {
-            if sig != Sig::Chld {
-                if sig == Sig::Hup && self.signals.was_ignored(sig) {
+        for (signal, _) in self.signals.pending() {
+            if signal != Signal::Chld {
+                if signal == Signal::Hup && self.signals.was_ignored(signal) {
                     // nohup: it shall go on without its terminal.
                     continue;
                 }
-                self.step(Event::Signal(sig));
+                self.step(Event::Signal(signal));
                 continue;
             }
             for end in self.handlers.ended() {
@@ -184,7 +184,7 @@ impl Server {
         }
         let how = Ended::from(end.how);
         // A client that has left is no fault of the handler's.
-        let crashed = matches!(how, Ended::Signaled(sig, _) if sig != Some(Sig::Pipe));
+        let crashed = matches!(how, Ended::Signaled(signal, _) if signal != Some(Signal::Pipe));
         if crashed && !end.told {
             let what = format!("handler {pid} for {who}");
             return self.complain(Complaint::Crashed, &what, &how.to_string());
@@ -242,7 +242,7 @@ impl Server {
         self.door.close();
         let running = self.accepting.running();
         let why = match why {
-            Why::Asked(sig) => sig.to_string(),
+            Why::Asked(signal) => signal.to_string(),
             Why::Requests => "--max-requests".to_owned(),
             Why::Idle => "--idle-timeout".to_owned(),
         };

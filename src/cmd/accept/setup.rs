@@ -11,7 +11,7 @@ use crate::driver::pin::is_ours;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::acceptor::{Accepting, Terms};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::listener::shared_accept;
 use crate::sys::listener::shared_accept::Door;
 use crate::sys::listener::{self, Listener};
@@ -163,7 +163,7 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
         cwd: None,
         leads: Leads::Group,
         // Nobody would end it at its time any more, or could tell that it is there.
-        death_signal: Some(Sig::Kill),
+        death_signal: Some(Signal::Kill),
         nofile,
     })
 }

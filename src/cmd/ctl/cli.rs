@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cmd::values::{Off, duration_or_off};
 use crate::error::{Error, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::wire::control::Command;
 
 const AFTER_HELP: &str = "\
@@ -76,7 +76,7 @@ pub(super) enum Verb {
     /// Reopens the logs and passes USR1 on to the workers that catch it
     Reopen(Plain),
     /// Delivers a signal to the master, to all workers, or to one
-    Signal(Signal),
+    Signal(SignalArgs),
     /// Prints the pid of the live master
     Pid(Common),
     /// Waits for a state of the service or for the end of an operation
@@ -196,13 +196,13 @@ pub(super) struct Retire {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Signal {
+pub(super) struct SignalArgs {
     #[command(flatten)]
     pub plain: Plain,
 
     /// The signal by name: TERM, SIGTERM, usr2
     #[arg(value_name = "SIG")]
-    pub signal: Sig,
+    pub signal: Signal,
 
     /// To every worker
     #[arg(long, conflicts_with = "slot")]
@@ -297,7 +297,7 @@ impl Verb {
                 generation: retire.generation,
             },
             Verb::Reopen(_) => Command::Reopen,
-            Verb::Signal(Signal {
+            Verb::Signal(SignalArgs {
                 signal,
                 workers,
                 slot,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::job::Job;
 use crate::client::Master;
 use crate::error::{Error, Exit, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::sys::signal::number;
 use crate::sys::machine::clock;
 use crate::sys::process::procfs;
@@ -27,13 +27,13 @@ const MOST_STEPS: u32 = 100;
 /// Exit 6 where no signal says it, or where the caller wants to wait: nothing comes back.
 pub(super) fn signal(job: &Job, master: Option<&Master>, command: &Command) -> Result<Exit> {
     let refused = |why: &str| Error::new(Exit::Refused, job.target.no_control(), why);
-    let Some((sig, times)) = signals(command) else {
+    let Some((signal, times)) = signals(command) else {
         return Err(refused("no signal can say this"));
     };
     if !job.no_wait && !matches!(command, Command::Signal { .. }) {
         return Err(
             refused("it can only be sent signals, and they have no answer")
-                .hint(format!("--no-wait sends {sig}")),
+                .hint(format!("--no-wait sends {signal}")),
         );
     }
     let Some(master) = master else {
@@ -46,25 +46,25 @@ pub(super) fn signal(job: &Job, master: Option<&Master>, command: &Command) -> R
     }
     for step in 0..times {
         if step > 0 {
-            await_taken(job, master, sig, step)?;
+            await_taken(job, master, signal, step)?;
         }
-        master.signal(sig)?;
+        master.signal(signal)?;
     }
-    sent(job, master, sig, times)
+    sent(job, master, signal, times)
 }
 
 /// Waits until the master has taken the last of those sent: the kernel merges the next with one that is still pending, and the step would be lost.
-fn await_taken(job: &Job, master: &Master, sig: Sig, sent: u32) -> Result<()> {
+fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<()> {
     let within = clock::now() + TAKEN_WITHIN;
     let until = job.deadline.map_or(within, |deadline| deadline.min(within));
     loop {
         clock::pause(APART);
-        if procfs::is_pending(master.pid(), number(sig)) != Some(true) {
+        if procfs::is_pending(master.pid(), number(signal)) != Some(true) {
             return Ok(());
         }
         if clock::now() >= until {
             let why = format!("process {} takes no signals", master.pid());
-            let what = format!("only {sent} {sig} could be sent");
+            let what = format!("only {sent} {signal} could be sent");
             return Err(Error::new(Exit::Timeout, what, why));
         }
     }
@@ -73,33 +73,33 @@ fn await_taken(job: &Job, master: &Master, sig: Sig, sent: u32) -> Result<()> {
 /// Delivers what a master cannot deliver to itself and then answer: KILL and STOP, and CONT to one that is stopped.
 /// `None` for everything else.
 pub(super) fn signal_beyond_asking(job: &Job, command: &Command) -> Option<Result<Exit>> {
-    let (sig, times) =
-        signals(command).filter(|(sig, _)| matches!(sig, Sig::Kill | Sig::Stop | Sig::Cont))?;
+    let (signal, times) =
+        signals(command).filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
     match job.target.master(job.deadline) {
         Ok(master) => master.map(|master| {
             master
-                .signal(sig)
-                .and_then(|()| sent(job, &master, sig, times))
+                .signal(signal)
+                .and_then(|()| sent(job, &master, signal, times))
         }),
         Err(error) => Some(Err(job.late(error))),
     }
 }
 
 /// Which signal says what `command` says, and how often it is to be sent.
-fn signals(command: &Command) -> Option<(Sig, u32)> {
+fn signals(command: &Command) -> Option<(Signal, u32)> {
     match command {
         Command::Reload {
             dry_run: false,
             changes,
-        } if changes.is_empty() => Some((Sig::Hup, 1)),
-        Command::Stop { now } => Some((if *now { Sig::Int } else { Sig::Quit }, 1)),
+        } if changes.is_empty() => Some((Signal::Hup, 1)),
+        Command::Stop { now } => Some((if *now { Signal::Int } else { Signal::Quit }, 1)),
         Command::Upgrade {
             dry_run: false,
             fork: true,
             manual: true,
-        } => Some((Sig::Usr2, 1)),
-        Command::Pause => Some((Sig::Winch, 1)),
-        Command::Reopen => Some((Sig::Usr1, 1)),
+        } => Some((Signal::Usr2, 1)),
+        Command::Pause => Some((Signal::Winch, 1)),
+        Command::Reopen => Some((Signal::Usr1, 1)),
         Command::Signal {
             signal,
             workers: false,
@@ -107,23 +107,23 @@ fn signals(command: &Command) -> Option<(Sig, u32)> {
         } => Some((signal.parse().ok()?, 1)),
         Command::Scale { workers } => {
             let text = workers.as_str()?;
-            let up = text.strip_prefix('+').map(|steps| (Sig::Ttin, steps));
-            let (sig, steps) =
-                up.or_else(|| text.strip_prefix('-').map(|steps| (Sig::Ttou, steps)))?;
-            Some((sig, steps.parse().ok()?))
+            let up = text.strip_prefix('+').map(|steps| (Signal::Ttin, steps));
+            let (signal, steps) =
+                up.or_else(|| text.strip_prefix('-').map(|steps| (Signal::Ttou, steps)))?;
+            Some((signal, steps.parse().ok()?))
         }
         _ => None,
     }
 }
 
-fn sent(job: &Job, master: &Master, sig: Sig, times: u32) -> Result<Exit> {
+fn sent(job: &Job, master: &Master, signal: Signal, times: u32) -> Result<Exit> {
     let times = if times == 1 {
         String::new()
     } else {
         format!(" {times} times")
     };
     job.done(Some(&format!(
-        "sent {sig} to process {}{times}",
+        "sent {signal} to process {}{times}",
         master.pid()
     )));
     job.settle(&json!({ "ok": true }), "")

@@ -11,7 +11,7 @@ use crate::cmd::say;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::holder::{Answer, Ended, Hold, Next, Standing};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::process::child;
 use crate::sys::process::child::Child;
@@ -49,7 +49,7 @@ impl End {
             End::Code(code) => code.into(),
             End::Signal(number) => {
                 forward::leave_no_core();
-                forward::suffer(number);
+                forward::raise_default(number);
                 // Pid 1 of a container is still there: what a shell says of such an end.
                 u8::try_from(number)
                     .map_or(u8::MAX, |number| number.saturating_add(128))
@@ -129,7 +129,7 @@ impl Holder<'_> {
             for one in &arrived {
                 self.signalled(*one);
             }
-            if arrived.iter().any(|one| one.sig == Some(Sig::Chld))
+            if arrived.iter().any(|one| one.signal == Some(Signal::Chld))
                 && let Some(end) = self.look_at_children()
             {
                 return end;
@@ -177,13 +177,13 @@ impl Holder<'_> {
     fn signalled(&mut self, arrived: Arrived) {
         let Arrived {
             number,
-            sig,
+            signal,
             sender,
             pid,
         } = arrived;
         let leader = child::session();
         let leads_session = i32::try_from(std::process::id()) == Ok(leader);
-        if matches!(sig, Some(Sig::Tstp | Sig::Ttin | Sig::Ttou)) {
+        if matches!(signal, Some(Signal::Tstp | Signal::Ttin | Signal::Ttou)) {
             self.stop = Some((number, clock::now()));
         }
         let standing = Standing {
@@ -192,10 +192,10 @@ impl Holder<'_> {
             same_group: self.child.as_ref().is_none_or(Child::is_in_our_group),
             by_leader: !leads_session && pid != 0 && pid == leader,
         };
-        let number = match self.hold.signalled(sig, sender, standing) {
+        let number = match self.hold.signalled(signal, sender, standing) {
             Answer::Keep => return,
             Answer::PassOn => number,
-            Answer::PassOnAs(sig) => signal::number(sig),
+            Answer::PassOnAs(signal) => signal::number(signal),
         };
         // Without a child it was about one that is gone.
         if let Some(child) = &self.child
@@ -284,7 +284,7 @@ impl Holder<'_> {
         let apart = came_at.since(seen_at).max(seen_at.since(came_at));
         if came == by && apart <= STOPS_WITHIN {
             (self.stop, self.stopped) = (None, None);
-            forward::suffer(by);
+            forward::raise_default(by);
         }
     }
 }
@@ -311,7 +311,7 @@ fn own(environment: &Environment, holder: u32) -> Environment {
 /// A signal for people.
 fn named(number: i32) -> String {
     signal::from_number(number)
-        .map_or_else(|| format!("signal {number}"), |sig| format!("signal {sig}"))
+        .map_or_else(|| format!("signal {number}"), |signal| format!("signal {signal}"))
 }
 
 fn rounded(wait: Duration) -> humantime::FormattedDuration {

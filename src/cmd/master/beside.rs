@@ -8,7 +8,7 @@ use clap::Parser;
 use super::cli::Args;
 use super::{PROG, ended, setup, successor};
 use crate::cmd::run;
-use crate::driver::fork::Bequest;
+use crate::driver::fork::InheritedFork;
 use crate::driver::{self, Setup};
 use crate::error::{Error, Exit, Result};
 use crate::sys::process::image;
@@ -29,7 +29,7 @@ pub(super) fn main() -> Option<ExitCode> {
 
 fn start(line: RawFd) -> Result<Exit> {
     let signals = Signals::install();
-    let mut bequest = Bequest::take(line)?;
+    let mut bequest = InheritedFork::take(line)?;
     let setup = signals
         .map_err(|error| Error::system("cannot install signal handlers", error))
         .and_then(|signals| prepare(signals, &bequest));
@@ -46,7 +46,7 @@ fn start(line: RawFd) -> Result<Exit> {
 }
 
 /// It is detached already, if it is to be (`--daemonize`): as the one that has begotten it.
-fn prepare(signals: Signals, bequest: &Bequest) -> Result<Setup> {
+fn prepare(signals: Signals, bequest: &InheritedFork) -> Result<Setup> {
     let args = successor::arguments()?;
     setup::prepare(args, signals, std::process::id(), None, Some(bequest))
 }

@@ -9,7 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations, protocols};
 use crate::model::policy::{MAX_SLOTS, Readiness, Surge};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::wire::address::ListenSpec;
 use crate::wire::exports::Protocol;
 
@@ -81,11 +81,11 @@ pub(super) struct Args {
 
     /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die
     #[arg(long, value_name = "SIG", default_value = "ABRT", value_parser = deadly)]
-    pub(super) abort_signal: Sig,
+    pub(super) abort_signal: Signal,
 
     /// What asks a worker to finish
     #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = deadly)]
-    pub(super) graceful_signal: Sig,
+    pub(super) graceful_signal: Signal,
 
     /// How long it may take; then KILL to its whole group
     #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
@@ -93,7 +93,7 @@ pub(super) struct Args {
 
     /// What a quick stop sends
     #[arg(long, value_name = "SIG", default_value = "INT", value_parser = deadly)]
-    pub(super) quick_signal: Sig,
+    pub(super) quick_signal: Signal,
 
     /// How long a quick stop may take; then KILL
     #[arg(long, value_name = "D", default_value = "5s", value_parser = duration)]
@@ -252,11 +252,11 @@ fn slots(text: &str) -> Result<usize, String> {
 }
 
 /// What a worker can be ended by: STOP and CONT would leave it where it is.
-fn deadly(text: &str) -> Result<Sig, String> {
-    let sig: Sig = text.parse()?;
-    match sig {
-        Sig::Stop | Sig::Cont | Sig::Chld => Err(format!("{sig} asks no worker to finish")),
-        _ => Ok(sig),
+fn deadly(text: &str) -> Result<Signal, String> {
+    let signal: Signal = text.parse()?;
+    match signal {
+        Signal::Stop | Signal::Cont | Signal::Chld => Err(format!("{signal} asks no worker to finish")),
+        _ => Ok(signal),
     }
 }
 

@@ -50,7 +50,7 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
     let daemon = caller.daemon();
     let died = |how: String| Error::new(Exit::Failed, format!("the daemon, process {daemon}"), how);
     let verdict = caller
-        .wait(|sig| handlers.was_ignored(sig))
+        .wait(|signal| handlers.was_ignored(signal))
         .map_err(|error| Error::system("cannot wait for the daemon", error))?;
     match verdict {
         Verdict::Ready => Ok(Exit::Done),
@@ -60,14 +60,14 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
         }
         Verdict::Died(Some(Ended::Signaled { signal, .. })) => {
             let name = signal::from_number(signal)
-                .map_or_else(|| format!("signal {signal}"), |sig| sig.to_string());
+                .map_or_else(|| format!("signal {signal}"), |signal| signal.to_string());
             Err(died(format!("was killed by {name} before it was ready")))
         }
         Verdict::Died(None) => Err(died("ended before it was ready".to_owned())),
-        Verdict::Interrupted(sig) => {
+        Verdict::Interrupted(signal) => {
             // So that a script's shell stops, too.
-            daemon::die_of(sig);
-            Err(died(format!("was stopped by {sig} before it was ready")))
+            daemon::die_of(signal);
+            Err(died(format!("was stopped by {signal} before it was ready")))
         }
     }
 }

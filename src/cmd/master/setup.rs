@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::cli::{Args, ControlSpec, LogFormat, Term};
 use crate::driver::Setup;
-use crate::driver::fork::Bequest;
+use crate::driver::fork::InheritedFork;
 use crate::driver::pin::{Environment, Recipe, is_ours};
 use crate::driver::service_manager::Upward;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::{Generation, workers as in_words};
-use crate::model::policy::{Policy, Readiness, Word};
+use crate::model::policy::{Policy, Readiness, StopSeverity};
 use crate::model::service_manager::Said;
 use crate::sys::control::{self, ControlSocket};
 use crate::sys::process::daemon::Launcher;
@@ -95,7 +95,7 @@ pub(super) fn prepare(
     signals: Signals,
     born: u32,
     launcher: Option<Launcher>,
-    bequest: Option<&Bequest>,
+    bequest: Option<&InheritedFork>,
 ) -> Result<Setup> {
     let log = log(&args)?;
     if launcher.is_some() || (args.daemonize && bequest.is_some()) {
@@ -205,8 +205,8 @@ pub(super) fn policy(args: &Args) -> Policy {
         quick_signal: args.quick_signal,
         quick_timeout: args.quick_timeout,
         term: match args.term {
-            Term::Graceful => Word::Graceful,
-            Term::Quick => Word::Quick,
+            Term::Graceful => StopSeverity::Graceful,
+            Term::Quick => StopSeverity::Quick,
         },
         stop_delay: args.stop_delay.on(),
         drain_queue: args.drain_queue,

@@ -8,7 +8,7 @@ use crate::driver::pin::{Pin, Recipe};
 use crate::driver::upgrade::restored;
 use crate::error::{Error, Result, reason};
 use crate::model::Supervisor;
-use crate::model::fork::Told;
+use crate::model::fork::PeerMessage;
 use crate::model::event::Generation;
 use crate::model::policy::Policy;
 use crate::sys::io::seqpacket::Link;
@@ -16,45 +16,45 @@ use crate::sys::listener::Listener;
 use crate::sys::io::fd;
 use crate::sys::process::image;
 use crate::sys::files::pidfile;
-use crate::wire::peer::{LONGEST, Legacy, render};
+use crate::wire::peer::{LONGEST, ForkHandover, render};
 use crate::wire::exports::Protocol;
 use crate::wire::handover;
 
-use super::peer_master::Other;
+use super::peer_master::PeerMaster;
 
 /// What a new master has from the old one.
-pub struct Bequest {
+pub struct InheritedFork {
     link: Link,
     /// The old master's process; None: it is gone.
     process: Option<OwnedFd>,
-    legacy: Legacy,
+    handover: ForkHandover,
     listeners: Vec<Listener>,
 }
 
-impl Bequest {
+impl InheritedFork {
     /// Takes it from the line, which stands at descriptor `number`.
     ///
     /// # Errors
     /// Exit 111: there is no such line, or what lies in it is not understood.
-    pub fn take(number: RawFd) -> Result<Bequest> {
+    pub fn take(number: RawFd) -> Result<InheritedFork> {
         let failed = |why: String| Error::system("cannot stand beside the old master", why);
         let mut link = Link::new(fd::adopt(number)?);
         let taken = take_from(&mut link).map_err(failed);
-        let (legacy, listeners) = match taken {
+        let (handover, listeners) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 refuse(&mut link, &error);
                 return Err(error);
             }
         };
-        let process = pidfile::open_process(legacy.pid).ok();
+        let process = pidfile::open_process(handover.pid).ok();
         // Only while it holds its end the number is surely its own.
         let early = link.hear(LONGEST);
         let process = process.filter(|_| early.is_some() || !link.has_ended());
-        Ok(Bequest {
+        Ok(InheritedFork {
             link,
             process,
-            legacy,
+            handover,
             listeners,
         })
     }
@@ -74,7 +74,7 @@ impl Bequest {
 
     /// The protocols in which the old master was told of listeners.
     pub fn inherited_exports(&self) -> &[Protocol] {
-        &self.legacy.inherited_exports
+        &self.handover.inherited_exports
     }
 
     /// The generations that there are to begin with: this one's first, from `recipe` and `listeners`, and the old one's.
@@ -87,7 +87,7 @@ impl Bequest {
         policy: &Rc<Policy>,
         listeners: &Rc<Vec<Listener>>,
     ) -> Result<BTreeMap<Generation, Rc<Pin>>> {
-        let (to, pin) = (self.legacy.heir.to, &self.legacy.pin);
+        let (to, pin) = (self.handover.heir.to, &self.handover.pin);
         let changes = pin.changes.clone();
         let new = recipe.pin(to, Rc::clone(policy), Rc::clone(listeners), changes)?;
         let old = handover::Pin {
@@ -113,30 +113,30 @@ impl Bequest {
         slots: usize,
         seed: u64,
     ) -> Supervisor {
-        let heir = self.legacy.heir.clone();
-        Supervisor::heir(Rc::clone(policy), slots, seed, self.legacy.pid, heir)
+        let heir = self.handover.heir.clone();
+        Supervisor::heir(Rc::clone(policy), slots, seed, self.handover.pid, heir)
     }
 
     /// The old master, to be listened to.
-    pub(in crate::driver) fn into_other(self) -> Result<Other> {
-        let Bequest {
+    pub(in crate::driver) fn into_other(self) -> Result<PeerMaster> {
+        let InheritedFork {
             link,
             process,
-            legacy,
+            handover,
             ..
         } = self;
         let path = |text: Option<crate::wire::text::Text>| text.map(|text| text.into_path());
-        let names = (path(legacy.pid_file), path(legacy.control));
-        Other::old_one(link, (legacy.pid, process), names)
+        let names = (path(handover.pid_file), path(handover.control));
+        PeerMaster::old_one(link, (handover.pid, process), names)
             .map_err(|error| Error::system("cannot listen to the old master", error))
     }
 }
 
 fn refuse(link: &mut Link, why: &Error) {
-    link.tell(render(&Told::Back(why.to_string())));
+    link.tell(render(&PeerMessage::Back(why.to_string())));
 }
 
-fn take_from(link: &mut Link) -> Result<(Legacy, Vec<Listener>), String> {
+fn take_from(link: &mut Link) -> Result<(ForkHandover, Vec<Listener>), String> {
     let mut fds = VecDeque::new();
     let mut next = |fds: &mut VecDeque<OwnedFd>| {
         let message = link.hear(LONGEST).ok_or("it has left nothing")?;
@@ -146,11 +146,11 @@ fn take_from(link: &mut Link) -> Result<(Legacy, Vec<Listener>), String> {
     next(&mut fds)?;
     let document = fds.pop_front().ok_or("it has left no document")?;
     let document = image::content(document.as_raw_fd()).map_err(reason)?;
-    let legacy = Legacy::parse(&document)?;
-    while fds.len() < legacy.listeners.len() {
+    let handover = ForkHandover::parse(&document)?;
+    while fds.len() < handover.listeners.len() {
         next(&mut fds)?;
     }
-    let taken = legacy.listeners.iter().zip(&fds).map(|(listener, fd)| {
+    let taken = handover.listeners.iter().zip(&fds).map(|(listener, fd)| {
         let here = handover::Listener {
             fd: fd.as_raw_fd(),
             name: listener.name.clone(),
@@ -160,5 +160,5 @@ fn take_from(link: &mut Link) -> Result<(Legacy, Vec<Listener>), String> {
         Listener::taken_over(&here).map_err(|error| error.to_string())
     });
     let listeners = taken.collect::<Result<_, _>>()?;
-    Ok((legacy, listeners))
+    Ok((handover, listeners))
 }

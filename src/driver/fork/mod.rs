@@ -11,51 +11,51 @@ mod names;
 mod peer_master;
 mod start;
 
-use crate::model::fork::{Deed, Happened, Told};
+use crate::model::fork::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::event::Event;
 use crate::model::time::Time;
 
 use super::Driver;
 
-pub use inherited::Bequest;
-pub(super) use names::Home;
-pub(super) use peer_master::Other;
+pub use inherited::InheritedFork;
+pub(super) use names::PublishedPaths;
+pub(super) use peer_master::PeerMaster;
 
 impl Driver {
     /// Does what the model says about the other master.
-    pub(super) fn beside(&mut self, deed: Deed) -> Option<Event> {
+    pub(super) fn beside(&mut self, deed: PeerAction) -> Option<Event> {
         match deed {
-            Deed::Beget(heir) => return Some(Event::Beside(self.beget(*heir))),
-            Deed::Tell(told) => {
+            PeerAction::Beget(heir) => return Some(Event::Beside(self.fork_master(*heir))),
+            PeerAction::Tell(told) => {
                 if let Some(other) = &mut self.other {
                     other.tell(&told);
                 }
             }
-            Deed::Kill => {
+            PeerAction::Kill => {
                 if let Some(other) = &self.other {
                     other.kill();
                 }
             }
-            Deed::TakeNamesBack => {
+            PeerAction::TakeNamesBack => {
                 self.take_names_back();
                 self.remove_acks_of_other();
                 self.alone();
             }
-            Deed::RemoveOldNames => {
+            PeerAction::RemoveOldNames => {
                 if let Some(other) = &self.other {
                     other.remove_its_names(&self.log);
                 }
                 self.remove_acks_of_other();
                 self.alone();
             }
-            Deed::Succeeded => {
+            PeerAction::Succeeded => {
                 if let (Some(other), Some(upward)) = (&self.other, &mut self.upward) {
                     upward.hand_over(other.pid().unsigned_abs(), &self.log);
                 }
             }
-            Deed::PassOn(sig) => {
+            PeerAction::PassOn(signal) => {
                 if let Some(other) = &self.other {
-                    other.signal(sig);
+                    other.signal(signal);
                 }
             }
         }
@@ -84,11 +84,11 @@ impl Driver {
             return;
         };
         for happened in other.hear(now) {
-            if let Happened::Said(told) = &happened {
+            if let PeerEvent::Said(told) = &happened {
                 self.log
                     .debug(format_args!("the other master says: {told:?}"));
             }
-            let dropped = happened == Happened::Dropped;
+            let dropped = happened == PeerEvent::Dropped;
             self.feed(Event::Beside(happened));
             if dropped {
                 self.other = None;
@@ -100,7 +100,7 @@ impl Driver {
     pub(super) fn greet(&mut self) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         if let Some(other) = &mut self.other {
-            other.tell(&Told::Hello(own));
+            other.tell(&PeerMessage::Hello(own));
         }
     }
 }

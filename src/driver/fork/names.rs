@@ -11,7 +11,7 @@ use crate::wire::names::{old_control, old_pid_file};
 
 /// Where the names of an old master belong when it is alone.
 #[derive(Debug, Clone)]
-pub(in crate::driver) struct Home {
+pub(in crate::driver) struct PublishedPaths {
     pid_file: Option<PathBuf>,
     control: Option<PathBuf>,
 }
@@ -53,11 +53,11 @@ impl Driver {
             .control
             .as_ref()
             .map(|control| control.path().to_owned());
-        self.home = Some(Home {
+        self.home = Some(PublishedPaths {
             pid_file: pid_file.clone(),
             control: control.clone(),
         });
-        let aside = Home {
+        let aside = PublishedPaths {
             control: control.map(|control| old_control(&control, pid_file.as_deref())),
             pid_file: pid_file.map(|path| old_pid_file(&path)),
         };
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// Both, even if one fails: the first error.
-    fn move_to(&mut self, place: &Home) -> Result<()> {
+    fn move_to(&mut self, place: &PublishedPaths) -> Result<()> {
         let mut result = Ok(());
         let warn = |what: &Path| {
             self.log.warn(format_args!(

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::Log;
-use crate::model::fork::{Happened, Told};
+use crate::model::fork::{PeerEvent, PeerMessage};
 use crate::model::event::Ended;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::process::fork_master::Begotten;
+use crate::sys::process::fork_master::ForkedMaster;
 use crate::sys::io::seqpacket::Link;
-use crate::sys::io::poll::{Interest, Nest, Poller};
+use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
 use crate::sys::control;
 use crate::sys::process::{descendants, wait};
 use crate::sys::files::pidfile;
@@ -26,26 +26,26 @@ const LINE: u64 = 0;
 const PROCESS: u64 = 1;
 
 /// The other master.
-pub(in crate::driver) struct Other {
+pub(in crate::driver) struct PeerMaster {
     link: Link,
     /// Both descriptors, as one.
-    nest: Nest,
+    nest: NestedEpoll,
     pid: i32,
     process: Option<OwnedFd>,
     /// What this master has started: the other one, or what has started it in turn.
-    begotten: Option<Begotten>,
+    forked: Option<ForkedMaster>,
     stands: bool,
     ended_at: Option<Time>,
     /// The names that an old one goes by.
     its_names: (Option<PathBuf>, Option<PathBuf>),
 }
 
-impl Other {
+impl PeerMaster {
     /// The new one, which has just been begotten.
-    pub(super) fn new_one(link: Link, begotten: Begotten) -> io::Result<Other> {
-        let process = pidfile::open_process(begotten.pid)?;
-        let pid = begotten.pid;
-        Other::watched(link, pid, Some(process), Some(begotten), (None, None))
+    pub(super) fn new_one(link: Link, forked: ForkedMaster) -> io::Result<PeerMaster> {
+        let process = pidfile::open_process(forked.pid)?;
+        let pid = forked.pid;
+        PeerMaster::watched(link, pid, Some(process), Some(forked), (None, None))
     }
 
     /// The old one, by its pid and a handle (None: it is gone already), and the names that it goes by: pid file and control socket.
@@ -53,29 +53,29 @@ impl Other {
         link: Link,
         (pid, process): (i32, Option<OwnedFd>),
         its_names: (Option<PathBuf>, Option<PathBuf>),
-    ) -> io::Result<Other> {
-        Other::watched(link, pid, process, None, its_names)
+    ) -> io::Result<PeerMaster> {
+        PeerMaster::watched(link, pid, process, None, its_names)
     }
 
     fn watched(
         link: Link,
         pid: i32,
         process: Option<OwnedFd>,
-        begotten: Option<Begotten>,
+        forked: Option<ForkedMaster>,
         its_names: (Option<PathBuf>, Option<PathBuf>),
-    ) -> io::Result<Other> {
-        let nest = Nest::new()?;
+    ) -> io::Result<PeerMaster> {
+        let nest = NestedEpoll::new()?;
         nest.add(link.as_fd(), LINE, Interest::READ)?;
         if let Some(process) = &process {
             nest.add(process.as_fd(), PROCESS, Interest::READ)?;
         }
-        Ok(Other {
+        Ok(PeerMaster {
             link,
             nest,
             pid,
             process,
-            stands: begotten.is_none(),
-            begotten,
+            stands: forked.is_none(),
+            forked,
             ended_at: None,
             its_names,
         })
@@ -97,7 +97,7 @@ impl Other {
     }
 
     /// Says something, at once or when it has room for it.
-    pub(super) fn tell(&mut self, told: &Told) {
+    pub(super) fn tell(&mut self, told: &PeerMessage) {
         self.link.tell(render(told));
         self.watch_room();
     }
@@ -116,33 +116,33 @@ impl Other {
     ///
     /// Before it stands, whatever it has started is on its way to become it, and has the listeners.
     pub(super) fn kill(&self) {
-        let starter = self.begotten.as_ref().map(|begotten| begotten.pid);
+        let starter = self.forked.as_ref().map(|forked| forked.pid);
         if let Some(starter) = starter.filter(|_| !self.stands) {
             // So nobody comes into being, or becomes an orphan, while it is looked.
-            self.signal(Sig::Stop);
+            self.signal(Signal::Stop);
             // Our own child, and not reaped.
             descendants::kill_descendants(starter, &|| true);
         }
-        self.signal(Sig::Kill);
+        self.signal(Signal::Kill);
         // Not reaped yet, so the number is its own.
         if let Some(pid) = starter.filter(|pid| *pid != self.pid)
             && matches!(wait::peek(pid), Ok(None))
             && let Ok(process) = pidfile::open_process(pid)
         {
-            let _ = pidfile::pidfd_signal(&process, Sig::Kill);
+            let _ = pidfile::pidfd_signal(&process, Signal::Kill);
         }
     }
 
     /// Signals it.
-    pub(super) fn signal(&self, sig: Sig) {
+    pub(super) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             // One that has ended is seen to have.
-            let _ = pidfile::pidfd_signal(process, sig);
+            let _ = pidfile::pidfd_signal(process, signal);
         }
     }
 
     /// What it has said, and its end.
-    pub(super) fn hear(&mut self, now: Time) -> Vec<Happened> {
+    pub(super) fn hear(&mut self, now: Time) -> Vec<PeerEvent> {
         // Before what it said is read: then nothing of that is missed.
         let ended = self.has_ended();
         self.link.flush();
@@ -151,15 +151,15 @@ impl Other {
             let Some(told) = parse(&message.text) else {
                 continue;
             };
-            if let Told::Hello(pid) = told {
+            if let PeerMessage::Hello(pid) = told {
                 self.follow(pid);
             }
-            all.push(Happened::Said(told));
+            all.push(PeerEvent::Said(told));
         }
         self.watch_room();
         if ended {
-            all.retain(Happened::outlives_its_master);
-            all.push(Happened::Gone(self.how()));
+            all.retain(PeerEvent::outlives_its_master);
+            all.push(PeerEvent::Gone(self.how()));
             return all;
         }
         if self.link.has_ended() && self.ended_at.is_none() {
@@ -167,9 +167,9 @@ impl Other {
             self.ended_at = Some(now);
         }
         if self.ended_at.is_some_and(|at| now >= at + END_WITHIN) {
-            all.push(match (&self.begotten, &self.process) {
-                (None, Some(_)) => Happened::Dropped,
-                (Some(_), _) | (None, None) => Happened::Gone(self.how()),
+            all.push(match (&self.forked, &self.process) {
+                (None, Some(_)) => PeerEvent::Dropped,
+                (Some(_), _) | (None, None) => PeerEvent::Gone(self.how()),
             });
         }
         all
@@ -178,7 +178,7 @@ impl Other {
     fn has_ended(&self) -> bool {
         match &self.process {
             // It was gone before anybody could look.
-            None => self.begotten.is_none(),
+            None => self.forked.is_none(),
             Some(process) => Poller::new()
                 .wait(&[(process.as_fd(), Interest::READ)], Some(Time(0)))
                 .is_ok_and(|ready| ready.iter().any(|ready| ready.any())),
@@ -203,17 +203,17 @@ impl Other {
 
     /// How it has ended, in words.
     fn how(&mut self) -> String {
-        let Some(begotten) = &mut self.begotten else {
+        let Some(forked) = &mut self.forked else {
             return "is gone".to_owned();
         };
         // Also one that started it is nobody's to wait for any more.
-        let ended = wait::reap(begotten.pid).ok().flatten();
-        if let Some(why) = begotten.failure() {
+        let ended = wait::reap(forked.pid).ok().flatten();
+        if let Some(why) = forked.failure() {
             return format!("could not be started: {why}");
         }
         let before = if self.stands { "" } else { " before it stood" };
         match ended {
-            Some(ended) if begotten.pid == self.pid => format!("{}{before}", Ended::from(ended)),
+            Some(ended) if forked.pid == self.pid => format!("{}{before}", Ended::from(ended)),
             _ => format!("has ended{before}"),
         }
     }

@@ -8,20 +8,20 @@ use std::rc::Rc;
 use crate::driver::Driver;
 use crate::driver::upgrade::saved;
 use crate::error::reason;
-use crate::model::fork::{Happened, Heir};
-use crate::sys::process::fork_master::beget;
+use crate::model::fork::{PeerEvent, ForkState};
+use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
 use crate::sys::io::seqpacket::{Link, MOST_FDS};
-use crate::wire::peer::{FORMAT, FOR_ONE_PROCESS, LINK_FD, Legacy};
+use crate::wire::peer::{FORMAT, FOR_ONE_PROCESS, LINK_FD, ForkHandover};
 use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 
-use super::peer_master::Other;
+use super::peer_master::PeerMaster;
 
 impl Driver {
     /// Gives the names away and starts a new master; if that fails, nothing has changed.
-    pub(super) fn beget(&mut self, heir: Heir) -> Happened {
+    pub(super) fn fork_master(&mut self, heir: ForkState) -> PeerEvent {
         self.end_rehearsal("an upgrade has begun meanwhile");
         let born = self
             .step_aside()
@@ -32,20 +32,20 @@ impl Driver {
                 let pid = other.pid();
                 self.processes.spare(Some(pid));
                 self.other = Some(other);
-                Happened::Born(pid)
+                PeerEvent::Born(pid)
             }
             Err(why) => {
                 self.take_names_back();
-                Happened::Unborn(why)
+                PeerEvent::Unborn(why)
             }
         }
     }
 
-    fn start_new_one(&mut self, heir: Heir) -> Result<Other, String> {
+    fn start_new_one(&mut self, heir: ForkState) -> Result<PeerMaster, String> {
         let successor = self.origin.successor().map_err(|error| error.to_string())?;
         let failed = |error| format!("cannot start a new master: {}", reason(error));
         let (link, theirs) = Link::pair().map_err(failed)?;
-        let document = image::memory(&self.legacy(heir)?.render()?).map_err(failed)?;
+        let document = image::memory(&self.handover(heir)?.render()?).map_err(failed)?;
         self.leave_behind(&link, &document)?;
         let mut placed = self.processes.kept();
         let taken: HashSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
@@ -54,7 +54,7 @@ impl Driver {
             .unwrap_or(FIRST_FD);
         placed.push((theirs.as_raw_fd(), at));
         self.log.info(format_args!("upgrade: starting {successor}"));
-        let begotten = beget(
+        let forked = fork_master(
             &Next {
                 program: &successor.program,
                 argv: &successor.argv,
@@ -67,7 +67,7 @@ impl Driver {
             self.signals.ignored(),
         )
         .map_err(failed)?;
-        Other::new_one(link, begotten).map_err(failed)
+        PeerMaster::new_one(link, forked).map_err(failed)
     }
 
     /// What this master was started with, but for what was meant for its process alone.
@@ -81,12 +81,12 @@ impl Driver {
         environment
     }
 
-    fn legacy(&self, heir: Heir) -> Result<Legacy, String> {
+    fn handover(&self, heir: ForkState) -> Result<ForkHandover, String> {
         let pin = self.pins.get(&heir.from.0);
         let pin = pin.ok_or("the generation that serves is forgotten")?;
         // All of a new master's generations have the listeners that this one has now.
         let mut sets = vec![Rc::clone(&pin.listeners)];
-        Ok(Legacy {
+        Ok(ForkHandover {
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),

@@ -13,7 +13,7 @@ use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
 use crate::sys::process::group;
-use crate::sys::io::poll::{Interest, Nest};
+use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::wire::einhorn::{Command, NOT_HERE, parse};
 use crate::wire::handover;
 
@@ -32,7 +32,7 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    fn new(socket: ControlSocket, nest: &Nest) -> io::Result<Acks> {
+    fn new(socket: ControlSocket, nest: &NestedEpoll) -> io::Result<Acks> {
         nest.add(socket.fd(), place(0), Interest::READ)?;
         Ok(Acks {
             socket,
@@ -58,7 +58,7 @@ impl Acks {
         }
     }
 
-    pub(super) fn taken_over(acks: &handover::Acks, nest: &Nest) -> io::Result<Acks> {
+    pub(super) fn taken_over(acks: &handover::Acks, nest: &NestedEpoll) -> io::Result<Acks> {
         let mut taken = Acks::new(ControlSocket::taken_over(&acks.socket)?, nest)?;
         for client in &acks.clients {
             taken.add(Conn::taken_over(client)?, nest)?;
@@ -66,7 +66,7 @@ impl Acks {
         Ok(taken)
     }
 
-    fn add(&mut self, conn: Conn, nest: &Nest) -> io::Result<()> {
+    fn add(&mut self, conn: Conn, nest: &NestedEpoll) -> io::Result<()> {
         self.last += 1;
         nest.add(conn.fd(), place(self.last), Interest::READ)?;
         self.conns.insert(self.last, conn);
@@ -78,7 +78,7 @@ impl Acks {
         Ok(())
     }
 
-    fn admit(&mut self, nest: &Nest) {
+    fn admit(&mut self, nest: &NestedEpoll) {
         while !self.deaf {
             match self.socket.accept() {
                 Ok(Some(conn)) => {
@@ -101,7 +101,7 @@ impl Acks {
     }
 
     /// What has been said, each by the process of this pid and on behalf of this user; who has said something is not listened to any more.
-    fn lines(&mut self, nest: &Nest) -> Vec<(Conn, Option<Vec<u8>>)> {
+    fn lines(&mut self, nest: &NestedEpoll) -> Vec<(Conn, Option<Vec<u8>>)> {
         let mut said = Vec::new();
         let numbers: Vec<u64> = self.conns.keys().copied().collect();
         for number in numbers {

@@ -12,9 +12,9 @@ use crate::model::event::WorkerId;
 use crate::sys::heartbeat::file::Beat;
 use crate::sys::io::fd;
 use crate::sys::process::group::Group;
-use crate::sys::process::guard::{Guard, Terms};
+use crate::sys::process::guard::{Guard, StopTerms};
 use crate::sys::notify::NotifySocket;
-use crate::sys::io::poll::{Interest, Nest};
+use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::machine::users;
 use crate::wire::handover;
 
@@ -47,7 +47,7 @@ impl Processes {
 
     /// From the image before. Copies of all descriptors: until the next image has succeeded, the originals are the way back.
     pub(in crate::driver) fn taken_over(from: HandedOver) -> io::Result<Self> {
-        let nest = Nest::new()?;
+        let nest = NestedEpoll::new()?;
         let mut by_id = BTreeMap::new();
         for process in from.processes {
             let process = Process::taken_over(process)?;
@@ -112,7 +112,7 @@ impl Process {
         Ok(Process {
             id: WorkerId(process.id),
             group: Group::taken_over(process.leader, process.hold)?,
-            terms: Terms {
+            terms: StopTerms {
                 signal,
                 timeout: Duration::from_millis(millis),
             },

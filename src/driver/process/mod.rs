@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use crate::error::reason;
 use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::Beat;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::Guard;
 use crate::sys::notify::NotifySocket;
-use crate::sys::io::poll::{Interest, Nest, Ready};
+use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
 use crate::sys::process::spawn;
 use crate::sys::process::spawn::{Outcome, Plumbing};
 use crate::sys::io::fd;
@@ -40,7 +40,7 @@ const DATAGRAMS_A_TURN: usize = 64;
 pub(super) struct Processes {
     by_id: BTreeMap<WorkerId, Process>,
     by_pid: HashMap<i32, WorkerId>,
-    nest: Nest,
+    nest: NestedEpoll,
     null: File,
     keep: Vec<(OwnedFd, i32)>,
     guard: Option<Guard>,
@@ -59,7 +59,7 @@ impl Processes {
         Ok(Processes {
             by_id: BTreeMap::new(),
             by_pid: HashMap::new(),
-            nest: Nest::new()?,
+            nest: NestedEpoll::new()?,
             null: fd::null()?,
             keep,
             guard: Some(guard),
@@ -157,7 +157,7 @@ impl Processes {
             .into_iter()
             .try_for_each(|(fd, what)| self.nest.add(fd, token(id, what), Interest::READ));
         if let Err(error) = heard {
-            let _ = process.group.signal_group(Sig::Kill);
+            let _ = process.group.signal_group(Signal::Kill);
             if let Some(guard) = &self.guard {
                 guard.forget(pid);
             }

@@ -9,7 +9,7 @@ use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::Beat;
 use crate::sys::process::group::Group;
-use crate::sys::process::guard::Terms;
+use crate::sys::process::guard::StopTerms;
 use crate::sys::notify::NotifySocket;
 use crate::wire::notify::Message;
 
@@ -18,7 +18,7 @@ pub(in crate::driver) struct Process {
     pub(in crate::driver) id: WorkerId,
     pub(in crate::driver) group: Group,
     /// What the guard has to know of it.
-    pub(super) terms: Terms,
+    pub(super) terms: StopTerms,
     pub(in crate::driver) beat: Beat,
     pub(in crate::driver) last_beat: Option<Time>,
     /// Its last `STATUS=`.
@@ -84,8 +84,8 @@ impl Process {
     }
 }
 
-pub(super) fn terms(pin: &Pin) -> Terms {
-    Terms {
+pub(super) fn terms(pin: &Pin) -> StopTerms {
+    StopTerms {
         signal: pin.policy.graceful_signal,
         timeout: pin.policy.graceful_timeout,
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use crate::error::reason;
 use crate::model::event::{Ended, Generation, Ticket};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::process::group::Group;
-use crate::sys::process::guard::Terms;
-use crate::sys::io::poll::{Interest, Nest};
+use crate::sys::process::guard::StopTerms;
+use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::process::spawn;
 use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
 use crate::sys::process::successor::{Origin, Successor};
@@ -52,8 +52,8 @@ const ANSWER: u64 = 1;
 const COMPLAINT: u64 = 2;
 
 /// What the guard is to do should the master die meanwhile: nothing of a check is worth waiting for.
-const TERMS: Terms = Terms {
-    signal: Sig::Kill,
+const TERMS: StopTerms = StopTerms {
+    signal: Signal::Kill,
     timeout: Duration::ZERO,
 };
 
@@ -76,7 +76,7 @@ pub(in crate::driver) struct Preflight {
     child: Child,
     outcome: OwnedFd,
     about_to_execute: bool,
-    nest: Nest,
+    nest: NestedEpoll,
     answer: Ear,
     complaint: Ear,
     until: Time,
@@ -134,7 +134,7 @@ impl Preflight {
             let announcement = TERMS.line();
             let (answer, write) = fd::pipe()?;
             let (complaint, mouth) = fd::pipe()?;
-            let nest = Nest::new()?;
+            let nest = NestedEpoll::new()?;
             nest.add(answer.as_fd(), ANSWER, Interest::READ)?;
             nest.add(complaint.as_fd(), COMPLAINT, Interest::READ)?;
             let null = fd::null()?;
@@ -203,7 +203,7 @@ impl Preflight {
         let closed = self.answer.pipe.is_none();
         let ended = closed.then(|| wait::peek(self.pid()).ok().flatten());
         if let Some(ended) = ended.flatten() {
-            return Some(Err(self.obituary(ended)));
+            return Some(Err(self.exit_message(ended)));
         }
         let late = || {
             let limit = ANSWER_WITHIN.as_secs();
@@ -228,7 +228,7 @@ impl Preflight {
     }
 
     /// Why it has ended without an answer.
-    fn obituary(&mut self, ended: wait::Ended) -> String {
+    fn exit_message(&mut self, ended: wait::Ended) -> String {
         let outcome = spawn::outcome(self.outcome.as_fd(), &mut self.about_to_execute);
         if let Outcome::Failed { stage, errno } = outcome {
             let why = reason(io::Error::from_raw_os_error(errno));
@@ -260,7 +260,7 @@ struct Child(Group);
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.0.signal_group(Sig::Kill);
+        let _ = self.0.signal_group(Signal::Kill);
         // It reaches all of them at once, and each dies when its turn comes: a service that has ended leaves nobody.
         let until = clock::now() + GONE_WITHIN;
         while !self.0.is_empty() && clock::now() < until {
@@ -291,7 +291,7 @@ fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
         own_pid_in: Vec::new(),
         cwd: Some(text(Path::new(&origin.dir).as_os_str())?),
         leads: Leads::Session,
-        death_signal: Some(Sig::Kill),
+        death_signal: Some(Signal::Kill),
         nofile: origin.nofile,
     })
 }

@@ -204,7 +204,7 @@ impl Driver {
         for event in self.processes.hear(now) {
             self.feed(event);
         }
-        self.bury(&exits, now);
+        self.reap_workers(&exits, now);
         self.see_to_guard(now);
         self.flush_clients();
     }

@@ -54,24 +54,24 @@ fn w2_without_a_token_nothing_is_accepted() {
 #[test]
 fn w4_u33_a_graceful_end_waits_for_those_that_run() {
     let mut accepting = serving(terms(), 2);
-    let closed = Action::Close(Why::Asked(Sig::Quit));
-    assert_eq!(accepting.step(at(5), Event::Signal(Sig::Quit)), [closed]);
+    let closed = Action::Close(Why::Asked(Signal::Quit));
+    assert_eq!(accepting.step(at(5), Event::Signal(Signal::Quit)), [closed]);
     assert!(!accepting.wants());
     assert_eq!(accepting.step(at(6), alone(1)), []);
     assert!(!accepting.wants());
     assert_eq!(accepting.step(at(7), alone(0)), [LEAVE]);
-    assert_eq!(accepting.step(at(9), Event::Signal(Sig::Term)), []);
+    assert_eq!(accepting.step(at(9), Event::Signal(Signal::Term)), []);
 
     let mut idle = serving(terms(), 0);
-    let closed = Action::Close(Why::Asked(Sig::Term));
-    let done = idle.step(at(5), Event::Signal(Sig::Term));
+    let closed = Action::Close(Why::Asked(Signal::Term));
+    let done = idle.step(at(5), Event::Signal(Signal::Term));
     assert_eq!(done, [closed, LEAVE]);
 }
 
 #[test]
 fn g5_a_drain_that_takes_too_long_is_cut_short_and_is_an_error() {
     let mut accepting = serving(terms(), 2);
-    accepting.step(at(0), Event::Signal(Sig::Term));
+    accepting.step(at(0), Event::Signal(Signal::Term));
     assert_eq!(accepting.deadline(), Some(at(25_000)));
     let late = accepting.step(at(25_000), Event::Tick);
     assert_eq!(late, [Action::Late(2), Action::End(0), Action::End(1)]);
@@ -86,21 +86,21 @@ fn g5_a_drain_that_takes_too_long_is_cut_short_and_is_an_error() {
 #[test]
 fn g5_a_second_word_or_int_ends_them_now_and_a_third_kills() {
     for (first, second) in [
-        (Sig::Term, Sig::Quit),
-        (Sig::Quit, Sig::Int),
-        (Sig::Term, Sig::Term),
+        (Signal::Term, Signal::Quit),
+        (Signal::Quit, Signal::Int),
+        (Signal::Term, Signal::Term),
     ] {
         let mut accepting = serving(terms(), 1);
         accepting.step(at(0), Event::Signal(first));
         let ended = accepting.step(at(1000), Event::Signal(second));
         assert_eq!(ended, [Action::End(0)]);
-        let killed = accepting.step(at(1500), Event::Signal(Sig::Hup));
+        let killed = accepting.step(at(1500), Event::Signal(Signal::Hup));
         assert_eq!(killed, [Action::Kill(0)]);
         assert_eq!(accepting.step(at(1501), alone(0)), [LEAVE]);
     }
     let mut accepting = serving(terms(), 1);
-    let done = accepting.step(at(0), Event::Signal(Sig::Int));
-    let closed = Action::Close(Why::Asked(Sig::Int));
+    let done = accepting.step(at(0), Event::Signal(Signal::Int));
+    let closed = Action::Close(Why::Asked(Signal::Int));
     assert_eq!(done, [closed, Action::End(0)]);
     assert_eq!(accepting.step(at(2), alone(0)), [LEAVE]);
 }
@@ -108,14 +108,14 @@ fn g5_a_second_word_or_int_ends_them_now_and_a_third_kills() {
 #[test]
 fn the_same_signal_within_a_second_counts_once_and_others_do_not_count() {
     let mut accepting = serving(terms(), 1);
-    accepting.step(at(0), Event::Signal(Sig::Term));
-    assert_eq!(accepting.step(at(999), Event::Signal(Sig::Term)), []);
-    assert_eq!(accepting.step(at(1000), Event::Signal(Sig::Usr1)), []);
-    let ended = accepting.step(at(2000), Event::Signal(Sig::Term));
+    accepting.step(at(0), Event::Signal(Signal::Term));
+    assert_eq!(accepting.step(at(999), Event::Signal(Signal::Term)), []);
+    assert_eq!(accepting.step(at(1000), Event::Signal(Signal::Usr1)), []);
+    let ended = accepting.step(at(2000), Event::Signal(Signal::Term));
     assert_eq!(ended, [Action::End(0)]);
     let mut serving = serving(terms(), 0);
-    for sig in [Sig::Usr1, Sig::Usr2, Sig::Winch, Sig::Chld] {
-        assert_eq!(serving.step(at(0), Event::Signal(sig)), []);
+    for signal in [Signal::Usr1, Signal::Usr2, Signal::Winch, Signal::Chld] {
+        assert_eq!(serving.step(at(0), Event::Signal(signal)), []);
     }
     assert!(serving.wants());
 }
@@ -132,7 +132,7 @@ fn the_last_connection_of_max_requests_closes_and_has_its_time() {
     assert_eq!(accepting.step(at(2), alone(0)), []);
     assert!(!accepting.wants());
     assert_eq!(accepting.deadline(), None, "no limit of ours");
-    accepting.step(at(50_000), Event::Signal(Sig::Term));
+    accepting.step(at(50_000), Event::Signal(Signal::Term));
     assert_eq!(accepting.deadline(), Some(at(75_000)), "the drain's limit");
     assert_eq!(accepting.step(at(60_000), alone(1)), [LEAVE]);
 }
@@ -167,9 +167,9 @@ fn what_a_handler_leaves_behind_holds_up_the_end_and_no_token() {
     assert_eq!(accepting.step(at(1), leaving_others(0)), []);
     assert_eq!(accepting.step(at(1), leaving_others(1)), []);
     assert!(accepting.wants());
-    accepting.step(at(2), Event::Signal(Sig::Term));
+    accepting.step(at(2), Event::Signal(Signal::Term));
     assert_eq!(accepting.step(at(3), Event::Gone(0)), []);
-    let ended = accepting.step(at(4), Event::Signal(Sig::Int));
+    let ended = accepting.step(at(4), Event::Signal(Signal::Int));
     assert_eq!(ended, [Action::End(1)]);
     assert_eq!(accepting.step(at(5), Event::Gone(1)), [LEAVE]);
 }
@@ -179,7 +179,7 @@ fn towards_the_end_it_is_looked_for_what_leaves_without_a_word() {
     let mut accepting = serving(terms(), 2);
     assert_eq!(accepting.step(at(1), leaving_others(0)), []);
     assert_eq!(accepting.deadline(), None, "while it serves, that can wait");
-    accepting.step(at(2), Event::Signal(Sig::Term));
+    accepting.step(at(2), Event::Signal(Signal::Term));
     assert_eq!(accepting.deadline(), Some(at(102)));
     assert_eq!(accepting.step(at(102), Event::Tick), [Action::Look]);
     assert_eq!(accepting.step(at(202), Event::Tick), [Action::Look]);
@@ -203,7 +203,7 @@ fn idle_time_runs_only_without_a_connection() {
     accepting.step(at(61_000), Event::Gone(7));
     assert_eq!(accepting.deadline(), Some(at(66_000)));
     // Noise does not put it off.
-    accepting.step(at(65_000), Event::Signal(Sig::Winch));
+    accepting.step(at(65_000), Event::Signal(Signal::Winch));
     let done = accepting.step(at(66_000), Event::Tick);
     assert_eq!(done, [Action::Close(Why::Idle), LEAVE]);
 }
@@ -235,11 +235,11 @@ fn shortness_pauses_longer_each_time_and_until_somebody_ends() {
 fn a_client_without_a_handler_yet_is_tried_again_also_while_it_drains() {
     let mut accepting = serving(terms(), 1);
     accepting.step(at(0), Event::Short);
-    accepting.step(at(1), Event::Signal(Sig::Term));
+    accepting.step(at(1), Event::Signal(Signal::Term));
     let tried = accepting.step(at(100), Event::Tick);
     assert_eq!(tried, [Action::Resume]);
     accepting.step(at(100), Event::Short);
-    let ended = accepting.step(at(101), Event::Signal(Sig::Int));
+    let ended = accepting.step(at(101), Event::Signal(Signal::Int));
     assert_eq!(ended, [Action::End(0)]);
     // Nobody can be told: its connection is closed, and that is the end.
     assert_eq!(accepting.step(at(101), alone(0)), [Action::Resume, LEAVE]);
@@ -256,14 +256,14 @@ fn beats_come_as_asked_and_also_while_it_drains() {
     assert_eq!(accepting.step(at(2000), Event::Tick), [Action::Beat]);
     // Late by ten: one beat.
     assert_eq!(accepting.step(at(22_000), Event::Tick), [Action::Beat]);
-    accepting.step(at(22_001), Event::Signal(Sig::Term));
+    accepting.step(at(22_001), Event::Signal(Signal::Term));
     assert_eq!(accepting.step(at(24_000), Event::Tick), [Action::Beat]);
 }
 
 #[test]
 fn what_cannot_be_killed_does_not_hold_up_the_end_for_ever() {
     let mut accepting = serving(terms(), 2);
-    accepting.step(at(0), Event::Signal(Sig::Int));
+    accepting.step(at(0), Event::Signal(Signal::Int));
     let killed = accepting.step(at(1000), Event::Tick);
     assert_eq!(killed, [Action::Kill(0), Action::Kill(1)]);
     accepting.step(at(1001), alone(0));
@@ -309,13 +309,13 @@ proptest! {
                 4 => leaving_others(client),
                 5 => Event::Gone(client),
                 6 => Event::Short,
-                7 if whom == 0 => Event::Signal(Sig::Term),
+                7 if whom == 0 => Event::Signal(Signal::Term),
                 _ => Event::Tick,
             };
             check(accepting.step(at(now), event));
             prop_assert!(accepting.running() <= 3);
         }
-        check(accepting.step(at(now), Event::Signal(Sig::Term)));
+        check(accepting.step(at(now), Event::Signal(Signal::Term)));
         for _ in 0..20 {
             now += 1000;
             check(accepting.step(at(now), Event::Tick));

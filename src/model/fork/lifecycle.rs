@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::{Beside, Deed, HELLO_WITHIN, Happened, Heir, Side, Told};
+use super::{Beside, PeerAction, HELLO_WITHIN, PeerEvent, ForkState, Side, PeerMessage};
 use crate::model::event::{Action, Generation, Level, OpId, Outcome, Ticket, human};
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use crate::model::rollout::{Rollout, Way};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::supervisor::{Mode, Supervisor};
 use crate::model::time::Time;
 use crate::model::timer::Timer;
@@ -53,7 +53,7 @@ impl Supervisor {
         self.beside = Some(beside);
         self.timers.set(Timer::Hello, now + HELLO_WITHIN);
         let slots = self.slots.len();
-        out.push(Action::Beside(Deed::Beget(Box::new(Heir {
+        out.push(Action::Beside(PeerAction::Beget(Box::new(ForkState {
             op,
             manual,
             from: (from, policy),
@@ -86,17 +86,17 @@ impl Supervisor {
     }
 
     /// Something happened to the other master.
-    pub(crate) fn beside_happened(&mut self, now: Time, what: Happened, out: &mut Vec<Action>) {
+    pub(crate) fn beside_happened(&mut self, now: Time, what: PeerEvent, out: &mut Vec<Action>) {
         match what {
-            Happened::Born(pid) => {
+            PeerEvent::Born(pid) => {
                 if let Some(beside) = &mut self.beside {
                     beside.pid = Some(pid);
                 }
             }
-            Happened::Unborn(why) => self.unborn(now, why, out),
-            Happened::Said(told) => self.other_said(now, told, out),
-            Happened::Gone(how) => self.other_gone(now, &how, out),
-            Happened::Dropped => {
+            PeerEvent::Unborn(why) => self.unborn(now, why, out),
+            PeerEvent::Said(told) => self.other_said(now, told, out),
+            PeerEvent::Gone(how) => self.other_gone(now, &how, out),
+            PeerEvent::Dropped => {
                 if self.beside.take().is_some() {
                     self.stop_because(now, "the old master has given this one up".into(), out);
                 }
@@ -133,45 +133,45 @@ impl Supervisor {
             self.goes_back(now, why, out);
         } else {
             // A stop came between.
-            out.push(Action::Beside(Deed::Kill));
+            out.push(Action::Beside(PeerAction::Kill));
         }
     }
 
-    fn other_said(&mut self, now: Time, told: Told, out: &mut Vec<Action>) {
+    fn other_said(&mut self, now: Time, told: PeerMessage, out: &mut Vec<Action>) {
         let Some(beside) = &mut self.beside else {
             return;
         };
         match told {
-            Told::Hello(pid) => {
+            PeerMessage::Hello(pid) => {
                 beside.pid = Some(pid);
                 beside.stands = true;
                 if beside.manual && beside.stop.is_some() {
-                    out.push(Action::Beside(Deed::Succeeded));
+                    out.push(Action::Beside(PeerAction::Succeeded));
                 }
                 self.timers.clear(Timer::Hello);
                 let text = format!("upgrade: {} stands", beside.other());
                 out.push(Action::note(Level::Info, text));
             }
-            Told::Ready(slot) => {
+            PeerMessage::Ready(slot) => {
                 beside.heard_ready.insert(slot);
                 self.yield_slot(now, slot, out);
             }
-            Told::AllReady => self.yield_all(now, out),
-            Told::Done(workers) if beside.manual => self.both_stand(now, workers, out),
-            Told::Done(workers) => beside.may_leave = Some(workers),
-            Told::Back(why) => self.goes_back(now, why, out),
-            Told::Want(slot) => {
+            PeerMessage::AllReady => self.yield_all(now, out),
+            PeerMessage::Done(workers) if beside.manual => self.both_stand(now, workers, out),
+            PeerMessage::Done(workers) => beside.may_leave = Some(workers),
+            PeerMessage::Back(why) => self.goes_back(now, why, out),
+            PeerMessage::Want(slot) => {
                 beside.owed.insert(slot);
                 self.yield_slot(now, slot, out);
             }
-            Told::Free(slot) => {
+            PeerMessage::Free(slot) => {
                 beside.granted.insert(slot);
             }
-            Told::Stop(word) => {
+            PeerMessage::Stop(word) => {
                 beside.stop = beside.stop.max(Some(word));
                 self.stop(now, word, 0, None, out);
             }
-            Told::Used(generation) => {
+            PeerMessage::Used(generation) => {
                 self.last_generation = self.last_generation.max(generation.0);
             }
         }
@@ -198,10 +198,10 @@ impl Supervisor {
         if let Some(beside) = &mut self.beside {
             if !beside.stands {
                 // It has nothing to end yet, and one that hangs would never hear of it.
-                out.push(Action::Beside(Deed::Kill));
+                out.push(Action::Beside(PeerAction::Kill));
             }
             beside.turn();
-            out.push(Action::tell_other(Told::Back(why.to_owned())));
+            out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
         }
     }
 
@@ -219,7 +219,7 @@ impl Supervisor {
         if beside.side == Side::Old || beside.settled || rollout.way != Way::Forward {
             return false;
         }
-        out.push(Action::tell_other(Told::Back(why.to_owned())));
+        out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
         if beside.manual {
             // Nobody has yielded anything: it simply ends.
             return false;
@@ -235,11 +235,11 @@ impl Supervisor {
             self.timers.clear(Timer::Backoff(index as u32));
             let slot = &mut self.slots[index];
             let starting = slot
-                .holder
+                .current
                 .take_if(|id| self.workers.get(id).is_none_or(|worker| !worker.is_ready()));
             // Those serve nobody.
             for id in [starting, slot.replacement.take()].into_iter().flatten() {
-                self.tell(now, id, Word::Graceful, out);
+                self.tell(now, id, StopSeverity::Graceful, out);
             }
         }
         true
@@ -316,11 +316,11 @@ impl Supervisor {
                     stopping.code = 1;
                     stopping.reason = Some(format!("{} {how}, and nobody serves", beside.other()));
                 }
-                out.push(Action::Beside(Deed::TakeNamesBack));
+                out.push(Action::Beside(PeerAction::TakeNamesBack));
                 self.alone_again(now, &beside, how, out);
             }
             Side::New => {
-                out.push(Action::Beside(Deed::RemoveOldNames));
+                out.push(Action::Beside(PeerAction::RemoveOldNames));
                 self.on_its_own(out);
             }
         }
@@ -379,11 +379,11 @@ impl Supervisor {
         self.serving = Some(rollout.to);
         self.counters.rollouts += 1;
         out.push(Action::note(Level::Info, message.clone()));
-        out.push(Action::Beside(Deed::Succeeded));
+        out.push(Action::Beside(PeerAction::Succeeded));
         let remembered = std::mem::take(&mut self.remembered);
-        for (kept, sig) in [(remembered.hup, Sig::Hup), (remembered.winch, Sig::Winch)] {
+        for (kept, signal) in [(remembered.hup, Signal::Hup), (remembered.winch, Signal::Winch)] {
             if kept {
-                out.push(Action::Beside(Deed::PassOn(sig)));
+                out.push(Action::Beside(PeerAction::PassOn(signal)));
             }
         }
         // Whoever waits for other things waits for what is the new master's by now.

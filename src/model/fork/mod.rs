@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use super::event::{Action, Generation, OpId};
 use super::state::readiness_memory::Memory;
 use super::state::operation::Operations;
-use super::policy::{Policy, Word};
-use super::signal::Sig;
+use super::policy::{Policy, StopSeverity};
+use super::signal::Signal;
 use super::supervisor::Supervisor;
 
 /// How long a new master may take until it stands.
@@ -37,7 +37,7 @@ pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// What one master tells the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "say", content = "of")]
-pub enum Told {
+pub enum PeerMessage {
     /// The new one stands; its pid.
     Hello(i32),
     /// A worker of this slot is ready here.
@@ -53,41 +53,41 @@ pub enum Told {
     /// It is.
     Free(u32),
     /// The service is to stop, this hard.
-    Stop(Word),
+    Stop(StopSeverity),
     /// This generation's number is used.
     Used(Generation),
 }
 
 /// What happened to the other master.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum PeerEvent {
     /// Its process exists; its pid is a label.
     Born(i32),
     /// There is none, for this reason; nothing has changed.
     Unborn(String),
     /// It said something.
-    Said(Told),
+    Said(PeerMessage),
     /// It has ended; how, in words.
     Gone(String),
     /// It lives, and wants nothing of this one any more.
     Dropped,
 }
 
-impl Happened {
+impl PeerEvent {
     /// Whether it counts although the other master is dead by now: workers that it had ready are not any more, but what it wanted is to be known.
     pub fn outlives_its_master(&self) -> bool {
-        matches!(self, Happened::Said(Told::Back(_) | Told::Stop(_)))
+        matches!(self, PeerEvent::Said(PeerMessage::Back(_) | PeerMessage::Stop(_)))
     }
 }
 
 /// What is to be done about the other master.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
-    /// Give the names away and start it. Answered by [`Happened::Born`] or [`Happened::Unborn`] in the same turn.
-    Beget(Box<Heir>),
+pub enum PeerAction {
+    /// Give the names away and start it. Answered by [`PeerEvent::Born`] or [`PeerEvent::Unborn`] in the same turn.
+    Beget(Box<ForkState>),
     /// Tell it.
-    Tell(Told),
-    /// Kill it; [`Happened::Gone`] follows.
+    Tell(PeerMessage),
+    /// Kill it; [`PeerEvent::Gone`] follows.
     Kill,
     /// It is gone: take the pid file's and the control socket's names back.
     TakeNamesBack,
@@ -96,12 +96,12 @@ pub enum Deed {
     /// It is the service from now on.
     Succeeded,
     /// Hand on a signal that was kept for later.
-    PassOn(Sig),
+    PassOn(Signal),
 }
 
 /// What the new master has to know of the old one's model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heir {
+pub struct ForkState {
     /// The operation.
     pub op: OpId,
     /// Whether both serve until one is told to quit.
@@ -158,7 +158,7 @@ pub(crate) struct Beside {
     /// The slots that the other one asks for.
     pub(crate) owed: BTreeSet<u32>,
     /// The stop that both know of.
-    pub(crate) stop: Option<Word>,
+    pub(crate) stop: Option<StopSeverity>,
 }
 
 impl Beside {
@@ -212,14 +212,14 @@ impl Beside {
 
 impl Action {
     /// Something to be done about the other master.
-    pub(crate) fn tell_other(told: Told) -> Action {
-        Action::Beside(Deed::Tell(told))
+    pub(crate) fn tell_other(told: PeerMessage) -> Action {
+        Action::Beside(PeerAction::Tell(told))
     }
 }
 
 impl Supervisor {
     /// The supervisor of a new master beside the old one, process `old`. `slots`: as its own command line says.
-    pub fn heir(policy: Rc<Policy>, slots: usize, seed: u64, old: i32, heir: Heir) -> Self {
+    pub fn heir(policy: Rc<Policy>, slots: usize, seed: u64, old: i32, heir: ForkState) -> Self {
         let mut new = Supervisor::new(heir.scaled.unwrap_or(slots), policy, seed);
         new.configured = slots;
         let mut beside = Beside::new(Side::New, heir.manual, heir.op);

@@ -1,8 +1,8 @@
 //! Which slots are whose while two masters serve: whoever descends yields, whoever ascends fills. See [`beside`](super).
 
-use super::{Beside, Deed, Side, Told};
+use super::{Beside, PeerAction, Side, PeerMessage};
 use crate::model::event::{Action, WorkerId};
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use crate::model::rollout::Way;
 use crate::model::supervisor::{Mode, Supervisor};
 use crate::model::time::Time;
@@ -87,12 +87,12 @@ impl Supervisor {
         let Some(place) = self.slots.get_mut(slot as usize) else {
             return;
         };
-        let whose: Vec<WorkerId> = [place.holder.take(), place.replacement.take()]
+        let whose: Vec<WorkerId> = [place.current.take(), place.replacement.take()]
             .into_iter()
             .flatten()
             .collect();
         for id in whose {
-            self.tell(now, id, Word::Graceful, out);
+            self.tell(now, id, StopSeverity::Graceful, out);
         }
     }
 
@@ -158,7 +158,7 @@ impl Supervisor {
         beside.owed.retain(|slot| {
             let busy = workers.values().any(|worker| worker.slot == *slot);
             if !busy {
-                out.push(Action::tell_other(Told::Free(*slot)));
+                out.push(Action::tell_other(PeerMessage::Free(*slot)));
             }
             busy
         });
@@ -173,7 +173,7 @@ impl Supervisor {
         let of_ours = self
             .slots
             .get(index)
-            .and_then(|slot| self.worker(slot.holder))
+            .and_then(|slot| self.worker(slot.current))
             .is_some_and(|worker| worker.is_ready() && (worker.generation == rollout.to) != back);
         of_ours || (back && self.is_stuck(index))
     }
@@ -198,14 +198,14 @@ impl Supervisor {
         if past && (surge < slots || all) {
             let anew = |slot: &u32| beside.told_ready.insert(*slot);
             let ready = standing.into_iter().filter(anew);
-            out.extend(ready.map(|slot| Action::tell_other(Told::Ready(slot))));
+            out.extend(ready.map(|slot| Action::tell_other(PeerMessage::Ready(slot))));
         }
         if all && !std::mem::replace(&mut beside.told_all, true) {
-            out.push(Action::tell_other(Told::AllReady));
+            out.push(Action::tell_other(PeerMessage::AllReady));
         }
         if let Some(slot) = next {
             beside.wanted = Some(slot);
-            out.push(Action::tell_other(Told::Want(slot)));
+            out.push(Action::tell_other(PeerMessage::Want(slot)));
         }
     }
 
@@ -227,7 +227,7 @@ impl Supervisor {
         let free = |index: &usize| {
             self.slots
                 .get(*index)
-                .is_some_and(|slot| slot.holder.is_none())
+                .is_some_and(|slot| slot.current.is_none())
                 && !beside.granted.contains(&(*index as u32))
         };
         let mut free: Vec<u32> = (0..reach.min(self.slots.len()))
@@ -249,7 +249,7 @@ impl Supervisor {
             return false;
         }
         if !std::mem::replace(&mut beside.told_done, true) {
-            out.push(Action::tell_other(Told::Done(slots)));
+            out.push(Action::tell_other(PeerMessage::Done(slots)));
         }
         beside.settled = beside.manual;
         !beside.settled
@@ -262,14 +262,14 @@ impl Supervisor {
     }
 
     /// A stop while the service moves is one of both masters: it is one service. With `--manual` they are two.
-    pub(crate) fn stops_beside(&mut self, word: Word, reason: Option<&str>, out: &mut Vec<Action>) {
+    pub(crate) fn stops_beside(&mut self, word: StopSeverity, reason: Option<&str>, out: &mut Vec<Action>) {
         let Some(beside) = &mut self.beside else {
             return;
         };
         if beside.settled || beside.manual {
             // The old one commits; the new one leaves everything to it.
             if beside.side == Side::Old && beside.stop.is_none() && beside.stands {
-                out.push(Action::Beside(Deed::Succeeded));
+                out.push(Action::Beside(PeerAction::Succeeded));
             }
             beside.stop = beside.stop.max(Some(word));
             return;
@@ -277,17 +277,17 @@ impl Supervisor {
         if !beside.stands {
             // It has nothing to end yet, and one that hangs would never hear of it.
             beside.stop = beside.stop.max(Some(word));
-            out.push(Action::Beside(Deed::Kill));
+            out.push(Action::Beside(PeerAction::Kill));
             return;
         }
         if let Some(why) = reason {
             // One that gives up leaves the service to the other.
             if beside.side == Side::New {
-                out.push(Action::tell_other(Told::Back(why.to_owned())));
+                out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
             }
         } else if beside.stop.is_none_or(|known| known < word) {
             beside.stop = Some(word);
-            out.push(Action::tell_other(Told::Stop(word)));
+            out.push(Action::tell_other(PeerMessage::Stop(word)));
         }
     }
 
@@ -300,6 +300,6 @@ impl Supervisor {
     pub(crate) fn outlives_the_old_one(&self) -> bool {
         let moves = |beside: &&Beside| beside.side == Side::New && !beside.manual;
         let known = self.beside.as_ref().filter(moves).and_then(|it| it.stop);
-        known.is_some() && self.stopping().is_some_and(|word| word < Word::Kill)
+        known.is_some() && self.stopping().is_some_and(|word| word < StopSeverity::Kill)
     }
 }

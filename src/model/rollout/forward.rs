@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::model::event::{Action, Generation, WorkerId};
-use crate::model::policy::{Policy, Word};
+use crate::model::policy::{Policy, StopSeverity};
 use super::Way;
 use crate::model::supervisor::Supervisor;
 use crate::model::time::Time;
@@ -30,7 +30,7 @@ impl Supervisor {
             };
             let all_ready = || {
                 self.slots.iter().all(|slot| {
-                    ready(self.worker(slot.holder)) || ready(self.worker(slot.replacement))
+                    ready(self.worker(slot.current)) || ready(self.worker(slot.replacement))
                 })
             };
             // `--surge 100%`: nobody is told anything before all new ones are ready.
@@ -42,7 +42,7 @@ impl Supervisor {
         }
         let settled = past
             && self.slots.iter().all(|slot| {
-                self.worker(slot.holder)
+                self.worker(slot.current)
                     .is_some_and(|worker| worker.generation == to && worker.is_ready())
             });
         if let Some(warnings) = self.let_go_of_rollout(now, settled, is_old, out) {
@@ -64,7 +64,7 @@ impl Supervisor {
         };
         let to = rollout.to;
         let ready_at = self.slots.first().map(|slot| {
-            let newcomer = [slot.replacement, slot.holder].into_iter().find_map(|id| {
+            let newcomer = [slot.replacement, slot.current].into_iter().find_map(|id| {
                 self.worker(id)
                     .filter(|worker| worker.generation == to && worker.is_ready())
             });
@@ -121,7 +121,7 @@ impl Supervisor {
             let slot = &self.slots[index];
             let needed = slot.replacement.is_none()
                 && slot.down != Some(generation)
-                && self.worker(slot.holder).is_some_and(&must_go)
+                && self.worker(slot.current).is_some_and(&must_go)
                 && !self.rests(index);
             if needed && extra < surge {
                 let worker = self.start_worker(now, index, generation, Rc::clone(&policy), out);
@@ -154,8 +154,8 @@ impl Supervisor {
         let Some(replacement) = slot.replacement.take() else {
             return;
         };
-        if let Some(old) = slot.holder.replace(replacement) {
-            self.tell(now, old, Word::Graceful, out);
+        if let Some(old) = slot.current.replace(replacement) {
+            self.tell(now, old, StopSeverity::Graceful, out);
         }
     }
 
@@ -169,14 +169,14 @@ impl Supervisor {
         out: &mut Vec<Action>,
     ) {
         let between = |slot: &crate::model::state::slots::Slot| {
-            slot.after.is_some()
-                || (slot.emptied_for_new && !self.worker(slot.holder).is_some_and(Worker::is_ready))
+            slot.blocked_by.is_some()
+                || (slot.emptied_for_new && !self.worker(slot.current).is_some_and(Worker::is_ready))
         };
         if self.slots.iter().any(between) {
             return;
         }
         let next =
-            (0..reach).find(|index| self.worker(self.slots[*index].holder).is_some_and(&must_go));
+            (0..reach).find(|index| self.worker(self.slots[*index].current).is_some_and(&must_go));
         if let Some(index) = next {
             self.empty_slot(now, index, out);
         }
@@ -187,11 +187,11 @@ impl Supervisor {
         let slot = &mut self.slots[index];
         slot.emptied_for_new = true;
         slot.backoff.reset();
-        let old = slot.holder.take();
-        slot.after = old;
+        let old = slot.current.take();
+        slot.blocked_by = old;
         self.timers.clear(Timer::Backoff(index as u32));
         if let Some(old) = old {
-            self.tell(now, old, Word::Graceful, out);
+            self.tell(now, old, StopSeverity::Graceful, out);
         }
     }
 }

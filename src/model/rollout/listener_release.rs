@@ -10,7 +10,7 @@ use crate::model::timer::Timer;
 use crate::model::worker::Worker;
 
 /// Whether a wait for workers to let go of the listeners is over.
-pub(crate) enum LetGo {
+pub(crate) enum Release {
     Waiting,
     Over(Vec<String>),
 }
@@ -32,8 +32,8 @@ impl Supervisor {
         }
         let since = *rollout.settled_at.get_or_insert(now);
         match self.let_go(now, since, losing, out) {
-            LetGo::Waiting => None,
-            LetGo::Over(warnings) => Some(warnings),
+            Release::Waiting => None,
+            Release::Over(warnings) => Some(warnings),
         }
     }
 
@@ -44,17 +44,17 @@ impl Supervisor {
         since: Time,
         which: impl Fn(&Worker) -> bool,
         out: &mut Vec<Action>,
-    ) -> LetGo {
+    ) -> Release {
         let holding = self.still_accepting(which);
         if holding.is_empty() {
-            return LetGo::Over(Vec::new());
+            return Release::Over(Vec::new());
         }
         if now < since + LET_GO_WITHIN {
             // Most go within milliseconds; those that drain are looked at less and less often.
             let pace = Duration::from_millis(5 << self.listener_looks.min(5));
             self.timers.ensure(Timer::Listeners, now + pace);
-            self.timers.set(Timer::LetGo, since + LET_GO_WITHIN);
-            return LetGo::Waiting;
+            self.timers.set(Timer::ReleaseDeadline, since + LET_GO_WITHIN);
+            return Release::Waiting;
         }
         let mut warnings = Vec::new();
         for id in holding {
@@ -74,7 +74,7 @@ impl Supervisor {
                 .iter()
                 .map(|text| Action::note(Level::Warn, text.clone())),
         );
-        LetGo::Over(warnings)
+        Release::Over(warnings)
     }
 
     /// Has every told worker looked at that is not known to have let go.

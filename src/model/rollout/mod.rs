@@ -192,7 +192,7 @@ impl Supervisor {
         &mut self,
         now: Time,
         worker: &Worker,
-        obituary: &str,
+        exit_message: &str,
         fatal: bool,
         out: &mut Vec<Action>,
     ) -> bool {
@@ -206,12 +206,12 @@ impl Supervisor {
                 rollout.failures += 1;
                 let (failures, limit) = (rollout.failures, rollout.policy.start_failures);
                 if fatal {
-                    self.fail_rollout(now, format!("{obituary}, and that exit code is fatal"), out);
+                    self.fail_rollout(now, format!("{exit_message}, and that exit code is fatal"), out);
                 } else if failures >= limit {
                     let plural = if failures == 1 { "" } else { "s" };
                     self.fail_rollout(
                         now,
-                        format!("{obituary} ({failures} failed start{plural}, the limit)"),
+                        format!("{exit_message} ({failures} failed start{plural}, the limit)"),
                         out,
                     );
                 }
@@ -315,7 +315,7 @@ impl Supervisor {
         self.timers.clear(Timer::Probation);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             slot.emptied_for_new = false;
-            if slot.holder.is_some() {
+            if slot.current.is_some() {
                 self.timers.clear(Timer::Backoff(index as u32));
             }
         }
@@ -341,7 +341,7 @@ impl Supervisor {
             let ready = self
                 .slots
                 .iter()
-                .filter(|slot| is_one(slot.holder) || is_one(slot.replacement))
+                .filter(|slot| is_one(slot.current) || is_one(slot.replacement))
                 .count();
             out.push(Action::Progress(
                 rollout.op,
@@ -353,7 +353,7 @@ impl Supervisor {
         let ready = self
             .slots
             .iter()
-            .filter(|slot| self.worker(slot.holder).is_some_and(Worker::is_ready))
+            .filter(|slot| self.worker(slot.current).is_some_and(Worker::is_ready))
             .count();
         for op in self.scaling.iter().flat_map(|scaling| &scaling.ops) {
             out.push(Action::Progress(

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::fork::Told;
+use crate::model::fork::PeerMessage;
 use crate::model::event::{Action, Generation, Level, OpId, Outcome, Source, Ticket};
 use crate::model::policy::Policy;
 use crate::model::supervisor::{Mode, Supervisor};
@@ -53,7 +53,7 @@ impl Supervisor {
         }
         out.push(Action::Pin(to, source));
         if self.beside.is_some() {
-            out.push(Action::tell_other(Told::Used(to)));
+            out.push(Action::tell_other(PeerMessage::Used(to)));
         }
     }
 

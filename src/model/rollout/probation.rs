@@ -78,7 +78,7 @@ impl Supervisor {
         let Some(probation) = rollout.and_then(|rollout| rollout.probation.clone()) else {
             return;
         };
-        let ready = |slot: &Slot| self.worker(slot.holder).is_some_and(Worker::is_ready);
+        let ready = |slot: &Slot| self.worker(slot.current).is_some_and(Worker::is_ready);
         if now >= probation.until && self.slots.iter().all(ready) {
             self.rollout_done(now, probation.warnings, out);
         }
@@ -89,7 +89,7 @@ impl Supervisor {
         &mut self,
         now: Time,
         worker: &Worker,
-        obituary: &str,
+        exit_message: &str,
         out: &mut Vec<Action>,
     ) -> bool {
         let Some(rollout) = &self.rollout else {
@@ -102,7 +102,7 @@ impl Supervisor {
         else {
             return false;
         };
-        let why = format!("{obituary}, within its probation of {}", human(trial));
+        let why = format!("{exit_message}, within its probation of {}", human(trial));
         self.fail_rollout(now, why, out);
         true
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::model::event::{Action, Level, OpId, Outcome};
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use super::{Rollout, Way};
 use crate::model::supervisor::Supervisor;
 use crate::model::time::Time;
@@ -33,9 +33,9 @@ impl Supervisor {
             self.start_replacements(now, slots, surge, is_new, (from, policy), out);
         }
         let settled = (0..slots).all(|index| {
-            let holder = self.worker(self.slots[index].holder);
+            let current = self.worker(self.slots[index].current);
             stuck[index]
-                || holder.is_some_and(|worker| worker.generation != to && worker.is_ready())
+                || current.is_some_and(|worker| worker.generation != to && worker.is_ready())
         });
         let is_new = |worker: &Worker| worker.generation == to;
         if let Some(warnings) = self.let_go_of_rollout(now, settled, is_new, out) {
@@ -84,7 +84,7 @@ impl Supervisor {
             self.timers.clear(Timer::Backoff(index as u32));
             // New ones that hold no slot are not needed: the old ones are still there.
             if let Some(id) = replacement {
-                self.tell(now, id, Word::Graceful, out);
+                self.tell(now, id, StopSeverity::Graceful, out);
             }
         }
     }

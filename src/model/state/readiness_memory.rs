@@ -34,7 +34,7 @@ impl Memory {
     }
 
     /// Whether every worker of this generation must tell.
-    pub(crate) fn must_speak(&self, generation: Generation) -> bool {
+    pub(crate) fn requires_notification(&self, generation: Generation) -> bool {
         let family = self.families.get(&generation);
         family.is_some_and(|family| self.spoke.contains(family))
     }
@@ -58,14 +58,14 @@ mod tests {
         memory.begins(one, None);
         memory.heard(one);
         memory.begins(two, Some(one));
-        assert!(memory.must_speak(two));
+        assert!(memory.requires_notification(two));
         memory.forget(one);
         memory.begins(three, None);
-        assert!(!memory.must_speak(three));
+        assert!(!memory.requires_notification(three));
         memory.begins(four, Some(two));
-        assert!(memory.must_speak(four));
+        assert!(memory.requires_notification(four));
         memory.forget(three);
-        assert!(memory.must_speak(two));
+        assert!(memory.requires_notification(two));
     }
 
     #[test]
@@ -77,6 +77,6 @@ mod tests {
         memory.begins(two, None);
         memory.forget(two);
         memory.begins(two, Some(one));
-        assert!(memory.must_speak(two));
+        assert!(memory.requires_notification(two));
     }
 }

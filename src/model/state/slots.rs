@@ -11,11 +11,11 @@ use crate::model::time::Time;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Slot {
     /// Who holds it.
-    pub holder: Option<WorkerId>,
+    pub current: Option<WorkerId>,
     /// Who is to take it once ready.
     pub replacement: Option<WorkerId>,
     /// Nobody starts here before this one is gone (`--surge 0`).
-    pub after: Option<WorkerId>,
+    pub blocked_by: Option<WorkerId>,
     /// The slot was emptied on purpose for the generation that is being rolled to (`--surge 0`).
     pub emptied_for_new: bool,
     /// A worker of this generation ended with a fatal exit code: none of that generation is started here again.
@@ -49,9 +49,9 @@ impl Slot {
     /// An empty slot.
     pub fn new(policy: &Policy) -> Self {
         Slot {
-            holder: None,
+            current: None,
             replacement: None,
-            after: None,
+            blocked_by: None,
             emptied_for_new: false,
             down: None,
             backoff: Backoff::new(policy.backoff),

@@ -5,19 +5,19 @@
 //! scale, signal and reopen always work.
 
 use crate::model::event::{Action, Command, Level, Outcome, Refusal, Scale, Source, Ticket};
-use crate::model::policy::Word;
-use crate::model::signal::{Sender, Sig};
+use crate::model::policy::StopSeverity;
+use crate::model::signal::{Sender, Signal};
 use super::{Mode, Supervisor};
 use crate::model::time::Time;
 
-impl Word {
+impl StopSeverity {
     /// Its name in logs.
     pub fn name(self) -> &'static str {
         match self {
-            Word::Graceful => "graceful",
-            Word::Quick => "quick",
-            Word::Abort => "abort",
-            Word::Kill => "kill",
+            StopSeverity::Graceful => "graceful",
+            StopSeverity::Quick => "quick",
+            StopSeverity::Abort => "abort",
+            StopSeverity::Kill => "kill",
         }
     }
 }
@@ -118,7 +118,7 @@ impl Supervisor {
             Command::RestartWorker(slot) => self.restart_worker(now, slot, ticket, out),
             Command::Reopen => self.reopen(now, Some(ticket), out),
             Command::Retire(generation) => self.retire(now, generation, ticket, out),
-            Command::Signal(sig, slot) => self.deliver(now, sig, slot, ticket, out),
+            Command::Signal(signal, slot) => self.deliver(now, signal, slot, ticket, out),
         }
     }
 
@@ -177,7 +177,7 @@ impl Supervisor {
     fn deliver(
         &mut self,
         now: Time,
-        sig: Sig,
+        signal: Signal,
         slot: Option<u32>,
         ticket: Ticket,
         out: &mut Vec<Action>,
@@ -185,72 +185,72 @@ impl Supervisor {
         let to: Vec<_> = match slot {
             None => self.workers.keys().copied().collect(),
             Some(number) => {
-                let holder = self.slots.get(number as usize).and_then(|slot| slot.holder);
-                let Some(holder) = holder else {
+                let current = self.slots.get(number as usize).and_then(|slot| slot.current);
+                let Some(current) = current else {
                     let text = format!("no worker holds slot {number}");
                     out.push(Action::Refused(ticket, Refusal::Senseless, text));
                     return;
                 };
-                vec![holder]
+                vec![current]
             }
         };
         let op = self.operations.begin(now, "signal", Some(ticket), out);
         let message = format!(
-            "{sig} sent to {} worker{}",
+            "{signal} sent to {} worker{}",
             to.len(),
             if to.len() == 1 { "" } else { "s" }
         );
-        out.extend(to.into_iter().map(|worker| Action::Deliver(worker, sig)));
+        out.extend(to.into_iter().map(|worker| Action::Deliver(worker, signal)));
         self.operations
             .end(now, op, Outcome::Done(message, Vec::new()), out);
     }
 
     /// The master got a signal. Those that the terminal itself sends mean what a terminal means by them: a resize is no pause.
-    pub(crate) fn signal(&mut self, now: Time, sig: Sig, sender: Sender, out: &mut Vec<Action>) {
+    pub(crate) fn signal(&mut self, now: Time, signal: Signal, sender: Sender, out: &mut Vec<Action>) {
         let terminal = sender == Sender::Terminal;
-        match sig {
-            Sig::Quit => self.stop_signalled(now, sig, Word::Graceful, out),
-            Sig::Term => self.stop_signalled(now, sig, self.policy.term, out),
-            Sig::Int => self.stop_signalled(now, sig, Word::Quick, out),
-            Sig::Hup if terminal => self.stop_signalled(now, sig, Word::Graceful, out),
-            Sig::Usr1 => self.reopen(now, None, out),
-            Sig::Winch | Sig::Ttin | Sig::Ttou if terminal => {}
-            Sig::Hup | Sig::Winch | Sig::Ttin | Sig::Ttou | Sig::Usr2 => {
-                self.managed(now, sig, out)
+        match signal {
+            Signal::Quit => self.stop_signalled(now, signal, StopSeverity::Graceful, out),
+            Signal::Term => self.stop_signalled(now, signal, self.policy.term, out),
+            Signal::Int => self.stop_signalled(now, signal, StopSeverity::Quick, out),
+            Signal::Hup if terminal => self.stop_signalled(now, signal, StopSeverity::Graceful, out),
+            Signal::Usr1 => self.reopen(now, None, out),
+            Signal::Winch | Signal::Ttin | Signal::Ttou if terminal => {}
+            Signal::Hup | Signal::Winch | Signal::Ttin | Signal::Ttou | Signal::Usr2 => {
+                self.managed(now, signal, out)
             }
             // Not asked for by the driver; were one to come, it would mean nothing.
-            Sig::Ill
-            | Sig::Trap
-            | Sig::Abrt
-            | Sig::Bus
-            | Sig::Fpe
-            | Sig::Kill
-            | Sig::Segv
-            | Sig::Pipe => {}
-            Sig::Alrm
-            | Sig::Chld
-            | Sig::Cont
-            | Sig::Stop
-            | Sig::Tstp
-            | Sig::Urg
-            | Sig::Xcpu
-            | Sig::Xfsz => {}
-            Sig::Vtalrm | Sig::Prof | Sig::Io | Sig::Pwr | Sig::Sys => {}
+            Signal::Ill
+            | Signal::Trap
+            | Signal::Abrt
+            | Signal::Bus
+            | Signal::Fpe
+            | Signal::Kill
+            | Signal::Segv
+            | Signal::Pipe => {}
+            Signal::Alrm
+            | Signal::Chld
+            | Signal::Cont
+            | Signal::Stop
+            | Signal::Tstp
+            | Signal::Urg
+            | Signal::Xcpu
+            | Signal::Xfsz => {}
+            Signal::Vtalrm | Signal::Prof | Signal::Io | Signal::Pwr | Signal::Sys => {}
         }
     }
 
     /// Signals that manage a running service; while it stops they mean nothing.
-    fn managed(&mut self, now: Time, sig: Sig, out: &mut Vec<Action>) {
+    fn managed(&mut self, now: Time, signal: Signal, out: &mut Vec<Action>) {
         if matches!(self.mode, Mode::Stopping(_) | Mode::Over) {
             out.push(Action::note(
                 Level::Info,
-                format!("{sig} ignored: the service is stopping"),
+                format!("{signal} ignored: the service is stopping"),
             ));
             return;
         }
         let busy = self.busy();
-        match (sig, busy) {
-            (Sig::Hup, busy) => {
+        match (signal, busy) {
+            (Signal::Hup, busy) => {
                 out.push(Action::ReopenLogs);
                 match busy {
                     None => self.pin(now, "reload", Source::Now, None, out),
@@ -263,24 +263,24 @@ impl Supervisor {
                     }
                 }
             }
-            (Sig::Winch, None) => self.pause(now, None, out),
-            (Sig::Winch, Some(busy)) => {
+            (Signal::Winch, None) => self.pause(now, None, out),
+            (Signal::Winch, Some(busy)) => {
                 out.push(Action::note(
                     Level::Info,
                     format!("WINCH is remembered: {busy}"),
                 ));
                 self.remembered.winch = true;
             }
-            (Sig::Ttin, _) => self.scale(now, Scale::By(1), None, out),
-            (Sig::Usr2, busy) => match self.has_other().or(busy) {
+            (Signal::Ttin, _) => self.scale(now, Scale::By(1), None, out),
+            (Signal::Usr2, busy) => match self.has_other().or(busy) {
                 None => self.fork(now, true, None, out),
                 Some(why) => {
                     out.push(Action::note(Level::Warn, format!("USR2 refused: {why}")));
                 }
             },
             // While paused there is nothing to take away.
-            (Sig::Ttou, _) if matches!(self.mode, Mode::Paused(_)) => {}
-            (Sig::Ttou, _) => self.scale(now, Scale::By(-1), None, out),
+            (Signal::Ttou, _) if matches!(self.mode, Mode::Paused(_)) => {}
+            (Signal::Ttou, _) => self.scale(now, Scale::By(-1), None, out),
             _other => {}
         }
     }

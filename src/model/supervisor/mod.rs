@@ -26,7 +26,7 @@ use super::event::{Action, Event, Generation, Level, OpId, Saying, WorkerId};
 use super::state::readiness_memory::Memory;
 use super::state::operation::Operations;
 use super::rollout::pin::Pinning;
-use super::policy::{Policy, Word};
+use super::policy::{Policy, StopSeverity};
 use super::rollout::{Record, Rollout};
 use super::supervisor::scale::Scaling;
 use super::state::slots::Slot;
@@ -175,7 +175,7 @@ impl Supervisor {
                 rest,
             } => self.feed(now, worker, Input::Exited(ended, rest), out),
             Event::Emptied(worker) => self.feed(now, worker, Input::Emptied, out),
-            Event::LetGo(worker) => {
+            Event::ListenersReleased(worker) => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.let_go = true;
                 }
@@ -184,7 +184,7 @@ impl Supervisor {
             Event::Dumping(worker, dumping) => self.feed(now, worker, Input::Dumping(dumping), out),
             Event::QueuesEmpty => self.queues_empty(now, out),
             Event::Rebound(listener) => self.rebound(now, &listener, out),
-            Event::Signal(sig, sender) => self.signal(now, sig, sender, out),
+            Event::Signal(signal, sender) => self.signal(now, signal, sender, out),
             Event::Command(ticket, command) => self.command(now, ticket, command, out),
             Event::Pinned(generation, policy) => self.pinned(now, generation, policy, out),
             Event::PinFailed(generation, why) => self.pin_failed(now, generation, why, out),
@@ -239,7 +239,7 @@ impl Supervisor {
             // Nobody waits any more for anybody to let go of the listeners.
             self.listener_looks = 0;
             self.timers.clear(Timer::Listeners);
-            self.timers.clear(Timer::LetGo);
+            self.timers.clear(Timer::ReleaseDeadline);
         }
         self.settle_drains(now, out);
         self.plan_next_look(now);
@@ -250,7 +250,7 @@ impl Supervisor {
         let mut room = self.room_beside();
         for index in 0..self.slots.len() {
             // Nearly always all are filled, and this runs after every event.
-            if self.slots[index].holder.is_some() || self.slots[index].after.is_some() {
+            if self.slots[index].current.is_some() || self.slots[index].blocked_by.is_some() {
                 continue;
             }
             if room == 0 || self.other_has(index) {
@@ -271,10 +271,10 @@ impl Supervisor {
                     .is_some_and(|worker| worker.generation == generation)
             });
             if under_way.is_some() {
-                slot.holder = slot.replacement.take();
+                slot.current = slot.replacement.take();
             } else if !resting {
                 let worker = self.start_worker(now, index, generation, policy, out);
-                self.slots[index].holder = Some(worker);
+                self.slots[index].current = Some(worker);
                 room -= 1;
             }
         }
@@ -307,7 +307,7 @@ impl Supervisor {
     }
 
     /// Tells a worker to go.
-    pub(crate) fn tell(&mut self, now: Time, worker: WorkerId, word: Word, out: &mut Vec<Action>) {
+    pub(crate) fn tell(&mut self, now: Time, worker: WorkerId, word: StopSeverity, out: &mut Vec<Action>) {
         self.feed(now, worker, Input::Tell(word), out);
     }
 
@@ -322,14 +322,14 @@ impl Supervisor {
             return;
         };
         let mut effects = Vec::new();
-        let must_speak = self.memory.must_speak(worker.generation);
-        worker.handle(now, input, must_speak, &mut effects);
+        let requires_notification = self.memory.requires_notification(worker.generation);
+        worker.handle(now, input, requires_notification, &mut effects);
         for effect in effects {
             match effect {
                 Effect::Act(action) => {
                     self.counters.killed += u64::from(matches!(
                         action,
-                        Action::Signal(_, super::signal::Sig::Kill, _)
+                        Action::Signal(_, super::signal::Signal::Kill, _)
                     ));
                     out.push(action);
                 }
@@ -340,8 +340,8 @@ impl Supervisor {
                 Effect::Gone => {
                     self.timers.clear_worker(id);
                     self.workers.remove(&id);
-                    for slot in self.slots.iter_mut().filter(|slot| slot.after == Some(id)) {
-                        slot.after = None;
+                    for slot in self.slots.iter_mut().filter(|slot| slot.blocked_by == Some(id)) {
+                        slot.blocked_by = None;
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! `restart-worker`: one worker is replaced, the new one ready first (or, with `--surge 0`, the old one gone first).
 
 use crate::model::event::{Action, Level, Outcome, Refusal, Ticket};
-use crate::model::rollout::listener_release::LetGo;
-use crate::model::policy::Word;
+use crate::model::rollout::listener_release::Release;
+use crate::model::policy::StopSeverity;
 use crate::model::state::slots::Restart;
 use super::{Mode, Supervisor};
 use crate::model::time::Time;
@@ -37,7 +37,7 @@ impl Supervisor {
             ));
             return;
         }
-        let old = place.holder;
+        let old = place.current;
         let op = self
             .operations
             .begin(now, "restart-worker", Some(ticket), out);
@@ -70,10 +70,10 @@ impl Supervisor {
     /// An empty slot is not replaced but filled.
     fn fill_after_restart(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
         if let (Some((generation, policy)), true) =
-            (self.filler(index), self.slots[index].after.is_none())
+            (self.filler(index), self.slots[index].blocked_by.is_none())
         {
             let worker = self.start_worker(now, index, generation, policy, out);
-            self.slots[index].holder = Some(worker);
+            self.slots[index].current = Some(worker);
         }
     }
 
@@ -101,7 +101,7 @@ impl Supervisor {
                 .iter()
                 .filter(|slot| slot.replacement.is_some())
                 .count();
-            let old_holds = slot.holder.is_some() && slot.holder == restart.old;
+            let old_holds = slot.current.is_some() && slot.current == restart.old;
             if old_holds
                 && slot.replacement.is_none()
                 && !self.rests(index)
@@ -121,8 +121,8 @@ impl Supervisor {
         let Some(restart) = slot.restart.clone() else {
             return;
         };
-        let holder = self.worker(slot.holder);
-        let Some(pid) = holder
+        let current = self.worker(slot.current);
+        let Some(pid) = current
             .filter(|worker| worker.is_ready() && Some(worker.id) != restart.old)
             .map(|w| w.pid)
         else {
@@ -130,12 +130,12 @@ impl Supervisor {
         };
         let since = restart.settled_at.unwrap_or(now);
         match self.let_go(now, since, |worker| Some(worker.id) == restart.old, out) {
-            LetGo::Waiting => {
+            Release::Waiting => {
                 if let Some(restart) = &mut self.slots[index].restart {
                     restart.settled_at = Some(since);
                 }
             }
-            LetGo::Over(warnings) => {
+            Release::Over(warnings) => {
                 self.slots[index].restart = None;
                 let message = format!("slot {index}: worker {} is ready", pid.unwrap_or(0));
                 self.operations
@@ -149,7 +149,7 @@ impl Supervisor {
         &mut self,
         now: Time,
         worker: &Worker,
-        obituary: &str,
+        exit_message: &str,
         fatal: bool,
         out: &mut Vec<Action>,
     ) {
@@ -172,11 +172,11 @@ impl Supervisor {
             return;
         };
         // The old worker still holds the slot: that one of its generation failed elsewhere does not put it down.
-        if slot.holder.is_some() {
+        if slot.current.is_some() {
             slot.down = None;
             self.timers.clear(Timer::Backoff(worker.slot));
         }
-        let why = format!("{obituary} ({} failed starts)", restart.failures);
+        let why = format!("{exit_message} ({} failed starts)", restart.failures);
         out.push(Action::note(
             Level::Error,
             format!("restart of slot {}: {why}", worker.slot),
@@ -196,7 +196,7 @@ impl Supervisor {
     }
 
     /// Tells every worker the same.
-    pub(crate) fn tell_all(&mut self, now: Time, word: Word, out: &mut Vec<Action>) {
+    pub(crate) fn tell_all(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Action>) {
         let all: Vec<_> = self.workers.keys().copied().collect();
         for id in all {
             self.tell(now, id, word, out);

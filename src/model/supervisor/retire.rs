@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Action, Generation, Level, OpId, Outcome, Refusal, Ticket, WorkerId, workers};
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use super::Supervisor;
 use crate::model::time::Time;
 use crate::model::worker::{Phase, Worker};
@@ -17,7 +17,7 @@ pub(crate) struct Retiring {
 
 fn drains(worker: &Worker) -> bool {
     let told = match worker.phase {
-        Phase::Stopping(word) | Phase::Leaderless(word) => word < Word::Kill,
+        Phase::Stopping(word) | Phase::Leaderless(word) => word < StopSeverity::Kill,
         Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => false,
     };
     told && worker.asked
@@ -54,7 +54,7 @@ impl Supervisor {
         out.push(Action::note(Level::Info, format!("retire: {text}")));
         out.push(Action::Progress(op, 0, draining.len(), text));
         for id in draining {
-            self.tell(now, id, Word::Quick, out);
+            self.tell(now, id, StopSeverity::Quick, out);
         }
         self.retiring.push(Retiring { op, generation });
     }

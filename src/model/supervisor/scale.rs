@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Action, Level, OpId, Outcome, Refusal, Scale, Ticket, WorkerId};
-use crate::model::policy::{MAX_SLOTS, Word};
+use crate::model::policy::{MAX_SLOTS, StopSeverity};
 use crate::model::state::slots::Slot;
 use super::{Mode, Supervisor};
 use crate::model::time::Time;
@@ -118,8 +118,8 @@ impl Supervisor {
                 self.operations
                     .end(now, restart.op, Outcome::Failed(why), out);
             }
-            for id in [slot.holder, slot.replacement].into_iter().flatten() {
-                self.tell(now, id, Word::Graceful, out);
+            for id in [slot.current, slot.replacement].into_iter().flatten() {
+                self.tell(now, id, StopSeverity::Graceful, out);
             }
         }
         let policy = std::rc::Rc::clone(&self.policy);
@@ -143,7 +143,7 @@ impl Supervisor {
         let Some(scaling) = &self.scaling else { return };
         let want = scaling.want;
         let ready = |slot: &Slot| {
-            slot.down.is_some() || self.worker(slot.holder).is_some_and(Worker::is_ready)
+            slot.down.is_some() || self.worker(slot.current).is_some_and(Worker::is_ready)
         };
         let surplus = self
             .workers
@@ -173,7 +173,7 @@ impl Supervisor {
         &mut self,
         now: Time,
         worker: &Worker,
-        obituary: &str,
+        exit_message: &str,
         fatal: bool,
         out: &mut Vec<Action>,
     ) {
@@ -195,7 +195,7 @@ impl Supervisor {
         let Some(scaling) = self.scaling.take() else {
             return;
         };
-        let why = format!("{obituary} ({} failed starts); undone", scaling.failures);
+        let why = format!("{exit_message} ({} failed starts); undone", scaling.failures);
         out.push(Action::note(
             Level::Error,
             format!("scale to {}: {why}", scaling.want),
@@ -245,16 +245,16 @@ impl Supervisor {
         self.mode = Mode::Paused(op);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let workers: Vec<WorkerId> = [slot.holder.take(), slot.replacement.take()]
+            let workers: Vec<WorkerId> = [slot.current.take(), slot.replacement.take()]
                 .into_iter()
                 .flatten()
                 .collect();
-            slot.after = None;
+            slot.blocked_by = None;
             slot.down = None;
             slot.backoff.reset();
             self.timers.clear(Timer::Backoff(index as u32));
             for id in workers {
-                self.tell(now, id, Word::Graceful, out);
+                self.tell(now, id, StopSeverity::Graceful, out);
             }
         }
     }

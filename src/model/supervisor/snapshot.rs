@@ -2,7 +2,7 @@
 
 use crate::model::event::{Generation, LastExit};
 use crate::model::state::operation::Operation;
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use crate::model::rollout::Record;
 use crate::model::state::slots::Slot;
 use super::{Counters, Mode, Supervisor};
@@ -25,11 +25,11 @@ pub struct Snapshot {
     /// Slots that wait before their next start.
     pub backoff: usize,
     /// One entry a slot.
-    pub slots: Vec<Seat>,
+    pub slots: Vec<SlotView>,
     /// Replacements that hold no slot yet.
-    pub replacements: Vec<Seat>,
+    pub replacements: Vec<SlotView>,
     /// Workers that were told to go.
-    pub retiring: Vec<Seat>,
+    pub retiring: Vec<SlotView>,
     /// The last rollout.
     pub rollout: Option<Record>,
     /// The last operations, oldest first.
@@ -40,7 +40,7 @@ pub struct Snapshot {
 
 /// A slot, or a worker that holds none.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct SlotView {
     /// The slot's number.
     pub slot: u32,
     /// The worker, if there is one.
@@ -64,7 +64,7 @@ pub struct Seat {
 impl Supervisor {
     /// Describes now.
     pub fn snapshot(&self) -> Snapshot {
-        let slots: Vec<Seat> = self
+        let slots: Vec<SlotView> = self
             .slots
             .iter()
             .enumerate()
@@ -72,10 +72,10 @@ impl Supervisor {
             .collect();
         let place = |worker: &Worker| self.slots.get(worker.slot as usize);
         let holds =
-            |worker: &Worker| place(worker).is_some_and(|slot| slot.holder == Some(worker.id));
+            |worker: &Worker| place(worker).is_some_and(|slot| slot.current == Some(worker.id));
         let told =
             |worker: &Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
-        let seats = |which: &dyn Fn(&Worker) -> bool| -> Vec<Seat> {
+        let seats = |which: &dyn Fn(&Worker) -> bool| -> Vec<SlotView> {
             self.workers
                 .values()
                 .filter(|worker| !holds(worker) && which(worker))
@@ -115,7 +115,7 @@ impl Supervisor {
 
     /// Whether every slot is ready and nothing is under way that could change that: what `wait --ready` waits for.
     pub fn is_ready(&self) -> bool {
-        let ready = |slot: &Slot| self.worker(slot.holder).is_some_and(Worker::is_ready);
+        let ready = |slot: &Slot| self.worker(slot.current).is_some_and(Worker::is_ready);
         matches!(self.mode, Mode::Running)
             && (self.rollout.is_none() || self.on_probation().is_some())
             && self.pinning.is_none()
@@ -128,7 +128,7 @@ impl Supervisor {
     }
 
     /// How hard the service is stopping, if it is.
-    pub fn stopping(&self) -> Option<Word> {
+    pub fn stopping(&self) -> Option<StopSeverity> {
         match &self.mode {
             Mode::Stopping(stopping) => Some(stopping.word),
             Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
@@ -158,8 +158,8 @@ impl Supervisor {
         }
     }
 
-    fn seat_of_slot(&self, index: usize, slot: &Slot) -> Seat {
-        if let Some(worker) = self.worker(slot.holder) {
+    fn seat_of_slot(&self, index: usize, slot: &Slot) -> SlotView {
+        if let Some(worker) = self.worker(slot.current) {
             return self.seat(worker);
         }
         let state = if slot.down.is_some() {
@@ -169,7 +169,7 @@ impl Supervisor {
         } else {
             "empty"
         };
-        Seat {
+        SlotView {
             slot: index as u32,
             worker: None,
             pid: None,
@@ -182,9 +182,9 @@ impl Supervisor {
         }
     }
 
-    fn seat(&self, worker: &Worker) -> Seat {
+    fn seat(&self, worker: &Worker) -> SlotView {
         let slot = self.slots.get(worker.slot as usize);
-        Seat {
+        SlotView {
             slot: worker.slot,
             worker: Some(worker.id),
             pid: worker.pid,

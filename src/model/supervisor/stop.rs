@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Action, Level, OpId, Outcome, Ticket};
-use crate::model::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, Word};
-use crate::model::signal::Sig;
+use crate::model::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, StopSeverity};
+use crate::model::signal::Signal;
 use super::{Mode, Remembered, Supervisor};
 use crate::model::time::Time;
 use crate::model::timer::Timer;
@@ -23,14 +23,14 @@ enum Stage {
 /// A stop under way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stopping {
-    pub(crate) word: Word,
+    pub(crate) word: StopSeverity,
     pub(crate) code: u8,
     stage: Stage,
     /// It began while the service was paused: there is nobody to serve on.
     paused: bool,
     pub(crate) reason: Option<String>,
     ops: Vec<OpId>,
-    last_signal: Option<(Sig, Time)>,
+    last_signal: Option<(Signal, Time)>,
 }
 
 impl Supervisor {
@@ -38,7 +38,7 @@ impl Supervisor {
     pub(crate) fn stop_asked(
         &mut self,
         now: Time,
-        word: Word,
+        word: StopSeverity,
         ticket: Option<Ticket>,
         out: &mut Vec<Action>,
     ) {
@@ -54,35 +54,35 @@ impl Supervisor {
     pub(crate) fn stop_signalled(
         &mut self,
         now: Time,
-        sig: Sig,
-        word: Word,
+        signal: Signal,
+        word: StopSeverity,
         out: &mut Vec<Action>,
     ) {
         let mut word = word;
         if let Mode::Stopping(stopping) = &mut self.mode {
             if let Some((last, at)) = stopping.last_signal {
-                if last == sig && now.since(at) < SAME_SIGNAL_WITHIN {
+                if last == signal && now.since(at) < SAME_SIGNAL_WITHIN {
                     return;
                 }
                 word = word.max(stopping.word.harder());
             }
-            stopping.last_signal = Some((sig, now));
+            stopping.last_signal = Some((signal, now));
         }
         self.stop(now, word, 0, None, out);
         if let Mode::Stopping(stopping) = &mut self.mode {
-            stopping.last_signal = Some((sig, now));
+            stopping.last_signal = Some((signal, now));
         }
     }
 
     /// A stop that the supervisor itself decides on: it exits 1 and says why.
     pub(crate) fn stop_because(&mut self, now: Time, reason: String, out: &mut Vec<Action>) {
-        self.stop(now, Word::Graceful, 1, Some(reason), out);
+        self.stop(now, StopSeverity::Graceful, 1, Some(reason), out);
     }
 
     pub(crate) fn stop(
         &mut self,
         now: Time,
-        word: Word,
+        word: StopSeverity,
         code: u8,
         reason: Option<String>,
         out: &mut Vec<Action>,
@@ -143,7 +143,7 @@ impl Supervisor {
     fn may_linger(&self) -> bool {
         match &self.mode {
             Mode::Stopping(stopping) => {
-                stopping.word == Word::Graceful
+                stopping.word == StopSeverity::Graceful
                     && stopping.code == 0
                     && self.serving.is_some()
                     && self.beside.is_none()

@@ -13,7 +13,7 @@ impl Supervisor {
         for timer in self.timers.take_due(now) {
             match timer {
                 Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
-                Timer::Ripe(worker) => self.feed(now, worker, Input::Ripe, out),
+                Timer::ReadyDelayElapsed(worker) => self.feed(now, worker, Input::ReadyDelayElapsed, out),
                 Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
                 Timer::Beat(worker) => self.feed(now, worker, Input::BeatOverdue, out),
                 Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
@@ -30,7 +30,7 @@ impl Supervisor {
                 Timer::QueuesLate => self.queues_late(now, out),
                 Timer::Hello => self.hello_late(now, out),
                 // These only bring `settle` about.
-                Timer::Backoff(_) | Timer::Canary | Timer::Probation | Timer::LetGo => {}
+                Timer::Backoff(_) | Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}
             }
         }
     }
@@ -47,7 +47,7 @@ impl Supervisor {
             .workers
             .values()
             .filter(|worker| worker.is_timed())
-            .filter_map(|worker| worker.heart.timeout);
+            .filter_map(|worker| worker.heartbeat.timeout);
         let quarter = timed.min().map(|timeout| timeout / 4);
         match [starting, quarter].into_iter().flatten().min() {
             Some(pace) => self.timers.advance(Timer::Look, now + pace),
@@ -68,7 +68,7 @@ impl Supervisor {
             .filter(|worker| {
                 worker.is_timed()
                     && worker
-                        .heart
+                        .heartbeat
                         .timeout
                         .is_some_and(|timeout| late > timeout / 4)
             })

@@ -18,19 +18,19 @@ impl Supervisor {
         let Some(worker) = self.workers.get(&id).cloned() else {
             return;
         };
-        let obituary = worker.obituary(&exit);
+        let exit_message = worker.exit_message(&exit);
         let level = if worker.asked {
             Level::Info
         } else {
             Level::Warn
         };
-        out.push(worker.note(level, obituary.clone()));
+        out.push(worker.note(level, exit_message.clone()));
         self.counters.died += u64::from(!worker.asked);
         let trial = self.is_canary_on_trial(id);
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
             return;
         };
-        let held = [&mut slot.holder, &mut slot.replacement]
+        let held = [&mut slot.current, &mut slot.replacement]
             .into_iter()
             .any(|place| place.take_if(|who| *who == id).is_some());
         let wait = slot.backoff.current();
@@ -52,7 +52,7 @@ impl Supervisor {
             return;
         }
         slot.restarts += 1;
-        if !spawn_failed && self.failed_probation(now, &worker, &obituary, out) {
+        if !spawn_failed && self.failed_probation(now, &worker, &exit_message, out) {
             return;
         }
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
@@ -79,7 +79,7 @@ impl Supervisor {
             let wait = slot.backoff.take(&mut self.dice);
             self.timers.set(Timer::Backoff(worker.slot), now + wait);
         }
-        self.failed_start(now, &worker, &obituary, fatal, out);
+        self.failed_start(now, &worker, &exit_message, fatal, out);
     }
 
     /// A start that came to nothing: whose business it is, and whether it was one too many.
@@ -87,7 +87,7 @@ impl Supervisor {
         &mut self,
         now: Time,
         worker: &Worker,
-        obituary: &str,
+        exit_message: &str,
         fatal: bool,
         out: &mut Vec<Action>,
     ) {
@@ -98,14 +98,14 @@ impl Supervisor {
         } else {
             self.failed_in_a_row + 1
         };
-        if !self.rollout_failed_start(now, worker, obituary, fatal, out) {
-            self.restart_failed_start(now, worker, obituary, fatal, out);
-            self.scaling_failed_start(now, worker, obituary, fatal, out);
+        if !self.rollout_failed_start(now, worker, exit_message, fatal, out) {
+            self.restart_failed_start(now, worker, exit_message, fatal, out);
+            self.scaling_failed_start(now, worker, exit_message, fatal, out);
         }
         let failures = self.failed_in_a_row;
         if self.policy.give_up.is_some_and(|limit| failures >= limit) {
             let reason = format!(
-                "gave up after {failures} failed starts in a row with no worker ready: {obituary}"
+                "gave up after {failures} failed starts in a row with no worker ready: {exit_message}"
             );
             self.stop_because(now, reason, out);
         }

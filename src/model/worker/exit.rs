@@ -3,29 +3,29 @@
 use std::time::Duration;
 
 use crate::model::event::{Action, Cause, Ended, LastExit, Level, To, human};
-use crate::model::policy::Word;
-use crate::model::signal::Sig;
+use crate::model::policy::StopSeverity;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 use super::{Effect, LOOK_AT_GROUP_AFTER, Phase, Worker};
 
 impl Worker {
     /// How it ended, in words: `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`.
-    pub fn obituary(&self, exit: &LastExit) -> String {
+    pub fn exit_message(&self, exit: &LastExit) -> String {
         let patience = human(
             self.killed_for
                 .map_or(Duration::ZERO, |(_, patience)| patience),
         );
         let how = match (exit.cause, &self.failure, exit.ended) {
             (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => {
-                return self.tale("could not be started", why);
+                return self.start_message("could not be started", why);
             }
-            (Cause::KilledStartTimeout, Some(why), _) => return self.tale("was killed", why),
+            (Cause::KilledStartTimeout, Some(why), _) => return self.start_message("was killed", why),
             (Cause::KilledStartTimeout, None, _) => {
                 let why = format!("not ready within its start timeout of {patience}");
-                return self.tale("was killed", &why);
+                return self.start_message("was killed", &why);
             }
-            (Cause::KilledHeartbeat, Some(why), _) => return self.tale("was aborted", why),
+            (Cause::KilledHeartbeat, Some(why), _) => return self.start_message("was aborted", why),
             (Cause::KilledLimit, _, _) => "was killed: too many were draining".to_owned(),
             (Cause::KilledGracefulTimeout, _, _) => {
                 format!("was killed: not gone within {patience}")
@@ -41,12 +41,12 @@ impl Worker {
         format!("{} {how}{when}", self.label())
     }
 
-    pub(crate) fn tale(&self, what: &str, why: &str) -> String {
+    pub(crate) fn start_message(&self, what: &str, why: &str) -> String {
         format!("{} {what}: {why}", self.label())
     }
 
-    pub(crate) fn overdue(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
-        if word == Word::Kill {
+    pub(crate) fn overdue(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
+        if word == StopSeverity::Kill {
             let text = format!(
                 "{} does not die of KILL and is given up: it stays, unsupervised",
                 self.label()
@@ -69,12 +69,12 @@ impl Worker {
         self.killed_for = self
             .killed_for
             .or(Some((Cause::KilledGracefulTimeout, patience)));
-        self.tell(now, Word::Kill, out);
+        self.tell(now, StopSeverity::Kill, out);
     }
 
     /// Too many drain, and this is the oldest.
-    pub(crate) fn over_limit(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
-        if word < Word::Kill {
+    pub(crate) fn over_limit(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
+        if word < StopSeverity::Kill {
             let text = format!(
                 "{} is the oldest of too many that drain: killed",
                 self.label()
@@ -83,7 +83,7 @@ impl Worker {
             self.killed_for = self
                 .killed_for
                 .or(Some((Cause::KilledLimit, Duration::ZERO)));
-            self.tell(now, Word::Kill, out);
+            self.tell(now, StopSeverity::Kill, out);
         }
     }
 
@@ -109,7 +109,7 @@ impl Worker {
             self.gone(out);
             return;
         }
-        let word = told.unwrap_or(Word::Kill);
+        let word = told.unwrap_or(StopSeverity::Kill);
         let (signal, patience) = self.policy.signal(word);
         let left = self
             .deadline
@@ -122,7 +122,7 @@ impl Worker {
             self.label()
         );
         out.push(Effect::Clear(Timer::Start(self.id)));
-        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Clear(Timer::ReadyDelayElapsed(self.id)));
         out.push(Effect::Clear(Timer::Beat(self.id)));
         out.push(Effect::Act(self.note(Level::Warn, text)));
         out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
@@ -141,11 +141,11 @@ impl Worker {
     }
 
     pub(crate) fn last_exit(&self, at: Time, ended: Option<Ended>) -> LastExit {
-        let died_of = |sig: Sig| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == sig);
+        let died_of = |signal: Signal| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == signal);
         let cause = match (ended, self.killed_for) {
             (None, None) => Cause::SpawnFailed,
             (None, Some((cause, _))) => cause,
-            (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Sig::Kill) => cause,
+            (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Signal::Kill) => cause,
             // What a worker does with its abort signal is its own: the cause stays the silence.
             (Some(_), Some((Cause::KilledHeartbeat, _))) => Cause::KilledHeartbeat,
             (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => {
@@ -157,7 +157,7 @@ impl Worker {
                 let ours = [
                     self.policy.graceful_signal,
                     self.policy.quick_signal,
-                    Sig::Kill,
+                    Signal::Kill,
                 ];
                 if self.asked && ours.into_iter().any(died_of) {
                     Cause::Stopped
@@ -175,7 +175,7 @@ impl Worker {
     }
 
     /// The supervisor's word: one signal for each degree of hardness, never the same or a softer one again.
-    pub(crate) fn ask(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+    pub(crate) fn ask(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
         let told = match self.phase {
             Phase::Stopping(told) | Phase::Leaderless(told) => Some(told),
             Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => None,
@@ -186,11 +186,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn tell(&mut self, now: Time, word: Word, out: &mut Vec<Effect>) {
+    pub(crate) fn tell(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
         self.told_at.get_or_insert(now);
         let (signal, patience) = self.policy.signal(word);
         let mut deadline = now + patience;
-        if word == Word::Quick {
+        if word == StopSeverity::Quick {
             // A quicker end must not give more time than the graceful one had left.
             deadline = self
                 .deadline
@@ -203,14 +203,14 @@ impl Worker {
             Phase::Leaderless(word)
         };
         // A word goes to the worker itself; KILL, and whatever comes when it is gone, to its group.
-        let to = if leader_lives && word != Word::Kill {
+        let to = if leader_lives && word != StopSeverity::Kill {
             To::Leader
         } else {
             To::Group
         };
         self.deadline = Some(deadline);
         out.push(Effect::Clear(Timer::Start(self.id)));
-        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Clear(Timer::ReadyDelayElapsed(self.id)));
         out.push(Effect::Clear(Timer::Beat(self.id)));
         out.push(Effect::Act(Action::Signal(self.id, signal, to)));
         out.push(Effect::Set(Timer::Gone(self.id), deadline));

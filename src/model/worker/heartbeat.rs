@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Action, Cause, Level, Saying, human};
-use crate::model::policy::Word;
+use crate::model::policy::StopSeverity;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 use super::{Effect, Phase, Worker};
@@ -19,7 +19,7 @@ const AFTER_LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// What is known of one worker's heart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Heart {
+pub struct Heartbeat {
     /// No beat for so long: aborted. None: not timed.
     pub(crate) timeout: Option<Duration>,
     /// When it was last seen to beat; None: never, so it is exempt.
@@ -27,17 +27,17 @@ pub struct Heart {
     /// It has asked not to be missed before then.
     excused_until: Option<Time>,
     /// It is overdue, and was looked at for the last time.
-    suspect: bool,
+    final_check: bool,
     /// It is stopped or traced.
     pub(crate) held: bool,
 }
 
-impl Heart {
+impl Heartbeat {
     /// A heart that has not beaten.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        Heart {
+        Heartbeat {
             timeout,
-            ..Heart::default()
+            ..Heartbeat::default()
         }
     }
 }
@@ -45,24 +45,24 @@ impl Heart {
 impl Worker {
     /// Whether its heartbeat page has to be looked at while it is ready.
     pub fn is_timed(&self) -> bool {
-        self.phase == Phase::Ready && self.heart.timeout.is_some()
+        self.phase == Phase::Ready && self.heartbeat.timeout.is_some()
     }
 
     /// Whether it is stopped or traced, as far as that was looked at.
     pub fn is_held(&self) -> bool {
-        self.heart.held && self.phase == Phase::Ready
+        self.heartbeat.held && self.phase == Phase::Ready
     }
 
     /// What it said about its heart.
     pub(crate) fn heartbeat_said(&mut self, now: Time, saying: Saying, out: &mut Vec<Effect>) {
         match saying {
             Saying::Beat => {
-                self.heart.last = Some(now);
-                self.heart.suspect = false;
+                self.heartbeat.last = Some(now);
+                self.heartbeat.final_check = false;
                 self.arm(out);
             }
             Saying::Watchdog(timeout) => {
-                self.heart.timeout = (!timeout.is_zero()).then_some(timeout);
+                self.heartbeat.timeout = (!timeout.is_zero()).then_some(timeout);
                 self.arm(out);
             }
             Saying::Extend(by) => self.extend(now, by, out),
@@ -79,34 +79,34 @@ impl Worker {
 
     /// It is ready now: its time begins.
     pub(crate) fn heartbeat_begins(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.heart.last.is_some() {
-            self.heart.last = Some(now);
+        if self.heartbeat.last.is_some() {
+            self.heartbeat.last = Some(now);
         }
         self.arm(out);
     }
 
     /// A full timeout anew: the master was late itself, so nobody can be blamed.
     pub(crate) fn pardon(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.heart.last.is_some() {
-            self.heart.last = Some(now);
+        if self.heartbeat.last.is_some() {
+            self.heartbeat.last = Some(now);
         }
-        self.heart.suspect = false;
+        self.heartbeat.final_check = false;
         self.arm(out);
     }
 
     /// Its time has passed, as far as is known.
     pub(crate) fn beat_overdue(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let Some(timeout) = self.heart.timeout else {
+        let Some(timeout) = self.heartbeat.timeout else {
             return;
         };
-        if !self.heart.suspect {
-            self.heart.suspect = true;
+        if !self.heartbeat.final_check {
+            self.heartbeat.final_check = true;
             out.push(Effect::Act(Action::LookAtBeat(self.id)));
             out.push(Effect::Act(Action::LookWhetherHeld(self.id)));
             out.push(Effect::Set(Timer::Beat(self.id), now + AFTER_LAST_LOOK));
             return;
         }
-        let silence = human(now.since(self.heart.last.unwrap_or(now)));
+        let silence = human(now.since(self.heartbeat.last.unwrap_or(now)));
         self.abort(
             now,
             format!(
@@ -119,10 +119,10 @@ impl Worker {
 
     /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes on.
     pub(crate) fn held(&mut self, now: Time, held: bool, out: &mut Vec<Effect>) {
-        let Some(timeout) = self.heart.timeout else {
+        let Some(timeout) = self.heartbeat.timeout else {
             return;
         };
-        if held != self.heart.held {
+        if held != self.heartbeat.held {
             let text = if held {
                 "is stopped or traced: not timed"
             } else {
@@ -133,21 +133,21 @@ impl Worker {
             ));
         }
         if held {
-            self.heart.suspect = false;
+            self.heartbeat.final_check = false;
             out.push(Effect::Set(Timer::Beat(self.id), now + timeout / 4));
-        } else if self.heart.held {
+        } else if self.heartbeat.held {
             self.pardon(now, out);
         }
-        self.heart.held = held;
+        self.heartbeat.held = held;
     }
 
     /// The abort signal's time is over: KILL, unless it is writing its core.
     pub(crate) fn dumping(&mut self, now: Time, dumping: bool, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Stopping(Word::Abort) {
+        if self.phase != Phase::Stopping(StopSeverity::Abort) {
             return;
         }
         if dumping {
-            let (_, patience) = self.policy.signal(Word::Abort);
+            let (_, patience) = self.policy.signal(StopSeverity::Abort);
             out.push(Effect::Set(Timer::Gone(self.id), now + patience));
         } else {
             let text = format!(
@@ -156,7 +156,7 @@ impl Worker {
                 self.policy.abort_signal
             );
             out.push(Effect::Act(self.note(Level::Warn, text)));
-            self.tell(now, Word::Kill, out);
+            self.tell(now, StopSeverity::Kill, out);
         }
     }
 
@@ -166,10 +166,10 @@ impl Worker {
         self.failure = Some(why);
         self.killed_for = Some((
             Cause::KilledHeartbeat,
-            self.heart.timeout.unwrap_or_default(),
+            self.heartbeat.timeout.unwrap_or_default(),
         ));
         out.push(Effect::Clear(Timer::Beat(self.id)));
-        self.tell(now, Word::Abort, out);
+        self.tell(now, StopSeverity::Abort, out);
     }
 
     /// `EXTEND_TIMEOUT_USEC=`: whatever it is doing, it has so long from now; never less than before.
@@ -183,16 +183,16 @@ impl Worker {
                 }
             }
             Phase::Ready => {
-                self.heart.excused_until = Some(until);
+                self.heartbeat.excused_until = Some(until);
                 self.arm(out);
             }
-            Phase::Stopping(Word::Graceful) => {
+            Phase::Stopping(StopSeverity::Graceful) => {
                 if self.deadline.is_some_and(|at| until > at) {
                     self.deadline = Some(until);
                     out.push(Effect::Set(Timer::Gone(self.id), until));
                 }
             }
-            Phase::Stopping(Word::Quick | Word::Abort | Word::Kill)
+            Phase::Stopping(StopSeverity::Quick | StopSeverity::Abort | StopSeverity::Kill)
             | Phase::Leaderless(_)
             | Phase::Gone => {}
         }
@@ -200,7 +200,7 @@ impl Worker {
 
     fn arm(&self, out: &mut Vec<Effect>) {
         let (Phase::Ready, Some(timeout), Some(last)) =
-            (self.phase, self.heart.timeout, self.heart.last)
+            (self.phase, self.heartbeat.timeout, self.heartbeat.last)
         else {
             out.push(Effect::Clear(Timer::Beat(self.id)));
             return;
@@ -208,7 +208,7 @@ impl Worker {
         let due = last + timeout;
         out.push(Effect::Set(
             Timer::Beat(self.id),
-            self.heart.excused_until.map_or(due, |until| until.max(due)),
+            self.heartbeat.excused_until.map_or(due, |until| until.max(due)),
         ));
     }
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Cause, Ended, Generation, LastExit, Level, Saying, Subject, WorkerId};
-use super::worker::heartbeat::Heart;
-use super::policy::{Policy, Readiness, SILENT_READY, Word};
+use super::worker::heartbeat::Heartbeat;
+use super::policy::{Policy, Readiness, SILENT_READY, StopSeverity};
 use super::time::Time;
 use super::timer::Timer;
 
@@ -38,9 +38,9 @@ pub enum Phase {
     /// It may be relied on to serve.
     Ready,
     /// It was told to go, this hard.
-    Stopping(Word),
+    Stopping(StopSeverity),
     /// Its leader is gone, the rest of its group was told to go.
-    Leaderless(Word),
+    Leaderless(StopSeverity),
     /// Its group is empty (or given up).
     Gone,
 }
@@ -57,11 +57,11 @@ pub enum Input {
     /// It said something.
     Said(Saying),
     /// It has lived long enough to count as ready, if nothing else is asked of it.
-    Ripe,
+    ReadyDelayElapsed,
     /// It is not ready, and its start timeout has passed.
     StartOverdue,
     /// The supervisor tells it to go.
-    Tell(Word),
+    Tell(StopSeverity),
     /// It was told, and its time has passed.
     Overdue,
     /// It has not beaten within its timeout, as far as is known.
@@ -125,7 +125,7 @@ pub struct Worker {
     /// Why it could not be started, if so.
     pub failure: Option<String>,
     /// Its heartbeat.
-    pub(crate) heart: Heart,
+    pub(crate) heartbeat: Heartbeat,
     /// When it must be ready.
     pub(crate) start_by: Option<Time>,
     /// When it must be gone.
@@ -149,7 +149,7 @@ impl Worker {
             id,
             slot,
             generation,
-            heart: Heart::new(policy.timeout),
+            heartbeat: Heartbeat::new(policy.timeout),
             start_by: policy.start_timeout.map(|timeout| now + timeout),
             policy,
             phase: Phase::Spawning,
@@ -240,7 +240,7 @@ impl Worker {
             Input::StartOverdue => self.start_overdue(now, None, out),
             Input::Tell(word) => self.ask(now, word, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
-            Input::Ripe
+            Input::ReadyDelayElapsed
             | Input::Overdue
             | Input::BeatOverdue
             | Input::Pardon
@@ -255,7 +255,7 @@ impl Worker {
     fn starting(&mut self, now: Time, input: Input, announces: bool, out: &mut Vec<Effect>) {
         match input {
             Input::Said(saying) => self.said(now, saying, out),
-            Input::Ripe => {
+            Input::ReadyDelayElapsed => {
                 let silence_is_enough = !(announces && self.policy.ready == Readiness::Auto);
                 if silence_is_enough {
                     self.become_ready(now, out);
@@ -292,7 +292,7 @@ impl Worker {
             Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
-            | Input::Ripe
+            | Input::ReadyDelayElapsed
             | Input::StartOverdue
             | Input::Overdue
             | Input::Dumping(_)
@@ -302,14 +302,14 @@ impl Worker {
         }
     }
 
-    fn stopping(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
+    fn stopping(&mut self, now: Time, word: StopSeverity, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Said(saying) => {
                 self.let_go |= saying == Saying::Stopping;
                 self.heartbeat_said(now, saying, out);
             }
             Input::Tell(harder) => self.ask(now, harder, out),
-            Input::Overdue if word == Word::Abort => {
+            Input::Overdue if word == StopSeverity::Abort => {
                 out.push(Effect::Act(Action::LookWhetherDumping(self.id)));
             }
             Input::Overdue => self.overdue(now, word, out),
@@ -322,7 +322,7 @@ impl Worker {
                 self.end(now, None, false, out);
             }
             Input::Executed
-            | Input::Ripe
+            | Input::ReadyDelayElapsed
             | Input::StartOverdue
             | Input::BeatOverdue
             | Input::Pardon
@@ -332,7 +332,7 @@ impl Worker {
         }
     }
 
-    fn leaderless(&mut self, now: Time, word: Word, input: Input, out: &mut Vec<Effect>) {
+    fn leaderless(&mut self, now: Time, word: StopSeverity, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Emptied => self.gone(out),
             Input::LookAtGroup => {
@@ -355,7 +355,7 @@ impl Worker {
             | Input::SpawnFailed(_)
             | Input::Executed
             | Input::ExecFailed(_)
-            | Input::Ripe
+            | Input::ReadyDelayElapsed
             | Input::StartOverdue
             | Input::Exited(..) => {}
         }
@@ -365,9 +365,9 @@ impl Worker {
         self.phase = Phase::Starting;
         match self.policy.ready {
             Readiness::Exec => self.become_ready(now, out),
-            Readiness::Delay(delay) => out.push(Effect::Set(Timer::Ripe(self.id), now + delay)),
+            Readiness::Delay(delay) => out.push(Effect::Set(Timer::ReadyDelayElapsed(self.id), now + delay)),
             Readiness::Auto if !announces => {
-                out.push(Effect::Set(Timer::Ripe(self.id), now + SILENT_READY));
+                out.push(Effect::Set(Timer::ReadyDelayElapsed(self.id), now + SILENT_READY));
             }
             Readiness::Auto | Readiness::Notify | Readiness::Heartbeat | Readiness::Fd(_) => {}
         }
@@ -405,7 +405,7 @@ impl Worker {
         self.phase = Phase::Ready;
         self.ready_at = Some(now);
         out.push(Effect::Clear(Timer::Start(self.id)));
-        out.push(Effect::Clear(Timer::Ripe(self.id)));
+        out.push(Effect::Clear(Timer::ReadyDelayElapsed(self.id)));
         out.push(Effect::BecameReady);
         self.heartbeat_begins(now, out);
     }
@@ -416,6 +416,6 @@ impl Worker {
             Cause::KilledStartTimeout,
             self.policy.start_timeout.unwrap_or_default(),
         ));
-        self.tell(now, Word::Kill, out);
+        self.tell(now, StopSeverity::Kill, out);
     }
 }

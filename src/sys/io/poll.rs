@@ -126,22 +126,22 @@ fn poll_ready(flags: PollFlags) -> Ready {
     }
 }
 
-/// How many events one [`Nest::ready`] takes: the rest stays for the next turn, so that a flood delays nobody else.
+/// How many events one [`NestedEpoll::ready`] takes: the rest stays for the next turn, so that a flood delays nobody else.
 const BATCH: usize = 256;
 
 /// A set of descriptors that is itself one descriptor to [`Poller`]. Level-triggered: what is not taken is told again.
-pub struct Nest {
+pub struct NestedEpoll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
 }
 
-impl Nest {
+impl NestedEpoll {
     /// An empty set.
     ///
     /// # Errors
     /// What epoll_create1(2) said.
     pub fn new() -> io::Result<Self> {
-        Ok(Nest {
+        Ok(NestedEpoll {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(BATCH),
         })
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_nest_wakes_the_poller_and_names_what_is_ready() {
-        let mut nest = Nest::new().expect("epoll");
+        let mut nest = NestedEpoll::new().expect("epoll");
         let pairs: Vec<_> = (0..3)
             .map(|_| UnixStream::pair().expect("a pair"))
             .collect();

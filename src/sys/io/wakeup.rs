@@ -7,16 +7,16 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Readable from a nudge until it is taken.
 #[derive(Debug)]
-pub struct Nudge(OwnedFd);
+pub struct Wakeup(OwnedFd);
 
-impl Nudge {
+impl Wakeup {
     /// Not nudged.
     ///
     /// # Errors
     /// What eventfd(2) said: EMFILE, ENFILE.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Nudge(eventfd(0, flags)?))
+        Ok(Wakeup(eventfd(0, flags)?))
     }
 
     /// Wakes whoever waits, now or next. Never blocks.
@@ -31,7 +31,7 @@ impl Nudge {
     }
 }
 
-impl AsFd for Nudge {
+impl AsFd for Wakeup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn nudges_merge_and_are_taken_once() {
-        let nudge = Nudge::new().expect("made");
+        let nudge = Wakeup::new().expect("made");
         assert!(!nudge.take());
         nudge.nudge();
         nudge.nudge();

@@ -26,19 +26,19 @@ use crate::sys::machine::clock::now;
 use super::Listener;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::io::nonblocking::is_the_clients;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::wire::address::{Bound, Kind};
 use crate::wire::ucspi::{Ends, Peer};
 
 /// The signals that break a wait for the lock.
-const HEARD: [Sig; 6] = [
-    Sig::Term,
-    Sig::Quit,
-    Sig::Int,
-    Sig::Hup,
-    Sig::Chld,
-    Sig::Usr1,
+const HEARD: [Signal; 6] = [
+    Signal::Term,
+    Signal::Quit,
+    Signal::Int,
+    Signal::Hup,
+    Signal::Chld,
+    Signal::Usr1,
 ];
 
 /// In place of a listener's index.

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{OwnedFd, RawFd};
 
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::Signal as NixSignal;
 use nix::unistd::{ForkResult, Pid, fork, getpgid, getpgrp, getpid, getppid, getsid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -108,7 +108,7 @@ fn prepare(
     let mut sources = listeners.to_vec();
     fd::place(&mut sources, first)
         .map_err(|errno| failed("cannot place the listeners", &errno.desc()))?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
+    nix::sys::prctl::set_pdeathsig(NixSignal::SIGTERM)
         .map_err(|errno| failed("cannot arm the death signal", &errno.desc()))?;
     if getppid() != holder {
         // It was killed before that: nobody holds anything any more.
@@ -133,9 +133,9 @@ pub fn is_held(holder: Option<&str>) -> bool {
 pub fn end_with(holder: Option<&str>) {
     let parent = getppid();
     if is_held(holder) {
-        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
+        let _ = nix::sys::prctl::set_pdeathsig(NixSignal::SIGTERM);
         if getppid() != parent {
-            let _ = signal::send_to_self(crate::model::signal::Sig::Term);
+            let _ = signal::send_to_self(crate::model::signal::Signal::Term);
         }
     }
 }

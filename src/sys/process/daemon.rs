@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal as NixSignal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -28,7 +28,7 @@ use crate::sys::signal;
 use crate::sys::signal::HANDLED;
 use super::wait::{self, Ended};
 use crate::error::Exit;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 
 /// Which of the two we are.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub enum Verdict {
     /// It ended without a word; how, if that is known.
     Died(Option<Ended>),
     /// This signal came to the caller, was passed on, and the service has ended.
-    Interrupted(Sig),
+    Interrupted(Signal),
 }
 
 /// Forks. To be called while this process has one thread, and before it holds any lock that a child does not inherit.
@@ -65,8 +65,8 @@ pub fn detach() -> io::Result<Side> {
     let null = fd::null()?;
     // The caller reads its signals from a descriptor: handlers would wake the daemon, whose loop has the same pipe.
     let mut set = SigSet::empty();
-    for sig in HANDLED {
-        set.add(Signal::try_from(signal::number(sig))?);
+    for signal in HANDLED {
+        set.add(NixSignal::try_from(signal::number(signal))?);
     }
     let news = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mask = signal::block_all();
@@ -103,7 +103,7 @@ pub fn detach() -> io::Result<Side> {
 /// What makes the child a daemon.
 fn settle(null: &File, go: BorrowedFd<'_>) -> io::Result<()> {
     setsid()?;
-    set_pdeathsig(Signal::SIGINT)?;
+    set_pdeathsig(NixSignal::SIGINT)?;
     dup2_stdin(null)?;
     dup2_stdout(null)?;
     dup2_stderr(null)?;
@@ -141,7 +141,7 @@ impl Caller {
     ///
     /// # Errors
     /// What poll(2) or read(2) said.
-    pub fn wait(self, ignored: impl Fn(Sig) -> bool) -> io::Result<Verdict> {
+    pub fn wait(self, ignored: impl Fn(Signal) -> bool) -> io::Result<Verdict> {
         let (mut poller, mut said, mut silent) = (Poller::new(), Vec::new(), false);
         let mut interrupted = None;
         loop {
@@ -165,7 +165,7 @@ impl Caller {
             silent = silent || hear(&self.result, &mut said)?;
             let verdict = parse(&said);
             match (interrupted, verdict, ended) {
-                (Some(sig), _, true) => return Ok(Verdict::Interrupted(sig)),
+                (Some(signal), _, true) => return Ok(Verdict::Interrupted(signal)),
                 (None, Some(Verdict::Ready), _) => return Ok(Verdict::Ready),
                 (None, Some(verdict), true) => return Ok(verdict),
                 (None, None, true) => {
@@ -181,22 +181,22 @@ impl Caller {
     fn pass_on(
         &self,
         news: &nix::sys::signalfd::siginfo,
-        ignored: impl Fn(Sig) -> bool,
-    ) -> Option<Sig> {
-        let sig = signal::from_number(i32::try_from(news.ssi_signo).ok()?)?;
-        if news.ssi_code == libc::SI_KERNEL && ignored(sig) {
+        ignored: impl Fn(Signal) -> bool,
+    ) -> Option<Signal> {
+        let signal = signal::from_number(i32::try_from(news.ssi_signo).ok()?)?;
+        if news.ssi_code == libc::SI_KERNEL && ignored(signal) {
             return None;
         }
-        let told = match sig {
-            Sig::Int => Signal::SIGINT,
-            Sig::Quit => Signal::SIGQUIT,
+        let told = match signal {
+            Signal::Int => NixSignal::SIGINT,
+            Signal::Quit => NixSignal::SIGQUIT,
             // A hang-up of the caller's terminal; to the daemon it would mean a reload.
-            Sig::Term | Sig::Hup => Signal::SIGTERM,
+            Signal::Term | Signal::Hup => NixSignal::SIGTERM,
             _ => return None,
         };
         // It is our child, and not reaped: the number is its own.
         let _ = kill(self.child, told);
-        Some(sig)
+        Some(signal)
     }
 }
 
@@ -268,8 +268,8 @@ pub fn output_to(path: &Path) -> io::Result<()> {
 }
 
 /// Ends this process by the signal, as if there had been no handler; returns only if that failed.
-pub fn die_of(sig: Sig) {
-    let _ = signal_hook::low_level::emulate_default_handler(signal::number(sig));
+pub fn die_of(signal: Signal) {
+    let _ = signal_hook::low_level::emulate_default_handler(signal::number(signal));
 }
 
 #[cfg(test)]

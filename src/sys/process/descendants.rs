@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 use crate::sys::files::pidfile;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 
 /// How often it is looked who descends from one that is to be killed with all its kin: each is stopped when it is seen, and what it had begun by then is
 /// seen the next time.
@@ -51,12 +51,12 @@ pub fn kill_descendants(ancestor: i32, is_there: &dyn Fn() -> bool) {
             break;
         }
         for process in new.values() {
-            let _ = pidfile::pidfd_signal(process, Sig::Stop);
+            let _ = pidfile::pidfd_signal(process, Signal::Stop);
         }
         held.append(&mut new);
     }
     for process in held.values() {
-        let _ = pidfile::pidfd_signal(process, Sig::Kill);
+        let _ = pidfile::pidfd_signal(process, Signal::Kill);
     }
 }
 
@@ -81,9 +81,9 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found.iter().all(|pid| *pid != own));
         let process = pidfile::open_process(own).expect("ours");
-        pidfile::pidfd_signal(&process, Sig::Stop).expect("sent");
+        pidfile::pidfd_signal(&process, Signal::Stop).expect("sent");
         kill_descendants(own, &|| true);
-        pidfile::pidfd_signal(&process, Sig::Cont).expect("sent");
+        pidfile::pidfd_signal(&process, Signal::Cont).expect("sent");
         // It has waited for them.
         assert!(shell.wait().expect("waited").success());
     }

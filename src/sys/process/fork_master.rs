@@ -14,7 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSignal, sigaction};
 use nix::unistd::{ForkResult, fork};
 
 use super::image::Next;
@@ -22,17 +22,17 @@ use crate::sys::io::fd;
 use crate::sys::machine::limits;
 use crate::sys::signal;
 use crate::error::reason;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 
 /// A process that has been begotten.
 #[derive(Debug)]
-pub struct Begotten {
+pub struct ForkedMaster {
     /// Its pid.
     pub pid: i32,
     failure: File,
 }
 
-impl Begotten {
+impl ForkedMaster {
     /// Why its program could not be executed, if so. To be asked once it has ended.
     pub fn failure(&mut self) -> Option<String> {
         let mut why = String::new();
@@ -47,7 +47,7 @@ impl Begotten {
 ///
 /// # Errors
 /// What pipe2(2) or fork(2) said: EMFILE, EAGAIN, ENOMEM.
-pub fn beget(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Sig]) -> io::Result<Begotten> {
+pub fn fork_master(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal]) -> io::Result<ForkedMaster> {
     let (read, write) = fd::pipe()?;
     let mask = signal::block_all();
     // SAFETY: this process has one thread, so the child may do whatever it likes; it never returns from here.
@@ -58,7 +58,7 @@ pub fn beget(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Sig]) -> io:
     }
     signal::restore(mask);
     match forked? {
-        ForkResult::Parent { child } => Ok(Begotten {
+        ForkResult::Parent { child } => Ok(ForkedMaster {
             pid: child.as_raw(),
             failure: read.into(),
         }),
@@ -66,7 +66,7 @@ pub fn beget(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Sig]) -> io:
     }
 }
 
-fn become_it(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Sig], report: OwnedFd) -> ! {
+fn become_it(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal], report: OwnedFd) -> ! {
     let all = placed.iter().map(|(_, target)| *target);
     let above = all.max().unwrap_or(2).saturating_add(1);
     // Out of the way of whatever is placed, so that what fails can be told.
@@ -85,11 +85,11 @@ fn become_it(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Sig], report
     unsafe { libc::_exit(126) }
 }
 
-fn prepare(placed: &[(RawFd, RawFd)], above: RawFd, ignored: &[Sig]) -> io::Result<()> {
-    for signal in Signal::iterator() {
+fn prepare(placed: &[(RawFd, RawFd)], above: RawFd, ignored: &[Signal]) -> io::Result<()> {
+    for signal in NixSignal::iterator() {
         let number = signal as i32;
         let named = signal::from_number(number);
-        let handler = if named.is_some_and(|sig| ignored.contains(&sig)) {
+        let handler = if named.is_some_and(|signal| ignored.contains(&signal)) {
             SigHandler::SigIgn
         } else {
             SigHandler::SigDfl
@@ -160,22 +160,22 @@ pub(crate) mod tests {
             ("PATH".into(), "/usr/bin:/bin".into()),
         ];
         let placed = [(write.as_raw_fd(), 7)];
-        let begotten = beget(&next(&argv, &environment), &placed, &[Sig::Hup]);
-        let mut begotten = begotten.expect("forked");
+        let forked = fork_master(&next(&argv, &environment), &placed, &[Signal::Hup]);
+        let mut forked = forked.expect("forked");
         drop(write);
         // HUP stays ignored in it.
-        assert_eq!(end_of(begotten.pid), Ended::Exited(0));
+        assert_eq!(end_of(forked.pid), Ended::Exited(0));
         let mut said = String::new();
         File::from(read).read_to_string(&mut said).expect("text");
-        assert_eq!(begotten.failure(), None);
+        assert_eq!(forked.failure(), None);
         let group = nix::unistd::getpgrp();
         let said = said.trim_end().replace('\n', " ");
         talk.say(&said.replace(&format!("|{group}|"), "|our group|"));
 
         let argv = [OsString::from("/nowhere/at/all")];
-        let mut begotten = beget(&next(&argv, &[]), &[], &[]).expect("forked");
-        assert_eq!(end_of(begotten.pid), Ended::Exited(126));
-        talk.say(&begotten.failure().expect("told"));
+        let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
+        assert_eq!(end_of(forked.pid), Ended::Exited(126));
+        talk.say(&forked.failure().expect("told"));
     }
 
     #[test]

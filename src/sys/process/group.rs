@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal as NixSignal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -18,7 +18,7 @@ use super::wait::{self, Ended};
 use super::child;
 use crate::sys::io::fd;
 use crate::sys::signal;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::wire::handover::Hold;
 
 /// Linux 6.9.
@@ -120,30 +120,30 @@ impl Group {
         kept
     }
 
-    /// Sends `sig` to the leader; false if it has been reaped. One that has exited and is not reaped takes it without effect.
+    /// Sends `signal` to the leader; false if it has been reaped. One that has exited and is not reaped takes it without effect.
     ///
     /// # Errors
     /// EPERM: it has changed its user, and we are not root.
-    pub fn signal_leader(&self, sig: Sig) -> io::Result<bool> {
+    pub fn signal_leader(&self, signal: Signal) -> io::Result<bool> {
         match self.state {
             Leader::Reaped(_) | Leader::Alone | Leader::Kept => Ok(false),
             Leader::Present => {
-                reached(kill(Pid::from_raw(self.leader), named(sig))).map(Reached::somebody)
+                reached(kill(Pid::from_raw(self.leader), named(signal))).map(Reached::somebody)
             }
         }
     }
 
-    /// Sends `sig` to every process of the group; false if there is none left.
+    /// Sends `signal` to every process of the group; false if there is none left.
     ///
     /// # Errors
     /// EPERM: none of them may be signalled by us.
-    pub fn signal_group(&self, sig: Sig) -> io::Result<bool> {
+    pub fn signal_group(&self, signal: Signal) -> io::Result<bool> {
         let reached = match self.state {
-            Leader::Reaped(_) | Leader::Alone => self.send_after_reap(signal::number(sig))?,
-            Leader::Kept => reached(killpg(Pid::from_raw(self.leader), named(sig)))?,
-            Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(sig)))? {
+            Leader::Reaped(_) | Leader::Alone => self.send_after_reap(signal::number(signal))?,
+            Leader::Kept => reached(killpg(Pid::from_raw(self.leader), named(signal)))?,
+            Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(signal)))? {
                 // Just forked, it has not made its session yet: there is no group of this number, only the leader.
-                Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(sig)))?,
+                Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(signal)))?,
                 somebody => somebody,
             },
         };
@@ -236,7 +236,7 @@ fn send_by_handle(
     {
         return Ok(Reached::Nobody);
     }
-    let signal = Signal::try_from(number).ok();
+    let signal = NixSignal::try_from(number).ok();
     reached(killpg(Pid::from_raw(leader), signal))
 }
 
@@ -273,8 +273,8 @@ fn reached(sent: nix::Result<()>) -> io::Result<Reached> {
     }
 }
 
-fn named(sig: Sig) -> Option<Signal> {
-    Signal::try_from(signal::number(sig)).ok()
+fn named(signal: Signal) -> Option<NixSignal> {
+    NixSignal::try_from(signal::number(signal)).ok()
 }
 
 fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> {
@@ -332,24 +332,24 @@ pub fn of(pid: i32) -> Option<i32> {
     group.map(Pid::as_raw)
 }
 
-/// Whether the process has a handler for `sig`. One that has none would die of USR1 (U15). False if it has gone.
-pub fn catches(pid: i32, sig: Sig) -> bool {
-    in_mask(pid, "SigCgt:", sig)
+/// Whether the process has a handler for `signal`. One that has none would die of USR1 (U15). False if it has gone.
+pub fn catches(pid: i32, signal: Signal) -> bool {
+    in_mask(pid, "SigCgt:", signal)
 }
 
-/// Whether the process ignores `sig`.
-pub fn ignores(pid: i32, sig: Sig) -> bool {
-    in_mask(pid, "SigIgn:", sig)
+/// Whether the process ignores `signal`.
+pub fn ignores(pid: i32, signal: Signal) -> bool {
+    in_mask(pid, "SigIgn:", signal)
 }
 
-fn in_mask(pid: i32, field: &str, sig: Sig) -> bool {
+fn in_mask(pid: i32, field: &str, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix(field))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
-    mask >> (signal::number(sig) - 1) & 1 == 1
+    mask >> (signal::number(signal) - 1) & 1 == 1
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::sys::io::{cmsg, fd};
 use crate::sys::files::pidfile;
 use super::{procfs, wait};
 use crate::sys::signal;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::wire::handover;
 
@@ -49,14 +49,14 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 
 /// What the guard has to know of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct StopTerms {
     /// What asks it to finish.
-    pub signal: Sig,
+    pub signal: Signal,
     /// How long it may take.
     pub timeout: Duration,
 }
 
-impl Terms {
+impl StopTerms {
     /// The line that announces a worker, up to its pid, which only the worker itself knows in time.
     pub fn line(self) -> String {
         format!(
@@ -127,7 +127,7 @@ impl Guard {
     }
 
     /// Tells a guard that was started anew of a worker that lives already; `handle`: a pidfd of its leader.
-    pub fn watch(&self, pid: i32, handle: BorrowedFd<'_>, terms: Terms) {
+    pub fn watch(&self, pid: i32, handle: BorrowedFd<'_>, terms: StopTerms) {
         let line = format!("{}{pid}", terms.line());
         let fds = [handle.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];
@@ -164,7 +164,7 @@ impl Guard {
 }
 
 /// A worker that the guard knows.
-struct Ward {
+struct GuardedWorker {
     pid: i32,
     handle: OwnedFd,
     signal: i32,
@@ -206,7 +206,7 @@ fn bare(socket: OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Learns of workers until the master is gone.
-fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) {
+fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<GuardedWorker>) {
     let mut poller = Poller::new();
     let mut sweep_at = 64;
     loop {
@@ -228,7 +228,7 @@ fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) {
 }
 
 /// Takes all that was said; false at the end of file.
-fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) -> bool {
+fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<GuardedWorker>) -> bool {
     loop {
         let mut line = [0; MAX_LINE];
         match cmsg::receive(socket, &mut line) {
@@ -240,7 +240,7 @@ fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<Ward>) -> bool {
 }
 
 /// Takes one line; what it does not understand comes from a newer master, and is not for this guard.
-fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<Ward>) {
+fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<GuardedWorker>) {
     let text = String::from_utf8_lossy(line);
     let words: Vec<&str> = text.trim_end_matches('\0').split_whitespace().collect();
     match (words.as_slice(), fds.into_iter().next()) {
@@ -250,7 +250,7 @@ fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<Ward>) {
             {
                 let timeout = Duration::from_millis(timeout);
                 wards.retain(|ward| ward.pid != pid);
-                wards.push(Ward {
+                wards.push(GuardedWorker {
                     pid,
                     handle,
                     signal,
@@ -269,7 +269,7 @@ fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<Ward>) {
 }
 
 /// The master is gone: its workers' leaders have their parent-death signal, the rest is ours.
-fn see_to_them(mut wards: Vec<Ward>) {
+fn see_to_them(mut wards: Vec<GuardedWorker>) {
     let since = clock::now();
     for ward in &wards {
         ward.tell_another_user();
@@ -296,7 +296,7 @@ fn see_to_them(mut wards: Vec<Ward>) {
     }
 }
 
-impl Ward {
+impl GuardedWorker {
     fn tell_another_user(&self) {
         if procfs::has_our_user(self.pid) == Some(false)
             && let Some(signal) = signal::from_number(self.signal)
@@ -310,13 +310,13 @@ impl Ward {
     fn attend(&mut self, since: Time, now: Time) -> Time {
         let kill_at = since + self.timeout;
         if now >= kill_at {
-            signal_group_by_handle(&self.handle, self.pid, signal::number(Sig::Kill));
+            signal_group_by_handle(&self.handle, self.pid, signal::number(Signal::Kill));
             self.told = true;
             return now + LOOK_EVERY;
         }
         if !self.told && has_exited(self.handle.as_fd()) {
             signal_group_by_handle(&self.handle, self.pid, self.signal);
-            signal_group_by_handle(&self.handle, self.pid, signal::number(Sig::Cont));
+            signal_group_by_handle(&self.handle, self.pid, signal::number(Signal::Cont));
             self.told = true;
         }
         if self.told {

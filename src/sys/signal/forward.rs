@@ -12,21 +12,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys::signal;
-use crate::model::signal::{Sender, Sig};
+use crate::model::signal::{Sender, Signal};
 
 /// What the processor itself raises, and what the Rust runtime ignores: to block it would make of a broken pipe a message.
-const NOT_HELD: [Signal; 7] = [
-    Signal::SIGILL,
-    Signal::SIGTRAP,
-    Signal::SIGBUS,
-    Signal::SIGFPE,
-    Signal::SIGSEGV,
-    Signal::SIGSYS,
-    Signal::SIGPIPE,
+const NOT_HELD: [NixSignal; 7] = [
+    NixSignal::SIGILL,
+    NixSignal::SIGTRAP,
+    NixSignal::SIGBUS,
+    NixSignal::SIGFPE,
+    NixSignal::SIGSEGV,
+    NixSignal::SIGSYS,
+    NixSignal::SIGPIPE,
 ];
 
 /// A signal that has arrived.
@@ -35,7 +35,7 @@ pub struct Arrived {
     /// Its number.
     pub number: i32,
     /// Its name, if it has one everywhere.
-    pub sig: Option<Sig>,
+    pub signal: Option<Signal>,
     /// Who sent it.
     pub sender: Sender,
     /// The pid of the process that did; 0: of another pid namespace, or of none.
@@ -66,7 +66,7 @@ impl Relay {
         let ignored = ignored.collect();
         // With that ignored no child could be waited for.
         // SAFETY: the default is no handler.
-        let before = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+        let before = unsafe { nix::sys::signal::signal(NixSignal::SIGCHLD, SigHandler::SigDfl) }?;
         let mask = SigSet::thread_get_mask()?;
         held.thread_set_mask()?;
         Ok(Relay {
@@ -90,7 +90,7 @@ impl Relay {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             all.push(Arrived {
                 number,
-                sig: signal::from_number(number),
+                signal: signal::from_number(number),
                 sender: if info.ssi_code == libc::SI_KERNEL {
                     Sender::Terminal
                 } else {
@@ -112,7 +112,7 @@ impl Relay {
     pub fn give_back(&self) {
         if self.ignores_children {
             // SAFETY: to ignore is no handler.
-            let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+            let _ = unsafe { nix::sys::signal::signal(NixSignal::SIGCHLD, SigHandler::SigIgn) };
         }
         // It fails only for a bad `how`.
         let _ = self.mask.thread_set_mask();
@@ -144,7 +144,7 @@ pub fn pass_on(pid: i32, number: i32) -> io::Result<()> {
 
 /// Does to this process what the signal does by default: stops it until somebody lets it go on, or ends it. Returns at once where that cannot be: pid 1
 /// of a container is not ended, and a process that nobody could continue is not stopped.
-pub fn suffer(number: i32) {
+pub fn raise_default(number: i32) {
     // SAFETY: the default is no handler; to send and to unblock are system calls on a number and on memory of this frame.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSignal, sigaction};
 use nix::unistd::gettid;
 
 use crate::sys::machine::clock::now;
 use crate::sys::io::poll::{Interest, Poller};
 use super::number;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 
 /// Between two ticks.
@@ -45,7 +45,7 @@ impl Alarm {
         // SAFETY: plain numbers; all zeroes is a valid one.
         let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = Signal::SIGALRM as libc::c_int;
+        event.sigev_signo = NixSignal::SIGALRM as libc::c_int;
         event.sigev_notify_thread_id = gettid().as_raw();
         let mut alarm = std::ptr::null_mut();
         // SAFETY: it reads one structure of ours and writes the timer's name.
@@ -70,14 +70,14 @@ impl Breakable {
     ///
     /// # Errors
     /// What sigaction(2) or timer_create(2) said.
-    pub fn install(heard: &[Sig]) -> io::Result<Breakable> {
+    pub fn install(heard: &[Signal]) -> io::Result<Breakable> {
         let does_nothing = SigHandler::Handler(at_tick);
         let action = SigAction::new(does_nothing, SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler does nothing at all.
-        unsafe { sigaction(Signal::SIGALRM, &action)? };
-        for sig in heard {
+        unsafe { sigaction(NixSignal::SIGALRM, &action)? };
+        for signal in heard {
             // SAFETY: it loads atomics, and makes one system call that is allowed in a handler, and cannot fail so as to change errno.
-            unsafe { signal_hook::low_level::register(number(*sig), at_signal)? };
+            unsafe { signal_hook::low_level::register(number(*signal), at_signal)? };
         }
         let alarm = Alarm::for_this_thread()?;
         ALARM.store(alarm.0, Ordering::SeqCst);
@@ -178,7 +178,7 @@ pub(crate) mod tests {
     /// Waits in accept, where nobody connects: for nothing, for a deadline, for signals; and where a signal came before.
     pub fn play(talk: &mut Talk) {
         let mut signals = Signals::install().expect("handlers");
-        let breakable = Breakable::install(&[Sig::Term, Sig::Usr1]).expect("handlers");
+        let breakable = Breakable::install(&[Signal::Term, Signal::Usr1]).expect("handlers");
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let accept = || {
             let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
@@ -220,9 +220,9 @@ pub(crate) mod tests {
         for round in 0..200 {
             assert_eq!(peer.talk.hear().as_deref(), Some("waiting"));
             let (signal, name) = if round % 2 == 0 {
-                (Signal::SIGTERM, "Term")
+                (NixSignal::SIGTERM, "Term")
             } else {
-                (Signal::SIGUSR1, "Usr1")
+                (NixSignal::SIGUSR1, "Usr1")
             };
             kill(pid, signal).expect("sent");
             assert_eq!(

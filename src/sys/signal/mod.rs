@@ -9,34 +9,34 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
-use crate::model::signal::{Sender, Sig};
+use crate::model::signal::{Sender, Signal};
 use crate::sys::process::group::ignores;
 
 /// The signals that have a handler once [`Signals::install`] has run.
-pub const HANDLED: [Sig; 10] = [
-    Sig::Hup,
-    Sig::Int,
-    Sig::Quit,
-    Sig::Term,
-    Sig::Usr1,
-    Sig::Usr2,
-    Sig::Winch,
-    Sig::Ttin,
-    Sig::Ttou,
-    Sig::Chld,
+pub const HANDLED: [Signal; 10] = [
+    Signal::Hup,
+    Signal::Int,
+    Signal::Quit,
+    Signal::Term,
+    Signal::Usr1,
+    Signal::Usr2,
+    Signal::Winch,
+    Signal::Ttin,
+    Signal::Ttou,
+    Signal::Chld,
 ];
 
 /// Sends a signal to this very process.
 ///
 /// # Errors
 /// None that is known; what kill(2) said.
-pub fn send_to_self(sig: Sig) -> io::Result<()> {
-    let signal = Signal::try_from(number(sig))?;
+pub fn send_to_self(signal: Signal) -> io::Result<()> {
+    let signal = NixSignal::try_from(number(signal))?;
     Ok(nix::sys::signal::raise(signal)?)
 }
 
@@ -44,7 +44,7 @@ pub fn send_to_self(sig: Sig) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, WithOrigin>,
-    ignored: Vec<Sig>,
+    ignored: Vec<Signal>,
 }
 
 impl Signals {
@@ -70,7 +70,7 @@ impl Signals {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let ignored = HANDLED
             .into_iter()
-            .filter(|sig| ignores(own, *sig))
+            .filter(|signal| ignores(own, *signal))
             .collect();
         let (read, write) = UnixStream::pair()?;
         let numbers = HANDLED.map(number);
@@ -88,7 +88,7 @@ impl Signals {
 
     /// What has arrived since the last call, in the order of the signals' numbers. No kind of signal is lost; repeats of one
     /// may be merged.
-    pub fn pending(&mut self) -> Vec<(Sig, Sender)> {
+    pub fn pending(&mut self) -> Vec<(Signal, Sender)> {
         self.delivery
             .pending()
             .filter_map(|origin| {
@@ -98,25 +98,25 @@ impl Signals {
                     Cause::Kernel => Sender::Terminal,
                     _ => Sender::Process,
                 };
-                from_number(origin.signal).map(|sig| (sig, sender))
+                from_number(origin.signal).map(|signal| (signal, sender))
             })
             .collect()
     }
 
     /// What was ignored before [`install`](Self::install), for the image that comes next: handlers do not survive an exec, and what they hid would
     /// be lost.
-    pub fn ignored(&self) -> &[Sig] {
+    pub fn ignored(&self) -> &[Signal] {
         &self.ignored
     }
 
     /// What was ignored before the image before this one installed its handlers.
-    pub fn also_ignored(&mut self, ignored: &[Sig]) {
+    pub fn also_ignored(&mut self, ignored: &[Signal]) {
         self.ignored.extend_from_slice(ignored);
     }
 
-    /// Whether `sig` was ignored before [`install`](Self::install): `nohup` asks so for the terminal's HUP.
-    pub fn was_ignored(&self, sig: Sig) -> bool {
-        self.ignored.contains(&sig)
+    /// Whether `signal` was ignored before [`install`](Self::install): `nohup` asks so for the terminal's HUP.
+    pub fn was_ignored(&self, signal: Signal) -> bool {
+        self.ignored.contains(&signal)
     }
 }
 
@@ -143,48 +143,48 @@ pub fn unblock_all() {
 }
 
 /// The number of a signal on this machine.
-pub fn number(sig: Sig) -> i32 {
-    signal(sig) as i32
+pub fn number(signal: Signal) -> i32 {
+    nix_signal(signal) as i32
 }
 
 /// The signal with this number, if it is one that has a name everywhere.
-pub fn from_number(number: i32) -> Option<Sig> {
-    let wanted = Signal::try_from(number).ok()?;
-    Sig::ALL.iter().copied().find(|sig| signal(*sig) == wanted)
+pub fn from_number(number: i32) -> Option<Signal> {
+    let wanted = NixSignal::try_from(number).ok()?;
+    Signal::ALL.iter().copied().find(|signal| nix_signal(*signal) == wanted)
 }
 
-fn signal(sig: Sig) -> Signal {
-    match sig {
-        Sig::Hup => Signal::SIGHUP,
-        Sig::Int => Signal::SIGINT,
-        Sig::Quit => Signal::SIGQUIT,
-        Sig::Ill => Signal::SIGILL,
-        Sig::Trap => Signal::SIGTRAP,
-        Sig::Abrt => Signal::SIGABRT,
-        Sig::Bus => Signal::SIGBUS,
-        Sig::Fpe => Signal::SIGFPE,
-        Sig::Kill => Signal::SIGKILL,
-        Sig::Usr1 => Signal::SIGUSR1,
-        Sig::Segv => Signal::SIGSEGV,
-        Sig::Usr2 => Signal::SIGUSR2,
-        Sig::Pipe => Signal::SIGPIPE,
-        Sig::Alrm => Signal::SIGALRM,
-        Sig::Term => Signal::SIGTERM,
-        Sig::Chld => Signal::SIGCHLD,
-        Sig::Cont => Signal::SIGCONT,
-        Sig::Stop => Signal::SIGSTOP,
-        Sig::Tstp => Signal::SIGTSTP,
-        Sig::Ttin => Signal::SIGTTIN,
-        Sig::Ttou => Signal::SIGTTOU,
-        Sig::Urg => Signal::SIGURG,
-        Sig::Xcpu => Signal::SIGXCPU,
-        Sig::Xfsz => Signal::SIGXFSZ,
-        Sig::Vtalrm => Signal::SIGVTALRM,
-        Sig::Prof => Signal::SIGPROF,
-        Sig::Winch => Signal::SIGWINCH,
-        Sig::Io => Signal::SIGIO,
-        Sig::Pwr => Signal::SIGPWR,
-        Sig::Sys => Signal::SIGSYS,
+fn nix_signal(signal: Signal) -> NixSignal {
+    match signal {
+        Signal::Hup => NixSignal::SIGHUP,
+        Signal::Int => NixSignal::SIGINT,
+        Signal::Quit => NixSignal::SIGQUIT,
+        Signal::Ill => NixSignal::SIGILL,
+        Signal::Trap => NixSignal::SIGTRAP,
+        Signal::Abrt => NixSignal::SIGABRT,
+        Signal::Bus => NixSignal::SIGBUS,
+        Signal::Fpe => NixSignal::SIGFPE,
+        Signal::Kill => NixSignal::SIGKILL,
+        Signal::Usr1 => NixSignal::SIGUSR1,
+        Signal::Segv => NixSignal::SIGSEGV,
+        Signal::Usr2 => NixSignal::SIGUSR2,
+        Signal::Pipe => NixSignal::SIGPIPE,
+        Signal::Alrm => NixSignal::SIGALRM,
+        Signal::Term => NixSignal::SIGTERM,
+        Signal::Chld => NixSignal::SIGCHLD,
+        Signal::Cont => NixSignal::SIGCONT,
+        Signal::Stop => NixSignal::SIGSTOP,
+        Signal::Tstp => NixSignal::SIGTSTP,
+        Signal::Ttin => NixSignal::SIGTTIN,
+        Signal::Ttou => NixSignal::SIGTTOU,
+        Signal::Urg => NixSignal::SIGURG,
+        Signal::Xcpu => NixSignal::SIGXCPU,
+        Signal::Xfsz => NixSignal::SIGXFSZ,
+        Signal::Vtalrm => NixSignal::SIGVTALRM,
+        Signal::Prof => NixSignal::SIGPROF,
+        Signal::Winch => NixSignal::SIGWINCH,
+        Signal::Io => NixSignal::SIGIO,
+        Signal::Pwr => NixSignal::SIGPWR,
+        Signal::Sys => NixSignal::SIGSYS,
     }
 }
 
@@ -203,7 +203,7 @@ pub(crate) mod tests {
     use crate::sys::io::poll::{Interest, Poller};
     use crate::sys::testing::{Peer, Talk};
 
-    fn next(signals: &mut Signals) -> Vec<(Sig, Sender)> {
+    fn next(signals: &mut Signals) -> Vec<(Signal, Sender)> {
         let deadline = Some(now() + crate::sys::testing::PATIENCE);
         Poller::new()
             .wait(&[(signals.fd(), Interest::READ)], deadline)
@@ -248,12 +248,12 @@ pub(crate) mod tests {
         let mut peer = Peer::start("signals", &[]);
         assert_eq!(peer.talk.hear().as_deref(), Some("installed"));
         let pid = Pid::from_raw(peer.pid());
-        for (sig, told) in [
-            (Signal::SIGTERM, "[(Term, Process)]"),
-            (Signal::SIGWINCH, "[(Winch, Process)]"),
-            (Signal::SIGINT, "[(Int, Process)]"),
+        for (signal, told) in [
+            (NixSignal::SIGTERM, "[(Term, Process)]"),
+            (NixSignal::SIGWINCH, "[(Winch, Process)]"),
+            (NixSignal::SIGINT, "[(Int, Process)]"),
         ] {
-            kill(pid, sig).expect("sent");
+            kill(pid, signal).expect("sent");
             assert_eq!(peer.talk.hear().as_deref(), Some(told));
         }
         for told in [
@@ -267,10 +267,10 @@ pub(crate) mod tests {
 
     #[test]
     fn numbers_round_trip() {
-        for sig in Sig::ALL {
-            assert_eq!(from_number(number(*sig)), Some(*sig));
+        for signal in Signal::ALL {
+            assert_eq!(from_number(number(*signal)), Some(*signal));
         }
-        assert_eq!(number(Sig::Kill), 9);
+        assert_eq!(number(Signal::Kill), 9);
         assert_eq!(from_number(0), None);
         assert_eq!(from_number(-3), None);
         assert_eq!(from_number(64), None);
@@ -283,7 +283,7 @@ pub(crate) mod tests {
         assert!(
             SigSet::thread_get_mask()
                 .expect("mask")
-                .contains(Signal::SIGUSR2)
+                .contains(NixSignal::SIGUSR2)
         );
         restore(mask);
         assert_eq!(SigSet::thread_get_mask().expect("mask"), before);

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::sys::io::fd;
 use crate::sys::signal;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 
 /// A stage that was asked for: a number, and a pipe that is readable from then on, by however many.
 #[derive(Debug)]
@@ -95,19 +95,19 @@ impl Finish {
 ///
 /// # Errors
 /// What sigaction(2) said: none that is known.
-pub fn on_signals(finish: &Arc<Finish>, by_stages: &[Sig], at_once: &[Sig]) -> io::Result<()> {
-    for sig in by_stages {
+pub fn on_signals(finish: &Arc<Finish>, by_stages: &[Signal], at_once: &[Signal]) -> io::Result<()> {
+    for signal in by_stages {
         let finish = Arc::clone(finish);
-        on(*sig, move || finish.ask_more())?;
+        on(*signal, move || finish.ask_more())?;
     }
-    for sig in at_once {
+    for signal in at_once {
         let finish = Arc::clone(finish);
-        on(*sig, move || finish.ask(2))?;
+        on(*signal, move || finish.ask(2))?;
     }
     Ok(())
 }
 
-fn on(sig: Sig, ask: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+fn on(signal: Signal, ask: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     let handler = move || {
         // Whoever is interrupted may be about to look at it.
         let errno = Errno::last_raw();
@@ -116,17 +116,17 @@ fn on(sig: Sig, ask: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     };
     // SAFETY: the handler changes an atomic number, and writes a byte to a pipe that has room for it: both are allowed there. It does not
     // allocate, lock or panic, and leaves errno as it was. What it captures is never dropped: it is never unregistered.
-    unsafe { signal_hook::low_level::register(signal::number(sig), handler) }.map(drop)
+    unsafe { signal_hook::low_level::register(signal::number(signal), handler) }.map(drop)
 }
 
-/// A descriptor on which a byte can be read for each time that `sig` has come (repeats may be merged), from now on.
+/// A descriptor on which a byte can be read for each time that `signal` has come (repeats may be merged), from now on.
 ///
 /// # Errors
 /// What socketpair(2) or sigaction(2) said.
-pub fn told_of(sig: Sig) -> io::Result<OwnedFd> {
+pub fn told_of(signal: Signal) -> io::Result<OwnedFd> {
     let (read, write) = std::os::unix::net::UnixStream::pair()?;
     read.set_nonblocking(true)?;
-    signal_hook::low_level::pipe::register(signal::number(sig), write)?;
+    signal_hook::low_level::pipe::register(signal::number(signal), write)?;
     Ok(read.into())
 }
 
@@ -180,12 +180,12 @@ mod tests {
     fn signals_ask_and_each_is_told() {
         // Signals that no other test of this program sends.
         let finish = Arc::new(Finish::new().expect("made"));
-        on_signals(&finish, &[Sig::Io], &[Sig::Pwr]).expect("handlers");
-        let told = told_of(Sig::Io).expect("a handler");
-        signal::send_to_self(Sig::Io).expect("sent");
+        on_signals(&finish, &[Signal::Io], &[Signal::Pwr]).expect("handlers");
+        let told = told_of(Signal::Io).expect("a handler");
+        signal::send_to_self(Signal::Io).expect("sent");
         assert_eq!(finish.stage(), 1);
         assert!(take_told(told.as_fd()));
-        signal::send_to_self(Sig::Pwr).expect("sent");
+        signal::send_to_self(Signal::Pwr).expect("sent");
         assert_eq!((finish.stage(), readable(&finish)), (2, [true, true]));
         assert!(!take_told(told.as_fd()), "the other signal");
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use socket2::Socket;
 
 use super::connection::Connection;
-use crate::sys::io::wakeup::Nudge;
+use crate::sys::io::wakeup::Wakeup;
 
 /// Serves a client; what went wrong, if anything.
 pub(super) type Handler = dyn Fn(&Connection) -> Result<(), String> + Send + Sync;
@@ -26,7 +26,7 @@ struct Shared {
     state: Mutex<State>,
     more: Condvar,
     /// For the one who accepts: enough tokens have come back.
-    nudge: Nudge,
+    nudge: Wakeup,
     handler: Box<Handler>,
     on_error: Arc<OnError>,
 }
@@ -50,7 +50,7 @@ impl Pool {
         Ok(Pool(Arc::new(Shared {
             state: Mutex::default(),
             more: Condvar::new(),
-            nudge: Nudge::new()?,
+            nudge: Wakeup::new()?,
             handler,
             on_error,
         })))

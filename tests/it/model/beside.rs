@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use prefork::model::Supervisor;
-use prefork::model::fork::{Deed, Happened, Heir, Told};
+use prefork::model::fork::{PeerAction, PeerEvent, ForkState, PeerMessage};
 use prefork::model::event::{Event, Generation, OpId};
 use prefork::model::state::readiness_memory::Memory;
 use prefork::model::state::operation::Operations;
-use prefork::model::policy::{Policy, Word};
+use prefork::model::policy::{Policy, StopSeverity};
 use prefork::model::time::Time;
 
 /// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
@@ -20,7 +20,7 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     operations.end(Time(0), start, done, &mut out);
     let op = operations.begin(Time(0), "upgrade", None, &mut out);
     let scaled = rest.iter().find_map(|word| word.strip_prefix("scaled="));
-    let heir = Heir {
+    let heir = ForkState {
         op,
         manual: rest.contains(&"manual"),
         from: (Generation(1), Rc::new(policy.clone())),
@@ -39,32 +39,32 @@ pub fn happened(rest: &[&str]) -> Event {
     let text = rest.join(" ");
     let number = || text.parse::<u32>().expect("a number");
     let told = match *verb {
-        "born" => return Event::Beside(Happened::Born(number() as i32)),
-        "unborn" => return Event::Beside(Happened::Unborn(text)),
-        "gone" => return Event::Beside(Happened::Gone(text)),
-        "dropped" => return Event::Beside(Happened::Dropped),
-        "hello" => Told::Hello(number() as i32),
-        "ready" => Told::Ready(number()),
-        "all-ready" => Told::AllReady,
-        "done" => Told::Done(number() as usize),
-        "back" => Told::Back(text),
-        "want" => Told::Want(number()),
-        "free" => Told::Free(number()),
-        "used" => Told::Used(Generation(number().into())),
-        "stop" => Told::Stop(match text.as_str() {
-            "graceful" => Word::Graceful,
-            "quick" => Word::Quick,
-            _ => Word::Kill,
+        "born" => return Event::Beside(PeerEvent::Born(number() as i32)),
+        "unborn" => return Event::Beside(PeerEvent::Unborn(text)),
+        "gone" => return Event::Beside(PeerEvent::Gone(text)),
+        "dropped" => return Event::Beside(PeerEvent::Dropped),
+        "hello" => PeerMessage::Hello(number() as i32),
+        "ready" => PeerMessage::Ready(number()),
+        "all-ready" => PeerMessage::AllReady,
+        "done" => PeerMessage::Done(number() as usize),
+        "back" => PeerMessage::Back(text),
+        "want" => PeerMessage::Want(number()),
+        "free" => PeerMessage::Free(number()),
+        "used" => PeerMessage::Used(Generation(number().into())),
+        "stop" => PeerMessage::Stop(match text.as_str() {
+            "graceful" => StopSeverity::Graceful,
+            "quick" => StopSeverity::Quick,
+            _ => StopSeverity::Kill,
         }),
         _ => panic!("unknown: other {verb}"),
     };
-    Event::Beside(Happened::Said(told))
+    Event::Beside(PeerEvent::Said(told))
 }
 
 /// What is to be done about the other master, as transcripts show it.
-pub fn deed(deed: &Deed) -> String {
+pub fn deed(deed: &PeerAction) -> String {
     match deed {
-        Deed::Beget(heir) => {
+        PeerAction::Beget(heir) => {
             let how = if heir.manual { " manual" } else { "" };
             let scaled = heir
                 .scaled
@@ -75,7 +75,7 @@ pub fn deed(deed: &Deed) -> String {
                 heir.op, heir.from.0, heir.to
             )
         }
-        Deed::Tell(told) => {
+        PeerAction::Tell(told) => {
             let text = prefork::wire::peer::render(told);
             let text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
             let word = text["say"].as_str().expect("a word");
@@ -84,10 +84,10 @@ pub fn deed(deed: &Deed) -> String {
                 of => format!("tell the other: {word} {of}"),
             }
         }
-        Deed::Kill => "kill the other".into(),
-        Deed::TakeNamesBack => "take the names back".into(),
-        Deed::RemoveOldNames => "remove the old names".into(),
-        Deed::Succeeded => "the other is the service".into(),
-        Deed::PassOn(sig) => format!("pass {sig} on to the other"),
+        PeerAction::Kill => "kill the other".into(),
+        PeerAction::TakeNamesBack => "take the names back".into(),
+        PeerAction::RemoveOldNames => "remove the old names".into(),
+        PeerAction::Succeeded => "the other is the service".into(),
+        PeerAction::PassOn(sig) => format!("pass {sig} on to the other"),
     }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
-use prefork::model::fork::{Deed, Happened};
+use prefork::model::fork::{PeerAction, PeerEvent};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
     WorkerId,
 };
-use prefork::model::policy::{Policy, Readiness, Surge, Word};
-use prefork::model::signal::{Sender, Sig};
-use prefork::model::supervisor::snapshot::{Seat, Snapshot};
+use prefork::model::policy::{Policy, Readiness, Surge, StopSeverity};
+use prefork::model::signal::{Sender, Signal};
+use prefork::model::supervisor::snapshot::{SlotView, Snapshot};
 use prefork::model::time::Time;
 
 use super::render;
@@ -139,9 +139,9 @@ impl World {
             drain_queue: dice.below(6) == 0,
             max_draining: (dice.below(6) == 0).then_some(2),
             term: if dice.below(8) == 0 {
-                Word::Quick
+                StopSeverity::Quick
             } else {
-                Word::Graceful
+                StopSeverity::Graceful
             },
             ..Policy::default()
         };
@@ -184,7 +184,7 @@ impl World {
     fn end(&mut self) -> Check {
         if self.exited.is_none() {
             self.step(
-                Event::Command(Ticket(0), Command::Stop(Word::Graceful)),
+                Event::Command(Ticket(0), Command::Stop(StopSeverity::Graceful)),
                 true,
             )?;
         }
@@ -292,7 +292,7 @@ impl World {
         }
         let ended = match self.dice.below(8) {
             0 => Ended::Exited(78),
-            1 => Ended::Signaled(Some(Sig::Segv), true),
+            1 => Ended::Signaled(Some(Signal::Segv), true),
             2 => Ended::Exited(1),
             _ => Ended::Exited(0),
         };
@@ -310,7 +310,7 @@ impl World {
         }
         let before = self.supervisor.snapshot();
         let on_trial = crash && on_probation(&before);
-        let held = |seat: &Seat| seat.worker == Some(id) && seat.generation == rolled_to(&before);
+        let held = |seat: &SlotView| seat.worker == Some(id) && seat.generation == rolled_to(&before);
         let on_trial = on_trial && before.slots.iter().any(held);
         let exited = Event::Exited {
             worker: id,
@@ -335,7 +335,7 @@ impl World {
             .get(&id)
             .is_some_and(|process| process.graceful > 0);
         if told {
-            self.step(Event::LetGo(id), false)
+            self.step(Event::ListenersReleased(id), false)
         } else {
             Ok(())
         }
@@ -360,19 +360,19 @@ impl World {
 
     fn signal(&mut self) -> Check {
         let signals = [
-            Sig::Hup,
-            Sig::Usr1,
-            Sig::Usr2,
-            Sig::Winch,
-            Sig::Ttin,
-            Sig::Ttou,
-            Sig::Hup,
-            Sig::Ttin,
+            Signal::Hup,
+            Signal::Usr1,
+            Signal::Usr2,
+            Signal::Winch,
+            Signal::Ttin,
+            Signal::Ttou,
+            Signal::Hup,
+            Signal::Ttin,
         ];
         let sig = match self.dice.below(40) {
-            0 => Sig::Term,
-            1 => Sig::Int,
-            2 => Sig::Quit,
+            0 => Signal::Term,
+            1 => Signal::Int,
+            2 => Signal::Quit,
             _ => signals[self.dice.below(8) as usize],
         };
         let sender = if self.dice.below(4) == 0 {
@@ -399,15 +399,15 @@ impl World {
             35 => Command::Reopen,
             36 => Command::Retire(Generation(1 + self.dice.below(4))),
             37..39 => Command::Signal(
-                Sig::Usr1,
+                Signal::Usr1,
                 (self.dice.below(2) == 0).then(|| self.dice.below(5) as u32),
             ),
             // Early stops are rare, so that most lifetimes are long ones.
             _ if self.steps < 50 && self.dice.below(8) > 0 => Command::Resume,
             _ => Command::Stop(if self.dice.below(2) == 0 {
-                Word::Quick
+                StopSeverity::Quick
             } else {
-                Word::Graceful
+                StopSeverity::Graceful
             }),
         };
         let lowers = matches!(
@@ -456,7 +456,7 @@ impl World {
                 // So was the end of one that missed its heartbeat.
                 may_lower |= matches!(
                     &action,
-                    Action::Signal(_, Sig::Abrt, _) | Action::CloseListeners
+                    Action::Signal(_, Signal::Abrt, _) | Action::CloseListeners
                 );
                 events.extend(self.perform(&action)?);
             }
@@ -498,14 +498,14 @@ impl World {
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
             }
             // Another master, which never says that it stands: only its process comes and goes.
-            Action::Beside(Deed::Beget(heir)) => {
+            Action::Beside(PeerAction::Beget(heir)) => {
                 self.highest = heir.to.0;
                 self.pinned.insert(heir.to.0);
-                return Ok(Some(Event::Beside(Happened::Born(60))));
+                return Ok(Some(Event::Beside(PeerEvent::Born(60))));
             }
-            Action::Beside(Deed::Kill) => {
+            Action::Beside(PeerAction::Kill) => {
                 let how = "was killed by KILL before it stood".to_owned();
-                return Ok(Some(Event::Beside(Happened::Gone(how))));
+                return Ok(Some(Event::Beside(PeerEvent::Gone(how))));
             }
             Action::Signal(worker, sig, to) => {
                 return self.signalled(*worker, *sig, *to).map(|()| None);
@@ -561,7 +561,7 @@ impl World {
         Ok(None)
     }
 
-    fn signalled(&mut self, worker: WorkerId, sig: Sig, to: To) -> Check {
+    fn signalled(&mut self, worker: WorkerId, sig: Signal, to: To) -> Check {
         let graceful = self.policy.graceful_signal;
         if self.unborn.contains(&worker) {
             return Ok(());
@@ -577,7 +577,7 @@ impl World {
             To::Leader | To::Group => {}
         }
         process.told = true;
-        process.killed |= sig == Sig::Kill;
+        process.killed |= sig == Signal::Kill;
         if process.graceful > 1 {
             return Err(format!("{worker:?} is asked to finish twice"));
         }
@@ -653,7 +653,7 @@ impl World {
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
         // One that is stopped or traced is no loss of the supervisor's.
-        let serves = |seat: &&Seat| matches!(seat.state, "ready" | "held");
+        let serves = |seat: &&SlotView| matches!(seat.state, "ready" | "held");
         let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {

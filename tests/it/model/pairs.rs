@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork::model::event::{Action, Cause, Ended, Generation, Saying, To, WorkerId};
-use prefork::model::policy::{Policy, Readiness, Word};
-use prefork::model::signal::Sig;
+use prefork::model::policy::{Policy, Readiness, StopSeverity};
+use prefork::model::signal::Signal;
 use prefork::model::time::Time;
 use prefork::model::worker::{Effect, Input, Phase, Worker};
 
@@ -13,7 +13,7 @@ const NOW: Time = Time(1_000_000_000);
 
 fn phases() -> Vec<Phase> {
     let mut phases = vec![Phase::Spawning, Phase::Starting, Phase::Ready, Phase::Gone];
-    for word in [Word::Graceful, Word::Quick, Word::Abort, Word::Kill] {
+    for word in [StopSeverity::Graceful, StopSeverity::Quick, StopSeverity::Abort, StopSeverity::Kill] {
         phases.push(Phase::Stopping(word));
         phases.push(Phase::Leaderless(word));
     }
@@ -40,11 +40,11 @@ fn inputs() -> Vec<Input> {
         Input::Dumping(true),
         Input::Dumping(false),
         Input::OverLimit,
-        Input::Ripe,
+        Input::ReadyDelayElapsed,
         Input::StartOverdue,
-        Input::Tell(Word::Graceful),
-        Input::Tell(Word::Quick),
-        Input::Tell(Word::Kill),
+        Input::Tell(StopSeverity::Graceful),
+        Input::Tell(StopSeverity::Quick),
+        Input::Tell(StopSeverity::Kill),
         Input::Overdue,
         Input::Exited(Ended::Exited(0), false),
         Input::Exited(Ended::Exited(0), true),
@@ -66,12 +66,12 @@ fn worker(phase: Phase, ready: Readiness) -> Worker {
 /// What a phase may become: nothing ever comes back from being told, nor from being gone.
 fn may_become(from: Phase, to: Phase) -> bool {
     let rank = |phase: Phase| match phase {
-        Phase::Spawning => (0, Word::Graceful),
-        Phase::Starting => (1, Word::Graceful),
-        Phase::Ready => (2, Word::Graceful),
+        Phase::Spawning => (0, StopSeverity::Graceful),
+        Phase::Starting => (1, StopSeverity::Graceful),
+        Phase::Ready => (2, StopSeverity::Graceful),
         Phase::Stopping(word) => (3, word),
         Phase::Leaderless(word) => (4, word),
-        Phase::Gone => (5, Word::Kill),
+        Phase::Gone => (5, StopSeverity::Kill),
     };
     let ((from_rank, from_word), (to_rank, to_word)) = (rank(from), rank(to));
     to_rank >= from_rank && (from_rank < 3 || to_word >= from_word)
@@ -109,7 +109,7 @@ fn every_pair_keeps_the_order_of_a_life() {
                     );
                     let became_ready = out.contains(&Effect::BecameReady);
                     // One that asks for its own end in its first words was ready for a moment.
-                    let aborted = worker.phase == Phase::Stopping(Word::Abort);
+                    let aborted = worker.phase == Phase::Stopping(StopSeverity::Abort);
                     let is_ready = worker.phase == Phase::Ready;
                     assert!(
                         !became_ready || phase != Phase::Ready && (is_ready || aborted),
@@ -127,7 +127,7 @@ fn every_pair_keeps_the_order_of_a_life() {
 
 /// A signal goes out only when the worker is told harder than before, or its leader left others behind.
 fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
-    let signals: Vec<(Sig, To)> = out
+    let signals: Vec<(Signal, To)> = out
         .iter()
         .filter_map(|effect| match effect {
             Effect::Act(Action::Signal(_, sig, to)) => Some((*sig, *to)),
@@ -152,7 +152,7 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         // KILL always goes to the group; a group without a leader has nobody else.
         let leaderless =
             matches!(phase, Phase::Leaderless(_)) || matches!(input, Input::Exited(_, true));
-        assert_eq!(to == To::Group, sig == Sig::Kill || leaderless, "{pair}");
+        assert_eq!(to == To::Group, sig == Signal::Kill || leaderless, "{pair}");
     }
 }
 
@@ -166,7 +166,7 @@ fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
     let expected = match input {
         Input::Exited(..) => has_leader,
         Input::SpawnFailed(_) => matches!(phase, Phase::Spawning | Phase::Stopping(_)),
-        Input::Overdue => phase == Phase::Stopping(Word::Kill),
+        Input::Overdue => phase == Phase::Stopping(StopSeverity::Kill),
         _ => false,
     };
     assert_eq!(ends, usize::from(expected), "{pair}");
@@ -174,32 +174,32 @@ fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
 
 #[test]
 fn the_cause_of_an_end_is_told_truly() {
-    let cases: [(Option<Word>, Ended, Cause); 7] = [
+    let cases: [(Option<StopSeverity>, Ended, Cause); 7] = [
         (None, Ended::Exited(0), Cause::Exited),
         (
             None,
-            Ended::Signaled(Some(Sig::Kill), false),
+            Ended::Signaled(Some(Signal::Kill), false),
             Cause::Signaled,
         ),
-        (Some(Word::Graceful), Ended::Exited(0), Cause::Stopped),
+        (Some(StopSeverity::Graceful), Ended::Exited(0), Cause::Stopped),
         (
-            Some(Word::Graceful),
-            Ended::Signaled(Some(Sig::Term), false),
+            Some(StopSeverity::Graceful),
+            Ended::Signaled(Some(Signal::Term), false),
             Cause::Stopped,
         ),
         (
-            Some(Word::Graceful),
-            Ended::Signaled(Some(Sig::Segv), true),
+            Some(StopSeverity::Graceful),
+            Ended::Signaled(Some(Signal::Segv), true),
             Cause::Signaled,
         ),
         (
-            Some(Word::Quick),
-            Ended::Signaled(Some(Sig::Int), false),
+            Some(StopSeverity::Quick),
+            Ended::Signaled(Some(Signal::Int), false),
             Cause::Stopped,
         ),
         (
-            Some(Word::Kill),
-            Ended::Signaled(Some(Sig::Kill), false),
+            Some(StopSeverity::Kill),
+            Ended::Signaled(Some(Signal::Kill), false),
             Cause::Stopped,
         ),
     ];

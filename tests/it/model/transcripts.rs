@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork::model::Supervisor;
-use prefork::model::fork::{Deed, Happened};
+use prefork::model::fork::{PeerAction, PeerEvent};
 use prefork::model::event::{
     Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
-use prefork::model::policy::{Policy, Readiness, Surge, Word};
-use prefork::model::signal::{Sender, Sig};
+use prefork::model::policy::{Policy, Readiness, Surge, StopSeverity};
+use prefork::model::signal::{Sender, Signal};
 use prefork::model::time::Time;
 use prefork::model::service_manager::{Said, Upward};
 use prefork::wire::service_manager::render;
@@ -216,9 +216,9 @@ impl Session {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
             }),
-            Action::Beside(Deed::Beget(_)) => Some(Event::Beside(match self.pin_fails.take() {
-                Some(why) => Happened::Unborn(why),
-                None => Happened::Born(60),
+            Action::Beside(PeerAction::Beget(_)) => Some(Event::Beside(match self.pin_fails.take() {
+                Some(why) => PeerEvent::Unborn(why),
+                None => PeerEvent::Born(60),
             })),
             _ => None,
         }
@@ -249,7 +249,7 @@ impl Session {
 
     fn show_slots(&mut self) {
         let snapshot = self.supervisor().snapshot();
-        let seat = |seat: &prefork::model::supervisor::snapshot::Seat| {
+        let seat = |seat: &prefork::model::supervisor::snapshot::SlotView| {
             let worker = seat
                 .worker
                 .map_or("-".into(), |worker| worker.0.to_string());
@@ -263,7 +263,7 @@ impl Session {
             });
             format!("{}:{worker}/{generation} {}{why}", seat.slot, seat.state)
         };
-        let list = |seats: &[prefork::model::supervisor::snapshot::Seat]| {
+        let list = |seats: &[prefork::model::supervisor::snapshot::SlotView]| {
             seats.iter().map(seat).collect::<Vec<_>>().join(", ")
         };
         self.answers.push(format!(
@@ -318,7 +318,7 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
         "dumps" => Event::Dumping(worker, true),
         "does-not-dump" => Event::Dumping(worker, false),
         "emptied" => Event::Emptied(worker),
-        "let-go" => Event::LetGo(worker),
+        "let-go" => Event::ListenersReleased(worker),
         "exit" => {
             let ended = match rest[0].split_once('=').expect("code= or signal=") {
                 ("code", code) => Ended::Exited(code.parse().expect("code")),
@@ -350,8 +350,8 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("retire", Some(generation)) => {
             Command::Retire(Generation(generation.parse().expect("generation")))
         }
-        ("stop", Some(&"now")) => Command::Stop(Word::Quick),
-        ("stop", _) => Command::Stop(Word::Graceful),
+        ("stop", Some(&"now")) => Command::Stop(StopSeverity::Quick),
+        ("stop", _) => Command::Stop(StopSeverity::Graceful),
         ("restart", Some(slot)) => Command::RestartWorker(slot.parse().expect("slot")),
         ("scale", Some(by)) if by.starts_with(['+', '-']) => {
             Command::Scale(Scale::By(by.parse().expect("by")))
@@ -359,7 +359,7 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("scale", Some(to)) => Command::Scale(Scale::To(to.parse().expect("to"))),
         ("deliver", Some(sig)) => {
             let slot = rest.get(1).map(|slot| slot.parse().expect("slot"));
-            Command::Signal(sig.parse::<Sig>().expect("signal"), slot)
+            Command::Signal(sig.parse::<Signal>().expect("signal"), slot)
         }
         _ => panic!("unknown command {verb} {rest:?}"),
     }
@@ -409,9 +409,9 @@ fn set(policy: &mut Policy, setting: &str) {
         }
         "term" => {
             policy.term = if value == "quick" {
-                Word::Quick
+                StopSeverity::Quick
             } else {
-                Word::Graceful
+                StopSeverity::Graceful
             }
         }
         _ => panic!("unknown setting {key}"),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use prefork::model::Supervisor;
 use prefork::model::backoff::Dice;
-use prefork::model::fork::{Deed, Happened, Told};
+use prefork::model::fork::{PeerAction, PeerEvent, PeerMessage};
 use prefork::model::event::{
     Action, Command, Ended, Event, OpId, Outcome, Saying, Ticket, WorkerId,
 };
 use prefork::model::policy::{Policy, Readiness, Surge};
-use prefork::model::signal::Sig;
+use prefork::model::signal::Signal;
 use prefork::model::time::Time;
 
 use super::render;
@@ -24,14 +24,14 @@ const SLOTS: usize = 3;
 enum Process {
     Starting,
     Ready,
-    Told,
+    PeerMessage,
 }
 
 /// One of the two.
 struct Master {
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
-    inbox: VecDeque<Happened>,
+    inbox: VecDeque<PeerEvent>,
     /// How it ended.
     ended: Option<u8>,
     /// Its workers fail at their start.
@@ -129,10 +129,10 @@ impl World {
                 events.push_back(Event::Forked(worker, 100 + worker.0 as i32));
                 events.push_back(Event::Executed(worker));
             }
-            Action::Signal(worker, Sig::Kill, _) => self.exits(at, worker, events),
+            Action::Signal(worker, Signal::Kill, _) => self.exits(at, worker, events),
             Action::Signal(worker, ..) => {
                 if let Some(process) = self.masters[at].processes.get_mut(&worker) {
-                    *process = Process::Told;
+                    *process = Process::PeerMessage;
                 }
             }
             Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
@@ -142,23 +142,23 @@ impl World {
         }
     }
 
-    fn perform_beside(&mut self, at: usize, deed: Deed, events: &mut VecDeque<Event>) {
+    fn perform_beside(&mut self, at: usize, deed: PeerAction, events: &mut VecDeque<Event>) {
         match deed {
-            Deed::Beget(heir) => {
+            PeerAction::Beget(heir) => {
                 let policy = Rc::new(self.policy.clone());
                 let new = Supervisor::heir(policy, SLOTS, 9, 50, *heir);
                 self.masters.push(Master::new(new));
                 self.names = vec![1, 0];
-                events.push_back(Event::Beside(Happened::Born(60)));
+                events.push_back(Event::Beside(PeerEvent::Born(60)));
             }
-            Deed::Tell(told) => {
+            PeerAction::Tell(told) => {
                 let other = self.other(at).expect("there is another");
-                self.masters[other].inbox.push_back(Happened::Said(told));
+                self.masters[other].inbox.push_back(PeerEvent::Said(told));
             }
-            Deed::TakeNamesBack => self.names = vec![0],
-            Deed::RemoveOldNames => self.names = vec![1],
-            Deed::Kill => self.kill(1),
-            Deed::Succeeded | Deed::PassOn(_) => {}
+            PeerAction::TakeNamesBack => self.names = vec![0],
+            PeerAction::RemoveOldNames => self.names = vec![1],
+            PeerAction::Kill => self.kill(1),
+            PeerAction::Succeeded | PeerAction::PassOn(_) => {}
         }
     }
 
@@ -179,8 +179,8 @@ impl World {
         if let Some(other) = self.other(at) {
             let how = format!("exited with code {code}");
             let inbox = &mut self.masters[other].inbox;
-            inbox.retain(Happened::outlives_its_master);
-            inbox.push_back(Happened::Gone(how));
+            inbox.retain(PeerEvent::outlives_its_master);
+            inbox.push_back(PeerEvent::Gone(how));
         }
     }
 
@@ -196,7 +196,7 @@ impl World {
     /// Lets one thing happen that can; false if there is none.
     fn happens(&mut self) -> bool {
         // A master looks for the other's end before anything else.
-        let gone = |it: &Happened| matches!(it, Happened::Gone(_));
+        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Gone(_));
         let first = (0..self.masters.len()).find(|at| {
             let master = &self.masters[*at];
             master.ended.is_none() && master.inbox.iter().any(gone)
@@ -313,7 +313,7 @@ fn upgrade(seed: u64) {
     world.step(1, Event::Start);
     world.masters[0]
         .inbox
-        .push_front(Happened::Said(Told::Hello(60)));
+        .push_front(PeerEvent::Said(PeerMessage::Hello(60)));
     for turn in 0..2000 {
         if turn == moment {
             match doomed {

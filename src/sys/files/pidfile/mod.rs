@@ -13,13 +13,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
 
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::random::hex128;
 use crate::sys::signal;
 use crate::error::{Error, Exit, Result};
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 
 mod moving;
@@ -336,8 +336,8 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// ESRCH: it has ended; EPERM: it is not ours.
-pub fn pidfd_signal(handle: &OwnedFd, sig: Sig) -> io::Result<()> {
-    let signal = Signal::from_named_raw(signal::number(sig)).ok_or(io::ErrorKind::InvalidInput)?;
+pub fn pidfd_signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let signal = RawSignal::from_named_raw(signal::number(signal)).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_send_signal(handle, signal)?)
 }
 

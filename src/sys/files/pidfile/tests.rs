@@ -131,12 +131,12 @@ fn u22_a_live_strangers_number_is_stale_and_an_owner_is_opened_and_awaited() {
     assert_eq!(pid, peer.pid());
     let soon = Some(now() + Duration::from_millis(10));
     assert!(!pidfd_wait(&handle, soon).expect("waited"));
-    pidfd_signal(&handle, Sig::Kill).expect("sent");
+    pidfd_signal(&handle, Signal::Kill).expect("sent");
     let late = Some(now() + crate::sys::testing::PATIENCE);
     assert!(pidfd_wait(&handle, late).expect("waited"));
     assert_eq!(owner(&path).expect("asked"), Owner::Stale);
     peer.child.wait().expect("ours");
-    let gone = pidfd_signal(&handle, Sig::Term).expect_err("gone");
+    let gone = pidfd_signal(&handle, Signal::Term).expect_err("gone");
     assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
 }
 

@@ -36,7 +36,7 @@ fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() 
     let rest: i32 = rest.parse().expect("a pid");
     let mut group = Group::of_child(pid(&child)).expect("a child");
     assert_eq!(await_end(group.leader()), Ended::Exited(5));
-    assert!(group.signal_group(Sig::Cont).expect("sent"));
+    assert!(group.signal_group(Signal::Cont).expect("sent"));
     assert_eq!(group.reap().expect("ours"), Some(Ended::Exited(5)));
     assert!(group.reap().is_err());
 
@@ -45,13 +45,13 @@ fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() 
         "by its handle"
     );
     assert!(!group.is_empty());
-    assert!(!group.signal_leader(Sig::Term).expect("told"));
+    assert!(!group.signal_leader(Signal::Term).expect("told"));
     let handle = pidfd_open(
         rustix::process::Pid::from_raw(rest).expect("a pid"),
         PidfdFlags::empty(),
     )
     .expect("the rest lives");
-    assert!(group.signal_group(Sig::Kill).expect("sent"));
+    assert!(group.signal_group(Signal::Kill).expect("sent"));
     let ended = crate::sys::files::pidfile::pidfd_wait(
         &handle,
         Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE),
@@ -88,7 +88,7 @@ fn r99_a_reused_number_is_never_hit() {
         if again {
             assert_eq!(pidfd_signal_group(&kept, libc::SIGKILL), Err(Errno::ESRCH));
             group.state = Leader::Reaped(Some(kept.try_clone().expect("a copy")));
-            assert!(!group.signal_group(Sig::Kill).expect("told"));
+            assert!(!group.signal_group(Signal::Kill).expect("told"));
             assert!(wait::peek(number).expect("our child").is_none(), "alive");
         }
         other.kill().expect("ours");
@@ -111,11 +111,11 @@ fn without_a_handle_a_live_member_proves_the_number() {
     assert!(!group.is_empty());
     let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
     let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
-    assert!(group.signal_group(Sig::Kill).expect("sent"));
+    assert!(group.signal_group(Signal::Kill).expect("sent"));
     let limit = crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE;
     assert!(crate::sys::files::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
     assert!(group.is_empty());
-    assert!(!group.signal_group(Sig::Kill).expect("told"));
+    assert!(!group.signal_group(Signal::Kill).expect("told"));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_group_of_zombies_is_empty() {
     assert!(group.is_empty(), "only the unreaped leader is left");
     group.reap().expect("ours").expect("ended");
     assert!(group.is_empty());
-    assert!(!group.signal_group(Sig::Kill).expect("told"));
+    assert!(!group.signal_group(Signal::Kill).expect("told"));
 }
 
 #[test]
@@ -156,11 +156,11 @@ fn members_are_told_by_group_session_state_and_threads() {
 fn u15_a_handler_is_seen_in_proc() {
     let (mut child, _) = leader("trap : USR1; trap '' USR2; echo up; read x </dev/zero");
     let number = pid(&child);
-    assert!(catches(number, Sig::Usr1));
-    assert!(!catches(number, Sig::Usr2));
-    assert!(ignores(number, Sig::Usr2));
-    assert!(!ignores(number, Sig::Usr1));
+    assert!(catches(number, Signal::Usr1));
+    assert!(!catches(number, Signal::Usr2));
+    assert!(ignores(number, Signal::Usr2));
+    assert!(!ignores(number, Signal::Usr1));
     child.kill().expect("ours");
     child.wait().expect("ours");
-    assert!(!catches(number, Sig::Usr1));
+    assert!(!catches(number, Signal::Usr1));
 }

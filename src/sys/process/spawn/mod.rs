@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use crate::sys::signal;
-use crate::model::signal::Sig;
+use crate::model::signal::Signal;
 
 mod clone_vm;
 mod child;
@@ -43,7 +43,7 @@ pub struct Launch {
     /// What it leads, so that it can be told from us, and all that it begins with it.
     pub leads: Leads,
     /// What the kernel sends the child when we die. None: it is somebody who outlives us.
-    pub death_signal: Option<Sig>,
+    pub death_signal: Option<Signal>,
     /// RLIMIT_NOFILE, soft and hard; `None`: as the master's.
     pub nofile: Option<(u64, u64)>,
 }

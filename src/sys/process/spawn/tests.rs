@@ -33,7 +33,7 @@ fn launch(words: &[&str]) -> Launch {
         own_pid_in: vec!["LISTEN_PID"],
         cwd: Some(c("/")),
         leads: Leads::Session,
-        death_signal: Some(Sig::Term),
+        death_signal: Some(Signal::Term),
         nofile: None,
     }
 }
@@ -108,16 +108,16 @@ pub fn play(talk: &mut Talk) {
         };
         let spawned = spawn_in(way, &launch, &plumbing, master()).expect("forked");
         let group = Group::of_child(spawned.pid).expect("a child");
-        let (sig, number) = if round % 2 == 0 {
-            (Sig::Term, 15)
+        let (signal, number) = if round % 2 == 0 {
+            (Signal::Term, 15)
         } else {
-            (Sig::Hup, 1)
+            (Signal::Hup, 1)
         };
         // To the group as well: it may not exist yet.
         let sent = if round % 4 < 2 {
-            group.signal_leader(sig)
+            group.signal_leader(signal)
         } else {
-            group.signal_group(sig)
+            group.signal_group(signal)
         };
         assert!(sent.expect("sent"));
         let ended = Ended::Signaled {
@@ -128,7 +128,7 @@ pub fn play(talk: &mut Talk) {
     }
     let caught = signals.pending();
     assert!(
-        caught.iter().all(|(sig, _)| *sig == Sig::Chld),
+        caught.iter().all(|(signal, _)| *signal == Signal::Chld),
         "{caught:?}"
     );
     talk.say("none lost");
