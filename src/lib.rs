@@ -132,13 +132,12 @@ pub mod cmd;
 pub mod driver;
 pub mod error;
 pub mod log;
-pub mod model;
 pub mod sys;
 #[cfg(feature = "programs")]
 pub mod ui;
-pub mod wire;
 pub mod worker;
 
+pub use prefork_core::{model, wire};
 pub use worker::graceful::{Accepted, GracefulListener};
 pub use worker::heartbeat::Heartbeat;
 pub use worker::listeners::Listeners;

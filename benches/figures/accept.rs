@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use prefork::sys::machine::clock;
 use prefork::sys::io::poll::{Interest, Poller};
+use prefork::sys::machine::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 

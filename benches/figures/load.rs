@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prefork::model::time::Time;
-use prefork::sys::machine::clock;
 use prefork::sys::io::poll::{Interest, Poller};
+use prefork::sys::machine::clock;
 use socket2::{Domain, Socket, Type};
 
 use super::Outcome;

@@ -9,11 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use prefork::sys::io::poll::{Interest, NestedEpoll, Poller};
-use prefork::sys::signal::Signals;
-use prefork::sys::machine::clock;
 use prefork::sys::io::fd;
+use prefork::sys::io::poll::{Interest, NestedEpoll, Poller};
+use prefork::sys::machine::clock;
 use prefork::sys::notify;
+use prefork::sys::signal::Signals;
 
 use super::Outcome;
 

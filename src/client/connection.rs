@@ -8,8 +8,8 @@ use super::target::Master;
 use super::{ANSWER_WITHIN, left};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::machine::clock;
 use crate::sys::control::dial;
+use crate::sys::machine::clock;
 use crate::wire::control::{Answer, Command, Request, parse_answer};
 
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.

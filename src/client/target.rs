@@ -207,7 +207,10 @@ impl Master {
             if self.wait_gone(Some(Time(0))).unwrap_or(false) {
                 return not_running(format!("process {} has gone", self.pid));
             }
-            denied_or_system(format!("cannot send {signal} to process {}", self.pid), &error)
+            denied_or_system(
+                format!("cannot send {signal} to process {}", self.pid),
+                &error,
+            )
         })
     }
 
@@ -218,7 +221,9 @@ impl Master {
         // Its own namespace cannot end pid 1, which would only start them anew.
         if self.pid != 1 {
             self.signal(Signal::Stop)?;
-            descendants::kill_descendants(self.pid, &|| !self.wait_gone(Some(Time(0))).unwrap_or(true));
+            descendants::kill_descendants(self.pid, &|| {
+                !self.wait_gone(Some(Time(0))).unwrap_or(true)
+            });
         }
         self.signal(Signal::Kill)
     }

@@ -21,14 +21,14 @@ mod heal;
 mod perform;
 mod plan;
 mod process;
-mod status;
 mod requests;
+mod status;
 mod turn;
 
 pub mod fork;
 pub mod pin;
-pub mod upgrade;
 pub mod service_manager;
+pub mod upgrade;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -41,21 +41,21 @@ use crate::model::Supervisor;
 use crate::model::event::{Event, Generation, Ticket};
 use crate::model::policy::Policy;
 use crate::model::time::Time;
-use crate::sys::machine::clock;
 use crate::sys::control::ControlSocket;
-use crate::sys::process::daemon::Launcher;
-use crate::sys::listener::Listener;
 use crate::sys::files::pidfile::PidFile;
-use crate::sys::signal::Signals;
+use crate::sys::listener::Listener;
+use crate::sys::machine::clock;
+use crate::sys::process::daemon::Launcher;
 use crate::sys::process::successor::Origin;
+use crate::sys::signal::Signals;
 use crate::wire::changes::Changes;
 
 use clients::Clients;
-use fork::{InheritedFork, PublishedPaths, PeerMaster};
+use fork::{InheritedFork, PeerMaster, PublishedPaths};
 use pin::{Pin, Recipe};
 use process::Processes;
-use upgrade::Preflight;
 use service_manager::Upward;
+use upgrade::Preflight;
 
 /// Everything that stands before the first worker is started.
 pub struct Setup {

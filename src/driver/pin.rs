@@ -14,11 +14,11 @@ use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
 use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::process::{procfs, program};
-use crate::wire::peer::LINK_FD;
 use crate::wire::changes::{Changes, Text};
 use crate::wire::exports::{self, Exports, Protocol};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
+use crate::wire::peer::LINK_FD;
 
 /// An environment: names and values, a name once.
 pub type Environment = Vec<(OsString, OsString)>;

@@ -190,7 +190,11 @@ impl Driver {
                 None => Asked::Upgrade,
             },
             Command::Rollback => Asked::Rollback,
-            Command::Stop { now } => Asked::Stop(if now { StopSeverity::Quick } else { StopSeverity::Graceful }),
+            Command::Stop { now } => Asked::Stop(if now {
+                StopSeverity::Quick
+            } else {
+                StopSeverity::Graceful
+            }),
             Command::Pause => Asked::Pause,
             Command::Resume => Asked::Resume,
             Command::RestartWorker { slot } => Asked::RestartWorker(slot),

@@ -1,14 +1,14 @@
 //! The status document, from what the model knows and what the processes show.
 
 use crate::model::event::{Ended, Event, LastExit, Outcome};
-use crate::model::state::operation::Operation;
 use crate::model::rollout::Record;
+use crate::model::state::operation::Operation;
 use crate::model::supervisor::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
-use crate::sys::process::procfs::Usage;
 use crate::sys::listener::accept_queue::Depths;
 use crate::sys::machine::clock;
 use crate::sys::process::procfs;
+use crate::sys::process::procfs::Usage;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::status::{self, PROTOCOL, Status};
 
@@ -217,9 +217,11 @@ fn operation(operation: &Operation, now: &Now) -> status::Operation {
 fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
     let (code, signal, core) = match exit.ended {
         Some(Ended::Exited(code)) => (Some(code), None, None),
-        Some(Ended::Signaled(signal, core)) => {
-            (None, signal.map(|signal| signal.name().to_owned()), Some(core))
-        }
+        Some(Ended::Signaled(signal, core)) => (
+            None,
+            signal.map(|signal| signal.name().to_owned()),
+            Some(core),
+        ),
         None => (None, None, None),
     };
     status::LastExit {

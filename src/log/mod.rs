@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::sys::io::log_sink::Out;
 use crate::sys::machine::clock::{rfc3339, wall};
 use crate::sys::process::daemon::output_to;
-use crate::sys::io::log_sink::Out;
 
 /// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
 const MAX_MESSAGE: usize = 3072;

@@ -14,10 +14,10 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-use super::machine::clock::now;
 use super::io::poll::{Interest, Poller};
-use super::machine::random::hex128;
 use super::io::{cmsg, fd};
+use super::machine::clock::now;
+use super::machine::random::hex128;
 
 /// The longest datagram that is read, in bytes. systemd takes 4096.
 const MAX_DATAGRAM: usize = 8192;

@@ -12,10 +12,10 @@ use super::gate::{Gate, Ticket};
 use super::shutdown::{Shutdown, Stage};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::signal::shutdown::Finish;
+use crate::sys::io::nonblocking;
 use crate::sys::io::poll::{Interest, Poller, Ready};
 use crate::sys::machine::clock;
-use crate::sys::io::nonblocking;
+use crate::sys::signal::shutdown::Finish;
 
 /// One or several listeners that can be closed without losing a connection.
 ///

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::sys::machine::environment;
-use crate::sys::io::fd;
 use crate::sys::heartbeat::page;
+use crate::sys::io::fd;
+use crate::sys::machine::environment;
 use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, MAGIC, OPEN, Page};
 use crate::wire::service_manager;
 

@@ -8,8 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sys::machine::environment;
 use crate::sys::listener::{Given, Listener, Retry, arrange, given};
+use crate::sys::machine::environment;
 use crate::wire::address::{Bound, Kind, ListenSpec};
 use crate::wire::exports;
 use crate::wire::listen_env::{self, Inheritance};

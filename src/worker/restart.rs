@@ -10,14 +10,14 @@ use super::listeners::{Listeners, tells_of_listeners};
 use super::notify;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
-use crate::sys::listener::Listener;
 use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::listener::Listener;
+use crate::sys::machine::clock;
 use crate::sys::process::spawn;
 use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
 use crate::sys::process::successor::Origin;
-use crate::sys::machine::clock;
-use crate::sys::signal::shutdown;
 use crate::sys::process::{parent, program, wait};
+use crate::sys::signal::shutdown;
 use crate::wire::listen_env::{self, FIRST_FD};
 
 /// The process that started this one, and waits to be told that it serves.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::model::signal::Signal;
+use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::signal::shutdown;
 use crate::sys::signal::shutdown::Finish;
-use crate::sys::io::poll::{Interest, Poller};
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

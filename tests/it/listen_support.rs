@@ -9,9 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::libc;
 use nix::sys::socket::GetSockOpt;
 use nix::{getsockopt_impl, sockopt_impl};
+use prefork::sys::io::fd;
 use prefork::sys::listener::Listener;
 use prefork::sys::machine::clock;
-use prefork::sys::io::fd;
 use serde_json::{Value, json};
 use socket2::SockRef;
 

@@ -16,7 +16,6 @@ mod load;
 mod loss;
 mod managers;
 mod master;
-mod model;
 mod readme;
 mod recipes;
 mod service;

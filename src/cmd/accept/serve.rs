@@ -9,10 +9,10 @@ use crate::model::acceptor::{Accepting, Action, Client, Event, Why};
 use crate::model::event::Ended;
 use crate::model::log_throttle::Repeated;
 use crate::model::signal::Signal;
-use crate::sys::machine::clock::now;
 use crate::sys::listener::shared_accept::{Connection, Door};
-use crate::sys::signal::Signals;
+use crate::sys::machine::clock::now;
 use crate::sys::process::spawn;
+use crate::sys::signal::Signals;
 use crate::wire::ucspi;
 
 /// What may go wrong again and again.

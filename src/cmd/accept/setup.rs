@@ -12,14 +12,14 @@ use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::acceptor::{Accepting, Terms};
 use crate::model::signal::Signal;
+use crate::sys::io::fd;
 use crate::sys::listener::shared_accept;
 use crate::sys::listener::shared_accept::Door;
 use crate::sys::listener::{self, Listener};
-use crate::sys::signal::Signals;
-use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::machine::{clock, limits};
-use crate::sys::io::fd;
+use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::process::{program, wait};
+use crate::sys::signal::Signals;
 use crate::wire::ucspi;
 
 /// Descriptors that a handler takes while it runs, and until what it has left is gone.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::signal_fallback;
 use super::job::Job;
+use super::signal_fallback;
 use crate::client::{ANSWER_WITHIN, Connection, Master};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;

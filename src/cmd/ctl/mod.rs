@@ -2,10 +2,10 @@
 
 mod changes;
 mod cli;
-mod signal_fallback;
 mod job;
 mod leave;
 mod ready;
+mod signal_fallback;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,9 +44,8 @@ fn perform(verb: &Verb) -> Result<Exit> {
     match (verb, command) {
         (Verb::Stop(stop), Some(command)) if !job.no_wait => leave::stop(&job, command, stop.kill),
         (Verb::Wait(Wait { ready: true, .. }), Some(command)) => ready::wait(&job, command),
-        (_, Some(command)) => {
-            signal_fallback::signal_beyond_asking(&job, &command).unwrap_or_else(|| job.ask(command))
-        }
+        (_, Some(command)) => signal_fallback::signal_beyond_asking(&job, &command)
+            .unwrap_or_else(|| job.ask(command)),
         (Verb::Pid(_), None) => leave::pid(&job),
         (_, None) => leave::wait_gone(&job),
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::signal_fallback;
 use super::job::Job;
+use super::signal_fallback;
 use crate::client::{LOOK_AGAIN, Master, Reach, died};
 use crate::error::{Exit, Result};
 use crate::model::time::Time;

@@ -8,9 +8,9 @@ use super::job::Job;
 use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
-use crate::sys::signal::number;
 use crate::sys::machine::clock;
 use crate::sys::process::procfs;
+use crate::sys::signal::number;
 use crate::wire::control::Command;
 
 /// Between two signals of one kind, at least; and how often it is looked whether the first has been taken.
@@ -73,8 +73,8 @@ fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<
 /// Delivers what a master cannot deliver to itself and then answer: KILL and STOP, and CONT to one that is stopped.
 /// `None` for everything else.
 pub(super) fn signal_beyond_asking(job: &Job, command: &Command) -> Option<Result<Exit>> {
-    let (signal, times) =
-        signals(command).filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
+    let (signal, times) = signals(command)
+        .filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
     match job.target.master(job.deadline) {
         Ok(master) => master.map(|master| {
             master

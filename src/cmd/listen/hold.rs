@@ -13,15 +13,15 @@ use crate::log::{Format, Log, Sink};
 use crate::model::holder::{Answer, Ended, Hold, Next, Standing};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::listener::Listener;
+use crate::sys::machine::clock;
 use crate::sys::process::child;
 use crate::sys::process::child::Child;
-use crate::sys::listener::Listener;
-use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::signal::forward;
-use crate::sys::signal::forward::{Arrived, Relay};
-use crate::sys::machine::clock;
 use crate::sys::process::{exec, wait};
 use crate::sys::signal;
+use crate::sys::signal::forward;
+use crate::sys::signal::forward::{Arrived, Relay};
 use crate::wire::listen_env::FIRST_FD;
 
 /// Tells COMMAND who holds it.
@@ -310,8 +310,10 @@ fn own(environment: &Environment, holder: u32) -> Environment {
 
 /// A signal for people.
 fn named(number: i32) -> String {
-    signal::from_number(number)
-        .map_or_else(|| format!("signal {number}"), |signal| format!("signal {signal}"))
+    signal::from_number(number).map_or_else(
+        || format!("signal {number}"),
+        |signal| format!("signal {signal}"),
+    )
 }
 
 fn rounded(wait: Duration) -> humantime::FormattedDuration {

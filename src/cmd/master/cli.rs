@@ -255,7 +255,9 @@ fn slots(text: &str) -> Result<usize, String> {
 fn deadly(text: &str) -> Result<Signal, String> {
     let signal: Signal = text.parse()?;
     match signal {
-        Signal::Stop | Signal::Cont | Signal::Chld => Err(format!("{signal} asks no worker to finish")),
+        Signal::Stop | Signal::Cont | Signal::Chld => {
+            Err(format!("{signal} asks no worker to finish"))
+        }
         _ => Ok(signal),
     }
 }

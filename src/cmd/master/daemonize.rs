@@ -2,13 +2,13 @@
 
 use super::cli::Args;
 use crate::error::{Error, Exit, Result};
+use crate::sys::notify;
 use crate::sys::process::child;
 use crate::sys::process::daemon;
 use crate::sys::process::daemon::{Caller, Side, Verdict};
-use crate::sys::notify;
+use crate::sys::process::wait::Ended;
 use crate::sys::signal;
 use crate::sys::signal::Signals;
-use crate::sys::process::wait::Ended;
 
 /// Runs as both: the caller, which waits, and the daemon.
 pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {

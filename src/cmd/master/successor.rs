@@ -12,10 +12,10 @@ use super::{PROG, ended, takeover};
 use crate::cmd::{run, say};
 use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
-use crate::sys::signal::Signals;
 use crate::sys::io::fd;
-use crate::sys::process::{image, wait};
 use crate::sys::machine::limits;
+use crate::sys::process::{image, wait};
+use crate::sys::signal::Signals;
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
 use crate::wire::preflight::render_answer;
 

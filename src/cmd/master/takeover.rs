@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use super::cli::Args;
 use super::setup::{check_exports, check_numbers, listened, log, origin, policy, recipe};
-use crate::driver::upgrade::Fresh;
 use crate::driver::service_manager::Upward;
+use crate::driver::upgrade::Fresh;
 use crate::error::{Error, Result};
 use crate::model::event::Generation;
 use crate::sys::listener::{self, Listener, Retry};
-use crate::sys::signal::Signals;
 use crate::sys::process::successor::Origin;
+use crate::sys::signal::Signals;
 use crate::wire::address::ListenSpec;
 use crate::wire::exports::Exports;
 use crate::wire::handover::State;

@@ -8,17 +8,17 @@ use crate::driver::pin::{Pin, Recipe};
 use crate::driver::upgrade::restored;
 use crate::error::{Error, Result, reason};
 use crate::model::Supervisor;
-use crate::model::fork::PeerMessage;
 use crate::model::event::Generation;
+use crate::model::fork::PeerMessage;
 use crate::model::policy::Policy;
+use crate::sys::files::pidfile;
+use crate::sys::io::fd;
 use crate::sys::io::seqpacket::Link;
 use crate::sys::listener::Listener;
-use crate::sys::io::fd;
 use crate::sys::process::image;
-use crate::sys::files::pidfile;
-use crate::wire::peer::{LONGEST, ForkHandover, render};
 use crate::wire::exports::Protocol;
 use crate::wire::handover;
+use crate::wire::peer::{ForkHandover, LONGEST, render};
 
 use super::peer_master::PeerMaster;
 

@@ -11,8 +11,8 @@ mod names;
 mod peer_master;
 mod start;
 
-use crate::model::fork::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::event::Event;
+use crate::model::fork::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::time::Time;
 
 use super::Driver;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::driver::Driver;
 use crate::error::Result;
-use crate::sys::process::child;
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::Owner;
+use crate::sys::process::child;
 use crate::wire::names::{old_control, old_pid_file};
 
 /// Where the names of an old master belong when it is alone.

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::Log;
-use crate::model::fork::{PeerEvent, PeerMessage};
 use crate::model::event::Ended;
+use crate::model::fork::{PeerEvent, PeerMessage};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::process::fork_master::ForkedMaster;
-use crate::sys::io::seqpacket::Link;
-use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
 use crate::sys::control;
-use crate::sys::process::{descendants, wait};
 use crate::sys::files::pidfile;
-use crate::wire::peer::{LONGEST, parse, render};
+use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
+use crate::sys::io::seqpacket::Link;
+use crate::sys::process::fork_master::ForkedMaster;
+use crate::sys::process::{descendants, wait};
 use crate::wire::names::ack_path;
+use crate::wire::peer::{LONGEST, parse, render};
 
 /// How long after the line has ended the process's own end may take: it closes its descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);

@@ -8,14 +8,14 @@ use std::rc::Rc;
 use crate::driver::Driver;
 use crate::driver::upgrade::saved;
 use crate::error::reason;
-use crate::model::fork::{PeerEvent, ForkState};
+use crate::model::fork::{ForkState, PeerEvent};
+use crate::sys::io::seqpacket::{Link, MOST_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
-use crate::sys::io::seqpacket::{Link, MOST_FDS};
-use crate::wire::peer::{FORMAT, FOR_ONE_PROCESS, LINK_FD, ForkHandover};
 use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
+use crate::wire::peer::{FOR_ONE_PROCESS, FORMAT, ForkHandover, LINK_FD};
 
 use super::peer_master::PeerMaster;
 

@@ -12,8 +12,8 @@ use super::{Process, Processes};
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
-use crate::sys::process::group;
 use crate::sys::io::poll::{Interest, NestedEpoll};
+use crate::sys::process::group;
 use crate::wire::einhorn::{Command, NOT_HERE, parse};
 use crate::wire::handover;
 

@@ -11,11 +11,11 @@ use super::{Process, Processes};
 use crate::model::event::WorkerId;
 use crate::sys::heartbeat::file::Beat;
 use crate::sys::io::fd;
-use crate::sys::process::group::Group;
-use crate::sys::process::guard::{Guard, StopTerms};
-use crate::sys::notify::NotifySocket;
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::machine::users;
+use crate::sys::notify::NotifySocket;
+use crate::sys::process::group::Group;
+use crate::sys::process::guard::{Guard, StopTerms};
 use crate::wire::handover;
 
 /// What is handed over of all processes together.

@@ -11,14 +11,14 @@ use crate::model::policy::Readiness;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::Beat;
+use crate::sys::io::fd;
+use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
+use crate::sys::machine::users;
+use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::Guard;
-use crate::sys::notify::NotifySocket;
-use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
 use crate::sys::process::spawn;
 use crate::sys::process::spawn::{Outcome, Plumbing};
-use crate::sys::io::fd;
-use crate::sys::machine::users;
 use crate::sys::process::wait;
 use crate::wire::notify::parse;
 

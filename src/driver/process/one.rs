@@ -8,9 +8,9 @@ use crate::driver::pin::Pin;
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::Beat;
+use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
-use crate::sys::notify::NotifySocket;
 use crate::wire::notify::Message;
 
 /// One worker's process.

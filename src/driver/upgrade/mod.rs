@@ -24,8 +24,8 @@ use crate::model::time::Time;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
 use crate::sys::process::successor::Successor;
-use crate::wire::handover::STATE_FD;
 use crate::wire::control::{Code, Failure, Plan};
+use crate::wire::handover::STATE_FD;
 
 use super::Driver;
 

@@ -12,18 +12,18 @@ use crate::error::reason;
 use crate::model::event::{Ended, Generation, Ticket};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::io::fd;
+use crate::sys::io::poll::{Interest, NestedEpoll};
+use crate::sys::machine::clock;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
-use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::process::spawn;
 use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
 use crate::sys::process::successor::{Origin, Successor};
-use crate::sys::machine::clock;
-use crate::sys::io::fd;
 use crate::sys::process::wait;
+use crate::wire::control::Plan;
 use crate::wire::handover::{CHECK_FD, STATE_FD};
 use crate::wire::preflight::{self, Answer};
-use crate::wire::control::Plan;
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

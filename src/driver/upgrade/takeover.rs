@@ -16,15 +16,15 @@ use crate::log::Log;
 use crate::model::event::{Event, Generation};
 use crate::model::policy::Policy;
 use crate::sys::control::ControlSocket;
+use crate::sys::files::pidfile::PidFile;
+use crate::sys::io::fd;
+use crate::sys::listener::Listener;
+use crate::sys::machine::clock;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
-use crate::sys::listener::Listener;
-use crate::sys::files::pidfile::PidFile;
+use crate::sys::process::successor::Origin;
 use crate::sys::signal;
 use crate::sys::signal::Signals;
-use crate::sys::process::successor::Origin;
-use crate::sys::machine::clock;
-use crate::sys::io::fd;
 use crate::wire::handover::{self, FAILED, Head, STATE_FD, State};
 
 /// What the image that takes over brings itself: its own reading of its command line.

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use crate::sys::io::fd;
 use super::{Conn, ControlSocket};
+use crate::sys::io::fd;
 use crate::wire::handover::{Client, Control};
 use crate::wire::text::Text;
 

@@ -17,8 +17,8 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 
 use super::files::dirlock::lock_dir_of;
-use super::process::procfs;
 use super::machine::users::own_uid;
+use super::process::procfs;
 use crate::error::{Error, Result};
 use crate::wire::control::MAX_REQUEST;
 

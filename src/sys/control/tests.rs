@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
 
 use super::*;
-use crate::sys::machine::clock::now;
 use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::clock::now;
 use crate::sys::testing::{Peer, Talk};
 
 fn bound(path: &Path) -> ControlSocket {
@@ -116,7 +116,8 @@ fn u19_p8_a_socket_that_only_a_child_of_its_dead_master_holds_is_dead() {
     let next = bound(&path);
     pair(&next);
     let handle = crate::sys::files::pidfile::open_process(holder).expect("it sleeps");
-    crate::sys::files::pidfile::pidfd_signal(&handle, crate::model::signal::Signal::Kill).expect("ours to end");
+    crate::sys::files::pidfile::pidfd_signal(&handle, crate::model::signal::Signal::Kill)
+        .expect("ours to end");
 }
 
 #[test]

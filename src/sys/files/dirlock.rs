@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
-use crate::sys::machine::clock;
 use crate::error::{Error, Result};
+use crate::sys::machine::clock;
 
 /// How long to wait for another holder. Everyone holds it only for a few system calls, so beyond this something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(5);

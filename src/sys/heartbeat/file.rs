@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use crate::sys::io::fd;
 use crate::sys::machine::random::hex128;
-use crate::wire::heartbeat::{MAGIC, SIZE, USED};
 use crate::wire::handover;
+use crate::wire::heartbeat::{MAGIC, SIZE, USED};
 
 pub use crate::wire::heartbeat::Page;
 

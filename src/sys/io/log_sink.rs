@@ -9,8 +9,8 @@ use std::path::Path;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, send};
 
-use crate::sys::machine::clock::now;
 use super::poll::{Interest, Poller};
+use crate::sys::machine::clock::now;
 
 /// Something to write to that never blocks.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use super::socket::{self, Failure};
 use super::wanted::{At, Group, Want, groups};
 use super::{Bound, Listener, Retry};
 use crate::error::{Error, Result, reason};
-use crate::sys::listener::options as options;
+use crate::sys::io::fd;
+use crate::sys::listener::options;
 use crate::sys::listener::options::Backlog;
 use crate::sys::listener::unix_path::Access;
 use crate::sys::machine::clock;
-use crate::sys::io::fd;
 use crate::wire::address::{ListenSpec, Name, Options};
 
 /// How often a port that the system chose is given up because another address of the group has it in use.

@@ -21,13 +21,13 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use socket2::{SockAddr, SockRef};
 
-use crate::sys::signal::interruptible::Breakable;
-use crate::sys::machine::clock::now;
 use super::Listener;
-use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::io::nonblocking::is_the_clients;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::io::nonblocking::is_the_clients;
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::clock::now;
+use crate::sys::signal::interruptible::Breakable;
 use crate::wire::address::{Bound, Kind};
 use crate::wire::ucspi::{Ends, Peer};
 

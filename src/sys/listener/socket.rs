@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{Bound, Listener};
 use crate::error::{Error, reason};
 use crate::sys::listener::address_owner;
-use crate::sys::listener::options as options;
+use crate::sys::listener::options;
 use crate::sys::listener::unix_path;
 use crate::sys::listener::unix_path::Access;
 use crate::wire::address::{Kind, Name, Options};

@@ -17,10 +17,10 @@ use nix::unistd::{Gid, Uid, fchownat};
 use rustix::fs::{Mode as OpenMode, OFlags};
 use socket2::{Domain, Socket};
 
-use crate::sys::files::dirlock::lock_dir_of;
 use super::{Bound, Failure};
-use crate::sys::machine::users;
 use crate::error::{Error, Result, reason};
+use crate::sys::files::dirlock::lock_dir_of;
+use crate::sys::machine::users;
 use crate::wire::address::{Kind, Options};
 
 /// Who may connect.
@@ -184,8 +184,7 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
 /// Connects, without waiting.
 fn probe(path: &Path, kind: Kind) -> Result<(), Errno> {
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let socket =
-        Socket::new(Domain::UNIX, super::unix_type(kind), None).map_err(errno)?;
+    let socket = Socket::new(Domain::UNIX, super::unix_type(kind), None).map_err(errno)?;
     socket.set_nonblocking(true).map_err(errno)?;
     socket
         .connect(&super::path_address(path).map_err(errno)?)

@@ -12,11 +12,11 @@ use nix::sys::signal::Signal as NixSignal;
 use nix::unistd::{ForkResult, Pid, fork, getpgid, getpgrp, getpid, getppid, getsid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::sys::signal::forward::Relay;
 use super::wait::{self, Ended};
+use crate::error::{Error, Result};
 use crate::sys::io::fd;
 use crate::sys::signal;
-use crate::error::{Error, Result};
+use crate::sys::signal::forward::Relay;
 
 /// A child that is, or is about to become, the next program.
 #[derive(Debug)]

@@ -22,13 +22,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::wait::{self, Ended};
+use crate::error::Exit;
+use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::signal;
 use crate::sys::signal::HANDLED;
-use super::wait::{self, Ended};
-use crate::error::Exit;
-use crate::model::signal::Signal;
 
 /// Which of the two we are.
 #[derive(Debug)]

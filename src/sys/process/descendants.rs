@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use crate::sys::files::pidfile;
 use crate::model::signal::Signal;
+use crate::sys::files::pidfile;
 
 /// How often it is looked who descends from one that is to be killed with all its kin: each is stopped when it is seen, and what it had begun by then is
 /// seen the next time.
@@ -118,7 +118,10 @@ mod tests {
         // The shell reaps it.
         let until = crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE;
         while descendants(own).contains(&first[0]) {
-            assert!(crate::sys::machine::clock::now() < until, "it is left, and stopped");
+            assert!(
+                crate::sys::machine::clock::now() < until,
+                "it is left, and stopped"
+            );
             crate::sys::machine::clock::pause(std::time::Duration::from_millis(1));
         }
         assert_eq!(descendants(own).len(), 1, "the other one was not touched");

@@ -18,11 +18,11 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSign
 use nix::unistd::{ForkResult, fork};
 
 use super::image::Next;
+use crate::error::reason;
+use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::machine::limits;
 use crate::sys::signal;
-use crate::error::reason;
-use crate::model::signal::Signal;
 
 /// A process that has been begotten.
 #[derive(Debug)]
@@ -47,7 +47,11 @@ impl ForkedMaster {
 ///
 /// # Errors
 /// What pipe2(2) or fork(2) said: EMFILE, EAGAIN, ENOMEM.
-pub fn fork_master(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal]) -> io::Result<ForkedMaster> {
+pub fn fork_master(
+    next: &Next<'_>,
+    placed: &[(RawFd, RawFd)],
+    ignored: &[Signal],
+) -> io::Result<ForkedMaster> {
     let (read, write) = fd::pipe()?;
     let mask = signal::block_all();
     // SAFETY: this process has one thread, so the child may do whatever it likes; it never returns from here.
@@ -120,9 +124,9 @@ fn execute(next: &Next<'_>) -> io::Error {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::sys::testing::{Peer, Talk};
     use crate::sys::process::wait;
     use crate::sys::process::wait::Ended;
+    use crate::sys::testing::{Peer, Talk};
     use std::ffi::OsString;
     use std::path::Path;
 

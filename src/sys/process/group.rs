@@ -14,11 +14,11 @@ use nix::sys::signal::{Signal as NixSignal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::wait::{self, Ended};
 use super::child;
+use super::wait::{self, Ended};
+use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::signal;
-use crate::model::signal::Signal;
 use crate::wire::handover::Hold;
 
 /// Linux 6.9.

@@ -25,14 +25,14 @@ use nix::sys::time::TimeVal;
 use nix::unistd::{ForkResult, fork};
 
 use super::group::{group_by_handle_is_gone, signal_group_by_handle};
-use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::machine::clock;
-use crate::sys::io::{cmsg, fd};
-use crate::sys::files::pidfile;
 use super::{procfs, wait};
-use crate::sys::signal;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::files::pidfile;
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::io::{cmsg, fd};
+use crate::sys::machine::clock;
+use crate::sys::signal;
 use crate::wire::handover;
 
 /// The longest line.

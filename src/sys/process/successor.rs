@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use super::program;
 use crate::error::{Error, Exit, Result};
-use crate::wire::peer::LINK_FD;
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
+use crate::wire::peer::LINK_FD;
 
 /// Who reads `--reexec`.
 const SHELL: &str = "/bin/sh";

@@ -143,8 +143,8 @@ pub(crate) mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::sys::machine::clock::now;
     use crate::sys::io::poll::{Interest, Poller};
+    use crate::sys::machine::clock::now;
     use crate::sys::testing::{Peer, Talk};
 
     /// Waits for the end of a child without reaping it.

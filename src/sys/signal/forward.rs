@@ -15,8 +15,8 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::sys::signal;
 use crate::model::signal::{Sender, Signal};
+use crate::sys::signal;
 
 /// What the processor itself raises, and what the Rust runtime ignores: to block it would make of a broken pipe a message.
 const NOT_HELD: [NixSignal; 7] = [

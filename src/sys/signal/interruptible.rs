@@ -15,11 +15,11 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSignal, sigaction};
 use nix::unistd::gettid;
 
-use crate::sys::machine::clock::now;
-use crate::sys::io::poll::{Interest, Poller};
 use super::number;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::clock::now;
 
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(1);

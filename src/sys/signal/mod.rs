@@ -150,7 +150,10 @@ pub fn number(signal: Signal) -> i32 {
 /// The signal with this number, if it is one that has a name everywhere.
 pub fn from_number(number: i32) -> Option<Signal> {
     let wanted = NixSignal::try_from(number).ok()?;
-    Signal::ALL.iter().copied().find(|signal| nix_signal(*signal) == wanted)
+    Signal::ALL
+        .iter()
+        .copied()
+        .find(|signal| nix_signal(*signal) == wanted)
 }
 
 fn nix_signal(signal: Signal) -> NixSignal {
@@ -199,8 +202,8 @@ pub(crate) mod tests {
     use rustix::termios::{Winsize, tcsetwinsize};
 
     use super::*;
-    use crate::sys::machine::clock::now;
     use crate::sys::io::poll::{Interest, Poller};
+    use crate::sys::machine::clock::now;
     use crate::sys::testing::{Peer, Talk};
 
     fn next(signals: &mut Signals) -> Vec<(Signal, Sender)> {

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
+use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::signal;
-use crate::model::signal::Signal;
 
 /// A stage that was asked for: a number, and a pipe that is readable from then on, by however many.
 #[derive(Debug)]
@@ -95,7 +95,11 @@ impl Finish {
 ///
 /// # Errors
 /// What sigaction(2) said: none that is known.
-pub fn on_signals(finish: &Arc<Finish>, by_stages: &[Signal], at_once: &[Signal]) -> io::Result<()> {
+pub fn on_signals(
+    finish: &Arc<Finish>,
+    by_stages: &[Signal],
+    at_once: &[Signal],
+) -> io::Result<()> {
     for signal in by_stages {
         let finish = Arc::clone(finish);
         on(*signal, move || finish.ask_more())?;

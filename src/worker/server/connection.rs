@@ -11,9 +11,9 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::model::time::Time;
+use crate::sys::io::nonblocking;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock;
-use crate::sys::io::nonblocking;
 use crate::worker::heartbeat::{Heartbeat, OpenConnection, Request};
 use crate::worker::shutdown::Shutdown;
 
@@ -213,7 +213,9 @@ impl Write for &Connection {
         if self.terms.limit.is_some() && clock::now() >= self.until.get() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.patiently(Interest::WRITE, |socket| nonblocking::write_now(socket, bytes))
+        self.patiently(Interest::WRITE, |socket| {
+            nonblocking::write_now(socket, bytes)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nix::libc;
 use nix::sys::signal::{Signal, raise};
-use prefork::sys::machine::clock;
 use prefork::sys::listener;
+use prefork::sys::machine::clock;
 use socket2::Socket;
 
 fn variable(name: &str) -> String {

@@ -150,7 +150,10 @@ fn forged(scene: &Scene, sed: &str) -> String {
 #[test]
 fn every_format_that_is_promised_is_read() {
     use prefork::wire::handover::{FORMAT, OLDEST, State};
-    let written = [(1, include_bytes!("../../states/format-1.json").as_slice())];
+    let written = [(
+        1,
+        include_bytes!("../../../crates/prefork-core/tests/states/format-1.json").as_slice(),
+    )];
     for format in OLDEST..=FORMAT {
         let (_, document) = written
             .into_iter()

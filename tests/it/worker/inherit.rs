@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 
 use prefork::sys::heartbeat::file::Beat;
-use prefork::sys::machine::environment;
 use prefork::sys::io::fd;
+use prefork::sys::machine::environment;
 use prefork::{Heartbeat, Listeners, notify};
 use serde_json::{Value, json};
 

@@ -15,12 +15,12 @@ use nix::libc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
 
-use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::machine::random::hex128;
-use crate::sys::signal;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
+use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::machine::random::hex128;
+use crate::sys::signal;
 
 mod moving;
 
@@ -337,7 +337,8 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// ESRCH: it has ended; EPERM: it is not ours.
 pub fn pidfd_signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
-    let signal = RawSignal::from_named_raw(signal::number(signal)).ok_or(io::ErrorKind::InvalidInput)?;
+    let signal =
+        RawSignal::from_named_raw(signal::number(signal)).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_send_signal(handle, signal)?)
 }
 

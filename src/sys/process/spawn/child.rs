@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::libc;
 
-use super::syscall::{Returned, call};
 use super::stamped::Stamped;
 use super::strip::{
     changed_dispositions, default_dispositions, gaps, mark_one_by_one, unblock_all,
 };
+use super::syscall::{Returned, call};
 use super::{Launch, Leads, Plumbing, Stage};
 use crate::sys::signal;
 

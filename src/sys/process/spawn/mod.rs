@@ -15,17 +15,17 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::sys::signal;
 use crate::model::signal::Signal;
+use crate::sys::signal;
 
-mod clone_vm;
 mod child;
-mod syscall;
+mod clone_vm;
 mod stamped;
 mod strip;
+mod syscall;
 
-use clone_vm::Way;
 use child::{ABOUT_TO_EXECUTE, Prepared, RECORD};
+use clone_vm::Way;
 
 /// What is started; prepared once for a generation.
 #[derive(Debug, Clone)]

@@ -8,12 +8,12 @@ use nix::libc;
 
 use super::strip::gaps;
 use super::*;
-use crate::sys::machine::clock::now;
 use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::signal::Signals;
-use crate::sys::testing::{Peer, Talk};
+use crate::sys::machine::clock::now;
 use crate::sys::process::wait::tests::await_end;
 use crate::sys::process::wait::{Ended, Group};
+use crate::sys::signal::Signals;
+use crate::sys::testing::{Peer, Talk};
 
 const WAYS: [Way; 2] = [Way::Shared, Way::Copied];
 
@@ -58,7 +58,9 @@ fn settled(spawned: &Spawned) -> Outcome {
 
 fn reap(pid: i32) -> Ended {
     await_end(pid);
-    crate::sys::process::wait::reap(pid).expect("ours").expect("ended")
+    crate::sys::process::wait::reap(pid)
+        .expect("ours")
+        .expect("ended")
 }
 
 /// Runs a program with a pipe as its stdout and `more` descriptors; what it wrote, and its pid.

@@ -1,0 +1,314 @@
+//! Reading them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use super::Protocol;
+use crate::wire::address::Bound;
+use crate::wire::listen_env::FIRST_FD;
+
+/// The most listeners that are believed.
+const MAX_FDS: usize = 1 << 16;
+
+/// One listener that a variable speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The descriptor.
+    pub fd: i32,
+    /// Where it is bound, as the protocol writes it; None: it does not tell.
+    pub address: Option<OsString>,
+}
+
+/// The listeners that `protocol` speaks of in an environment, which `lookup` finds; none if it is silent. `parent`: the process that we
+/// were started by, if it is still known.
+///
+/// The error is one line: which variable is not to be believed, and why. It may be a left-over, or no word of this protocol at all.
+pub fn read(
+    protocol: Protocol,
+    lookup: impl Fn(&str) -> Option<OsString>,
+    parent: Option<u32>,
+) -> Result<Vec<Claim>, String> {
+    let variable = protocol.variable();
+    let Some(value) = lookup(variable) else {
+        return Ok(Vec::new());
+    };
+    let bytes = value.as_bytes();
+    match protocol {
+        // It has a parser of its own.
+        Protocol::Systemd => Ok(Vec::new()),
+        Protocol::Einhorn => einhorn(&value, lookup, parent),
+        Protocol::Unicorn => parts(bytes, b",").map(bare).collect(),
+        Protocol::Nginx => terminated(bytes).map(|part| bare(part?)).collect(),
+        Protocol::ServerStarter => parts(bytes, b";").map(pair).collect(),
+        Protocol::PhpFpm => parts(bytes, b",").map(pair).collect(),
+    }
+    .and_then(|claims: Vec<Claim>| {
+        if claims.len() > MAX_FDS {
+            return Err("there are too many in it".to_owned());
+        }
+        Ok(claims)
+    })
+    .map_err(|why| format!("{variable} is ignored: {why}"))
+}
+
+fn einhorn(
+    count: &OsStr,
+    lookup: impl Fn(&str) -> Option<OsString>,
+    parent: Option<u32>,
+) -> Result<Vec<Claim>, String> {
+    let master = lookup("EINHORN_MASTER_PID");
+    let meant_for = master.map(|pid| whole(pid.as_bytes())).transpose()?;
+    if let (Some(master), Some(parent)) = (meant_for, parent)
+        && u64::from(parent) != master
+    {
+        return Err(format!(
+            "it is meant for children of pid {master}, and this is one of pid {parent}"
+        ));
+    }
+    let count = whole(count.as_bytes())?;
+    if usize::try_from(count).map_or(true, |count| count > MAX_FDS) {
+        return Err(malformed(count.to_string().as_bytes()));
+    }
+    let each = |index| {
+        let name = format!("EINHORN_FD_{index}");
+        let value = lookup(&name).ok_or_else(|| format!("there is no {name}"))?;
+        bare(value.as_bytes())
+    };
+    (0..count).map(each).collect()
+}
+
+/// What stands between separators; nothing at all is nothing.
+fn parts<'a>(bytes: &'a [u8], separator: &'static [u8; 1]) -> impl Iterator<Item = &'a [u8]> {
+    let parts = bytes.split(|byte| separator.contains(byte));
+    parts.filter(move |_| !bytes.is_empty())
+}
+
+/// What stands before each `;` or `:`. What stands behind the last one nginx does not look at; here it is an error.
+fn terminated(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
+    let parts = bytes.split_inclusive(|byte| matches!(byte, b';' | b':'));
+    parts.map(move |part| match part.split_last() {
+        Some((b';' | b':', number)) => Ok(number),
+        _ => Err(malformed(bytes)),
+    })
+}
+
+fn bare(number: &[u8]) -> Result<Claim, String> {
+    let fd = descriptor(number)?;
+    Ok(Claim { fd, address: None })
+}
+
+/// `ADDRESS=FD`. A path may hold a `=` for whoever reads from its end.
+fn pair(part: &[u8]) -> Result<Claim, String> {
+    let at = part.iter().rposition(|byte| *byte == b'=');
+    let (address, number) = at
+        .filter(|at| *at > 0)
+        .and_then(|at| Some((part.get(..at)?, part.get(at + 1..)?)))
+        .ok_or_else(|| malformed(part))?;
+    Ok(Claim {
+        fd: descriptor(number)?,
+        address: Some(OsStr::from_bytes(address).to_owned()),
+    })
+}
+
+/// A descriptor that is not one of the standard three.
+fn descriptor(text: &[u8]) -> Result<i32, String> {
+    let number = whole(text)?;
+    let fd = i32::try_from(number).ok().filter(|fd| *fd >= FIRST_FD);
+    fd.ok_or_else(|| malformed(text))
+}
+
+/// Digits alone.
+fn whole(text: &[u8]) -> Result<u64, String> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(text).ok().filter(|_| digits);
+    number
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| malformed(text))
+}
+
+fn malformed(text: &[u8]) -> String {
+    format!("'{}' is malformed", text.escape_ascii())
+}
+
+/// Whether a socket that is bound so can be the one that was spoken of: the port, or the path, is the same. A host may have been written by name.
+pub fn agrees(address: &OsStr, bound: &Bound) -> bool {
+    let said = address.as_bytes();
+    match bound {
+        Bound::Tcp(at) | Bound::Udp(at) => {
+            let port = said.rsplit(|byte| *byte == b':').next();
+            port.and_then(|port| whole(port).ok()) == Some(at.port().into())
+        }
+        Bound::Unix(_, path) => path.as_os_str() == address,
+        Bound::Abstract(..) | Bound::Vsock { .. } | Bound::Other { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::address::Kind;
+    use crate::wire::exports::render;
+
+    fn said(
+        protocol: Protocol,
+        variables: &[(&str, &str)],
+    ) -> Result<Vec<(i32, Option<String>)>, String> {
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let claims = read(protocol, lookup, Some(7))?;
+        let text = |claim: Claim| {
+            let address = claim.address.map(|address| address.display().to_string());
+            (claim.fd, address)
+        };
+        Ok(claims.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn each_format_is_read() {
+        let numbers = Ok(vec![(8, None), (9, None)]);
+        let pairs = |one: &str, other: &str| {
+            Ok(vec![(4, Some(one.to_owned())), (5, Some(other.to_owned()))])
+        };
+        let einhorn = [
+            ("EINHORN_FD_COUNT", "2"),
+            ("EINHORN_FD_0", "8"),
+            ("EINHORN_FD_1", "9"),
+        ];
+        assert_eq!(said(Protocol::Einhorn, &einhorn), numbers);
+        assert_eq!(said(Protocol::Unicorn, &[("UNICORN_FD", "8,9")]), numbers);
+        assert_eq!(said(Protocol::Nginx, &[("NGINX", "8;9;")]), numbers);
+        assert_eq!(said(Protocol::Nginx, &[("NGINX", "8:9;")]), numbers);
+        assert_eq!(
+            said(
+                Protocol::ServerStarter,
+                &[("SERVER_STARTER_PORT", "127.0.0.1:80=4;/run/a=b=5")]
+            ),
+            pairs("127.0.0.1:80", "/run/a=b")
+        );
+        assert_eq!(
+            said(
+                Protocol::PhpFpm,
+                &[("FPM_SOCKETS", "::1:9000=4,/run/x.sock=5")]
+            ),
+            pairs("::1:9000", "/run/x.sock")
+        );
+        for protocol in Protocol::ALL {
+            assert_eq!(said(protocol, &[]), Ok(vec![]), "silence is no word");
+        }
+        assert_eq!(said(Protocol::Unicorn, &[("UNICORN_FD", "")]), Ok(vec![]));
+        assert_eq!(said(Protocol::Nginx, &[("NGINX", "")]), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        for (protocol, value, why) in [
+            (Protocol::Nginx, "8;9", "'8;9' is malformed"),
+            (Protocol::Nginx, "/etc/nginx", "'/etc/nginx' is malformed"),
+            (Protocol::Nginx, "2;", "'2' is malformed"),
+            (Protocol::Unicorn, "8,", "'' is malformed"),
+            (Protocol::Unicorn, "+8", "'+8' is malformed"),
+            (
+                Protocol::Unicorn,
+                "99999999999",
+                "'99999999999' is malformed",
+            ),
+            (Protocol::ServerStarter, "80", "'80' is malformed"),
+            (Protocol::ServerStarter, "=4", "'=4' is malformed"),
+            (Protocol::PhpFpm, "a=4,b=x", "'x' is malformed"),
+            (Protocol::Einhorn, "x", "'x' is malformed"),
+            (Protocol::Einhorn, "1", "there is no EINHORN_FD_0"),
+            (Protocol::Einhorn, "999999999", "'999999999' is malformed"),
+        ] {
+            let variable = protocol.variable();
+            let error = said(protocol, &[(variable, value)]).expect_err(value);
+            assert_eq!(error, format!("{variable} is ignored: {why}"));
+        }
+    }
+
+    #[test]
+    fn einhorn_says_whose_children_it_means() {
+        let said = |master| {
+            let count = ("EINHORN_FD_COUNT", "0");
+            said(Protocol::Einhorn, &[count, ("EINHORN_MASTER_PID", master)])
+        };
+        assert_eq!(said("7"), Ok(vec![]));
+        let error = said("8").expect_err("another's");
+        assert_eq!(
+            error,
+            "EINHORN_FD_COUNT is ignored: it is meant for children of pid 8, and this is one of pid 7"
+        );
+        assert!(said("x").is_err());
+    }
+
+    #[test]
+    fn an_address_agrees_by_port_or_path() {
+        let tcp = Bound::Tcp("127.0.0.1:80".parse().expect("an address"));
+        for (said, bound, agree) in [
+            ("80", &tcp, true),
+            ("127.0.0.1:80", &tcp, true),
+            ("localhost:80", &tcp, true),
+            ("81", &tcp, false),
+            ("/80", &tcp, false),
+            ("/x", &Bound::Unix(Kind::Stream, "/x".into()), true),
+            ("/y", &Bound::Unix(Kind::Stream, "/x".into()), false),
+            ("x", &Bound::Other { inode: 1 }, false),
+        ] {
+            assert_eq!(agrees(OsStr::new(said), bound), agree, "{said}");
+        }
+    }
+
+    fn addresses() -> impl Strategy<Value = Bound> {
+        prop_oneof![
+            any::<std::net::SocketAddrV4>().prop_map(|at| Bound::Tcp(at.into())),
+            any::<(std::net::Ipv6Addr, u16)>().prop_map(|at| Bound::Tcp(at.into())),
+            any::<std::net::SocketAddrV4>().prop_map(|at| Bound::Udp(at.into())),
+            "/[a-z=;,:/]{0,12}".prop_map(|path| Bound::Unix(Kind::Stream, path.into())),
+            Just(Bound::Vsock { cid: 3, port: 4 }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_rendered_is_read_back(
+            listeners in proptest::collection::vec(addresses(), 1..5),
+            protocol in proptest::sample::select(Protocol::ALL.to_vec()),
+            first in 3..1000,
+        ) {
+            let listeners: Vec<&Bound> = listeners.iter().collect();
+            let Ok(variables) = render(&[protocol], &listeners, first) else {
+                return Ok(());
+            };
+            let variables: BTreeMap<String, OsString> = variables.into_iter().collect();
+            let claims = read(protocol, |name| variables.get(name).cloned(), None)
+                .map_err(TestCaseError::fail)?;
+            if protocol != Protocol::Systemd {
+                let numbers: Vec<i32> = claims.iter().map(|claim| claim.fd).collect();
+                prop_assert_eq!(numbers, (first..).take(listeners.len()).collect::<Vec<_>>());
+            }
+            for (claim, bound) in claims.iter().zip(listeners) {
+                if let Some(address) = &claim.address {
+                    prop_assert!(agrees(address, bound), "{:?} {:?}", address, bound);
+                }
+            }
+        }
+
+        #[test]
+        fn any_value_is_read(value in proptest::collection::vec(1..=255_u8, 0..24), second in "[0-9]{0,3}") {
+            for protocol in Protocol::ALL {
+                let lookup = |name: &str| match name {
+                    "EINHORN_FD_0" | "EINHORN_MASTER_PID" => Some(OsString::from(&second)),
+                    _ => Some(OsStr::from_bytes(&value).to_owned()),
+                };
+                for claim in read(protocol, lookup, Some(1)).unwrap_or_default() {
+                    prop_assert!(claim.fd >= FIRST_FD);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! What one image of the master hands over to the next at an upgrade in place: everything that the process is, but for what the
+//! kernel keeps by itself (children, locks, what waits in sockets).
+//!
+//! The state is one JSON document in a file whose descriptor `PF_STATE_FD` names. It is versioned: an image reads its own [`FORMAT`] and the one
+//! before it, ignores fields that it does not know, and refuses everything else before anything has happened, since the same document is
+//! first given to a child (`PF_UPGRADE_CHECK`, see [`super::preflight`]).
+//!
+//! Descriptors are numbers here: they stay open across the exec.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::changes::Changes;
+use super::exports::Protocol;
+use super::text::Text;
+use crate::model::Supervisor;
+use crate::model::event::OpId;
+use crate::model::policy::Policy;
+use crate::model::service_manager::Said;
+use crate::model::signal::Signal;
+use crate::model::time::Time;
+
+/// The format that is written.
+pub const FORMAT: u32 = 1;
+
+/// The oldest format that is read; there is none before the first.
+pub const OLDEST: u32 = 1;
+
+/// Names the descriptor of the state.
+pub const STATE_FD: &str = "PF_STATE_FD";
+
+/// Names the descriptor on which an image that is only checked answers.
+pub const CHECK_FD: &str = "PF_UPGRADE_CHECK";
+
+/// Tells an image that is executed again why its successor went back to it.
+pub const FAILED: &str = "PF_UPGRADE_FAILED";
+
+/// The process, as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// [`FORMAT`] of whoever wrote it.
+    pub format: u32,
+    /// The version of whoever wrote it.
+    pub by: String,
+    /// Whose it is: an exec keeps the pid.
+    pub pid: i32,
+    /// The image that wrote it.
+    pub image: Image,
+    /// The model, with all its slots, workers, timers and operations.
+    pub supervisor: Supervisor,
+    /// RLIMIT_NOFILE as the master was given it.
+    pub nofile: Option<(u64, u64)>,
+    /// The signals that the first image was given ignored.
+    pub ignored: Vec<Signal>,
+    /// When the service was started.
+    pub started: Time,
+    /// The same on the wall's clock, in nanoseconds since 1970.
+    pub started_wall: u64,
+    /// The sets of listeners that generations have; the first is what new ones get.
+    pub listeners: Vec<Vec<Listener>>,
+    /// What generations were pinned to.
+    pub pins: Vec<Pin>,
+    /// `--keep-fd`: where each descriptor is, and the number that workers have it as.
+    pub keep: Vec<(i32, i32)>,
+    /// The guard, if there is one.
+    pub guard: Option<Guard>,
+    /// The workers' processes.
+    pub processes: Vec<Process>,
+    /// The control socket.
+    pub control: Option<Control>,
+    /// Where einhorn's acks are heard.
+    #[serde(default)]
+    pub acks: Option<Acks>,
+    /// The protocols in which the first image was told of listeners.
+    #[serde(default)]
+    pub inherited_exports: Vec<Protocol>,
+    /// The addresses that `--listen` named: those that are not among them are new.
+    pub listen: Vec<String>,
+    /// The pid file.
+    pub pid_file: Option<PidFile>,
+    /// Who is connected to the control socket.
+    pub clients: Clients,
+    /// Inodes of the listeners whose queues have been seen empty.
+    pub seen_empty: Vec<u64>,
+    /// The service manager above us, if one listens.
+    #[serde(default)]
+    pub upward: Option<Upward>,
+}
+
+/// What a service manager knows; where it listens stands in the environment, which stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upward {
+    /// The pid that it has started: another than this master's if that has detached.
+    pub born: u32,
+    /// What it was told.
+    pub said: Said,
+}
+
+/// The image that hands over, so that one that cannot take over can go back to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// Its file, which may have been replaced or deleted meanwhile.
+    pub fd: i32,
+    /// Its command line.
+    pub argv: Vec<Text>,
+}
+
+/// A listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its descriptor.
+    pub fd: i32,
+    /// Its name.
+    pub name: Option<String>,
+    /// The descriptor that it was inherited as at the first start.
+    pub source: Option<i32>,
+    /// Its effective backlog, where it is known.
+    pub backlog: Option<u32>,
+}
+
+/// A generation's pin.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its number.
+    pub generation: u64,
+    /// Its settings.
+    pub policy: Policy,
+    /// The working directory, resolved.
+    pub cwd: Text,
+    /// The program, resolved.
+    pub program: Text,
+    /// The command as given.
+    pub command: Vec<Text>,
+    /// The environment before the master's own variables.
+    pub environment: Vec<(Text, Text)>,
+    /// Which set of listeners.
+    pub listeners: usize,
+    /// What reloads changed of what the master was started with.
+    #[serde(default)]
+    pub changes: Changes,
+    /// In which protocols its workers are told of the listeners, besides systemd's.
+    #[serde(default)]
+    pub exports: Vec<Protocol>,
+    /// The number of the heartbeat page in its workers.
+    pub beat_fd: i32,
+}
+
+/// The guard.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Guard {
+    /// The master's end of its socket.
+    pub fd: i32,
+    /// Its pid.
+    pub pid: i32,
+}
+
+/// A worker's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// The model's name for it.
+    pub id: u64,
+    /// Its leader's pid.
+    pub leader: i32,
+    /// What of its leader is left.
+    pub hold: Hold,
+    /// Its leader has been reaped, and that was acted on.
+    pub leaderless: bool,
+    /// What asks it to finish, and how long that may take, in milliseconds: the guard's terms.
+    pub terms: (Signal, u64),
+    /// Its heartbeat page.
+    pub beat: Beat,
+    /// When it last beat.
+    pub last_beat: Option<Time>,
+    /// Its last `STATUS=`.
+    pub status: Option<String>,
+    /// Its notification socket: the descriptor and the address.
+    pub notify: (i32, String),
+    /// Tells whether it was executed, while that is not known.
+    pub outcome: Option<i32>,
+    /// It said that it is about to be.
+    pub about_to_execute: bool,
+    /// Its ready pipe.
+    pub ready: Option<i32>,
+}
+
+/// How a worker's group is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// The leader is a child that has not been reaped.
+    Leader,
+    /// The leader has ended and is not reaped on purpose.
+    Kept,
+    /// The leader has been reaped; this pidfd names its group, if there is one.
+    Handle(Option<i32>),
+    /// It has been reaped, and nobody was left.
+    Nobody,
+}
+
+/// A heartbeat page, and what was last seen of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Beat {
+    /// Its descriptor.
+    pub fd: i32,
+    /// Inode change time, seconds and nanoseconds.
+    pub changed: (i64, i64),
+    /// Modification time, seconds and nanoseconds.
+    pub modified: (i64, i64),
+    /// Its mode.
+    pub mode: u32,
+    /// The counter.
+    pub beats: u64,
+}
+
+/// The control socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Control {
+    /// Its descriptor.
+    pub fd: i32,
+    /// Its path.
+    pub path: Text,
+    /// Device and inode of the path.
+    pub inode: (u64, u64),
+    /// Its mode.
+    pub mode: u32,
+    /// Its owner, if it was given one.
+    pub owner: Option<u32>,
+}
+
+/// Where einhorn's acks are heard, and who is connected there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Acks {
+    /// The socket.
+    pub socket: Control,
+    /// Whose line has not ended yet.
+    pub clients: Vec<Client>,
+}
+
+/// The pid file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PidFile {
+    /// The descriptor that holds the lock.
+    pub fd: i32,
+    /// Its path.
+    pub path: Text,
+}
+
+/// The control connections.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Clients {
+    /// Each.
+    pub all: Vec<Client>,
+    /// The last number given to a connection.
+    pub last_client: u64,
+    /// The last ticket.
+    pub last_ticket: u64,
+    /// Idempotency keys and their operations, oldest first.
+    pub keys: Vec<(String, OpId)>,
+    /// How many were dropped.
+    pub dropped: u64,
+}
+
+/// A control connection.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Client {
+    /// Its number.
+    pub number: u64,
+    /// Its descriptor.
+    pub fd: i32,
+    /// Pid, uid and gid of whoever connected.
+    pub peer: (i32, u32, u32),
+    /// What was read and is no whole line yet.
+    pub partial: Text,
+    /// What was read and not looked at.
+    pub unread: Text,
+    /// The rest of a line that is too long is skipped.
+    pub skipping: bool,
+    /// It says no more.
+    pub ended: bool,
+    /// What it has not taken yet.
+    pub output: Text,
+    /// It goes once it has its answers.
+    pub silent: bool,
+    /// Since when it owes the rest of a line.
+    pub owing_since: Option<Time>,
+    /// What it waits for.
+    pub pending: Vec<Pending>,
+}
+
+/// A request without a reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its ticket.
+    pub ticket: u64,
+    /// Its id.
+    pub id: Option<Value>,
+    /// Its idempotency key, until it is an operation.
+    pub key: Option<String>,
+    /// Whether the end of the operation is waited for.
+    pub wait: bool,
+    /// What it waits for.
+    pub what: Awaited,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Awaited {
+    /// The model's answer.
+    Acceptance,
+    /// The model's answer to a stop.
+    Stop,
+    /// The end of an operation.
+    Op(OpId),
+    /// All slots to be ready.
+    Ready,
+}
+
+/// What every format begins with, so that also an image that cannot read the rest knows whom it would go back to.
+#[derive(Debug, Deserialize)]
+pub struct Head {
+    /// The format.
+    pub format: u32,
+    /// The version of whoever wrote it.
+    #[serde(default)]
+    pub by: String,
+    /// Whose it is.
+    #[serde(default)]
+    pub pid: i32,
+    /// The image that wrote it.
+    pub image: Option<Image>,
+}
+
+impl Head {
+    /// Reads what every format begins with.
+    ///
+    /// # Errors
+    /// It is no state at all; in words.
+    pub fn parse(document: &[u8]) -> Result<Head, String> {
+        serde_json::from_slice(document)
+            .map_err(|error| format!("the state of the running master is not understood: {error}"))
+    }
+}
+
+impl State {
+    /// Every descriptor that the next image needs.
+    pub fn descriptors(&self) -> Vec<i32> {
+        let mut all = vec![self.image.fd];
+        all.extend(self.listeners.iter().flatten().map(|listener| listener.fd));
+        all.extend(self.keep.iter().map(|(fd, _)| *fd));
+        all.extend(self.guard.as_ref().map(|guard| guard.fd));
+        all.extend(self.control.as_ref().map(|control| control.fd));
+        if let Some(acks) = &self.acks {
+            all.push(acks.socket.fd);
+            all.extend(acks.clients.iter().map(|client| client.fd));
+        }
+        all.extend(self.pid_file.as_ref().map(|file| file.fd));
+        all.extend(self.clients.all.iter().map(|client| client.fd));
+        for process in &self.processes {
+            all.extend([process.beat.fd, process.notify.0]);
+            all.extend(process.outcome);
+            all.extend(process.ready);
+            if let Hold::Handle(Some(handle)) = process.hold {
+                all.push(handle);
+            }
+        }
+        all
+    }
+
+    /// The document.
+    ///
+    /// # Errors
+    /// None that is known: there is nothing in it that JSON cannot hold.
+    pub fn render(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(self).map_err(|error| format!("the state cannot be written: {error}"))
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// It is of another format, or none; in words.
+    pub fn parse(document: &[u8]) -> Result<State, String> {
+        let head = Head::parse(document)?;
+        if !(OLDEST..=FORMAT).contains(&head.format) {
+            let reads = if OLDEST == FORMAT {
+                FORMAT.to_string()
+            } else {
+                format!("{OLDEST} to {FORMAT}")
+            };
+            return Err(format!(
+                "the state of the running master (version {}) has format {}, and this program reads format {reads}",
+                head.by, head.format
+            ));
+        }
+        serde_json::from_slice(document)
+            .map_err(|error| format!("the state of the running master is not understood: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_another_format_is_refused_in_words() {
+        for (document, why) in [
+            (
+                r#"{"format": 2, "by": "0.9.0"}"#,
+                "version 0.9.0) has format 2",
+            ),
+            (r#"{"format": 0}"#, "has format 0"),
+            (r#"{"format": 1}"#, "not understood: missing field"),
+            ("{}", "missing field `format`"),
+            ("", "not understood"),
+        ] {
+            let error = State::parse(document.as_bytes()).expect_err(document);
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

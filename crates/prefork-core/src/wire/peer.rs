@@ -1,0 +1,163 @@
+//! What an old master and a new one beside it exchange, on a socket of messages whose descriptor `PF_OLD_MASTER_FD` names.
+//!
+//! What the new one needs waits there when it is born, so that it can go on alone if the old one dies at once: messages with descriptors, the first
+//! of which is a file with a [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a JSON object; what the other side
+//! does not know it ignores.
+
+use serde::{Deserialize, Serialize};
+
+use super::exports::Protocol;
+use super::handover::{Listener, Pin};
+use super::text::Text;
+use crate::model::fork::{ForkState, PeerMessage};
+
+/// Names the descriptor.
+pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
+
+/// Variables that were meant for the old one's process alone, and tell a new one nothing.
+pub const FOR_ONE_PROCESS: [&str; 5] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "WATCHDOG_PID",
+];
+
+/// The format that is written, and the only one that is read.
+pub const FORMAT: u32 = 1;
+
+/// The longest message, in bytes.
+pub const LONGEST: usize = 16 * 1024;
+
+/// The longest text in one.
+const LONGEST_TEXT: usize = 4 * 1024;
+
+/// What the old master leaves to the new one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForkHandover {
+    /// [`FORMAT`] of whoever wrote it.
+    pub format: u32,
+    /// The version of whoever wrote it.
+    pub by: String,
+    /// The old master's pid.
+    pub pid: i32,
+    /// What its model knows.
+    pub heir: ForkState,
+    /// What the generation that serves was pinned to.
+    pub pin: Pin,
+    /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
+    pub listeners: Vec<Listener>,
+    /// The protocols in which it was told of listeners.
+    #[serde(default)]
+    pub inherited_exports: Vec<Protocol>,
+    /// The name that its pid file has now.
+    pub pid_file: Option<Text>,
+    /// The name that its control socket has now.
+    pub control: Option<Text>,
+}
+
+impl ForkHandover {
+    /// The document.
+    ///
+    /// # Errors
+    /// None that is known: there is nothing in it that JSON cannot hold.
+    pub fn render(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(self).map_err(|error| format!("the state cannot be written: {error}"))
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// It is of another format, or none; in words.
+    pub fn parse(document: &[u8]) -> Result<ForkHandover, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+            #[serde(default)]
+            by: String,
+        }
+        let not_understood = |error| format!("what the old master left is not understood: {error}");
+        let head: Head = serde_json::from_slice(document).map_err(not_understood)?;
+        if head.format != FORMAT {
+            return Err(format!(
+                "what the old master (version {}) left has format {}, and this program reads format {FORMAT}",
+                head.by, head.format
+            ));
+        }
+        serde_json::from_slice(document).map_err(not_understood)
+    }
+}
+
+/// One message.
+pub fn render(told: &PeerMessage) -> Vec<u8> {
+    let told = match told {
+        PeerMessage::Back(why) => {
+            let text = why.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
+            &PeerMessage::Back(text.map(|(_, letter)| letter).collect())
+        }
+        other => other,
+    };
+    serde_json::to_vec(told).unwrap_or_default()
+}
+
+/// Reads a message; None: a newer program's, or none.
+pub fn parse(message: &[u8]) -> Option<PeerMessage> {
+    serde_json::from_slice(message).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Generation;
+    use crate::model::policy::StopSeverity;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_come_back() {
+        for (told, text) in [
+            (PeerMessage::Hello(7), r#"{"say":"hello","of":7}"#),
+            (PeerMessage::Ready(3), r#"{"say":"ready","of":3}"#),
+            (PeerMessage::AllReady, r#"{"say":"all-ready"}"#),
+            (PeerMessage::Done(4), r#"{"say":"done","of":4}"#),
+            (
+                PeerMessage::Back("no\nway".into()),
+                r#"{"say":"back","of":"no\nway"}"#,
+            ),
+            (PeerMessage::Want(1), r#"{"say":"want","of":1}"#),
+            (PeerMessage::Free(1), r#"{"say":"free","of":1}"#),
+            (
+                PeerMessage::Stop(StopSeverity::Quick),
+                r#"{"say":"stop","of":"Quick"}"#,
+            ),
+            (PeerMessage::Used(Generation(9)), r#"{"say":"used","of":9}"#),
+        ] {
+            assert_eq!(String::from_utf8(render(&told)).as_deref(), Ok(text));
+            assert_eq!(parse(text.as_bytes()), Some(told));
+        }
+        assert_eq!(parse(br#"{"say":"sing","of":"loud"}"#), None);
+        let long = render(&PeerMessage::Back("ü\u{1}".repeat(LONGEST)));
+        assert!(long.len() < LONGEST, "{}", long.len());
+    }
+
+    #[test]
+    fn what_is_of_another_format_is_refused_in_words() {
+        for (document, why) in [
+            (
+                r#"{"format": 2, "by": "0.9.0"}"#,
+                "(version 0.9.0) left has format 2",
+            ),
+            (r#"{"format": 1}"#, "not understood: missing field"),
+            ("", "not understood"),
+        ] {
+            let error = ForkHandover::parse(document.as_bytes()).expect_err(document);
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = (parse(&bytes), ForkHandover::parse(&bytes));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Two masters side by side, in transcripts: how what happens between them is written.
+
+use std::rc::Rc;
+
+use prefork_core::model::Supervisor;
+use prefork_core::model::event::{Event, Generation, OpId};
+use prefork_core::model::fork::{ForkState, PeerAction, PeerEvent, PeerMessage};
+use prefork_core::model::policy::{Policy, StopSeverity};
+use prefork_core::model::state::operation::Operations;
+use prefork_core::model::state::readiness_memory::Memory;
+use prefork_core::model::time::Time;
+
+/// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
+pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
+    let slots = rest[0].parse().expect("slots");
+    let mut operations = Operations::default();
+    let mut out = Vec::new();
+    let start = operations.begin(Time(0), "start", None, &mut out);
+    let done = prefork_core::model::event::Outcome::Done("start done".into(), Vec::new());
+    operations.end(Time(0), start, done, &mut out);
+    let op = operations.begin(Time(0), "upgrade", None, &mut out);
+    let scaled = rest.iter().find_map(|word| word.strip_prefix("scaled="));
+    let heir = ForkState {
+        op,
+        manual: rest.contains(&"manual"),
+        from: (Generation(1), Rc::new(policy.clone())),
+        to: Generation(2),
+        scaled: scaled.map(|slots| slots.parse().expect("slots")),
+        operations,
+        memory: Memory::default(),
+    };
+    assert_eq!(heir.op, OpId(2));
+    Supervisor::heir(Rc::new(policy.clone()), slots, 7, 50, heir)
+}
+
+/// `other born PID|unborn WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
+pub fn happened(rest: &[&str]) -> Event {
+    let (verb, rest) = rest.split_first().expect("a verb");
+    let text = rest.join(" ");
+    let number = || text.parse::<u32>().expect("a number");
+    let told = match *verb {
+        "born" => return Event::Beside(PeerEvent::Born(number() as i32)),
+        "unborn" => return Event::Beside(PeerEvent::Unborn(text)),
+        "gone" => return Event::Beside(PeerEvent::Gone(text)),
+        "dropped" => return Event::Beside(PeerEvent::Dropped),
+        "hello" => PeerMessage::Hello(number() as i32),
+        "ready" => PeerMessage::Ready(number()),
+        "all-ready" => PeerMessage::AllReady,
+        "done" => PeerMessage::Done(number() as usize),
+        "back" => PeerMessage::Back(text),
+        "want" => PeerMessage::Want(number()),
+        "free" => PeerMessage::Free(number()),
+        "used" => PeerMessage::Used(Generation(number().into())),
+        "stop" => PeerMessage::Stop(match text.as_str() {
+            "graceful" => StopSeverity::Graceful,
+            "quick" => StopSeverity::Quick,
+            _ => StopSeverity::Kill,
+        }),
+        _ => panic!("unknown: other {verb}"),
+    };
+    Event::Beside(PeerEvent::Said(told))
+}
+
+/// What is to be done about the other master, as transcripts show it.
+pub fn deed(deed: &PeerAction) -> String {
+    match deed {
+        PeerAction::Beget(heir) => {
+            let how = if heir.manual { " manual" } else { "" };
+            let scaled = heir
+                .scaled
+                .map(|slots| format!(" scaled={slots}"))
+                .unwrap_or_default();
+            format!(
+                "beget a master: operation {} from gen={} to gen={}{how}{scaled}",
+                heir.op, heir.from.0, heir.to
+            )
+        }
+        PeerAction::Tell(told) => {
+            let text = prefork_core::wire::peer::render(told);
+            let text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            let word = text["say"].as_str().expect("a word");
+            match &text["of"] {
+                serde_json::Value::Null => format!("tell the other: {word}"),
+                of => format!("tell the other: {word} {of}"),
+            }
+        }
+        PeerAction::Kill => "kill the other".into(),
+        PeerAction::TakeNamesBack => "take the names back".into(),
+        PeerAction::RemoveOldNames => "remove the old names".into(),
+        PeerAction::Succeeded => "the other is the service".into(),
+        PeerAction::PassOn(sig) => format!("pass {sig} on to the other"),
+    }
+}

@@ -1,0 +1,707 @@
+//! Random lifetimes: a seeded generator drives the model in a fake world, and after every step the promises are checked.
+//!
+//! `PF_LIFETIMES=N` runs more of them (CI, where nothing is left out, four times as many as anybody else), `PF_SEED=S` one again, which prints itself as a transcript.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use prefork_core::model::Supervisor;
+use prefork_core::model::backoff::Dice;
+use prefork_core::model::event::{
+    Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
+    WorkerId,
+};
+use prefork_core::model::fork::{PeerAction, PeerEvent};
+use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::supervisor::snapshot::{SlotView, Snapshot};
+use prefork_core::model::time::Time;
+
+use super::render;
+
+const EVENTS: u64 = 60;
+
+#[test]
+fn random_lifetimes_keep_every_promise() {
+    if let Ok(seed) = std::env::var("PF_SEED") {
+        let seed = seed.parse().expect("PF_SEED is a number");
+        let (world, outcome) = lifetime(seed, true);
+        use std::io::Write as _;
+        let _ = std::io::stderr().write_all(world.transcript.as_bytes());
+        assert_eq!(outcome, Ok(()), "seed {seed}");
+        return;
+    }
+    let thorough = std::env::var_os("PF_SKIPPED_FILE").is_some();
+    let usual = if thorough { 100_000 } else { 25_000 };
+    let wanted = std::env::var("PF_LIFETIMES")
+        .map_or(usual, |n| n.parse().expect("PF_LIFETIMES is a number"));
+    let mut long_ones = 0;
+    let mut seed = 0;
+    // Those that stop early are lived too, but do not count.
+    while long_ones < wanted {
+        let (world, outcome) = lifetime(seed, false);
+        if let Err(broken) = outcome {
+            let transcript = lifetime(seed, true).0.transcript;
+            panic!("seed {seed} (PF_SEED={seed} runs it again): {broken}\n{transcript}");
+        }
+        long_ones += u64::from(world.steps >= 50);
+        seed += 1;
+    }
+}
+
+fn lifetime(seed: u64, record: bool) -> (World, Check) {
+    let mut world = World::new(seed, record);
+    let outcome = world.live();
+    (world, outcome)
+}
+
+/// A process of the fake world.
+#[derive(Default)]
+struct Process {
+    generation: u64,
+    executed: bool,
+    leader: bool,
+    rest: bool,
+    told: bool,
+    graceful: u32,
+    killed: bool,
+    deaf: bool,
+    unkillable: bool,
+}
+
+struct World {
+    dice: Dice,
+    now: Time,
+    policy: Policy,
+    supervisor: Supervisor,
+    processes: BTreeMap<WorkerId, Process>,
+    /// Those that never came to be; the supervisor may learn of it a moment later.
+    unborn: BTreeSet<WorkerId>,
+    open: BTreeSet<OpId>,
+    tickets: u64,
+    exited: Option<u8>,
+    closed: bool,
+    ready_before: usize,
+    pinned: BTreeSet<u64>,
+    highest: u64,
+    /// What an upgrade under way is to pin.
+    successor: Option<Generation>,
+    steps: u64,
+    record: bool,
+    transcript: String,
+}
+
+type Check = Result<(), String>;
+
+/// Whether a generation serves whose rollout is not over.
+fn on_probation(snapshot: &Snapshot) -> bool {
+    let rollout = snapshot.rollout.as_ref();
+    snapshot.state == "running" && rollout.is_some_and(|rollout| rollout.result == "running")
+}
+
+fn rolled_to(snapshot: &Snapshot) -> Option<Generation> {
+    snapshot.rollout.as_ref().map(|rollout| rollout.to)
+}
+
+impl World {
+    fn new(seed: u64, record: bool) -> World {
+        let mut dice = Dice::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D).wrapping_add(1));
+        let one = |dice: &mut Dice, of: &[u64]| of[dice.below(of.len() as u64) as usize];
+        let policy = Policy {
+            ready: match dice.below(4) {
+                0 => Readiness::Notify,
+                1 => Readiness::Delay(Duration::from_millis(300)),
+                2 => Readiness::Exec,
+                _ => Readiness::Auto,
+            },
+            surge: match dice.below(5) {
+                0 => Surge::Workers(0),
+                1 => Surge::Percent(100),
+                2 => Surge::Workers(2),
+                _ => Surge::Workers(1),
+            },
+            canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
+            // Short enough to be passed, long enough to be failed.
+            probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
+                .checked_sub(1)
+                .map(Duration::from_millis),
+            start_failures: one(&mut dice, &[1, 2, 3]) as u32,
+            give_up: (dice.below(8) == 0).then_some(4),
+            fatal_exit: if dice.below(4) == 0 {
+                vec![78]
+            } else {
+                Vec::new()
+            },
+            timeout: (dice.below(3) == 0).then(|| Duration::from_secs(2)),
+            stop_delay: (dice.below(6) == 0).then(|| Duration::from_secs(1)),
+            drain_queue: dice.below(6) == 0,
+            max_draining: (dice.below(6) == 0).then_some(2),
+            term: if dice.below(8) == 0 {
+                StopSeverity::Quick
+            } else {
+                StopSeverity::Graceful
+            },
+            ..Policy::default()
+        };
+        let slots = dice.below(5) as usize;
+        let supervisor = Supervisor::new(slots, Rc::new(policy.clone()), seed);
+        let transcript = format!("new {slots} {policy:?}\n");
+        World {
+            dice,
+            now: Time(0),
+            policy,
+            supervisor,
+            processes: BTreeMap::new(),
+            unborn: BTreeSet::new(),
+            open: BTreeSet::new(),
+            tickets: 0,
+            exited: None,
+            closed: false,
+            ready_before: 0,
+            pinned: BTreeSet::from([1]),
+            highest: 1,
+            successor: None,
+            steps: 0,
+            record,
+            transcript,
+        }
+    }
+
+    fn live(&mut self) -> Check {
+        self.step(Event::Start, false)?;
+        for _ in 0..EVENTS {
+            if self.exited.is_some() {
+                break;
+            }
+            self.happen()?;
+        }
+        self.end()
+    }
+
+    /// A stop from wherever the lifetime has come to must end, within the sum of its deadlines.
+    fn end(&mut self) -> Check {
+        if self.exited.is_none() {
+            self.step(
+                Event::Command(Ticket(0), Command::Stop(StopSeverity::Graceful)),
+                true,
+            )?;
+        }
+        // The queues may be waited for as long as the workers afterwards.
+        let queues = u32::from(self.policy.drain_queue);
+        let limit = self.now
+            + self.policy.stop_delay.unwrap_or_default()
+            + self.policy.graceful_timeout * (1 + queues)
+            + Duration::from_secs(5 + 1);
+        while self.exited.is_none() {
+            let Some(at) = self.supervisor.deadline() else {
+                return Err("stopping, nobody exits, and nothing is waited for".into());
+            };
+            if at > limit {
+                return Err(format!(
+                    "a stop takes longer than its deadlines: {:?}",
+                    at.since(limit)
+                ));
+            }
+            // Those that listen go; the deaf ones wait for KILL, the unkillable ones for ever.
+            let listening: Vec<WorkerId> = self
+                .processes
+                .iter()
+                .filter(|(_, process)| {
+                    process.leader
+                        && process.told
+                        && !process.unkillable
+                        && (process.killed || !process.deaf)
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            if let Some(id) = listening.first() {
+                self.exit(*id, Ended::Exited(0), false)?;
+            } else {
+                self.now = self.now.max(at);
+                self.step(Event::Due, true)?;
+                let rests: Vec<WorkerId> = self
+                    .processes
+                    .iter()
+                    .filter(|(_, p)| !p.leader && p.rest && p.killed)
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in rests {
+                    self.emptied(id)?;
+                }
+            }
+        }
+        if !self.open.is_empty() {
+            return Err(format!("operations without an end: {:?}", self.open));
+        }
+        Ok(())
+    }
+
+    /// One random thing.
+    fn happen(&mut self) -> Check {
+        let ids: Vec<WorkerId> = self.processes.keys().copied().collect();
+        let somebody =
+            (!ids.is_empty()).then(|| ids[self.dice.below(ids.len().max(1) as u64) as usize]);
+        match (self.dice.below(100), somebody) {
+            (0..30, Some(id)) => self.speak(id),
+            (30..48, Some(id)) => self.end_of(id),
+            (48..52, Some(id)) => self.let_go(id),
+            (52..56, _) => self.signal(),
+            (56..60, _) if self.successor.is_some() => self.take_over(),
+            (56..82, _) => self.ask(),
+            _ => self.pass_time(),
+        }
+    }
+
+    fn speak(&mut self, id: WorkerId) -> Check {
+        let Some(process) = self.processes.get_mut(&id).filter(|process| process.leader) else {
+            return Ok(());
+        };
+        if !process.executed {
+            process.executed = true;
+            if self.dice.below(30) == 0 {
+                self.step(Event::ExecFailed(id, "no such file".into()), false)?;
+                return self.exit(id, Ended::Exited(127), true);
+            }
+            return self.step(Event::Executed(id), false);
+        }
+        let saying = match self.dice.below(24) {
+            0..8 => Saying::Beat,
+            8..12 => Saying::Stopping,
+            12 => Saying::Trigger,
+            13 => Saying::Extend(Duration::from_secs(3)),
+            14 => Saying::Watchdog(Duration::from_secs(self.dice.below(3))),
+            _ => Saying::Ready,
+        };
+        self.step(Event::Said(id, saying), false)
+    }
+
+    fn end_of(&mut self, id: WorkerId) -> Check {
+        let process = &self.processes[&id];
+        if process.unkillable || (process.deaf && !process.killed) {
+            return Ok(());
+        }
+        if !process.leader {
+            return self.emptied(id);
+        }
+        let told = process.told;
+        // Most that die were told to; a few crash.
+        if !told && self.dice.below(5) > 0 {
+            return Ok(());
+        }
+        let ended = match self.dice.below(8) {
+            0 => Ended::Exited(78),
+            1 => Ended::Signaled(Some(Signal::Segv), true),
+            2 => Ended::Exited(1),
+            _ => Ended::Exited(0),
+        };
+        self.exit(id, ended, !told)
+    }
+
+    fn exit(&mut self, id: WorkerId, ended: Ended, crash: bool) -> Check {
+        let rest = self.dice.below(6) == 0;
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.leader = false;
+            process.rest = rest;
+        }
+        if !rest {
+            self.processes.remove(&id);
+        }
+        let before = self.supervisor.snapshot();
+        let on_trial = crash && on_probation(&before);
+        let held =
+            |seat: &SlotView| seat.worker == Some(id) && seat.generation == rolled_to(&before);
+        let on_trial = on_trial && before.slots.iter().any(held);
+        let exited = Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        };
+        self.step(exited, crash)?;
+        if on_trial && on_probation(&self.supervisor.snapshot()) {
+            return Err(format!("{id:?} died on probation, and nothing follows"));
+        }
+        Ok(())
+    }
+
+    fn emptied(&mut self, id: WorkerId) -> Check {
+        self.processes.remove(&id);
+        self.step(Event::Emptied(id), false)
+    }
+
+    fn let_go(&mut self, id: WorkerId) -> Check {
+        let told = self
+            .processes
+            .get(&id)
+            .is_some_and(|process| process.graceful > 0);
+        if told {
+            self.step(Event::ListenersReleased(id), false)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The next image: it reads what this one has written, and pins.
+    fn take_over(&mut self) -> Check {
+        let Some(generation) = self.successor else {
+            return Ok(());
+        };
+        let written = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
+        self.supervisor = serde_json::from_slice(&written).map_err(|error| error.to_string())?;
+        let again = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
+        if written != again {
+            return Err("what was read is not what was written".to_owned());
+        }
+        let pin = Action::Pin(generation, Source::Successor);
+        let answer = self.perform(&pin)?;
+        self.successor = None;
+        answer.map_or(Ok(()), |event| self.step(event, false))
+    }
+
+    fn signal(&mut self) -> Check {
+        let signals = [
+            Signal::Hup,
+            Signal::Usr1,
+            Signal::Usr2,
+            Signal::Winch,
+            Signal::Ttin,
+            Signal::Ttou,
+            Signal::Hup,
+            Signal::Ttin,
+        ];
+        let sig = match self.dice.below(40) {
+            0 => Signal::Term,
+            1 => Signal::Int,
+            2 => Signal::Quit,
+            _ => signals[self.dice.below(8) as usize],
+        };
+        let sender = if self.dice.below(4) == 0 {
+            Sender::Terminal
+        } else {
+            Sender::Process
+        };
+        self.step(Event::Signal(sig, sender), true)
+    }
+
+    fn ask(&mut self) -> Check {
+        self.tickets += 1;
+        let command = match self.dice.below(40) {
+            0..8 => Command::Reload {
+                renewed: self.tickets.is_multiple_of(4),
+            },
+            8..12 => Command::Upgrade,
+            12..16 => Command::Rollback,
+            16..20 => Command::Scale(Scale::To(self.dice.below(6) as usize)),
+            20..24 => Command::Scale(Scale::By(self.dice.below(5) as i64 - 2)),
+            24..26 => Command::Pause,
+            26..30 => Command::Resume,
+            30..35 => Command::RestartWorker(self.dice.below(5) as u32),
+            35 => Command::Reopen,
+            36 => Command::Retire(Generation(1 + self.dice.below(4))),
+            37..39 => Command::Signal(
+                Signal::Usr1,
+                (self.dice.below(2) == 0).then(|| self.dice.below(5) as u32),
+            ),
+            // Early stops are rare, so that most lifetimes are long ones.
+            _ if self.steps < 50 && self.dice.below(8) > 0 => Command::Resume,
+            _ => Command::Stop(if self.dice.below(2) == 0 {
+                StopSeverity::Quick
+            } else {
+                StopSeverity::Graceful
+            }),
+        };
+        let lowers = matches!(
+            command,
+            Command::Scale(_) | Command::Pause | Command::Stop(_)
+        );
+        self.step(Event::Command(Ticket(self.tickets), command), lowers)
+    }
+
+    fn pass_time(&mut self) -> Check {
+        match self.supervisor.deadline() {
+            Some(at) if self.dice.below(4) > 0 => {
+                self.now = self.now.max(at);
+                // A worker that is killed for not being ready in time was not serving; nobody else may be lost to a deadline.
+                self.step(Event::Due, false)
+            }
+            _ => {
+                self.now = self.now + Duration::from_millis(self.dice.below(400));
+                self.step(Event::Due, false)
+            }
+        }
+    }
+
+    /// One step and the driver's answers to it. `may_lower`: whether fewer workers may be ready after it than before.
+    fn step(&mut self, event: Event, may_lower: bool) -> Check {
+        let mut events = vec![event];
+        let mut may_lower = may_lower;
+        while !events.is_empty() && self.exited.is_none() {
+            let event = events.remove(0);
+            self.steps += 1;
+            if self.record {
+                let _ = writeln!(
+                    self.transcript,
+                    "# {:?}\n{event:?}",
+                    self.now.since(Time(0))
+                );
+            }
+            let mut out = Vec::new();
+            self.supervisor.step(self.now, event, &mut out);
+            for action in out {
+                if self.record {
+                    let _ = writeln!(self.transcript, "  {}", render::action(&action));
+                }
+                // What undoes a scale takes workers away again; what superseded a pause was asked for.
+                may_lower |= matches!(&action, Action::Note(_, _, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
+                // So was the end of one that missed its heartbeat.
+                may_lower |= matches!(
+                    &action,
+                    Action::Signal(_, Signal::Abrt, _) | Action::CloseListeners
+                );
+                events.extend(self.perform(&action)?);
+            }
+        }
+        self.check(may_lower)
+    }
+
+    /// What the driver would do, and answer; with the promises that concern one action.
+    fn perform(&mut self, action: &Action) -> Result<Option<Event>, String> {
+        match action {
+            Action::Spawn {
+                worker, generation, ..
+            } => {
+                if self.closed {
+                    return Err(format!(
+                        "{worker:?} is started after the listeners were closed"
+                    ));
+                }
+                if !self.pinned.contains(&generation.0) {
+                    return Err(format!(
+                        "{worker:?} is started from generation {generation}, which is not pinned"
+                    ));
+                }
+                if self.dice.below(80) == 0 {
+                    self.unborn.insert(*worker);
+                    return Ok(Some(Event::SpawnFailed(
+                        *worker,
+                        "Resource temporarily unavailable".into(),
+                    )));
+                }
+                let process = Process {
+                    generation: generation.0,
+                    leader: true,
+                    deaf: self.dice.below(12) == 0,
+                    unkillable: self.dice.below(60) == 0,
+                    ..Process::default()
+                };
+                self.processes.insert(*worker, process);
+                return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
+            }
+            // Another master, which never says that it stands: only its process comes and goes.
+            Action::Beside(PeerAction::Beget(heir)) => {
+                self.highest = heir.to.0;
+                self.pinned.insert(heir.to.0);
+                return Ok(Some(Event::Beside(PeerEvent::Born(60))));
+            }
+            Action::Beside(PeerAction::Kill) => {
+                let how = "was killed by KILL before it stood".to_owned();
+                return Ok(Some(Event::Beside(PeerEvent::Gone(how))));
+            }
+            Action::Signal(worker, sig, to) => {
+                return self.signalled(*worker, *sig, *to).map(|()| None);
+            }
+            Action::Deliver(worker, _) if !self.processes.contains_key(worker) => {
+                return Err(format!("{worker:?} is signalled and does not live"));
+            }
+            Action::Pin(generation, Source::Successor) if self.successor != Some(*generation) => {
+                self.successor = Some(*generation);
+            }
+            Action::Pin(generation, _) => {
+                if generation.0 < self.highest {
+                    return Err(format!("generation {generation} is used twice"));
+                }
+                if self.dice.below(6) == 0 {
+                    return Ok(Some(Event::PinFailed(*generation, "no such file".into())));
+                }
+                if !self.pinned.insert(generation.0) {
+                    return Err(format!("generation {generation} is used twice"));
+                }
+                self.highest = generation.0;
+                return Ok(Some(Event::Pinned(
+                    *generation,
+                    Rc::new(self.policy.clone()),
+                )));
+            }
+            Action::Forget(generation) if !self.pinned.remove(&generation.0) => {
+                return Err(format!("generation {generation} is forgotten twice"));
+            }
+            Action::Began(_, op) => {
+                self.open.insert(*op);
+            }
+            Action::Finished(op, outcome) => self.finished(*op, outcome)?,
+            Action::Abandon(worker) => {
+                self.processes.remove(worker);
+            }
+            Action::CloseListeners => self.closed = true,
+            Action::LookWhetherHeld(worker) => {
+                return Ok(Some(Event::Held(*worker, self.dice.below(4) == 0)));
+            }
+            Action::LookWhetherDumping(worker) => {
+                return Ok(Some(Event::Dumping(*worker, self.dice.below(2) == 0)));
+            }
+            Action::LookAtQueues if self.dice.below(2) == 0 => return Ok(Some(Event::QueuesEmpty)),
+            Action::Exit(code, _) => {
+                if let Some((id, _)) = self.processes.iter().next() {
+                    return Err(format!("exit while {id:?} lives"));
+                }
+                self.exited = Some(*code);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn signalled(&mut self, worker: WorkerId, sig: Signal, to: To) -> Check {
+        let graceful = self.policy.graceful_signal;
+        if self.unborn.contains(&worker) {
+            return Ok(());
+        }
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return Err(format!("{worker:?} gets {sig} and does not live"));
+        };
+        match to {
+            To::Leader if !process.leader => {
+                return Err(format!("{worker:?} gets {sig} and its leader is gone"));
+            }
+            To::Leader if sig == graceful => process.graceful += 1,
+            To::Leader | To::Group => {}
+        }
+        process.told = true;
+        process.killed |= sig == Signal::Kill;
+        if process.graceful > 1 {
+            return Err(format!("{worker:?} is asked to finish twice"));
+        }
+        Ok(())
+    }
+
+    /// No rollout is half done.
+    fn finished(&mut self, op: OpId, outcome: &Outcome) -> Check {
+        self.open.remove(&op);
+        let snapshot = self.supervisor.snapshot();
+        let Some(rollout) = snapshot.rollout.filter(|rollout| rollout.op == op) else {
+            return Ok(());
+        };
+        // What was remembered may have followed in the same step.
+        if snapshot.state != "running" {
+            return Ok(());
+        }
+        let holders = || {
+            snapshot
+                .slots
+                .iter()
+                .filter_map(|seat| seat.generation.map(|generation| (seat.slot, generation)))
+        };
+        match outcome {
+            Outcome::Done(..) => {
+                let strangers: Vec<(u32, Generation)> = holders()
+                    .filter(|(_, generation)| *generation != rollout.to)
+                    .collect();
+                let empty = snapshot.slots.iter().any(|seat| seat.worker.is_none());
+                if empty || !strangers.is_empty() || snapshot.generation != rollout.to {
+                    return Err(format!("operation {op} is done and half: {strangers:?}"));
+                }
+            }
+            Outcome::RolledBack(why) => {
+                for (slot, _) in holders().filter(|(_, generation)| *generation == rollout.to) {
+                    let named = why
+                        .rsplit("in slot")
+                        .next()
+                        .is_some_and(|slots| slots.contains(&slot.to_string()));
+                    if !named {
+                        return Err(format!(
+                            "operation {op} is rolled back, and slot {slot} is not: {why}"
+                        ));
+                    }
+                }
+            }
+            Outcome::Failed(_) | Outcome::Aborted(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing is left undone that only waits for somebody to look again: one more look at the same time changes nothing.
+    fn is_settled(&self) -> Check {
+        if self.supervisor.deadline().is_some_and(|at| at <= self.now) {
+            return Ok(());
+        }
+        let mut again = Vec::new();
+        self.supervisor
+            .clone()
+            .step(self.now, Event::Due, &mut again);
+        match again.first() {
+            None => Ok(()),
+            Some(action) => Err(format!(
+                "only a second look brings: {}",
+                render::action(action)
+            )),
+        }
+    }
+
+    /// The promises that concern the whole.
+    fn check(&mut self, may_lower: bool) -> Check {
+        self.is_settled()?;
+        let snapshot = self.supervisor.snapshot();
+        let surge = self.policy.surge.of(snapshot.wanted);
+        // One that is stopped or traced is no loss of the supervisor's.
+        let serves = |seat: &&SlotView| matches!(seat.state, "ready" | "held");
+        let ready = snapshot.slots.iter().filter(serves).count();
+        let rolls_in_turn = surge == 0;
+        if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
+            return Err(format!(
+                "{} workers were ready, now {ready}, and nobody asked for that",
+                self.ready_before
+            ));
+        }
+        self.ready_before = ready;
+        if snapshot.replacements.len() > surge {
+            return Err(format!(
+                "{} replacements are under way, the surge is {surge}",
+                snapshot.replacements.len()
+            ));
+        }
+        let alive: BTreeSet<WorkerId> = self.processes.keys().copied().collect();
+        for worker in self.supervisor.workers() {
+            if !alive.contains(&worker.id) && self.exited.is_none() {
+                return Err(format!("{:?} is kept and does not live", worker.id));
+            }
+            if self
+                .processes
+                .get(&worker.id)
+                .is_some_and(|process| process.generation != worker.generation.0)
+            {
+                return Err(format!("{:?} changed its generation", worker.id));
+            }
+        }
+        if alive.len() > self.supervisor.workers().count() {
+            return Err("a process lives that the supervisor does not know".into());
+        }
+        let settled =
+            snapshot.slots.iter().all(|seat| seat.state == "ready") && snapshot.retiring.is_empty();
+        if settled
+            && snapshot.state == "running"
+            && !on_probation(&snapshot)
+            && self.open.is_empty()
+            && snapshot.replacements.is_empty()
+        {
+            let timed = self.supervisor.workers().any(|worker| worker.is_timed());
+            if let Some(at) = self.supervisor.deadline().filter(|_| !timed) {
+                return Err(format!(
+                    "idle, and still something is waited for in {:?}",
+                    at.since(self.now)
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,421 @@
+//! Transcripts: text files of prose, commands, and the exact actions that follow.
+//!
+//! `tests/scenarios/*.txt`; a line that starts with `#` is prose, an indented line is an action that was the answer, every other line is a
+//! command (see [`Session::command`]). `PF_REWRITE=1 cargo test transcripts` writes the answers anew; the diff is the review.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use prefork_core::model::Supervisor;
+use prefork_core::model::event::{
+    Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
+};
+use prefork_core::model::fork::{PeerAction, PeerEvent};
+use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::service_manager::{Said, Upward};
+use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::time::Time;
+use prefork_core::wire::service_manager::render;
+
+#[test]
+fn transcripts_answer_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let rewrite = std::env::var_os("PF_REWRITE").is_some();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("scenarios")
+        .map(|entry| entry.expect("entry").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 10, "only {} transcripts", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let expected = std::fs::read_to_string(&file).expect("transcript");
+        let actual = run(&expected);
+        if actual == expected {
+            continue;
+        }
+        if rewrite {
+            std::fs::write(&file, &actual).expect("rewrite");
+        } else {
+            wrong.push(format!(
+                "{}:\n{}",
+                file.display(),
+                first_difference(&expected, &actual)
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "PF_REWRITE=1 rewrites; the differences:\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn first_difference(expected: &str, actual: &str) -> String {
+    let mut lines = expected.lines().zip(actual.lines()).enumerate();
+    match lines.find(|(_, (old, new))| old != new) {
+        Some((number, (old, new))) => {
+            format!("line {}:\n  written: {old}\n  answered: {new}", number + 1)
+        }
+        None => "one is the other's beginning".into(),
+    }
+}
+
+fn run(text: &str) -> String {
+    let mut session = Session::default();
+    let mut answer = String::new();
+    for line in text.lines().filter(|line| !line.starts_with("  ")) {
+        let _ = writeln!(answer, "{line}");
+        if !line.is_empty() && !line.starts_with('#') {
+            session.command(line);
+            for action in session.answers.drain(..) {
+                let _ = writeln!(answer, "  {action}");
+            }
+        }
+    }
+    answer
+}
+
+#[derive(Default)]
+struct Session {
+    now: Time,
+    supervisor: Option<Supervisor>,
+    policy: Policy,
+    pin_fails: Option<String>,
+    tickets: u64,
+    upward: Option<Upward>,
+    deaf: bool,
+    answers: Vec<String>,
+}
+
+impl Session {
+    /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
+    /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
+    /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
+    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
+    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`beside`](super::beside).
+    /// W is a worker or a range `A..B`.
+    fn command(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (verb, rest) = words.split_first().expect("a verb");
+        match *verb {
+            "new" => {
+                rest[1..]
+                    .iter()
+                    .for_each(|setting| set(&mut self.policy, setting));
+                let slots = rest[0].parse().expect("slots");
+                self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
+            }
+            "heir" => self.supervisor = Some(super::beside::heir(rest, &self.policy)),
+            "other" => self.step(super::beside::happened(rest)),
+            "manager" => {
+                let limit = rest.first().map(|limit| duration(limit));
+                self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
+            }
+            "deaf" => self.deaf = true,
+            "hears" => self.deaf = false,
+            "set" => rest
+                .iter()
+                .for_each(|setting| set(&mut self.policy, setting)),
+            // Another image of the master: the supervisor is what can be written down of it, and pins.
+            "taken-over" => {
+                let written = serde_json::to_string(self.supervisor()).expect("written");
+                self.supervisor = Some(serde_json::from_str(&written).expect("read"));
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
+            }
+            "went-back" => {
+                let generation = Generation(rest[0].parse().expect("a generation"));
+                self.step(Event::PinFailed(generation, rest[1..].join(" ")));
+            }
+            "pin-fails" => self.pin_fails = Some(rest.join(" ")),
+            "advance" => self.advance(duration(rest[0])),
+            // The master itself did nothing meanwhile: it was stopped, or the machine slept.
+            "sleep" => {
+                self.now = self.now + duration(rest[0]);
+                self.step(Event::Due);
+            }
+            "slots" => self.show_slots(),
+            "deadline" => {
+                let deadline = self.supervisor().deadline();
+                let text = deadline.map_or("none".into(), |at| format!("{:?}", at.since(self.now)));
+                self.answers.push(text);
+            }
+            "start" => self.step(Event::Start),
+            "queues-empty" => self.step(Event::QueuesEmpty),
+            "rebound" => self.step(Event::Rebound(rest[0].into())),
+            "signal" => {
+                let sender = if rest.get(1) == Some(&"terminal") {
+                    Sender::Terminal
+                } else {
+                    Sender::Process
+                };
+                self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
+            }
+            "reload" | "upgrade" | "fork" | "rollback" | "scale" | "stop" | "pause" | "resume"
+            | "restart" | "retire" | "reopen" | "deliver" => {
+                self.tickets += 1;
+                self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
+            }
+            _ => {
+                for worker in range(rest[0]) {
+                    self.step(happening(verb, worker, &rest[1..]));
+                }
+            }
+        }
+        self.speak();
+    }
+
+    /// What the service manager is told at the end of a turn.
+    fn speak(&mut self) {
+        let (Some(upward), Some(supervisor)) = (&mut self.upward, &self.supervisor) else {
+            return;
+        };
+        let facts = supervisor.facts();
+        while let Some(message) = upward.next(self.now, &facts) {
+            let text = render(&message).replace('\n', " ");
+            if self.deaf {
+                upward.lost(self.now, true);
+                self.answers.push(format!("manager does not hear: {text}"));
+            } else {
+                upward.sent();
+                self.answers.push(format!("manager: {text}"));
+            }
+        }
+    }
+
+    fn supervisor(&mut self) -> &mut Supervisor {
+        self.supervisor.as_mut().expect("new first")
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = (!events.is_empty()).then(|| events.remove(0)) {
+            let mut out = Vec::new();
+            let now = self.now;
+            self.supervisor().step(now, event, &mut out);
+            for action in out {
+                if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
+                    upward.reload_begins(now);
+                }
+                self.answers.push(super::render::action(&action));
+                events.extend(self.answer(&action));
+            }
+        }
+    }
+
+    /// What the driver would answer in the same turn.
+    fn answer(&mut self, action: &Action) -> Option<Event> {
+        match action {
+            Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
+            // Another image answers, when the transcript says so.
+            Action::Pin(_, Source::Successor) => None,
+            Action::Pin(generation, _) => Some(match self.pin_fails.take() {
+                Some(why) => Event::PinFailed(*generation, why),
+                None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
+            }),
+            Action::Beside(PeerAction::Beget(_)) => {
+                Some(Event::Beside(match self.pin_fails.take() {
+                    Some(why) => PeerEvent::Unborn(why),
+                    None => PeerEvent::Born(60),
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        loop {
+            let model = self.supervisor().deadline();
+            let all = [model, self.upward.as_ref().and_then(Upward::deadline)];
+            let next = all.into_iter().flatten().min();
+            let Some(at) = next.filter(|at| *at <= end) else {
+                break;
+            };
+            let before = self.answers.len();
+            let passed = at.since(Time(0));
+            self.now = self.now.max(at);
+            if model.is_some_and(|due| due <= self.now) {
+                self.step(Event::Due);
+            }
+            self.speak();
+            for answer in &mut self.answers[before..] {
+                *answer = format!("@{:.3}s {answer}", passed.as_secs_f64());
+            }
+        }
+        self.now = end;
+    }
+
+    fn show_slots(&mut self) {
+        let snapshot = self.supervisor().snapshot();
+        let seat = |seat: &prefork_core::model::supervisor::snapshot::SlotView| {
+            let worker = seat
+                .worker
+                .map_or("-".into(), |worker| worker.0.to_string());
+            let generation = seat
+                .generation
+                .map_or("-".into(), |generation| generation.to_string());
+            // Why nobody is there.
+            let before = seat.last_exit.as_ref().filter(|_| seat.worker.is_none());
+            let why = before.map_or(String::new(), |exit| {
+                format!(" ({} {})", exit.worker.0, exit.cause.name())
+            });
+            format!("{}:{worker}/{generation} {}{why}", seat.slot, seat.state)
+        };
+        let list = |seats: &[prefork_core::model::supervisor::snapshot::SlotView]| {
+            seats.iter().map(seat).collect::<Vec<_>>().join(", ")
+        };
+        self.answers.push(format!(
+            "{}, generation {}: {}",
+            snapshot.state,
+            snapshot.generation,
+            list(&snapshot.slots)
+        ));
+        for (name, seats) in [
+            ("starting", &snapshot.replacements),
+            ("retiring", &snapshot.retiring),
+        ] {
+            if !seats.is_empty() {
+                self.answers.push(format!("{name}: {}", list(seats)));
+            }
+        }
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    humantime::parse_duration(text).expect("duration")
+}
+
+fn range(text: &str) -> Vec<WorkerId> {
+    match text.split_once("..") {
+        Some((first, last)) => {
+            let (first, last): (u64, u64) =
+                (first.parse().expect("first"), last.parse().expect("last"));
+            (first..=last).map(WorkerId).collect()
+        }
+        None => vec![WorkerId(
+            text.parse().unwrap_or_else(|_| panic!("no worker: {text}")),
+        )],
+    }
+}
+
+fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
+    match verb {
+        "exec" => Event::Executed(worker),
+        "ready" => Event::Said(worker, Saying::Ready),
+        "beat" => Event::Said(worker, Saying::Beat),
+        "newline" => Event::Said(worker, Saying::Newline),
+        "closed" => Event::Said(worker, Saying::Closed),
+        "stopping" => Event::Said(worker, Saying::Stopping),
+        "no-exec" => Event::ExecFailed(worker, rest.join(" ")),
+        "no-fork" => Event::SpawnFailed(worker, rest.join(" ")),
+        "trigger" => Event::Said(worker, Saying::Trigger),
+        "watchdog" => Event::Said(worker, Saying::Watchdog(duration(rest[0]))),
+        "extend" => Event::Said(worker, Saying::Extend(duration(rest[0]))),
+        "held" => Event::Held(worker, true),
+        "not-held" => Event::Held(worker, false),
+        "dumps" => Event::Dumping(worker, true),
+        "does-not-dump" => Event::Dumping(worker, false),
+        "emptied" => Event::Emptied(worker),
+        "let-go" => Event::ListenersReleased(worker),
+        "exit" => {
+            let ended = match rest[0].split_once('=').expect("code= or signal=") {
+                ("code", code) => Ended::Exited(code.parse().expect("code")),
+                (_, signal) => Ended::Signaled(Some(signal.parse().expect("signal")), false),
+            };
+            Event::Exited {
+                worker,
+                ended,
+                rest: rest.get(1) == Some(&"rest"),
+            }
+        }
+        _ => panic!("unknown command {verb}"),
+    }
+}
+
+fn command(verb: &str, rest: &[&str]) -> Command {
+    match (verb, rest.first()) {
+        ("reload", how) => Command::Reload {
+            renewed: how == Some(&"renewed"),
+        },
+        ("upgrade", _) => Command::Upgrade,
+        ("fork", how) => Command::Fork {
+            manual: how == Some(&"manual"),
+        },
+        ("rollback", _) => Command::Rollback,
+        ("pause", _) => Command::Pause,
+        ("resume", _) => Command::Resume,
+        ("reopen", _) => Command::Reopen,
+        ("retire", Some(generation)) => {
+            Command::Retire(Generation(generation.parse().expect("generation")))
+        }
+        ("stop", Some(&"now")) => Command::Stop(StopSeverity::Quick),
+        ("stop", _) => Command::Stop(StopSeverity::Graceful),
+        ("restart", Some(slot)) => Command::RestartWorker(slot.parse().expect("slot")),
+        ("scale", Some(by)) if by.starts_with(['+', '-']) => {
+            Command::Scale(Scale::By(by.parse().expect("by")))
+        }
+        ("scale", Some(to)) => Command::Scale(Scale::To(to.parse().expect("to"))),
+        ("deliver", Some(sig)) => {
+            let slot = rest.get(1).map(|slot| slot.parse().expect("slot"));
+            Command::Signal(sig.parse::<Signal>().expect("signal"), slot)
+        }
+        _ => panic!("unknown command {verb} {rest:?}"),
+    }
+}
+
+fn set(policy: &mut Policy, setting: &str) {
+    let (key, value) = setting.split_once('=').expect("setting=value");
+    match key {
+        "ready" => {
+            policy.ready = match value.split_once(':') {
+                None if value == "auto" => Readiness::Auto,
+                None if value == "notify" => Readiness::Notify,
+                None if value == "heartbeat" => Readiness::Heartbeat,
+                None if value == "exec" => Readiness::Exec,
+                Some(("delay", delay)) => Readiness::Delay(duration(delay)),
+                Some(("fd", fd)) => Readiness::Fd(fd.parse().expect("fd")),
+                _ => panic!("ready={value}"),
+            }
+        }
+        "surge" => {
+            policy.surge = match value.strip_suffix('%') {
+                Some(percent) => Surge::Percent(percent.parse().expect("surge")),
+                None => Surge::Workers(value.parse().expect("surge")),
+            }
+        }
+        "canary" => policy.canary = Some(duration(value)),
+        "probation" => policy.probation = Some(duration(value)),
+        "start-timeout" => policy.start_timeout = Some(duration(value)),
+        "start-failures" => policy.start_failures = value.parse().expect("start-failures"),
+        "graceful-timeout" => policy.graceful_timeout = duration(value),
+        "graceful-signal" => policy.graceful_signal = value.parse().expect("signal"),
+        "quick-timeout" => policy.quick_timeout = duration(value),
+        "timeout" => policy.timeout = Some(duration(value)),
+        "stop-delay" => policy.stop_delay = Some(duration(value)),
+        "drain-queue" => policy.drain_queue = true,
+        "max-draining" => policy.max_draining = Some(value.parse().expect("max-draining")),
+        "backoff" => {
+            let (shortest, longest) = value.split_once("..").expect("backoff=MIN..MAX");
+            policy.backoff = (duration(shortest), duration(longest));
+        }
+        "give-up" => policy.give_up = Some(value.parse().expect("give-up")),
+        "fatal-exit" => {
+            policy.fatal_exit = value
+                .split(',')
+                .map(|code| code.parse().expect("code"))
+                .collect()
+        }
+        "term" => {
+            policy.term = if value == "quick" {
+                StopSeverity::Quick
+            } else {
+                StopSeverity::Graceful
+            }
+        }
+        _ => panic!("unknown setting {key}"),
+    }
+}

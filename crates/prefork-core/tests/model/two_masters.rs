@@ -1,0 +1,380 @@
+//! Upgrades by fork in a fake world of two masters: what they tell each other takes its time, workers fail, one of the masters may be killed. Whatever
+//! happens, one master is left in the end, with all of its slots; and as long as nobody was killed there were never fewer workers ready in both together
+//! than slots. `PF_UPGRADES=N` tries more of them, `PF_SEED=S` one again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use prefork_core::model::Supervisor;
+use prefork_core::model::backoff::Dice;
+use prefork_core::model::event::{
+    Action, Command, Ended, Event, OpId, Outcome, Saying, Ticket, WorkerId,
+};
+use prefork_core::model::fork::{PeerAction, PeerEvent, PeerMessage};
+use prefork_core::model::policy::{Policy, Readiness, Surge};
+use prefork_core::model::signal::Signal;
+use prefork_core::model::time::Time;
+
+use super::render;
+
+const SLOTS: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Process {
+    Starting,
+    Ready,
+    PeerMessage,
+}
+
+/// One of the two.
+struct Master {
+    supervisor: Supervisor,
+    processes: BTreeMap<WorkerId, Process>,
+    inbox: VecDeque<PeerEvent>,
+    /// How it ended.
+    ended: Option<u8>,
+    /// Its workers fail at their start.
+    bad: bool,
+}
+
+impl Master {
+    fn new(supervisor: Supervisor) -> Self {
+        Master {
+            supervisor,
+            processes: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            ended: None,
+            bad: false,
+        }
+    }
+
+    fn ready(&self) -> usize {
+        let ready = |process: &&Process| **process == Process::Ready;
+        self.processes.values().filter(ready).count()
+    }
+}
+
+struct World {
+    now: Time,
+    dice: Dice,
+    policy: Policy,
+    masters: Vec<Master>,
+    story: Vec<String>,
+    names: Vec<usize>,
+    outcome: Option<Outcome>,
+    killed: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let surge = match dice.below(4) {
+            0 => Surge::Workers(2),
+            1 => Surge::Percent(100),
+            2 => Surge::Workers(0),
+            _ => Surge::Workers(1),
+        };
+        let policy = Policy {
+            ready: Readiness::Notify,
+            surge,
+            start_failures: 2,
+            probation: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
+            canary: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
+            ..Policy::default()
+        };
+        let old = Supervisor::new(SLOTS, Rc::new(policy.clone()), seed);
+        World {
+            now: Time(0),
+            dice,
+            policy,
+            masters: vec![Master::new(old)],
+            story: Vec::new(),
+            names: vec![0],
+            outcome: None,
+            killed: false,
+        }
+    }
+
+    fn roll(&mut self, below: u64) -> u64 {
+        self.dice.below(below)
+    }
+
+    fn other(&self, of: usize) -> Option<usize> {
+        (self.masters.len() > 1).then_some(1 - of)
+    }
+
+    fn step(&mut self, at: usize, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if self.masters[at].ended.is_some() {
+                return;
+            }
+            self.story.push(format!("{at}: {event:?}"));
+            let mut actions = Vec::new();
+            let now = self.now;
+            self.masters[at].supervisor.step(now, event, &mut actions);
+            for action in actions {
+                self.story
+                    .push(format!("{at}:   {}", render::action(&action)));
+                self.perform(at, action, &mut events);
+            }
+        }
+    }
+
+    fn perform(&mut self, at: usize, action: Action, events: &mut VecDeque<Event>) {
+        match action {
+            Action::Spawn { worker, .. } => {
+                self.masters[at].processes.insert(worker, Process::Starting);
+                events.push_back(Event::Forked(worker, 100 + worker.0 as i32));
+                events.push_back(Event::Executed(worker));
+            }
+            Action::Signal(worker, Signal::Kill, _) => self.exits(at, worker, events),
+            Action::Signal(worker, ..) => {
+                if let Some(process) = self.masters[at].processes.get_mut(&worker) {
+                    *process = Process::PeerMessage;
+                }
+            }
+            Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
+            Action::Exit(code, _) => self.ends(at, code),
+            Action::Beside(deed) => self.perform_beside(at, deed, events),
+            _ => {}
+        }
+    }
+
+    fn perform_beside(&mut self, at: usize, deed: PeerAction, events: &mut VecDeque<Event>) {
+        match deed {
+            PeerAction::Beget(heir) => {
+                let policy = Rc::new(self.policy.clone());
+                let new = Supervisor::heir(policy, SLOTS, 9, 50, *heir);
+                self.masters.push(Master::new(new));
+                self.names = vec![1, 0];
+                events.push_back(Event::Beside(PeerEvent::Born(60)));
+            }
+            PeerAction::Tell(told) => {
+                let other = self.other(at).expect("there is another");
+                self.masters[other].inbox.push_back(PeerEvent::Said(told));
+            }
+            PeerAction::TakeNamesBack => self.names = vec![0],
+            PeerAction::RemoveOldNames => self.names = vec![1],
+            PeerAction::Kill => self.kill(1),
+            PeerAction::Succeeded | PeerAction::PassOn(_) => {}
+        }
+    }
+
+    fn exits(&mut self, at: usize, worker: WorkerId, events: &mut VecDeque<Event>) {
+        if self.masters[at].processes.remove(&worker).is_some() {
+            events.push_back(Event::Exited {
+                worker,
+                ended: Ended::Exited(0),
+                rest: false,
+            });
+        }
+    }
+
+    /// A master's process is gone, with all of its workers: the other one sees that after all that it has said.
+    fn ends(&mut self, at: usize, code: u8) {
+        self.masters[at].ended = Some(code);
+        self.masters[at].processes.clear();
+        if let Some(other) = self.other(at) {
+            let how = format!("exited with code {code}");
+            let inbox = &mut self.masters[other].inbox;
+            inbox.retain(PeerEvent::outlives_its_master);
+            inbox.push_back(PeerEvent::Gone(how));
+        }
+    }
+
+    fn kill(&mut self, at: usize) {
+        // Of two: a service that loses its only master is gone.
+        if self.masters.iter().all(|it| it.ended.is_none()) {
+            self.story.push(format!("{at} is killed"));
+            self.killed = true;
+            self.ends(at, 137);
+        }
+    }
+
+    /// Lets one thing happen that can; false if there is none.
+    fn happens(&mut self) -> bool {
+        // A master looks for the other's end before anything else.
+        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Gone(_));
+        let first = (0..self.masters.len()).find(|at| {
+            let master = &self.masters[*at];
+            master.ended.is_none() && master.inbox.iter().any(gone)
+        });
+        if let Some(at) = first {
+            let happened = self.masters[at].inbox.pop_front().expect("not empty");
+            self.step(at, Event::Beside(happened));
+            return true;
+        }
+        let mut can: Vec<(usize, Option<WorkerId>)> = Vec::new();
+        for (at, master) in self.masters.iter().enumerate() {
+            if master.ended.is_none() {
+                let moving = |(_, process): &(&WorkerId, &Process)| **process != Process::Ready;
+                let moving = master.processes.iter().filter(moving);
+                can.extend(moving.map(|(worker, _)| (at, Some(*worker))));
+                can.extend((!master.inbox.is_empty()).then_some((at, None)));
+            }
+        }
+        if can.is_empty() {
+            return self.time_passes();
+        }
+        let pick = self.roll(can.len() as u64) as usize;
+        match can[pick] {
+            (at, None) => {
+                let happened = self.masters[at].inbox.pop_front().expect("not empty");
+                self.step(at, Event::Beside(happened));
+            }
+            (at, Some(worker)) => self.moves(at, worker),
+        }
+        true
+    }
+
+    fn moves(&mut self, at: usize, worker: WorkerId) {
+        let fails = self.masters[at].bad && self.roll(2) == 0;
+        match self.masters[at].processes[&worker] {
+            Process::Starting if fails => {
+                self.masters[at].processes.remove(&worker);
+                let ended = Ended::Exited(3);
+                let rest = false;
+                self.step(
+                    at,
+                    Event::Exited {
+                        worker,
+                        ended,
+                        rest,
+                    },
+                );
+            }
+            Process::Starting => {
+                self.masters[at].processes.insert(worker, Process::Ready);
+                self.step(at, Event::Said(worker, Saying::Ready));
+            }
+            _ => {
+                self.masters[at].processes.remove(&worker);
+                let (ended, rest) = (Ended::Exited(0), false);
+                self.step(
+                    at,
+                    Event::Exited {
+                        worker,
+                        ended,
+                        rest,
+                    },
+                );
+            }
+        }
+    }
+
+    fn time_passes(&mut self) -> bool {
+        let live = |it: &&Master| it.ended.is_none();
+        let next = self.masters.iter().filter(live);
+        let Some(at) = next.filter_map(|it| it.supervisor.deadline()).min() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        for at in 0..self.masters.len() {
+            if self.masters[at]
+                .supervisor
+                .deadline()
+                .is_some_and(|due| due <= self.now)
+            {
+                self.step(at, Event::Due);
+            }
+        }
+        true
+    }
+
+    fn ready(&self) -> usize {
+        self.masters.iter().map(Master::ready).sum()
+    }
+
+    fn check(&self, what: &str, holds: bool) {
+        assert!(holds, "{what}\n{}", self.story.join("\n"));
+    }
+}
+
+fn upgrade(seed: u64) {
+    let mut world = World::new(seed);
+    world.step(0, Event::Start);
+    while world.ready() < SLOTS || !world.masters[0].supervisor.is_ready() {
+        assert!(
+            world.happens(),
+            "the service starts: {}",
+            world.story.join("\n")
+        );
+    }
+    let lowers = world.policy.surge == Surge::Workers(0);
+    let fork = Command::Fork { manual: false };
+    world.step(0, Event::Command(Ticket(1), fork));
+    let bad = world.roll(2) == 0;
+    world.masters[1].bad = bad;
+    let doomed = world.roll(3);
+    let rolls_back = world.roll(4) == 0;
+    let moment = world.roll(30);
+    world.step(1, Event::Start);
+    world.masters[0]
+        .inbox
+        .push_front(PeerEvent::Said(PeerMessage::Hello(60)));
+    for turn in 0..2000 {
+        if turn == moment {
+            match doomed {
+                0 => world.kill(0),
+                1 => world.kill(1),
+                _ if rolls_back && world.masters.iter().all(|it| it.ended.is_none()) => {
+                    let at = world.roll(2) as usize;
+                    world.step(at, Event::Command(Ticket(2), Command::Rollback));
+                }
+                _ => {}
+            }
+            // Later ones come up: a release that can never start is another test's.
+            if world.killed {
+                world.masters[1].bad = false;
+            }
+        }
+        let least = if lowers { SLOTS - 1 } else { SLOTS };
+        let enough = world.killed || world.ready() >= least;
+        world.check("never fewer ready than slots", enough);
+        let alone: Vec<usize> = (0..2)
+            .filter(|at| world.masters[*at].ended.is_none())
+            .collect();
+        if let [at] = alone[..]
+            && world.masters[at].supervisor.role() == "master"
+            && world.masters[at].supervisor.is_ready()
+            && world.masters[at].processes.len() == SLOTS
+        {
+            world.check("it has its names", world.names == [at]);
+            world.check("all are ready", world.ready() == SLOTS);
+            let done = matches!(world.outcome, Some(Outcome::Done(..)));
+            // The old one's word: it is gone when it was killed, and then says nothing.
+            if doomed != 0 || !world.killed {
+                world.check("the outcome is true", done == (at == 1));
+            }
+            world.check(
+                "both came out well",
+                at == 1 || world.masters[1].ended != Some(0),
+            );
+            return;
+        }
+        if !world.happens() {
+            break;
+        }
+    }
+    world.check("it comes to an end", false);
+}
+
+#[test]
+fn u16_u19_u20_whatever_happens_one_master_is_left_and_enough_workers_are_ready() {
+    let seeds = match std::env::var("PF_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("PF_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => {
+            let many = std::env::var("PF_UPGRADES");
+            0..many.map_or(10_000, |n| n.parse().expect("PF_UPGRADES is a number"))
+        }
+    };
+    for seed in seeds {
+        let tried = std::panic::catch_unwind(|| upgrade(seed));
+        assert!(tried.is_ok(), "PF_SEED={seed} runs it again");
+    }
+}
