@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-/// A small generator (splitmix64) for jitter: seeded by the driver, so that the model stays a function of its inputs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A small generator (splitmix64) for jitter: seeded by the driver, so that the model stays a
+/// function of its inputs.
+#[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
     /// A generator that starts from this seed.
     pub fn new(seed: u64) -> Self {
         Dice(seed)
+    }
+
+    /// What a generator that goes on from here would be made from.
+    pub fn seed(&self) -> u64 {
+        self.0
     }
 
     /// The next number below `bound` (0 where that is 0).
@@ -25,7 +29,7 @@ impl Dice {
 }
 
 /// One slot's backoff: doubling from the shortest wait to the longest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     shortest: Duration,
     longest: Duration,
@@ -42,6 +46,20 @@ impl Backoff {
         }
     }
 
+    /// A back-off as another image wrote it down: the shortest and the longest wait, and the next.
+    pub fn taken_over((shortest, longest): (Duration, Duration), wait: Duration) -> Self {
+        Backoff {
+            shortest,
+            longest,
+            wait,
+        }
+    }
+
+    /// The shortest and the longest wait.
+    pub fn bounds(&self) -> (Duration, Duration) {
+        (self.shortest, self.longest)
+    }
+
     /// The wait that the next failure costs. A worker that was ready for longer than this was no failure.
     pub fn current(&self) -> Duration {
         self.wait
@@ -52,8 +70,8 @@ impl Backoff {
         self.wait = self.shortest;
     }
 
-    /// Takes the current wait, up to a tenth longer by chance so that slots that fail together do not start together, and
-    /// doubles it for the next time.
+    /// Takes the current wait, up to a tenth longer by chance so that slots that fail together do not
+    /// start together, and doubles it for the next time.
     pub fn take(&mut self, dice: &mut Dice) -> Duration {
         let wait = self.wait;
         self.wait = wait.saturating_mul(2).min(self.longest);

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::signal::Signal;
 
 /// The most slots that a master manages; more is a typing error rather than a wish.
@@ -18,7 +16,7 @@ pub const SILENT_READY: Duration = Duration::from_secs(1);
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a rollout waits for workers that were told to finish to let go of the listeners.
-pub const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+pub const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long after KILL a process that does not go is given up.
 pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
@@ -33,7 +31,7 @@ pub const LOOK_AT_QUEUES_EVERY: Duration = Duration::from_millis(10);
 pub const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
 
 /// When a worker is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// `READY=1` or the first beat; alive for [`SILENT_READY`] as long as no worker of the service ever said either.
     Auto,
@@ -50,7 +48,7 @@ pub enum Readiness {
 }
 
 /// How many workers beyond the slots may be starting at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surge {
     /// This many.
     Workers(usize),
@@ -69,7 +67,7 @@ impl Surge {
 }
 
 /// How hard a stop is. The order is the order of escalation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopSeverity {
     /// Finish what you have, then go.
     Graceful,
@@ -92,9 +90,8 @@ impl StopSeverity {
 }
 
 /// The settings of one generation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 // What an older image did not know yet, it did not do.
-#[serde(default)]
 pub struct Policy {
     /// When a worker is ready.
     pub ready: Readiness,

@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Generation, Outcome};
-use super::state::slots::Slot;
-use super::supervisor::{Mode, Supervisor};
+use super::ids::Generation;
 use super::time::Time;
-use super::worker::Worker;
 
 /// A line for people alone is not said sooner after another; what the manager acts upon is said at once.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -287,7 +284,7 @@ fn line(facts: &Facts) -> String {
         ..
     } = facts;
     let mut line = match (facts.state, &facts.rollout) {
-        ("stopping", _) => format!("stopping, {} left", super::event::workers(*workers)),
+        ("stopping", _) => format!("stopping, {} left", super::text::workers(*workers)),
         ("paused", _) => "paused".to_owned(),
         (_, Some((kind, to, done))) => {
             format!("{kind}: {done} of {wanted} workers of generation {to} ready")
@@ -305,73 +302,4 @@ fn line(facts: &Facts) -> String {
             (*length <= MAX_STATUS).then_some(letter)
         })
         .collect()
-}
-
-impl Supervisor {
-    /// What a service manager is told about.
-    pub fn facts(&self) -> Facts {
-        let under_way = self.rollout.is_some() || self.pinning.is_some();
-        let stage = match self.mode {
-            Mode::Stopping(_) | Mode::Over => Stage::Stopping,
-            Mode::Idle => Stage::Starting,
-            Mode::Running | Mode::Paused(_) if self.serving.is_none() => Stage::Starting,
-            Mode::Running | Mode::Paused(_) if under_way => Stage::Reloading,
-            Mode::Running | Mode::Paused(_) => Stage::Ready,
-        };
-        let serves = |id| {
-            self.worker(id)
-                .filter(|worker: &&Worker| worker.is_ready() && !worker.is_held())
-        };
-        let ready = |slot: &&Slot| serves(slot.current).is_some();
-        let rolled = |to: Generation| {
-            let is_new = |id| serves(id).is_some_and(|worker| worker.generation == to);
-            let slots = self.slots.iter();
-            slots
-                .filter(|slot| is_new(slot.current) || is_new(slot.replacement))
-                .count()
-        };
-        Facts {
-            stage,
-            state: self.state(),
-            generation: self.generation(),
-            wanted: self.slots.len(),
-            ready: self.slots.iter().filter(ready).count(),
-            workers: self.workers.len(),
-            rollout: self
-                .rollout
-                .as_ref()
-                .map(|rollout| (rollout.kind, rollout.to, rolled(rollout.to))),
-            trouble: self.trouble(stage),
-        }
-    }
-
-    /// What a person would want to know besides the numbers.
-    fn trouble(&self, stage: Stage) -> Option<String> {
-        match stage {
-            Stage::Stopping => {
-                let failed_start = || {
-                    let first = self.last_rollout.as_ref()?;
-                    let why = first.error.as_ref().filter(|_| self.serving.is_none())?;
-                    Some(format!("the first rollout failed: {why}"))
-                };
-                let reason = self.stop_reason().map(str::to_owned);
-                // The reason has been given away once it is over, and this one should be seen all the same.
-                reason.or_else(|| failed_start().filter(|_| matches!(self.mode, Mode::Over)))
-            }
-            Stage::Starting | Stage::Reloading => None,
-            Stage::Ready => {
-                let last = self
-                    .operations
-                    .all()
-                    .filter(|known| matches!(known.kind, "reload" | "rollback" | "upgrade"))
-                    .last()?;
-                match last.ended.as_ref().map(|(_, outcome)| outcome) {
-                    Some(Outcome::Failed(why) | Outcome::RolledBack(why)) => {
-                        Some(format!("the last {} failed: {why}", last.kind))
-                    }
-                    Some(Outcome::Done(..) | Outcome::Aborted(_)) | None => None,
-                }
-            }
-        }
-    }
 }

@@ -3,15 +3,11 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// A moment, as nanoseconds of the machine's monotonic clock.
 ///
 /// A plain number, not an `Instant`, because it must survive an exec (the clock goes on, so the number stays
 /// true in the new image) and because tests and transcripts start it at zero.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
 impl Time {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::event::WorkerId;
+use super::ids::WorkerId;
 use super::time::Time;
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// The worker must be ready by then.
     Start(WorkerId),
@@ -20,8 +18,6 @@ pub enum Timer {
     Beat(WorkerId),
     /// The rest of the worker's group is looked at then.
     Group(WorkerId),
-    /// The slot's next start may happen then.
-    Backoff(u32),
     /// The heartbeat pages of starting workers are looked at then.
     Look,
     /// The canary has been ready long enough then.
@@ -43,10 +39,20 @@ pub enum Timer {
 }
 
 /// The table: at most one deadline a timer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Timers(#[serde(with = "super::state::kept::pairs")] BTreeMap<Timer, Time>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timers(BTreeMap<Timer, Time>);
 
 impl Timers {
+    /// The table as another image wrote it down.
+    pub fn taken_over(deadlines: impl IntoIterator<Item = (Timer, Time)>) -> Timers {
+        Timers(deadlines.into_iter().collect())
+    }
+
+    /// Every deadline.
+    pub fn all(&self) -> impl Iterator<Item = (Timer, Time)> + '_ {
+        self.0.iter().map(|(timer, at)| (*timer, *at))
+    }
+
     /// Sets a deadline, in place of an earlier one of the same timer.
     pub fn set(&mut self, timer: Timer, at: Time) {
         self.0.insert(timer, at);
@@ -117,13 +123,10 @@ mod tests {
         assert_eq!(timers.next(), None);
         timers.set(Timer::Look, Time(30));
         timers.set(Timer::Canary, Time(10));
-        timers.set(Timer::Backoff(0), Time(20));
+        timers.set(Timer::Probation, Time(20));
         timers.ensure(Timer::Canary, Time(99));
         assert_eq!(timers.next(), Some(Time(10)));
-        assert_eq!(
-            timers.take_due(Time(20)),
-            [Timer::Canary, Timer::Backoff(0)]
-        );
+        assert_eq!(timers.take_due(Time(20)), [Timer::Canary, Timer::Probation]);
         assert_eq!(timers.next(), Some(Time(30)));
     }
 }

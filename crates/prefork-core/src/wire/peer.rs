@@ -4,12 +4,16 @@
 //! of which is a file with a [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a JSON object; what the other side
 //! does not know it ignores.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
 use super::exports::Protocol;
+use super::handover::values::{KnownOperations, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::text::Text;
-use crate::model::fork::{ForkState, PeerMessage};
+use crate::model::ids::{Generation, OpId};
+use crate::model::peer::{ForkState, PeerMessage};
 
 /// Names the descriptor.
 pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
@@ -42,7 +46,7 @@ pub struct ForkHandover {
     /// The old master's pid.
     pub pid: i32,
     /// What its model knows.
-    pub heir: ForkState,
+    pub state: PeerState,
     /// What the generation that serves was pinned to.
     pub pin: Pin,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
@@ -88,27 +92,102 @@ impl ForkHandover {
     }
 }
 
-/// One message.
-pub fn render(told: &PeerMessage) -> Vec<u8> {
-    let told = match told {
-        PeerMessage::Back(why) => {
-            let text = why.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
-            &PeerMessage::Back(text.map(|(_, letter)| letter).collect())
-        }
-        other => other,
-    };
-    serde_json::to_vec(told).unwrap_or_default()
+/// What the new master has to know of the old one's model, as JSON has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerState {
+    op: u64,
+    manual: bool,
+    from: u64,
+    settings: Settings,
+    to: u64,
+    scaled: Option<usize>,
+    operations: KnownOperations,
+    readiness: Learnt,
 }
 
-/// Reads a message; None: a newer program's, or none.
+impl From<&ForkState> for PeerState {
+    fn from(state: &ForkState) -> Self {
+        let (from, policy) = &state.from;
+        PeerState {
+            op: state.op.0,
+            manual: state.manual,
+            from: from.0,
+            settings: Settings::from(&**policy),
+            to: state.to.0,
+            scaled: state.scaled,
+            operations: KnownOperations::from(&state.operations),
+            readiness: Learnt::from(&state.readiness_memory),
+        }
+    }
+}
+
+impl From<PeerState> for ForkState {
+    fn from(state: PeerState) -> Self {
+        ForkState {
+            op: OpId(state.op),
+            manual: state.manual,
+            from: (Generation(state.from), Rc::new(state.settings.into())),
+            to: Generation(state.to),
+            scaled: state.scaled,
+            operations: state.operations.into(),
+            readiness_memory: state.readiness.into(),
+        }
+    }
+}
+
+/// A [`PeerMessage`] as JSON has it: `{"say":"ready","of":3}`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "say", content = "of")]
+enum Message {
+    Hello(i32),
+    Ready(u32),
+    AllReady,
+    Done(usize),
+    Back(String),
+    Want(u32),
+    Free(u32),
+    Stop(Severity),
+    Used(u64),
+}
+
+/// One message. A reason that is too long for one is cut.
+pub fn render(message: &PeerMessage) -> Vec<u8> {
+    let message = match message {
+        PeerMessage::Hello(pid) => Message::Hello(*pid),
+        PeerMessage::Ready(slot) => Message::Ready(*slot),
+        PeerMessage::AllReady => Message::AllReady,
+        PeerMessage::Done(workers) => Message::Done(*workers),
+        PeerMessage::Back(why) => {
+            let text = why.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
+            Message::Back(text.map(|(_, letter)| letter).collect())
+        }
+        PeerMessage::Want(slot) => Message::Want(*slot),
+        PeerMessage::Free(slot) => Message::Free(*slot),
+        PeerMessage::Stop(severity) => Message::Stop((*severity).into()),
+        PeerMessage::Used(generation) => Message::Used(generation.0),
+    };
+    serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// Reads a message; None: it is a newer program's, or none.
 pub fn parse(message: &[u8]) -> Option<PeerMessage> {
-    serde_json::from_slice(message).ok()
+    Some(match serde_json::from_slice(message).ok()? {
+        Message::Hello(pid) => PeerMessage::Hello(pid),
+        Message::Ready(slot) => PeerMessage::Ready(slot),
+        Message::AllReady => PeerMessage::AllReady,
+        Message::Done(workers) => PeerMessage::Done(workers),
+        Message::Back(why) => PeerMessage::Back(why),
+        Message::Want(slot) => PeerMessage::Want(slot),
+        Message::Free(slot) => PeerMessage::Free(slot),
+        Message::Stop(severity) => PeerMessage::Stop(severity.into()),
+        Message::Used(generation) => PeerMessage::Used(Generation(generation)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::Generation;
+    use crate::model::ids::Generation;
     use crate::model::policy::StopSeverity;
     use proptest::prelude::*;
 
@@ -127,7 +206,7 @@ mod tests {
             (PeerMessage::Free(1), r#"{"say":"free","of":1}"#),
             (
                 PeerMessage::Stop(StopSeverity::Quick),
-                r#"{"say":"stop","of":"Quick"}"#,
+                r#"{"say":"stop","of":"quick"}"#,
             ),
             (PeerMessage::Used(Generation(9)), r#"{"say":"used","of":9}"#),
         ] {

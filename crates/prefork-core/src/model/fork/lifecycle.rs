@@ -1,175 +1,166 @@
-//! An upgrade by fork, from its beginning to its end: what each master does when something happens to the other. See [`beside`](super).
+//! An upgrade by fork, from its beginning to its end: what each master does when something happens to
+//! the other. The conversation stands in [`fork`](super).
 
 use std::rc::Rc;
 
-use super::{Beside, ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, Side};
-use crate::model::event::{Action, Generation, Level, OpId, Outcome, Ticket, human};
+use crate::model::action::Action;
+use crate::model::fact::Fact;
+use crate::model::ids::{OpId, Ticket};
+use crate::model::operation::{OperationKind, Outcome};
+use crate::model::peer::{ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, PeerSide};
 use crate::model::policy::StopSeverity;
-use crate::model::rollout::{Rollout, Way};
 use crate::model::signal::Signal;
-use crate::model::supervisor::{Mode, Supervisor};
-use crate::model::time::Time;
+use crate::model::state::Supervisor;
+use crate::model::state::changes::Mode;
+use crate::model::state::peer::Peer;
+use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
+use crate::model::text::human;
 use crate::model::timer::Timer;
+use crate::model::turn::Turn;
 
 impl Supervisor {
     /// `upgrade --fork`, and by `manual` USR2: a new master beside this one.
-    pub(crate) fn fork(
-        &mut self,
-        now: Time,
-        manual: bool,
-        ticket: Option<Ticket>,
-        out: &mut Vec<Action>,
-    ) {
-        // Nothing serves before the first rollout is done, and during that nobody gets here.
+    pub(crate) fn fork(&mut self, turn: &mut Turn<'_>, manual: bool, ticket: Option<Ticket>) {
+        // No generation serves before the first rollout is done, and during it the command is refused
+        // as busy.
         let Some(from) = self.serving else { return };
-        let op = self.operations.begin(now, "upgrade", ticket, out);
-        self.last_generation += 1;
-        let to = Generation(self.last_generation);
-        self.memory.begins(to, Some(from));
-        let how = if manual {
-            "both serve until one is told to quit"
-        } else {
-            "one worker for one"
-        };
-        let text = format!("a new master, generation {to}; {how}");
-        out.push(Action::note(Level::Info, format!("upgrade: {text}")));
-        out.push(Action::Progress(op, 0, self.slots.len(), text));
-        let policy = Rc::clone(&self.policy);
-        self.rollout = Some(Rollout {
-            op,
-            kind: "upgrade",
-            from: Some(from),
-            to,
-            policy: Rc::clone(&policy),
-            way: Way::Beside,
-            canary_past: true,
-            began: now,
-            failures: 0,
-            settled_at: None,
-            probation: None,
-        });
-        let mut beside = Beside::new(Side::Old, manual, op);
-        beside.was_paused = matches!(self.mode, Mode::Paused(_));
-        self.beside = Some(beside);
-        self.timers.set(Timer::Hello, now + HELLO_WITHIN);
+        let op = turn.begin(&mut self.operations, OperationKind::Upgrade, ticket);
+        let to = self.next_generation();
+        self.readiness_memory.begins(to, Some(from));
         let slots = self.slots.len();
-        out.push(Action::Beside(PeerAction::Beget(Box::new(ForkState {
+        turn.tell_with_progress(Fact::ForkBegan { to, manual }, op, 0, slots);
+        let policy = Rc::clone(&self.policy);
+        let kind = OperationKind::Upgrade;
+        let pinning = Pinning { op, kind, to };
+        self.rollout = Some(Rollout {
+            direction: Direction::Peer,
+            canary_passed: true,
+            ..Rollout::new(pinning, Some(from), Rc::clone(&policy), turn.now)
+        });
+        let mut peer = Peer::new(PeerSide::Old, manual, op);
+        peer.was_paused = self.mode.is_paused();
+        self.peer = Some(peer);
+        self.timers.set(Timer::Hello, turn.now + HELLO_WITHIN);
+        let state = ForkState {
             op,
             manual,
             from: (from, policy),
             to,
             scaled: (slots != self.configured).then_some(slots),
-            operations: self.operations.handed_over(op),
-            memory: self.memory.clone(),
-        }))));
+            operations: self.operations.known_to_new_master(op),
+            readiness_memory: self.readiness_memory.clone(),
+        };
+        turn.act(Action::Peer(PeerAction::StartMaster(Box::new(state))));
     }
 
     /// Why there can be no further master beside this one.
-    pub(crate) fn has_other(&self) -> Option<String> {
-        let beside = self.beside.as_ref()?;
-        let other = beside.other();
-        Some(match (beside.settled || beside.manual, beside.side) {
+    pub(crate) fn why_no_fork_beside_peer(&self) -> Option<String> {
+        let peer = self.peer.as_ref()?;
+        let other = peer.label();
+        Some(match (peer.settled || peer.manual, peer.side) {
             (false, _) => format!("{other} lives"),
-            (true, Side::Old) => {
+            (true, PeerSide::Old) => {
                 format!("{other} lives: QUIT to it backs out, QUIT to this one commits")
             }
-            (true, Side::New) => {
+            (true, PeerSide::New) => {
                 format!("{other} lives: QUIT to it commits, QUIT to this one backs out")
             }
         })
     }
 
     /// Whether the service is on its way from this master to the other.
-    pub(crate) fn moves_to_another(&self) -> bool {
-        let moves = |beside: &Beside| beside.side == Side::Old && !beside.settled && !beside.manual;
-        self.beside.as_ref().is_some_and(moves)
+    pub(crate) fn is_moving_to_new_master(&self) -> bool {
+        let moves = |peer: &Peer| peer.side == PeerSide::Old && !peer.settled && !peer.manual;
+        self.peer.as_ref().is_some_and(moves)
     }
 
     /// Something happened to the other master.
-    pub(crate) fn beside_happened(&mut self, now: Time, what: PeerEvent, out: &mut Vec<Action>) {
+    pub(crate) fn peer_event(&mut self, turn: &mut Turn<'_>, what: PeerEvent) {
         match what {
-            PeerEvent::Born(pid) => {
-                if let Some(beside) = &mut self.beside {
-                    beside.pid = Some(pid);
+            PeerEvent::Started(pid) => {
+                if let Some(peer) = &mut self.peer {
+                    peer.pid = Some(pid);
                 }
             }
-            PeerEvent::Unborn(why) => self.unborn(now, why, out),
-            PeerEvent::Said(told) => self.other_said(now, told, out),
-            PeerEvent::Gone(how) => self.other_gone(now, &how, out),
-            PeerEvent::Dropped => {
-                if self.beside.take().is_some() {
-                    self.stop_because(now, "the old master has given this one up".into(), out);
+            PeerEvent::NotStarted(why) => self.peer_not_started(turn, why),
+            PeerEvent::Said(told) => self.peer_said(turn, told),
+            PeerEvent::Exited(how) => self.peer_exited(turn, &how),
+            PeerEvent::Detached => {
+                if self.peer.take().is_some() {
+                    let why = "the old master has given this one up";
+                    self.stop_because(turn, why.to_owned());
                 }
             }
         }
     }
 
     /// There is no new master, and nothing has changed.
-    fn unborn(&mut self, now: Time, why: String, out: &mut Vec<Action>) {
-        self.beside = None;
+    fn peer_not_started(&mut self, turn: &mut Turn<'_>, why: String) {
+        self.peer = None;
         self.timers.clear(Timer::Hello);
-        let beside = |rollout: &mut Rollout| rollout.way == Way::Beside;
-        let Some(rollout) = self.rollout.take_if(beside) else {
+        let peer = |rollout: &mut Rollout| rollout.direction == Direction::Peer;
+        let Some(rollout) = self.rollout.take_if(peer) else {
             return;
         };
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
-        self.memory.forget(rollout.to);
-        let text = format!("upgrade refused, nothing has changed: {why}");
-        out.push(Action::note(Level::Error, text));
-        self.operations
-            .end(now, rollout.op, Outcome::Failed(why), out);
+        self.readiness_memory.forget(rollout.to);
+        turn.tell(Fact::PinFailed {
+            kind: rollout.kind,
+            why: why.clone(),
+        });
+        turn.end(&mut self.operations, rollout.op, Outcome::Failed(why));
     }
 
-    /// A new master that does not even say that it stands is none.
-    pub(crate) fn hello_late(&mut self, now: Time, out: &mut Vec<Action>) {
-        let Some(beside) = &self.beside else { return };
+    /// A new master that does not say in time that it is up is given up.
+    pub(crate) fn new_master_overdue(&mut self, turn: &mut Turn<'_>) {
+        let Some(peer) = &self.peer else { return };
         let why = format!(
             "{} did not stand within {}",
-            beside.other(),
+            peer.label(),
             human(HELLO_WITHIN)
         );
-        if matches!(&self.rollout, Some(rollout) if rollout.way == Way::Beside) {
-            self.goes_back(now, why, out);
+        let rollout = self.rollout.as_ref();
+        if rollout.is_some_and(|rollout| rollout.direction == Direction::Peer) {
+            self.fork_turns_back(turn, why);
         } else {
             // A stop came between.
-            out.push(Action::Beside(PeerAction::Kill));
+            turn.act(Action::Peer(PeerAction::Kill));
         }
     }
 
-    fn other_said(&mut self, now: Time, told: PeerMessage, out: &mut Vec<Action>) {
-        let Some(beside) = &mut self.beside else {
+    fn peer_said(&mut self, turn: &mut Turn<'_>, told: PeerMessage) {
+        let Some(peer) = &mut self.peer else {
             return;
         };
         match told {
             PeerMessage::Hello(pid) => {
-                beside.pid = Some(pid);
-                beside.stands = true;
-                if beside.manual && beside.stop.is_some() {
-                    out.push(Action::Beside(PeerAction::Succeeded));
+                peer.pid = Some(pid);
+                peer.is_up = true;
+                if peer.manual && peer.stop.is_some() {
+                    turn.act(Action::Peer(PeerAction::Succeeded));
                 }
                 self.timers.clear(Timer::Hello);
-                let text = format!("upgrade: {} stands", beside.other());
-                out.push(Action::note(Level::Info, text));
+                turn.tell(Fact::PeerUp(peer.label()));
             }
             PeerMessage::Ready(slot) => {
-                beside.heard_ready.insert(slot);
-                self.yield_slot(now, slot, out);
+                peer.peer_ready.insert(slot);
+                self.give_up_slot(turn, slot);
             }
-            PeerMessage::AllReady => self.yield_all(now, out),
-            PeerMessage::Done(workers) if beside.manual => self.both_stand(now, workers, out),
-            PeerMessage::Done(workers) => beside.may_leave = Some(workers),
-            PeerMessage::Back(why) => self.goes_back(now, why, out),
+            PeerMessage::AllReady => self.give_up_all_slots(turn),
+            PeerMessage::Done(workers) if peer.manual => self.both_masters_serve(turn, workers),
+            PeerMessage::Done(workers) => peer.may_leave = Some(workers),
+            PeerMessage::Back(why) => self.fork_turns_back(turn, why),
             PeerMessage::Want(slot) => {
-                beside.owed.insert(slot);
-                self.yield_slot(now, slot, out);
+                peer.requested_by_peer.insert(slot);
+                self.give_up_slot(turn, slot);
             }
             PeerMessage::Free(slot) => {
-                beside.granted.insert(slot);
+                peer.freed_by_peer.insert(slot);
             }
-            PeerMessage::Stop(word) => {
-                beside.stop = beside.stop.max(Some(word));
-                self.stop(now, word, 0, None, out);
+            PeerMessage::Stop(severity) => {
+                peer.stop = peer.stop.max(Some(severity));
+                self.stop(turn, severity, 0, None);
             }
             PeerMessage::Used(generation) => {
                 self.last_generation = self.last_generation.max(generation.0);
@@ -178,94 +169,88 @@ impl Supervisor {
     }
 
     /// The other master wants to go back, or does not answer.
-    fn goes_back(&mut self, now: Time, why: String, out: &mut Vec<Action>) {
-        let Some(beside) = &self.beside else { return };
-        match (beside.side, self.rollout.as_ref().map(|r| &r.way)) {
-            (Side::Old, Some(Way::Beside)) => {
-                let text = format!("upgrade: going back: {why}");
-                out.push(Action::note(Level::Error, text));
-                self.turn_back(now, why, None, out);
+    fn fork_turns_back(&mut self, turn: &mut Turn<'_>, why: String) {
+        let Some(peer) = &self.peer else { return };
+        match (peer.side, self.rollout.as_ref().map(|r| &r.direction)) {
+            (PeerSide::Old, Some(Direction::Peer)) => {
+                turn.tell(Fact::ForkTurnedBack(why.clone()));
+                self.begin_rollback(turn, why, None);
             }
-            (Side::New, Some(Way::Forward)) => {
-                self.fail_rollout(now, why, out);
+            (PeerSide::New, Some(Direction::Forward)) => {
+                self.rollout_failed(turn, why);
             }
             _ => {}
         }
     }
 
     /// The old master turns back: its slots are its own again.
-    pub(crate) fn comes_back(&mut self, why: &str, out: &mut Vec<Action>) {
-        if let Some(beside) = &mut self.beside {
-            if !beside.stands {
-                // It has nothing to end yet, and one that hangs would never hear of it.
-                out.push(Action::Beside(PeerAction::Kill));
+    pub(crate) fn old_master_turns_back(&mut self, turn: &mut Turn<'_>, why: &str) {
+        if let Some(peer) = &mut self.peer {
+            if !peer.is_up {
+                // It has no worker to end yet, and a new master that hangs would never read the
+                // message.
+                turn.act(Action::Peer(PeerAction::Kill));
             }
-            beside.turn();
-            out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
+            peer.turn_back();
+            turn.send_to_peer(PeerMessage::Back(why.to_owned()));
         }
     }
 
-    /// The first rollout of a new master has failed: if there is an old one that takes its workers' slots again, true.
-    pub(crate) fn backs_out(
+    /// The first rollout of a new master has failed. True if there is an old master that takes the
+    /// slots again.
+    pub(crate) fn new_master_backs_out(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         why: &str,
         asked_by: Option<OpId>,
-        out: &mut Vec<Action>,
     ) -> bool {
-        let (Some(beside), Some(rollout)) = (&mut self.beside, &mut self.rollout) else {
+        let (Some(peer), Some(rollout)) = (&mut self.peer, &mut self.rollout) else {
             return false;
         };
-        if beside.side == Side::Old || beside.settled || rollout.way != Way::Forward {
+        if peer.side == PeerSide::Old || peer.settled || rollout.direction != Direction::Forward {
             return false;
         }
-        out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
-        if beside.manual {
-            // Nobody has yielded anything: it simply ends.
+        turn.send_to_peer(PeerMessage::Back(why.to_owned()));
+        if peer.manual {
+            // The old master has given up no slot: the new one simply ends.
             return false;
         }
-        let text = format!("upgrade: going back: {why}");
-        out.push(Action::note(Level::Error, text));
-        beside.turn();
-        rollout.way = Way::Back(why.to_owned(), asked_by.into_iter().collect());
+        turn.tell(Fact::ForkTurnedBack(why.to_owned()));
+        peer.turn_back();
+        rollout.direction = Direction::Back(why.to_owned(), asked_by.into_iter().collect());
         rollout.probation = None;
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
         for index in 0..self.slots.len() {
-            self.timers.clear(Timer::Backoff(index as u32));
             let slot = &mut self.slots[index];
+            slot.rests_until = None;
             let starting = slot
                 .current
                 .take_if(|id| self.workers.get(id).is_none_or(|worker| !worker.is_ready()));
-            // Those serve nobody.
+            // These serve no client yet.
             for id in [starting, slot.replacement.take()].into_iter().flatten() {
-                self.tell(now, id, StopSeverity::Graceful, out);
+                self.request_stop(turn, id, StopSeverity::Graceful);
             }
         }
         true
     }
 
     /// `rollback` during an upgrade, asked of the new master: true if it was that.
-    pub(crate) fn rolls_back_to_the_other(
-        &mut self,
-        now: Time,
-        ticket: Ticket,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let automatic = |beside: &&Beside| beside.side == Side::New && !beside.manual;
+    pub(crate) fn rollback_to_old_master(&mut self, turn: &mut Turn<'_>, ticket: Ticket) -> bool {
+        let automatic = |peer: &&Peer| peer.side == PeerSide::New && !peer.manual;
         let first = self
             .rollout
             .as_ref()
             .is_some_and(|rollout| rollout.from.is_none());
-        if !first || self.beside.as_ref().filter(automatic).is_none() {
+        if !first || self.peer.as_ref().filter(automatic).is_none() {
             return false;
         }
-        let op = self.operations.begin(now, "rollback", Some(ticket), out);
+        let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
         let why = format!("it was asked for by a rollback, operation {op}");
-        if !self.backs_out(now, &why, Some(op), out) {
+        if !self.new_master_backs_out(turn, &why, Some(op)) {
             // It goes back already.
             if let Some(Rollout {
-                way: Way::Back(_, ops),
+                direction: Direction::Back(_, ops),
                 ..
             }) = &mut self.rollout
             {
@@ -275,83 +260,75 @@ impl Supervisor {
         true
     }
 
-    /// The new master has all its workers, and nobody is told to go.
-    fn both_stand(&mut self, now: Time, workers: usize, out: &mut Vec<Action>) {
-        let beside = |rollout: &mut Rollout| rollout.way == Way::Beside;
-        let (Some(rollout), Some(other)) = (self.rollout.take_if(beside), &mut self.beside) else {
+    /// `--manual`: the new master has all its workers, and no worker is told to finish.
+    fn both_masters_serve(&mut self, turn: &mut Turn<'_>, workers: usize) {
+        let in_new_master = |rollout: &mut Rollout| rollout.direction == Direction::Peer;
+        let (Some(rollout), Some(peer)) = (self.rollout.take_if(in_new_master), &mut self.peer)
+        else {
             return;
         };
-        other.settled = true;
-        let message = format!(
-            "{} serves with {}, and this one too: QUIT to this one commits, QUIT to that one backs out",
-            other.other(),
-            crate::model::event::workers(workers)
-        );
-        self.last_rollout = Some(rollout.record(now, "done", None));
-        out.push(Action::note(Level::Info, format!("upgrade: {message}")));
-        self.operations
-            .end(now, rollout.op, Outcome::Done(message, Vec::new()), out);
+        peer.settled = true;
+        let fact = Fact::BothMastersServe(peer.label(), workers);
+        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::Done, None));
+        let outcome = Outcome::done(fact.detail());
+        turn.tell(fact);
+        turn.end(&mut self.operations, rollout.op, outcome);
     }
 
     /// The other master is dead: this one is alone, and has all slots.
-    fn other_gone(&mut self, now: Time, how: &str, out: &mut Vec<Action>) {
-        let Some(beside) = self.beside.take() else {
+    fn peer_exited(&mut self, turn: &mut Turn<'_>, how: &str) {
+        let Some(peer) = self.peer.take() else {
             return;
         };
         self.timers.clear(Timer::Hello);
-        let text = format!("upgrade: {} {how}", beside.other());
-        let level = if matches!(self.mode, Mode::Stopping(_)) || beside.told_done || beside.settled
-        {
-            Level::Info
-        } else {
-            Level::Warn
-        };
-        out.push(Action::note(level, text));
-        match beside.side {
-            Side::Old => {
+        let expected = self.mode.stopping().is_some() || peer.announced_done || peer.settled;
+        turn.tell(Fact::PeerExited(peer.label(), how.to_owned(), expected));
+        match peer.side {
+            PeerSide::Old => {
                 if let (Mode::Stopping(stopping), true, false) =
-                    (&mut self.mode, beside.manual, beside.stands)
+                    (&mut self.mode, peer.manual, peer.is_up)
                 {
-                    // It was told to leave the service to nobody.
+                    // This master was told to commit to a new one that never came up.
                     stopping.code = 1;
-                    stopping.reason = Some(format!("{} {how}, and nobody serves", beside.other()));
+                    stopping.reason = Some(format!("{} {how}, and nobody serves", peer.label()));
                 }
-                out.push(Action::Beside(PeerAction::TakeNamesBack));
-                self.alone_again(now, &beside, how, out);
+                turn.act(Action::Peer(PeerAction::TakeNamesBack));
+                self.old_master_alone(turn, &peer, how);
             }
-            Side::New => {
-                out.push(Action::Beside(PeerAction::RemoveOldNames));
-                self.on_its_own(out);
+            PeerSide::New => {
+                turn.act(Action::Peer(PeerAction::RemoveOldNames));
+                self.new_master_alone(turn);
             }
         }
     }
 
-    fn alone_again(&mut self, now: Time, beside: &Beside, how: &str, out: &mut Vec<Action>) {
-        if !matches!(self.mode, Mode::Running | Mode::Paused(_)) {
-            return;
+    fn old_master_alone(&mut self, turn: &mut Turn<'_>, peer: &Peer, how: &str) {
+        match self.mode {
+            Mode::Running | Mode::Paused(_) => {}
+            Mode::Idle | Mode::Stopping(_) | Mode::Over => return,
         }
-        let under_way = |rollout: &Rollout| rollout.way == Way::Beside;
+        let under_way = |rollout: &Rollout| rollout.direction == Direction::Peer;
         if self.rollout.as_ref().is_some_and(under_way) {
-            self.turn_back(now, format!("{} {how}", beside.other()), None, out);
+            self.begin_rollback(turn, format!("{} {how}", peer.label()), None);
         }
-        if matches!(self.mode, Mode::Paused(_)) && !beside.was_paused {
-            // Its workers were sent away because there were others.
-            self.resume(now, None, out);
+        if self.mode.is_paused() && !peer.was_paused {
+            // Its workers were sent away because the new master had workers.
+            self.resume(turn, None);
         }
     }
 
-    /// The new master goes on as if it had always been there: what the old one served from is what it can go back to.
-    fn on_its_own(&mut self, out: &mut Vec<Action>) {
-        let Some(rollout) = &mut self.rollout else {
+    /// The new master goes on as if it had always been there: the generation that the old one served
+    /// from is what it can go back to.
+    fn new_master_alone(&mut self, turn: &mut Turn<'_>) {
+        let (Some(rollout), Mode::Running) = (&mut self.rollout, &self.mode) else {
             return;
         };
-        if rollout.from.is_some() || !matches!(self.mode, Mode::Running) {
+        if rollout.from.is_some() {
             return;
         }
-        if rollout.way != Way::Forward {
-            let text = "upgrade: going on after all: there is nobody to go back to".to_owned();
-            out.push(Action::note(Level::Warn, text));
-            rollout.way = Way::Forward;
+        if rollout.direction != Direction::Forward {
+            turn.tell(Fact::ForkGoesOn);
+            rollout.direction = Direction::Forward;
             rollout.failures = 0;
         }
         if let Some((generation, policy)) = self.previous.take() {
@@ -361,66 +338,64 @@ impl Supervisor {
         }
     }
 
-    /// The old master ends: the new one has everything.
-    pub(crate) fn leave(&mut self, now: Time, workers: usize, out: &mut Vec<Action>) {
-        let (Some(rollout), Some(beside)) = (self.rollout.take(), &self.beside) else {
+    /// The old master ends: the new one has the service.
+    pub(crate) fn old_master_leaves(&mut self, turn: &mut Turn<'_>, workers: usize) {
+        let (Some(rollout), Some(peer)) = (self.rollout.take(), &self.peer) else {
             return;
         };
-        let record = rollout.record(now, "done", None);
-        let took = human(record.took.unwrap_or_default());
-        let message = format!(
-            "upgrade done: generation {}, {} ready in {}, {took}",
-            rollout.to,
-            crate::model::event::workers(workers),
-            beside.other()
-        );
+        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let done = Fact::ForkDone {
+            to: rollout.to,
+            workers,
+            peer: peer.label(),
+            took: record.took.unwrap_or_default(),
+        };
         self.end_of_rollout();
         self.last_rollout = Some(record);
         self.serving = Some(rollout.to);
         self.counters.rollouts += 1;
-        out.push(Action::note(Level::Info, message.clone()));
-        out.push(Action::Beside(PeerAction::Succeeded));
-        let remembered = std::mem::take(&mut self.remembered);
-        for (kept, signal) in [
-            (remembered.hup, Signal::Hup),
-            (remembered.winch, Signal::Winch),
-        ] {
+        let outcome = Outcome::done(done.to_string());
+        turn.tell(done);
+        turn.act(Action::Peer(PeerAction::Succeeded));
+        let deferred = std::mem::take(&mut self.deferred);
+        for (kept, signal) in [(deferred.hup, Signal::Hup), (deferred.winch, Signal::Winch)] {
             if kept {
-                out.push(Action::Beside(PeerAction::PassOn(signal)));
+                turn.act(Action::Peer(PeerAction::PassOn(signal)));
             }
         }
-        // Whoever waits for other things waits for what is the new master's by now.
+        // Operations that still run here are the new master's business by now.
         let others: Vec<OpId> = self.operations.running().map(|known| known.op).collect();
         for op in others.into_iter().filter(|op| *op != rollout.op) {
-            let text = "the new master has the service".to_owned();
-            self.operations
-                .end(now, op, Outcome::Done(text, Vec::new()), out);
+            let outcome = Outcome::done("the new master has the service");
+            turn.end(&mut self.operations, op, outcome);
         }
-        self.operations
-            .end(now, rollout.op, Outcome::Done(message, Vec::new()), out);
+        turn.end(&mut self.operations, rollout.op, outcome);
         self.mode = Mode::Over;
-        out.push(Action::Exit(0, None));
+        turn.act(Action::Exit(0, None));
     }
 
-    /// The new master ends: the old one has everything again.
-    pub(crate) fn leave_again(&mut self, now: Time, out: &mut Vec<Action>) {
+    /// The new master ends: the old one has the service again.
+    pub(crate) fn new_master_leaves(&mut self, turn: &mut Turn<'_>) {
         let Some(rollout) = self.rollout.take() else {
             return;
         };
-        let Way::Back(why, asked_by) = &rollout.way else {
+        let Direction::Back(why, asked_by) = &rollout.direction else {
             return;
         };
         self.counters.rolled_back += 1;
-        self.last_rollout = Some(rollout.record(now, "rolled-back", Some(why.clone())));
-        self.operations
-            .end(now, rollout.op, Outcome::RolledBack(why.clone()), out);
+        let error = Some(why.clone());
+        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        turn.end(
+            &mut self.operations,
+            rollout.op,
+            Outcome::RolledBack(why.clone()),
+        );
         for op in asked_by {
-            let text = "rolled back: the old master serves".to_owned();
-            self.operations
-                .end(now, *op, Outcome::Done(text, Vec::new()), out);
+            let outcome = Outcome::done("rolled back: the old master serves");
+            turn.end(&mut self.operations, *op, outcome);
         }
         self.mode = Mode::Over;
         let reason = format!("the upgrade was rolled back: {why}");
-        out.push(Action::Exit(1, Some(reason)));
+        turn.act(Action::Exit(1, Some(reason)));
     }
 }

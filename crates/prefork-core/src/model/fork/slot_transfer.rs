@@ -1,50 +1,58 @@
-//! Which slots are whose while two masters serve: whoever descends yields, whoever ascends fills. See [`beside`](super).
+//! Which slots are whose while two masters serve: one gives up slots, the other takes them.
 
-use super::{Beside, PeerAction, PeerMessage, Side};
-use crate::model::event::{Action, WorkerId};
+use crate::model::action::Action;
+use crate::model::peer::{PeerAction, PeerMessage, PeerSide};
 use crate::model::policy::StopSeverity;
-use crate::model::rollout::Way;
-use crate::model::supervisor::{Mode, Supervisor};
-use crate::model::time::Time;
-use crate::model::timer::Timer;
+use crate::model::state::Supervisor;
+use crate::model::state::peer::Peer;
+use crate::model::state::rollout::Direction;
+use crate::model::turn::Turn;
 
 /// What a master does while the service moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
+enum TransferRole {
     /// It takes slots.
-    Ascends,
-    /// It gives them away.
-    Descends,
-    /// Nothing of the kind.
-    Stays,
+    TakesSlots,
+    /// It gives slots up.
+    GivesSlots,
+    /// Neither: no slot changes its master.
+    Still,
 }
 
 impl Supervisor {
-    fn course(&self) -> Course {
-        let (Some(beside), Some(rollout)) = (&self.beside, &self.rollout) else {
-            return Course::Stays;
+    fn transfer_role(&self) -> TransferRole {
+        let (Some(peer), Some(rollout)) = (&self.peer, &self.rollout) else {
+            return TransferRole::Still;
         };
-        if beside.settled || beside.manual {
-            return Course::Stays;
+        if peer.settled || peer.manual {
+            return TransferRole::Still;
         }
-        match (beside.side, &rollout.way) {
-            (Side::Old, Way::Beside) | (Side::New, Way::Back(..)) => Course::Descends,
-            (Side::Old, Way::Back(..)) | (Side::New, Way::Forward) => Course::Ascends,
-            (Side::Old, Way::Forward) | (Side::New, Way::Beside) => Course::Stays,
+        match (peer.side, &rollout.direction) {
+            (PeerSide::Old, Direction::Peer) | (PeerSide::New, Direction::Back(..)) => {
+                TransferRole::GivesSlots
+            }
+            (PeerSide::Old, Direction::Back(..)) | (PeerSide::New, Direction::Forward) => {
+                TransferRole::TakesSlots
+            }
+            (PeerSide::Old, Direction::Forward) | (PeerSide::New, Direction::Peer) => {
+                TransferRole::Still
+            }
         }
     }
 
-    /// The surge of the rollout that this master ascends by.
-    fn surge_beside(&self) -> usize {
+    /// The surge of the rollout by which this master takes slots.
+    fn transfer_surge(&self) -> usize {
         let rollout = self.rollout.as_ref();
         let policy = rollout.map_or(&self.policy, |rollout| &rollout.policy);
         policy.surge.of(self.slots.len())
     }
 
-    /// How many workers may be started at once besides those that start already: a new master begins no more than a rollout would.
-    pub(crate) fn room_beside(&self) -> usize {
-        let new = |beside: &Beside| beside.side == Side::New;
-        if !self.beside.as_ref().is_some_and(new) || self.course() != Course::Ascends {
+    /// How many workers may be started now besides those that start already: a new master starts no
+    /// more at once than a rollout would.
+    pub(crate) fn start_room_beside_peer(&self) -> usize {
+        let new = |peer: &Peer| peer.side == PeerSide::New;
+        if !self.peer.as_ref().is_some_and(new) || self.transfer_role() != TransferRole::TakesSlots
+        {
             return usize::MAX;
         }
         let starting = self
@@ -52,174 +60,172 @@ impl Supervisor {
             .values()
             .filter(|worker| worker.is_starting())
             .count();
-        self.surge_beside().max(1).saturating_sub(starting)
+        self.transfer_surge().max(1).saturating_sub(starting)
     }
 
-    /// Whether nobody may be started in this slot because of the other master.
-    pub(crate) fn other_has(&self, index: usize) -> bool {
-        let Some(beside) = &self.beside else {
+    /// Whether no worker may be started in this slot because of the other master.
+    pub(crate) fn peer_owns_slot(&self, index: usize) -> bool {
+        let Some(peer) = &self.peer else {
             return false;
         };
         let slot = index as u32;
-        match self.course() {
-            Course::Stays => false,
-            Course::Descends => beside.yields_all || beside.yielded.contains(&slot),
-            Course::Ascends => self.surge_beside() == 0 && !beside.granted.contains(&slot),
+        match self.transfer_role() {
+            TransferRole::Still => false,
+            TransferRole::GivesSlots => peer.gave_up_all || peer.given_up.contains(&slot),
+            TransferRole::TakesSlots => {
+                self.transfer_surge() == 0 && !peer.freed_by_peer.contains(&slot)
+            }
         }
     }
 
-    /// The other one has a worker for this slot, or wants it empty.
-    pub(crate) fn yield_slot(&mut self, now: Time, slot: u32, out: &mut Vec<Action>) {
-        if self.course() != Course::Descends {
+    /// The other master has a worker for this slot, or requests it.
+    pub(crate) fn give_up_slot(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.transfer_role() != TransferRole::GivesSlots {
             return;
         }
         let slots = self.slots.len();
-        let Some(beside) = &mut self.beside else {
+        let Some(peer) = &mut self.peer else {
             return;
         };
-        if !beside.yielded.insert(slot) {
+        if !peer.given_up.insert(slot) {
             return;
         }
-        let (op, done, other) = (beside.op, beside.yielded.len().min(slots), beside.other());
+        let (op, done, other) = (peer.op, peer.given_up.len().min(slots), peer.label());
         let text = format!("slot {slot} is left to {other}");
-        out.push(Action::Progress(op, done, slots, text));
-        self.timers.clear(Timer::Backoff(slot));
-        let Some(place) = self.slots.get_mut(slot as usize) else {
+        turn.progress(op, done, slots, text);
+        let Some(slot) = self.slots.get_mut(slot as usize) else {
             return;
         };
-        let whose: Vec<WorkerId> = [place.current.take(), place.replacement.take()]
-            .into_iter()
-            .flatten()
-            .collect();
-        for id in whose {
-            self.tell(now, id, StopSeverity::Graceful, out);
+        slot.rests_until = None;
+        for id in slot.take_workers() {
+            self.request_stop(turn, id, StopSeverity::Graceful);
         }
     }
 
-    /// The other one has all of its slots, whatever their number.
-    pub(crate) fn yield_all(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.course() != Course::Descends {
+    /// The other master has all of its slots ready, whatever their number.
+    pub(crate) fn give_up_all_slots(&mut self, turn: &mut Turn<'_>) {
+        if self.transfer_role() != TransferRole::GivesSlots {
             return;
         }
         for slot in 0..self.slots.len() {
-            self.yield_slot(now, slot as u32, out);
+            self.give_up_slot(turn, slot as u32);
         }
-        if let Some(beside) = &mut self.beside {
-            beside.yields_all = true;
-            if beside.side == Side::New {
+        if let Some(peer) = &mut self.peer {
+            peer.gave_up_all = true;
+            if peer.side == PeerSide::New {
                 // The way back has no probation.
-                beside.may_leave = Some(0);
+                peer.may_leave = Some(0);
             }
         }
     }
 
     /// The next steps of the service's move from one master to the other.
-    pub(crate) fn settle_beside(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.beside.is_none() {
-            if matches!(self.mode, Mode::Paused(_)) {
-                self.back_in_pause(now, out);
+    pub(crate) fn settle_transfer(&mut self, turn: &mut Turn<'_>) {
+        if self.peer.is_none() {
+            if self.mode.is_paused() {
+                self.end_failed_upgrade_of_paused(turn);
             }
             return;
         }
-        self.give_what_is_owed(out);
-        match self.course() {
-            Course::Stays => {}
-            Course::Ascends => self.announce(out),
-            Course::Descends => {
-                let beside = self.beside.as_ref();
-                let may_leave =
-                    beside.and_then(|beside| beside.may_leave.map(|n| (beside.side, n)));
+        self.free_requested_slots(turn);
+        match self.transfer_role() {
+            TransferRole::Still => {}
+            TransferRole::TakesSlots => self.announce_ready_slots(turn),
+            TransferRole::GivesSlots => {
+                let peer = self.peer.as_ref();
+                let may_leave = peer.and_then(|peer| peer.may_leave.map(|n| (peer.side, n)));
                 match may_leave.filter(|_| self.workers.is_empty()) {
-                    Some((Side::Old, workers)) => self.leave(now, workers, out),
-                    Some((Side::New, _)) => self.leave_again(now, out),
+                    Some((PeerSide::Old, workers)) => self.old_master_leaves(turn, workers),
+                    Some((PeerSide::New, _)) => self.new_master_leaves(turn),
                     None => {}
                 }
             }
         }
     }
 
-    /// The upgrade of a paused service has failed: it is paused as before, and there is nobody to wait for.
-    fn back_in_pause(&mut self, now: Time, out: &mut Vec<Action>) {
-        let back = |way: &Way| matches!(way, Way::Back(..));
-        if self
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| back(&rollout.way))
-        {
-            self.rolled_back(now, Vec::new(), out);
+    /// The upgrade of a paused service has failed: it is paused as before, and there is no worker to
+    /// wait for.
+    fn end_failed_upgrade_of_paused(&mut self, turn: &mut Turn<'_>) {
+        let rollout = self.rollout.as_ref();
+        if rollout.is_some_and(|rollout| rollout.direction.is_back()) {
+            self.rolled_back(turn, Vec::new());
         }
     }
 
-    fn give_what_is_owed(&mut self, out: &mut Vec<Action>) {
-        let Some(beside) = &mut self.beside else {
+    fn free_requested_slots(&mut self, turn: &mut Turn<'_>) {
+        let Some(peer) = &mut self.peer else {
             return;
         };
         let workers = &self.workers;
-        beside.owed.retain(|slot| {
+        peer.requested_by_peer.retain(|slot| {
             let busy = workers.values().any(|worker| worker.slot == *slot);
             if !busy {
-                out.push(Action::tell_other(PeerMessage::Free(*slot)));
+                turn.send_to_peer(PeerMessage::Free(*slot));
             }
             busy
         });
     }
 
-    /// Whether this slot is as it is to be in the end.
-    fn stands(&self, index: usize) -> bool {
+    /// Whether this slot has the worker that it is to have in the end.
+    fn slot_is_settled(&self, index: usize) -> bool {
         let Some(rollout) = &self.rollout else {
             return false;
         };
-        let back = matches!(rollout.way, Way::Back(..));
+        let back = rollout.direction.is_back();
         let of_ours = self
             .slots
             .get(index)
             .and_then(|slot| self.worker(slot.current))
             .is_some_and(|worker| worker.is_ready() && (worker.generation == rollout.to) != back);
-        of_ours || (back && self.is_stuck(index))
+        of_ours || (back && self.cannot_roll_back(index))
     }
 
-    /// Tells the other one which slots it can yield.
-    fn announce(&mut self, out: &mut Vec<Action>) {
+    /// Tells the other master which slots it can give up.
+    fn announce_ready_slots(&mut self, turn: &mut Turn<'_>) {
         let Some(rollout) = &self.rollout else { return };
         let slots = self.slots.len();
-        let surge = self.surge_beside();
-        let past = rollout.canary_past || rollout.way != Way::Forward;
-        let paused = matches!(self.mode, Mode::Paused(_));
-        let standing: Vec<u32> = (0..slots)
-            .filter(|index| self.stands(*index))
+        let surge = self.transfer_surge();
+        let past = rollout.canary_passed || rollout.direction != Direction::Forward;
+        let paused = self.mode.is_paused();
+        let settled: Vec<u32> = (0..slots)
+            .filter(|index| self.slot_is_settled(*index))
             .map(|index| index as u32)
             .collect();
-        let all = past && (paused || standing.len() == slots);
-        let next = (surge == 0 && !all).then(|| self.next_wanted()).flatten();
-        let Some(beside) = &mut self.beside else {
+        let all = past && (paused || settled.len() == slots);
+        let next = (surge == 0 && !all)
+            .then(|| self.next_slot_to_request())
+            .flatten();
+        let Some(peer) = &mut self.peer else {
             return;
         };
-        // `--surge 100%`: nobody is told anything before all new ones are ready.
+        // `--surge 100%`: no old worker is told anything before all new ones are ready.
         if past && (surge < slots || all) {
-            let anew = |slot: &u32| beside.told_ready.insert(*slot);
-            let ready = standing.into_iter().filter(anew);
-            out.extend(ready.map(|slot| Action::tell_other(PeerMessage::Ready(slot))));
+            for slot in settled {
+                if peer.announced_ready.insert(slot) {
+                    turn.send_to_peer(PeerMessage::Ready(slot));
+                }
+            }
         }
-        if all && !std::mem::replace(&mut beside.told_all, true) {
-            out.push(Action::tell_other(PeerMessage::AllReady));
+        if all && !std::mem::replace(&mut peer.announced_all, true) {
+            turn.send_to_peer(PeerMessage::AllReady);
         }
         if let Some(slot) = next {
-            beside.wanted = Some(slot);
-            out.push(Action::tell_other(PeerMessage::Want(slot)));
+            peer.requested = Some(slot);
+            turn.send_to_peer(PeerMessage::Want(slot));
         }
     }
 
-    /// `--surge 0`: the slot to ask for, once the one before is served.
-    fn next_wanted(&self) -> Option<u32> {
-        let beside = self.beside.as_ref()?;
+    /// `--surge 0`: the slot to request, once the one before has its worker.
+    fn next_slot_to_request(&self) -> Option<u32> {
+        let peer = self.peer.as_ref()?;
         let rollout = self.rollout.as_ref()?;
-        if beside
-            .wanted
-            .is_some_and(|slot| !self.stands(slot as usize))
+        if peer
+            .requested
+            .is_some_and(|slot| !self.slot_is_settled(slot as usize))
         {
             return None;
         }
-        let reach = if rollout.canary_past || rollout.way != Way::Forward {
+        let reach = if rollout.canary_passed || rollout.direction != Direction::Forward {
             self.slots.len()
         } else {
             1
@@ -228,86 +234,89 @@ impl Supervisor {
             self.slots
                 .get(*index)
                 .is_some_and(|slot| slot.current.is_none())
-                && !beside.granted.contains(&(*index as u32))
+                && !peer.freed_by_peer.contains(&(*index as u32))
         };
         let mut free: Vec<u32> = (0..reach.min(self.slots.len()))
             .filter(free)
             .map(|index| index as u32)
             .collect();
-        // On the way back: first where nobody serves, as that is where it failed.
-        free.sort_by_key(|slot| beside.heard_ready.contains(slot));
+        // On the way back: first the slots without a ready worker, as that is where it failed.
+        free.sort_by_key(|slot| peer.peer_ready.contains(slot));
         free.first().copied()
     }
 
-    /// A new master's rollout is done when the old one has left, which it is told here.
-    pub(crate) fn waits_for_the_old_one(&mut self, out: &mut Vec<Action>) -> bool {
+    /// A new master's rollout is done when the old one has left: the old one is told that it may.
+    pub(crate) fn awaits_old_master_exit(&mut self, turn: &mut Turn<'_>) -> bool {
         let slots = self.slots.len();
-        let Some(beside) = &mut self.beside else {
+        let Some(peer) = &mut self.peer else {
             return false;
         };
-        if beside.side == Side::Old || beside.settled {
+        if peer.side == PeerSide::Old || peer.settled {
             return false;
         }
-        if !std::mem::replace(&mut beside.told_done, true) {
-            out.push(Action::tell_other(PeerMessage::Done(slots)));
+        if !std::mem::replace(&mut peer.announced_done, true) {
+            turn.send_to_peer(PeerMessage::Done(slots));
         }
-        beside.settled = beside.manual;
-        !beside.settled
+        peer.settled = peer.manual;
+        !peer.settled
     }
 
-    /// An old master has its names back, and with them its peace, when the new one is gone.
-    pub(crate) fn waits_for_the_new_one(&self) -> bool {
-        let waits = |beside: &Beside| beside.side == Side::Old && !beside.settled;
-        self.beside.as_ref().is_some_and(waits)
+    /// An old master that turned back has its names again only when the new one is gone.
+    pub(crate) fn awaits_new_master_exit(&self) -> bool {
+        let waits = |peer: &Peer| peer.side == PeerSide::Old && !peer.settled;
+        self.peer.as_ref().is_some_and(waits)
     }
 
-    /// A stop while the service moves is one of both masters: it is one service. With `--manual` they are two.
-    pub(crate) fn stops_beside(
+    /// A stop while the service moves stops both masters: it is one service. With `--manual` they are
+    /// two.
+    pub(crate) fn stop_peer_too(
         &mut self,
-        word: StopSeverity,
+        turn: &mut Turn<'_>,
+        severity: StopSeverity,
         reason: Option<&str>,
-        out: &mut Vec<Action>,
     ) {
-        let Some(beside) = &mut self.beside else {
+        let Some(peer) = &mut self.peer else {
             return;
         };
-        if beside.settled || beside.manual {
-            // The old one commits; the new one leaves everything to it.
-            if beside.side == Side::Old && beside.stop.is_none() && beside.stands {
-                out.push(Action::Beside(PeerAction::Succeeded));
+        if peer.settled || peer.manual {
+            // A stop of the old master commits to the new one; a stop of the new one backs out.
+            if peer.side == PeerSide::Old && peer.stop.is_none() && peer.is_up {
+                turn.act(Action::Peer(PeerAction::Succeeded));
             }
-            beside.stop = beside.stop.max(Some(word));
+            peer.stop = peer.stop.max(Some(severity));
             return;
         }
-        if !beside.stands {
-            // It has nothing to end yet, and one that hangs would never hear of it.
-            beside.stop = beside.stop.max(Some(word));
-            out.push(Action::Beside(PeerAction::Kill));
+        if !peer.is_up {
+            // It has no worker to end yet, and a new master that hangs would never read the message.
+            peer.stop = peer.stop.max(Some(severity));
+            turn.act(Action::Peer(PeerAction::Kill));
             return;
         }
         if let Some(why) = reason {
-            // One that gives up leaves the service to the other.
-            if beside.side == Side::New {
-                out.push(Action::tell_other(PeerMessage::Back(why.to_owned())));
+            // A new master that gives up leaves the service to the old one.
+            if peer.side == PeerSide::New {
+                turn.send_to_peer(PeerMessage::Back(why.to_owned()));
             }
-        } else if beside.stop.is_none_or(|known| known < word) {
-            beside.stop = Some(word);
-            out.push(Action::tell_other(PeerMessage::Stop(word)));
+        } else if peer.stop.is_none_or(|known| known < severity) {
+            peer.stop = Some(severity);
+            turn.send_to_peer(PeerMessage::Stop(severity));
         }
     }
 
-    /// An old master that ends waits until it is known whether there is a new one: until that stands or is dead.
-    pub(crate) fn awaits_the_new_one(&self) -> bool {
-        self.beside.as_ref().is_some_and(|beside| !beside.stands)
+    /// An old master that ends waits until it is known whether there is a new one: until that one is
+    /// up or dead.
+    pub(crate) fn awaits_new_master_start(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| !peer.is_up)
     }
 
-    /// Whoever waits for the end of a service that stops while it moves waits for the new master: it ends last.
-    pub(crate) fn outlives_the_old_one(&self) -> bool {
-        let moves = |beside: &&Beside| beside.side == Side::New && !beside.manual;
-        let known = self.beside.as_ref().filter(moves).and_then(|it| it.stop);
+    /// A service that stops while it moves has ended when the new master has: the new master waits for
+    /// the old one.
+    pub(crate) fn outlives_old_master(&self) -> bool {
+        let moves = |peer: &&Peer| peer.side == PeerSide::New && !peer.manual;
+        let known = self.peer.as_ref().filter(moves).and_then(|it| it.stop);
         known.is_some()
             && self
                 .stopping()
-                .is_some_and(|word| word < StopSeverity::Kill)
+                .is_some_and(|severity| severity < StopSeverity::Kill)
     }
 }

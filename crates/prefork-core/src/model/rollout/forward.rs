@@ -2,75 +2,74 @@
 
 use std::rc::Rc;
 
-use super::Way;
-use crate::model::event::{Action, Generation, WorkerId};
-use crate::model::policy::{Policy, StopSeverity};
-use crate::model::supervisor::Supervisor;
+use crate::model::ids::{Generation, WorkerId};
+use crate::model::policy::Policy;
+use crate::model::state::Supervisor;
+use crate::model::state::rollout::Direction;
+use crate::model::state::slots::Slot;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
+use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 
 impl Supervisor {
-    pub(crate) fn roll_forward(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(crate) fn roll_forward(&mut self, turn: &mut Turn<'_>) {
         let Some(rollout) = &self.rollout else { return };
         if rollout.on_probation() {
-            return self.settle_probation(now, out);
+            return self.settle_probation(turn);
         }
-        let (to, policy, past) = (rollout.to, Rc::clone(&rollout.policy), rollout.canary_past);
+        let (to, policy) = (rollout.to, Rc::clone(&rollout.policy));
+        let canary_passed = rollout.canary_passed;
         let slots = self.slots.len();
         let surge = policy.surge.of(slots);
-        let reach = if past { slots } else { slots.min(1) };
+        let reach = if canary_passed { slots } else { slots.min(1) };
         let is_old = |worker: &Worker| worker.generation != to;
         if surge == 0 {
-            self.empty_next_slot(now, reach, is_old, out);
-            // It may be that nobody is left who must go first.
+            self.vacate_next_slot(turn, reach, is_old);
         } else {
-            let ready = |worker: Option<&Worker>| {
-                worker.is_some_and(|w| w.generation == to && w.is_ready())
+            let has_new = |slot: &Slot| {
+                self.is_ready_of(slot.current, to) || self.is_ready_of(slot.replacement, to)
             };
-            let all_ready = || {
-                self.slots.iter().all(|slot| {
-                    ready(self.worker(slot.current)) || ready(self.worker(slot.replacement))
-                })
-            };
-            // `--surge 100%`: nobody is told anything before all new ones are ready.
-            if past && (surge < slots || all_ready()) {
-                self.promote_ready(now, to, out);
+            // `--surge 100%`: no old worker is told anything before all new ones are ready.
+            if canary_passed && (surge < slots || self.slots.iter().all(has_new)) {
+                self.promote_ready(turn, to);
             }
-            // After it: whoever has taken a slot makes room for the next one to start.
-            self.start_replacements(now, reach, surge, is_old, (to, policy), out);
+            // After it: a replacement that has taken its slot makes room for the next one to start.
+            self.start_replacements(turn, reach, is_old, (to, policy));
         }
-        let settled = past
-            && self.slots.iter().all(|slot| {
-                self.worker(slot.current)
-                    .is_some_and(|worker| worker.generation == to && worker.is_ready())
-            });
-        if let Some(warnings) = self.let_go_of_rollout(now, settled, is_old, out) {
-            self.rollout_stands(now, warnings, out);
+        let settled = canary_passed
+            && self
+                .slots
+                .iter()
+                .all(|slot| self.is_ready_of(slot.current, to));
+        if let Some(warnings) = self.await_rollout_release(turn, settled, is_old) {
+            self.rollout_has_every_slot(turn, warnings);
         }
     }
 
-    /// The canary is past once the first new worker has been ready for long enough.
-    pub(crate) fn judge_canary(&mut self, now: Time) {
-        let Some(rollout) = self
-            .rollout
-            .as_ref()
-            .filter(|rollout| rollout.way == Way::Forward)
-        else {
-            return;
-        };
-        let (Some(trial), false) = (rollout.policy.canary, rollout.canary_past) else {
+    fn is_ready_of(&self, id: Option<WorkerId>, generation: Generation) -> bool {
+        self.worker(id)
+            .is_some_and(|worker| worker.generation == generation && worker.is_ready())
+    }
+
+    /// The canary has passed once the first new worker has been ready for long enough.
+    pub(crate) fn check_canary(&mut self, now: Time) {
+        let Some(rollout) = &self.rollout else { return };
+        let (Direction::Forward, Some(trial), false) = (
+            &rollout.direction,
+            rollout.policy.canary,
+            rollout.canary_passed,
+        ) else {
             return;
         };
         let to = rollout.to;
-        let ready_at = self.slots.first().map(|slot| {
-            let newcomer = [slot.replacement, slot.current].into_iter().find_map(|id| {
-                self.worker(id)
-                    .filter(|worker| worker.generation == to && worker.is_ready())
-            });
-            newcomer.and_then(|worker| worker.ready_at)
+        let ready_at = self.slots.get(0).map(|slot| {
+            [slot.replacement, slot.current]
+                .into_iter()
+                .filter(|id| self.is_ready_of(*id, to))
+                .find_map(|id| self.worker(id)?.ready_at)
         });
-        let past = match ready_at {
+        let passed = match ready_at {
             None => true, // no slot, no canary
             Some(None) => false,
             Some(Some(at)) => {
@@ -78,10 +77,10 @@ impl Supervisor {
                 now >= at + trial
             }
         };
-        if past {
+        if passed {
             self.timers.clear(Timer::Canary);
             if let Some(rollout) = &mut self.rollout {
-                rollout.canary_past = true;
+                rollout.canary_passed = true;
             }
         }
     }
@@ -95,83 +94,58 @@ impl Supervisor {
             .workers
             .get(&id)
             .is_some_and(|worker| worker.generation == rollout.to);
-        rollout.way == Way::Forward && !rollout.canary_past && of_new
+        rollout.direction == Direction::Forward && !rollout.canary_passed && of_new
     }
 
-    /// Starts replacements for slots whose holder `must_go`, at most `surge` at once, lowest slot first.
+    /// Starts replacements for slots whose current worker `must_go`, within `--surge` of `policy`,
+    /// lowest slot first.
     pub(crate) fn start_replacements(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         reach: usize,
-        surge: usize,
         must_go: impl Fn(&Worker) -> bool,
         (generation, policy): (Generation, Rc<Policy>),
-        out: &mut Vec<Action>,
     ) {
-        let mut extra = self
-            .slots
-            .iter()
-            .filter(|slot| slot.replacement.is_some())
-            .count();
+        let mut room = self.surge_room(&policy);
         // Most of the time one of these holds, and this runs after every event.
-        if extra >= surge || !self.workers.values().any(&must_go) {
+        if room == 0 || !self.workers.values().any(&must_go) {
             return;
         }
         for index in 0..reach {
             let slot = &self.slots[index];
             let needed = slot.replacement.is_none()
                 && slot.down != Some(generation)
-                && self.worker(slot.current).is_some_and(&must_go)
-                && !self.rests(index);
-            if needed && extra < surge {
-                let worker = self.start_worker(now, index, generation, Rc::clone(&policy), out);
+                && slot.rests_until.is_none()
+                && self.worker(slot.current).is_some_and(&must_go);
+            if needed && room > 0 {
+                let worker = self.start_worker(turn, index, generation, Rc::clone(&policy));
                 self.slots[index].replacement = Some(worker);
-                extra += 1;
+                room -= 1;
             }
         }
     }
 
-    /// Ready replacements of this generation take their slots; their predecessors are told to finish.
-    pub(crate) fn promote_ready(
-        &mut self,
-        now: Time,
-        generation: Generation,
-        out: &mut Vec<Action>,
-    ) {
+    /// Ready replacements of this generation take their slots; the workers that had them are told
+    /// to finish.
+    pub(crate) fn promote_ready(&mut self, turn: &mut Turn<'_>, generation: Generation) {
         for index in 0..self.slots.len() {
-            let ready = self
-                .worker(self.slots[index].replacement)
-                .is_some_and(|worker| worker.generation == generation && worker.is_ready());
-            if ready {
-                self.promote(now, index, out);
+            if self.is_ready_of(self.slots[index].replacement, generation) {
+                self.promote(turn, index);
             }
         }
     }
 
-    /// The replacement takes the slot; whoever held it is told to finish.
-    pub(crate) fn promote(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
-        let slot = &mut self.slots[index];
-        let Some(replacement) = slot.replacement.take() else {
-            return;
-        };
-        if let Some(old) = slot.current.replace(replacement) {
-            self.tell(now, old, StopSeverity::Graceful, out);
-        }
-    }
-
-    /// `--surge 0`: the next slot whose holder `must_go` is emptied, one at a time; [`Supervisor::fill`] fills it once the
-    /// old one is gone.
-    pub(crate) fn empty_next_slot(
+    /// `--surge 0`: the next slot whose current worker `must_go` is vacated, one at a time;
+    /// [`Supervisor::fill_slots`] fills it once the old worker is gone.
+    pub(crate) fn vacate_next_slot(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         reach: usize,
         must_go: impl Fn(&Worker) -> bool,
-        out: &mut Vec<Action>,
     ) {
-        let between = |slot: &crate::model::state::slots::Slot| {
+        let between = |slot: &Slot| {
             slot.blocked_by.is_some()
-                || (slot.emptied_for_new
-                    && !self.worker(slot.current).is_some_and(Worker::is_ready))
+                || (slot.vacated_for_new && !self.is_ready_worker(slot.current))
         };
         if self.slots.iter().any(between) {
             return;
@@ -181,20 +155,7 @@ impl Supervisor {
                 .is_some_and(&must_go)
         });
         if let Some(index) = next {
-            self.empty_slot(now, index, out);
-        }
-    }
-
-    /// The holder is told to finish, and nobody starts in its slot before it is gone.
-    pub(crate) fn empty_slot(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
-        let slot = &mut self.slots[index];
-        slot.emptied_for_new = true;
-        slot.backoff.reset();
-        let old = slot.current.take();
-        slot.blocked_by = old;
-        self.timers.clear(Timer::Backoff(index as u32));
-        if let Some(old) = old {
-            self.tell(now, old, StopSeverity::Graceful, out);
+            self.vacate_slot(turn, index);
         }
     }
 }

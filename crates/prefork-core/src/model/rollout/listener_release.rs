@@ -1,60 +1,57 @@
-//! The end of a change: nobody of the side that lost may still accept.
+//! The end of a change: no worker of the side that lost may still accept.
 
 use std::time::Duration;
 
-use crate::model::event::{Action, Level};
-use crate::model::policy::LET_GO_WITHIN;
-use crate::model::supervisor::Supervisor;
+use crate::model::action::Action;
+use crate::model::fact::Fact;
+use crate::model::ids::WorkerId;
+use crate::model::policy::RELEASE_WITHIN;
+use crate::model::state::Supervisor;
+use crate::model::state::rollout::Release;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
+use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 
-/// Whether a wait for workers to let go of the listeners is over.
-pub(crate) enum Release {
-    Waiting,
-    Over(Vec<String>),
-}
-
 impl Supervisor {
-    /// Once `settled`, waits for those on the losing side to accept no more; the warnings, when that is over.
-    pub(crate) fn let_go_of_rollout(
+    /// Once `settled`, waits until no worker on the losing side accepts any more; the warnings, when
+    /// that is over.
+    pub(crate) fn await_rollout_release(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         settled: bool,
         losing: impl Fn(&Worker) -> bool,
-        out: &mut Vec<Action>,
     ) -> Option<Vec<String>> {
         let rollout = self.rollout.as_mut()?;
         if !settled {
             // A crash came between: the wait begins anew once all are ready again.
-            rollout.settled_at = None;
+            rollout.all_ready_at = None;
             return None;
         }
-        let since = *rollout.settled_at.get_or_insert(now);
-        match self.let_go(now, since, losing, out) {
+        let since = *rollout.all_ready_at.get_or_insert(turn.now);
+        match self.await_release(turn, since, losing) {
             Release::Waiting => None,
             Release::Over(warnings) => Some(warnings),
         }
     }
 
-    /// Waits, [`LET_GO_WITHIN`] at most, until no told worker that `which` picks still accepts.
-    pub(crate) fn let_go(
+    /// Waits, [`RELEASE_WITHIN`] at most, until no told worker that `which` picks still accepts.
+    pub(crate) fn await_release(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         since: Time,
         which: impl Fn(&Worker) -> bool,
-        out: &mut Vec<Action>,
     ) -> Release {
         let holding = self.still_accepting(which);
         if holding.is_empty() {
             return Release::Over(Vec::new());
         }
-        if now < since + LET_GO_WITHIN {
+        let deadline = since + RELEASE_WITHIN;
+        if turn.now < deadline {
             // Most go within milliseconds; those that drain are looked at less and less often.
             let pace = Duration::from_millis(5 << self.listener_looks.min(5));
-            self.timers.ensure(Timer::Listeners, now + pace);
-            self.timers
-                .set(Timer::ReleaseDeadline, since + LET_GO_WITHIN);
+            self.timers.ensure(Timer::Listeners, turn.now + pace);
+            self.timers.set(Timer::ReleaseDeadline, deadline);
             return Release::Waiting;
         }
         let mut warnings = Vec::new();
@@ -62,29 +59,45 @@ impl Supervisor {
             let Some(worker) = self.workers.get_mut(&id) else {
                 continue;
             };
-            // Waited for once: what drains for an hour must not hold up every rollout of that hour.
-            worker.let_go = true;
-            warnings.push(format!(
-                "{} was told to finish and still holds a listener after {}: it may still accept",
-                worker.label(),
-                crate::model::event::human(LET_GO_WITHIN)
-            ));
+            // Waited for once: a worker that drains for an hour must not hold up every rollout of
+            // that hour.
+            worker.released_listeners = true;
+            warnings.push(Fact::ListenerStillHeld(worker.label(), RELEASE_WITHIN));
         }
-        out.extend(
-            warnings
-                .iter()
-                .map(|text| Action::note(Level::Warn, text.clone())),
-        );
-        Release::Over(warnings)
+        let texts = warnings.iter().map(Fact::to_string).collect();
+        warnings.into_iter().for_each(|fact| turn.tell(fact));
+        Release::Over(texts)
     }
 
-    /// Has every told worker looked at that is not known to have let go.
-    pub(crate) fn look_for_listeners(&mut self, out: &mut Vec<Action>) {
+    /// Workers that were told to finish and may still accept, among those that `which` picks.
+    fn still_accepting(&self, which: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
+        self.workers
+            .values()
+            .filter(|worker| worker.may_still_accept() && which(worker))
+            .map(|worker| worker.id)
+            .collect()
+    }
+
+    /// Has every told worker looked at that may still accept.
+    pub(crate) fn look_for_listeners(&mut self, turn: &mut Turn<'_>) {
         self.listener_looks = self.listener_looks.saturating_add(1);
-        out.extend(
-            self.still_accepting(|_| true)
-                .into_iter()
-                .map(Action::LookForListeners),
-        );
+        for worker in self.still_accepting(|_| true) {
+            turn.act(Action::LookForListeners(worker));
+        }
+    }
+
+    /// Once nothing waits for a release any more, the looks end, and begin at their fastest pace the
+    /// next time.
+    pub(crate) fn settle_release_looks(&mut self) {
+        let rollout_waits = self
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| !rollout.on_probation());
+        let restart_waits = self.slots.iter().any(|slot| slot.restart.is_some());
+        if !rollout_waits && !restart_waits {
+            self.listener_looks = 0;
+            self.timers.clear(Timer::Listeners);
+            self.timers.clear(Timer::ReleaseDeadline);
+        }
     }
 }

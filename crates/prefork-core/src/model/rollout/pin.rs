@@ -1,112 +1,93 @@
-//! A new generation: the driver pins it, or another image of the master does, and the rollout follows.
+//! A new generation: the driver pins it, or another image of the master does, and the rollout
+//! follows.
 
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::event::{Action, Generation, Level, OpId, Outcome, Source, Ticket};
-use crate::model::fork::PeerMessage;
+use crate::model::action::{Action, PinSource};
+use crate::model::fact::Fact;
+use crate::model::ids::{Generation, Ticket};
+use crate::model::operation::{OperationKind, Outcome};
+use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
-use crate::model::supervisor::{Mode, Supervisor};
-use crate::model::time::Time;
-
-/// A new generation that the driver was told to pin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Pinning {
-    pub(crate) op: OpId,
-    #[serde(with = "crate::model::state::kept::word")]
-    pub(crate) kind: crate::model::state::kept::Constant,
-    pub(crate) to: Generation,
-}
+use crate::model::state::Supervisor;
+use crate::model::state::rollout::Pinning;
+use crate::model::turn::Turn;
 
 impl Supervisor {
     /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
     pub(crate) fn pin(
         &mut self,
-        now: Time,
-        kind: &'static str,
-        source: Source,
+        turn: &mut Turn<'_>,
+        kind: OperationKind,
+        source: PinSource,
         ticket: Option<Ticket>,
-        out: &mut Vec<Action>,
     ) {
-        let op = self.operations.begin(now, kind, ticket, out);
-        self.last_generation += 1;
-        let to = Generation(self.last_generation);
-        self.memory.begins(
-            to,
-            match source {
-                Source::Of(old) => Some(old),
-                Source::Asked { renewed: true, .. } => None,
-                Source::Now | Source::Asked { .. } | Source::Successor => self.serving,
-            },
-        );
+        let op = turn.begin(&mut self.operations, kind, ticket);
+        let to = self.next_generation();
+        let same_command_as = match source {
+            PinSource::Of(old) => Some(old),
+            PinSource::Asked { renewed: true, .. } => None,
+            PinSource::Now | PinSource::Asked { .. } | PinSource::Successor => self.serving,
+        };
+        self.readiness_memory.begins(to, same_command_as);
         self.pinning = Some(Pinning { op, kind, to });
-        if source == Source::Successor {
-            // That takes a while, in which whoever waits should not take us for dead.
-            let slots = self.slots.len();
-            out.push(Action::Progress(
-                op,
-                0,
-                slots,
-                "checking the successor".to_owned(),
-            ));
+        if source == PinSource::Successor {
+            // The check takes a while; a client that hears nothing might take the master for dead.
+            turn.progress(op, 0, self.slots.len(), "checking the successor");
         }
-        out.push(Action::Pin(to, source));
-        if self.beside.is_some() {
-            out.push(Action::tell_other(PeerMessage::Used(to)));
+        turn.act(Action::Pin(to, source));
+        if self.peer.is_some() {
+            turn.send_to_peer(PeerMessage::Used(to));
         }
     }
 
     pub(crate) fn pinned(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         generation: Generation,
         policy: Rc<Policy>,
-        out: &mut Vec<Action>,
     ) {
         let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
             return;
         };
-        if matches!(self.mode, Mode::Stopping(_)) {
+        if self.mode.stopping().is_some() {
             return;
         }
-        self.unpause(now, pinning.kind, out);
-        self.begin_rollout(now, pinning, policy, out);
+        self.unpause(turn, pinning.kind);
+        self.begin_rollout(turn, pinning, policy);
     }
 
-    pub(crate) fn pin_failed(
-        &mut self,
-        now: Time,
-        generation: Generation,
-        why: String,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn pin_failed(&mut self, turn: &mut Turn<'_>, generation: Generation, why: String) {
         let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
             return;
         };
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
-        self.memory.forget(generation);
-        let text = format!("{} refused, nothing has changed: {why}", pinning.kind);
-        out.push(Action::note(Level::Error, text));
-        self.operations
-            .end(now, pinning.op, Outcome::Failed(why), out);
+        self.readiness_memory.forget(generation);
+        turn.tell(Fact::PinFailed {
+            kind: pinning.kind,
+            why: why.clone(),
+        });
+        turn.end(&mut self.operations, pinning.op, Outcome::Failed(why));
     }
 
-    /// The generation that another image of the master is to pin, or has to; None if none is.
+    /// The generation that another image of the master is to pin; None: no upgrade in place is under
+    /// way.
     pub fn successor_of(&self) -> Option<Generation> {
-        let pinning = self.pinning.as_ref()?;
-        (pinning.kind == "upgrade").then_some(pinning.to)
+        self.pinning
+            .as_ref()
+            .filter(|pinning| pinning.kind == OperationKind::Upgrade)
+            .map(|pinning| pinning.to)
     }
 
-    /// Whether somebody waits for another image of the master.
+    /// Whether another image of the master is waited for.
     pub fn awaits_successor(&self) -> bool {
         self.successor_of().is_some()
     }
 
-    /// Nobody will be started from this generation any more.
-    pub(crate) fn forget(&mut self, generation: Generation, out: &mut Vec<Action>) {
-        self.memory.forget(generation);
-        out.push(Action::Forget(generation));
+    /// No worker will be started from this generation any more.
+    pub(crate) fn forget(&mut self, turn: &mut Turn<'_>, generation: Generation) {
+        self.readiness_memory.forget(generation);
+        turn.act(Action::Forget(generation));
     }
 }

@@ -1,17 +1,20 @@
-//! Back: the old generation takes its slots again, each new worker told to finish only when its successor is ready.
+//! Back: the old generation takes its slots again; each new worker is told to finish only when its
+//! successor is ready.
 
 use std::rc::Rc;
 
-use super::{Rollout, Way};
-use crate::model::event::{Action, Level, OpId, Outcome};
+use crate::model::fact::Fact;
+use crate::model::ids::OpId;
+use crate::model::operation::Outcome;
 use crate::model::policy::StopSeverity;
-use crate::model::supervisor::Supervisor;
-use crate::model::time::Time;
+use crate::model::state::Supervisor;
+use crate::model::state::rollout::{Direction, Rollout, RolloutResult};
 use crate::model::timer::Timer;
+use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 
 impl Supervisor {
-    pub(crate) fn roll_back(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(crate) fn roll_back(&mut self, turn: &mut Turn<'_>) {
         let Some(Rollout {
             to,
             from: Some(from),
@@ -22,15 +25,16 @@ impl Supervisor {
         };
         let policy = Rc::clone(&self.policy);
         let slots = self.slots.len();
-        let surge = policy.surge.of(slots);
-        let stuck: Vec<bool> = (0..slots).map(|index| self.is_stuck(index)).collect();
+        let stuck: Vec<bool> = (0..slots)
+            .map(|index| self.cannot_roll_back(index))
+            .collect();
         let can_go = |slot: u32| stuck.get(slot as usize).is_some_and(|stuck| !stuck);
-        let is_new = |worker: &Worker| worker.generation == to && can_go(worker.slot);
-        if surge == 0 {
-            self.empty_next_slot(now, slots, is_new, out);
+        let must_go = |worker: &Worker| worker.generation == to && can_go(worker.slot);
+        if policy.surge.of(slots) == 0 {
+            self.vacate_next_slot(turn, slots, must_go);
         } else {
-            self.promote_ready(now, from, out);
-            self.start_replacements(now, slots, surge, is_new, (from, policy), out);
+            self.promote_ready(turn, from);
+            self.start_replacements(turn, slots, must_go, (from, policy));
         }
         let settled = (0..slots).all(|index| {
             let current = self.worker(self.slots[index].current);
@@ -38,70 +42,68 @@ impl Supervisor {
                 || current.is_some_and(|worker| worker.generation != to && worker.is_ready())
         });
         let is_new = |worker: &Worker| worker.generation == to;
-        if let Some(warnings) = self.let_go_of_rollout(now, settled, is_new, out) {
-            self.rolled_back(now, warnings, out);
+        if let Some(warnings) = self.await_rollout_release(turn, settled, is_new) {
+            self.rolled_back(turn, warnings);
         }
     }
 
     /// Whether the old generation cannot be brought back in this slot.
-    pub(crate) fn is_stuck(&self, index: usize) -> bool {
+    pub(crate) fn cannot_roll_back(&self, index: usize) -> bool {
         let slot = &self.slots[index];
-        slot.failed_back >= self.policy.start_failures
+        slot.rollback_failures >= self.policy.start_failures
             || (slot.down.is_some() && slot.down == self.serving)
     }
 
-    /// Rolls a running rollout back.
-    pub(crate) fn turn_back(
+    /// Turns a running rollout back.
+    pub(crate) fn begin_rollback(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         why: String,
         asked_by: Option<OpId>,
-        out: &mut Vec<Action>,
     ) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        if let Way::Back(_, ops) = &mut rollout.way {
+        if let Direction::Back(_, ops) = &mut rollout.direction {
             ops.extend(asked_by);
             return;
         }
-        let beside = rollout.way == Way::Beside;
-        rollout.way = Way::Back(why.clone(), asked_by.into_iter().collect());
-        rollout.settled_at = None;
+        let in_new_master = rollout.direction == Direction::Peer;
+        rollout.direction = Direction::Back(why.clone(), asked_by.into_iter().collect());
+        rollout.all_ready_at = None;
         rollout.probation = None;
-        if beside {
-            self.comes_back(&why, out);
+        if in_new_master {
+            self.old_master_turns_back(turn, &why);
         }
         self.listener_looks = 0;
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            slot.emptied_for_new = false;
-            slot.failed_back = 0;
-            slot.backoff.reset();
-            let replacement = slot.replacement.take();
-            self.timers.clear(Timer::Backoff(index as u32));
-            // New ones that hold no slot are not needed: the old ones are still there.
-            if let Some(id) = replacement {
-                self.tell(now, id, StopSeverity::Graceful, out);
+            slot.vacated_for_new = false;
+            slot.rollback_failures = 0;
+            slot.forgive();
+            // Replacements are not needed: the old workers still have their slots.
+            if let Some(id) = slot.replacement.take() {
+                self.request_stop(turn, id, StopSeverity::Graceful);
             }
         }
     }
 
-    pub(crate) fn rolled_back(&mut self, now: Time, warnings: Vec<String>, out: &mut Vec<Action>) {
-        if self.waits_for_the_new_one() {
+    /// The old generation has every slot that it can have.
+    pub(crate) fn rolled_back(&mut self, turn: &mut Turn<'_>, warnings: Vec<String>) {
+        if self.awaits_new_master_exit() {
             return;
         }
         let stuck: Vec<String> = (0..self.slots.len())
-            .filter(|index| self.is_stuck(*index))
+            .filter(|index| self.cannot_roll_back(*index))
             .map(|index| index.to_string())
             .collect();
         let Some(rollout) = self.rollout.take() else {
             return;
         };
         self.end_of_rollout();
-        let Way::Back(mut why, asked_by) = rollout.way.clone() else {
+        let Direction::Back(mut why, asked_by) = rollout.direction.clone() else {
             return;
         };
         if !stuck.is_empty() {
@@ -112,28 +114,25 @@ impl Supervisor {
             ));
         }
         self.counters.rolled_back += 1;
-        self.last_rollout = Some(rollout.record(now, "rolled-back", Some(why.clone())));
-        self.forget(rollout.to, out);
-        out.push(Action::note(
-            Level::Error,
-            format!(
-                "{} of generation {}: rolled back: {why}",
-                rollout.kind, rollout.to
-            ),
-        ));
-        self.operations
-            .end(now, rollout.op, Outcome::RolledBack(why.clone()), out);
+        let error = Some(why.clone());
+        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        self.forget(turn, rollout.to);
+        turn.tell(Fact::RolledBack {
+            kind: rollout.kind,
+            to: rollout.to,
+            why: why.clone(),
+        });
+        let outcome = Outcome::RolledBack(why.clone());
+        turn.end(&mut self.operations, rollout.op, outcome);
         for op in asked_by {
             let outcome = if stuck.is_empty() {
-                let text = format!(
-                    "rolled back: generation {} serves",
-                    self.serving.map_or(0, |serving| serving.0)
-                );
+                let serving = self.serving.map_or(0, |serving| serving.0);
+                let text = format!("rolled back: generation {serving} serves");
                 Outcome::Done(text, warnings.clone())
             } else {
                 Outcome::Failed(why.clone())
             };
-            self.operations.end(now, op, outcome, out);
+            turn.end(&mut self.operations, op, outcome);
         }
     }
 }

@@ -1,6 +1,182 @@
-//! Everything that the supervisor remembers, as plain data.
+//! Everything that the supervisor remembers, as plain data. Nothing here decides.
+//!
+//! The rooms that decide ([`supervisor`](super::supervisor), [`rollout`](super::rollout),
+//! [`fork`](super::fork)) are `impl Supervisor` blocks that import this room and never each other,
+//! so their arrows all run this way. In reading order:
+//!
+//! - [`Supervisor`]: the whole;
+//! - [`slots`]: a worker's place, its back-off and how its last process ended;
+//! - [`rollout`]: from one generation to the next, and the record of the last one;
+//! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
+//! - [`peer`]: the other master during an upgrade by fork.
+//!
+//! What of it survives an upgrade in place is [`HandOver`](super::handover::HandOver).
 
-pub mod kept;
-pub mod operation;
-pub mod readiness_memory;
+pub mod changes;
+pub mod peer;
+pub mod rollout;
 pub mod slots;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::backoff::Dice;
+use super::ids::{Generation, WorkerId};
+use super::operation::Operations;
+use super::peer::{ForkState, PeerSide};
+use super::policy::Policy;
+use super::readiness_memory::ReadinessMemory;
+use super::timer::Timers;
+use super::worker::Worker;
+use changes::{DeferredSignals, Mode, Retiring, Scaling};
+use peer::Peer;
+use rollout::{Pinning, Rollout, RolloutRecord};
+use slots::Slots;
+
+/// Totals since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Workers started.
+    pub spawned: u64,
+    /// Workers that became ready.
+    pub readied: u64,
+    /// Workers that ended without being asked to.
+    pub died: u64,
+    /// Workers that ended before, or soon after, they were ready.
+    pub failed_starts: u64,
+    /// Workers that had to be killed.
+    pub killed: u64,
+    /// Rollouts done.
+    pub rollouts: u64,
+    /// Rollouts rolled back.
+    pub rolled_back: u64,
+}
+
+/// The pure heart of `pf-master`: takes events, says what is to be done.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    /// The settings of the generation that serves.
+    pub(crate) policy: Rc<Policy>,
+    pub(crate) slots: Slots,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) timers: Timers,
+    pub(crate) dice: Dice,
+    pub(crate) mode: Mode,
+    /// The generation that serves; None before the first rollout is done.
+    pub(crate) serving: Option<Generation>,
+    /// The generation that served before: what a rollback goes to.
+    pub(crate) previous: Option<(Generation, Rc<Policy>)>,
+    pub(crate) pinning: Option<Pinning>,
+    pub(crate) rollout: Option<Rollout>,
+    pub(crate) last_rollout: Option<RolloutRecord>,
+    pub(crate) scaling: Option<Scaling>,
+    pub(crate) retiring: Vec<Retiring>,
+    pub(crate) deferred: DeferredSignals,
+    pub(crate) operations: Operations,
+    pub(crate) counters: Counters,
+    pub(crate) last_generation: u64,
+    pub(crate) last_worker: u64,
+    /// How often the told workers were looked at for listeners since a rollout waits for that.
+    pub(crate) listener_looks: u32,
+    pub(crate) readiness_memory: ReadinessMemory,
+    pub(crate) consecutive_failed_starts: u32,
+    /// The number of slots on the command line.
+    pub(crate) configured: usize,
+    /// The other master, during an upgrade by fork.
+    pub(crate) peer: Option<Peer>,
+}
+
+impl Supervisor {
+    /// A supervisor of this many slots whose first generation, number 1, is pinned with this policy.
+    /// Nothing happens before [`Event::Start`](super::event::Event::Start). `seed` is for the jitter
+    /// of back-offs.
+    pub fn new(workers: usize, policy: Rc<Policy>, seed: u64) -> Self {
+        Supervisor {
+            slots: Slots::new(workers, &policy),
+            policy,
+            workers: BTreeMap::new(),
+            timers: Timers::default(),
+            dice: Dice::new(seed),
+            mode: Mode::Idle,
+            serving: None,
+            previous: None,
+            pinning: None,
+            rollout: None,
+            last_rollout: None,
+            scaling: None,
+            retiring: Vec::new(),
+            deferred: DeferredSignals::default(),
+            operations: Operations::default(),
+            counters: Counters::default(),
+            last_generation: 0,
+            last_worker: 0,
+            listener_looks: 0,
+            readiness_memory: ReadinessMemory::default(),
+            consecutive_failed_starts: 0,
+            configured: workers,
+            peer: None,
+        }
+    }
+
+    /// The supervisor of a new master beside the old one, process `old_pid`. `slots` is the number
+    /// on its own command line.
+    pub fn beside_old_master(
+        policy: Rc<Policy>,
+        slots: usize,
+        seed: u64,
+        old_pid: i32,
+        state: ForkState,
+    ) -> Self {
+        let mut peer = Peer::new(PeerSide::New, state.manual, state.op);
+        peer.pid = Some(old_pid);
+        Supervisor {
+            configured: slots,
+            operations: state.operations,
+            readiness_memory: state.readiness_memory,
+            last_generation: state.to.0.saturating_sub(1),
+            previous: Some(state.from),
+            peer: Some(peer),
+            ..Supervisor::new(state.scaled.unwrap_or(slots), policy, seed)
+        }
+    }
+
+    /// The number of slots on the command line that started the service.
+    pub fn configured(&self) -> usize {
+        self.configured
+    }
+
+    /// The worker, if it lives.
+    pub(crate) fn worker(&self, id: Option<WorkerId>) -> Option<&Worker> {
+        id.and_then(|id| self.workers.get(&id))
+    }
+
+    /// Whether this worker lives and is ready.
+    pub(crate) fn is_ready_worker(&self, id: Option<WorkerId>) -> bool {
+        self.worker(id).is_some_and(Worker::is_ready)
+    }
+
+    /// Whether every slot's worker is ready.
+    pub(crate) fn all_slots_ready(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|slot| self.is_ready_worker(slot.current))
+    }
+
+    /// How many workers may be started now beyond the slots, within `--surge` of this policy.
+    pub(crate) fn surge_room(&self, policy: &Policy) -> usize {
+        let surge = policy.surge.of(self.slots.len());
+        surge.saturating_sub(self.slots.replacements())
+    }
+
+    /// The next worker's number.
+    pub(crate) fn next_worker_id(&mut self) -> WorkerId {
+        self.last_worker += 1;
+        WorkerId(self.last_worker)
+    }
+
+    /// The next generation's number.
+    pub(crate) fn next_generation(&mut self) -> Generation {
+        self.last_generation += 1;
+        Generation(self.last_generation)
+    }
+}

@@ -1,48 +1,52 @@
-//! A slot: a worker's stable number, and what the supervisor remembers about whoever holds it.
+//! The slots: who has each, and what is remembered about it between two workers.
 
-use serde::{Deserialize, Serialize};
+use std::ops::{Index, IndexMut};
 
-use crate::model::backoff::Backoff;
-use crate::model::event::{Generation, LastExit, OpId, WorkerId};
+use crate::model::backoff::{Backoff, Dice};
+use crate::model::exit::LastExit;
+use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::time::Time;
 
 /// One slot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Slot {
-    /// Who holds it.
+    /// The worker that has it.
     pub current: Option<WorkerId>,
-    /// Who is to take it once ready.
+    /// The worker that is to take it once ready.
     pub replacement: Option<WorkerId>,
-    /// Nobody starts here before this one is gone (`--surge 0`).
+    /// No worker starts here before this one is gone (`--surge 0`).
     pub blocked_by: Option<WorkerId>,
     /// The slot was emptied on purpose for the generation that is being rolled to (`--surge 0`).
-    pub emptied_for_new: bool,
-    /// A worker of this generation ended with a fatal exit code: none of that generation is started here again.
+    pub vacated_for_new: bool,
+    /// A worker of this generation ended with a fatal exit code: none of that generation is started
+    /// here again.
     pub down: Option<Generation>,
     /// The wait before the next start.
     pub backoff: Backoff,
+    /// No worker starts here before then: the wait has begun.
+    pub rests_until: Option<Time>,
     /// Failed starts of the old generation while rolling back.
-    pub failed_back: u32,
+    pub rollback_failures: u32,
     /// How often its process died by itself.
     pub restarts: u64,
     /// How its previous process ended.
     pub last_exit: Option<LastExit>,
     /// The `restart-worker` that is under way here.
-    pub restart: Option<Restart>,
+    pub restart: Option<SlotRestart>,
 }
 
 /// A `restart-worker` under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Restart {
+#[derive(Debug, Clone)]
+pub struct SlotRestart {
     /// Its operation.
     pub op: OpId,
-    /// Who is being replaced.
+    /// The worker that is being replaced.
     pub old: Option<WorkerId>,
     /// Failed starts of the replacement.
     pub failures: u32,
-    /// Since when the new one holds the slot and only the old one's letting go is waited for.
-    pub settled_at: Option<Time>,
+    /// Since when the new worker has the slot, and only the old one's listeners are waited for.
+    pub all_ready_at: Option<Time>,
 }
 
 impl Slot {
@@ -52,13 +56,140 @@ impl Slot {
             current: None,
             replacement: None,
             blocked_by: None,
-            emptied_for_new: false,
+            vacated_for_new: false,
             down: None,
             backoff: Backoff::new(policy.backoff),
-            failed_back: 0,
+            rests_until: None,
+            rollback_failures: 0,
             restarts: 0,
             last_exit: None,
             restart: None,
         }
+    }
+
+    /// What went wrong here before does not count any more: the next start may be at once.
+    pub fn forgive(&mut self) {
+        self.backoff.reset();
+        self.rests_until = None;
+    }
+
+    /// Its workers: the current one and the replacement. They are taken out of the slot.
+    pub fn take_workers(&mut self) -> impl Iterator<Item = WorkerId> + use<> {
+        [self.current.take(), self.replacement.take()]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// All slots, from 0 on, with the waits before their next starts.
+#[derive(Debug, Clone, Default)]
+pub struct Slots(Vec<Slot>);
+
+impl Slots {
+    /// This many empty slots.
+    pub fn new(count: usize, policy: &Policy) -> Slots {
+        let mut slots = Slots::default();
+        slots.grow_to(count, policy);
+        slots
+    }
+
+    /// Slots as another image had them.
+    pub fn taken_over(slots: Vec<Slot>) -> Slots {
+        Slots(slots)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each, from 0 on.
+    pub fn iter(&self) -> std::slice::Iter<'_, Slot> {
+        self.0.iter()
+    }
+
+    /// Each, from 0 on.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Slot> {
+        self.0.iter_mut()
+    }
+
+    /// A slot by its number.
+    pub fn get(&self, slot: usize) -> Option<&Slot> {
+        self.0.get(slot)
+    }
+
+    /// A slot by its number.
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
+        self.0.get_mut(slot)
+    }
+
+    /// Adds empty slots until there are this many.
+    pub fn grow_to(&mut self, count: usize, policy: &Policy) {
+        if count > self.0.len() {
+            self.0.resize_with(count, || Slot::new(policy));
+        }
+    }
+
+    /// Takes the highest slot away if there are more than this many.
+    pub fn shrink_to(&mut self, count: usize) -> Option<Slot> {
+        (self.0.len() > count).then(|| self.0.pop()).flatten()
+    }
+
+    /// How many replacements there are beside the current workers: what `--surge` limits.
+    pub fn replacements(&self) -> usize {
+        let extra = |slot: &&Slot| slot.replacement.is_some();
+        self.0.iter().filter(extra).count()
+    }
+
+    /// A start failed here: the slot rests for its wait, which doubles.
+    pub fn rest(&mut self, slot: u32, now: Time, dice: &mut Dice) {
+        if let Some(slot) = self.0.get_mut(slot as usize) {
+            slot.rests_until = Some(now + slot.backoff.take(dice));
+        }
+    }
+
+    /// The slot need not rest any longer; its wait stays as long as it is.
+    pub fn end_rest(&mut self, slot: u32) {
+        if let Some(slot) = self.0.get_mut(slot as usize) {
+            slot.rests_until = None;
+        }
+    }
+
+    /// Whether the slot waits before its next start.
+    pub fn rests(&self, slot: usize) -> bool {
+        self.0
+            .get(slot)
+            .is_some_and(|slot| slot.rests_until.is_some())
+    }
+
+    /// When the first of the resting slots may start a worker.
+    pub fn next_start(&self) -> Option<Time> {
+        self.0.iter().filter_map(|slot| slot.rests_until).min()
+    }
+
+    /// Ends every rest whose time has come.
+    pub fn wake(&mut self, now: Time) {
+        for slot in &mut self.0 {
+            slot.rests_until = slot.rests_until.filter(|until| *until > now);
+        }
+    }
+}
+
+impl Index<usize> for Slots {
+    type Output = Slot;
+
+    fn index(&self, slot: usize) -> &Slot {
+        &self.0[slot]
+    }
+}
+
+impl IndexMut<usize> for Slots {
+    fn index_mut(&mut self, slot: usize) -> &mut Slot {
+        &mut self.0[slot]
     }
 }

@@ -1,94 +1,82 @@
-//! `restart-worker`: one worker is replaced, the new one ready first (or, with `--surge 0`, the old one gone first).
+//! `restart-worker`: one worker is replaced, the new one ready first (or, with `--surge 0`, the old
+//! one gone first).
 
-use super::{Mode, Supervisor};
-use crate::model::event::{Action, Level, Outcome, Refusal, Ticket};
-use crate::model::policy::StopSeverity;
-use crate::model::rollout::listener_release::Release;
-use crate::model::state::slots::Restart;
-use crate::model::time::Time;
-use crate::model::timer::Timer;
-use crate::model::worker::Worker;
+use crate::model::action::Refusal;
+use crate::model::fact::Fact;
+use crate::model::ids::Ticket;
+use crate::model::operation::{OperationKind, Outcome};
+use crate::model::state::Supervisor;
+use crate::model::state::rollout::Release;
+use crate::model::state::slots::SlotRestart;
+use crate::model::turn::Turn;
+use crate::model::worker::exit::FailedStart;
 
 impl Supervisor {
-    /// Begins to replace the worker of one slot. Different slots may be restarted together, within `--surge`.
-    pub(crate) fn restart_worker(
-        &mut self,
-        now: Time,
-        slot: u32,
-        ticket: Ticket,
-        out: &mut Vec<Action>,
-    ) {
+    /// Begins to replace the worker of one slot. Different slots may be restarted together, within
+    /// `--surge`.
+    pub(crate) fn restart_worker(&mut self, turn: &mut Turn<'_>, slot: u32, ticket: Ticket) {
         let slots = self.slots.len();
         let Some(place) = self.slots.get(slot as usize) else {
             let text = format!("there is no slot {slot}: there are {slots}, counted from 0");
-            out.push(Action::Refused(ticket, Refusal::Senseless, text));
+            turn.refuse(ticket, Refusal::Senseless, text);
             return;
         };
         if let Some(restart) = &place.restart {
             let text = format!("slot {slot} is being restarted by operation {}", restart.op);
-            out.push(Action::Refused(ticket, Refusal::Busy, text));
+            turn.refuse(ticket, Refusal::Busy, text);
             return;
         }
-        if matches!(self.mode, Mode::Paused(_)) {
-            out.push(Action::Refused(
-                ticket,
-                Refusal::Senseless,
-                "paused: there is no worker to restart".into(),
-            ));
-            return;
+        if self.mode.is_paused() {
+            let text = "paused: there is no worker to restart";
+            return turn.refuse(ticket, Refusal::Senseless, text);
         }
         let old = place.current;
-        let op = self
-            .operations
-            .begin(now, "restart-worker", Some(ticket), out);
-        out.push(Action::note(Level::Info, format!("slot {slot}: restart")));
-        out.push(Action::Progress(
-            op,
-            0,
-            1,
-            format!("slot {slot} is restarted"),
-        ));
+        let op = turn.begin(
+            &mut self.operations,
+            OperationKind::RestartWorker,
+            Some(ticket),
+        );
+        turn.tell(Fact::RestartBegan(slot));
+        turn.progress(op, 0, 1, format!("slot {slot} is restarted"));
         let place = &mut self.slots[slot as usize];
-        place.restart = Some(Restart {
+        place.restart = Some(SlotRestart {
             op,
             old,
             failures: 0,
-            settled_at: None,
+            all_ready_at: None,
         });
-        // Whoever restarts a slot wants it tried now, whatever it failed of before.
+        // A restart is tried now, whatever failed in this slot before.
         place.down = None;
-        place.backoff.reset();
-        self.timers.clear(Timer::Backoff(slot));
+        place.forgive();
         if self.policy.surge.of(slots) == 0 && old.is_some() {
-            self.empty_slot(now, slot as usize, out);
-            self.slots[slot as usize].emptied_for_new = false;
+            self.vacate_slot(turn, slot as usize);
+            self.slots[slot as usize].vacated_for_new = false;
         } else if old.is_none() {
-            self.fill_after_restart(now, slot as usize, out);
+            self.fill_after_restart(turn, slot as usize);
         }
     }
 
     /// An empty slot is not replaced but filled.
-    fn fill_after_restart(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
-        if let (Some((generation, policy)), true) =
-            (self.filler(index), self.slots[index].blocked_by.is_none())
-        {
-            let worker = self.start_worker(now, index, generation, policy, out);
+    fn fill_after_restart(&mut self, turn: &mut Turn<'_>, index: usize) {
+        if let (Some((generation, policy)), true) = (
+            self.generation_for_empty_slot(index),
+            self.slots[index].blocked_by.is_none(),
+        ) {
+            let worker = self.start_worker(turn, index, generation, policy);
             self.slots[index].current = Some(worker);
         }
     }
 
     /// The next steps of every restart.
-    pub(crate) fn settle_restarts(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(crate) fn settle_restarts(&mut self, turn: &mut Turn<'_>) {
         if self.rollout.is_some() {
             return;
         }
-        let surge = self.policy.surge.of(self.slots.len());
         // Those that are ready first: they make room for others to start.
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
-            if slot.restart.is_some() && self.worker(slot.replacement).is_some_and(Worker::is_ready)
-            {
-                self.promote(now, index, out);
+            if slot.restart.is_some() && self.is_ready_worker(slot.replacement) {
+                self.promote(turn, index);
             }
         }
         for index in 0..self.slots.len() {
@@ -96,27 +84,22 @@ impl Supervisor {
                 continue;
             };
             let slot = &self.slots[index];
-            let extra = self
-                .slots
-                .iter()
-                .filter(|slot| slot.replacement.is_some())
-                .count();
-            let old_holds = slot.current.is_some() && slot.current == restart.old;
-            if old_holds
+            let old_has_slot = slot.current.is_some() && slot.current == restart.old;
+            if old_has_slot
                 && slot.replacement.is_none()
-                && !self.rests(index)
-                && extra < surge
-                && let Some((generation, policy)) = self.filler(index)
+                && slot.rests_until.is_none()
+                && self.surge_room(&self.policy) > 0
+                && let Some((generation, policy)) = self.generation_for_empty_slot(index)
             {
-                let worker = self.start_worker(now, index, generation, policy, out);
+                let worker = self.start_worker(turn, index, generation, policy);
                 self.slots[index].replacement = Some(worker);
             }
-            self.end_restart(now, index, out);
+            self.end_restart(turn, index);
         }
     }
 
     /// A restart is done when a new worker is ready in the slot and the old one accepts no more.
-    fn end_restart(&mut self, now: Time, index: usize, out: &mut Vec<Action>) {
+    fn end_restart(&mut self, turn: &mut Turn<'_>, index: usize) {
         let slot = &self.slots[index];
         let Some(restart) = slot.restart.clone() else {
             return;
@@ -128,31 +111,29 @@ impl Supervisor {
         else {
             return;
         };
-        let since = restart.settled_at.unwrap_or(now);
-        match self.let_go(now, since, |worker| Some(worker.id) == restart.old, out) {
+        let since = restart.all_ready_at.unwrap_or(turn.now);
+        match self.await_release(turn, since, |worker| Some(worker.id) == restart.old) {
             Release::Waiting => {
                 if let Some(restart) = &mut self.slots[index].restart {
-                    restart.settled_at = Some(since);
+                    restart.all_ready_at = Some(since);
                 }
             }
             Release::Over(warnings) => {
                 self.slots[index].restart = None;
                 let message = format!("slot {index}: worker {} is ready", pid.unwrap_or(0));
-                self.operations
-                    .end(now, restart.op, Outcome::Done(message, warnings), out);
+                turn.end(
+                    &mut self.operations,
+                    restart.op,
+                    Outcome::Done(message, warnings),
+                );
             }
         }
     }
 
-    /// A failed start in a slot that is being restarted: too many end the restart, and the old worker stays.
-    pub(crate) fn restart_failed_start(
-        &mut self,
-        now: Time,
-        worker: &Worker,
-        exit_message: &str,
-        fatal: bool,
-        out: &mut Vec<Action>,
-    ) {
+    /// A failed start in a slot that is being restarted: too many end the restart, and the old worker
+    /// stays.
+    pub(crate) fn restart_failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
+        let worker = failed.worker;
         let limit = self.policy.start_failures;
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
             return;
@@ -165,41 +146,32 @@ impl Supervisor {
             return;
         };
         restart.failures += 1;
-        if restart.failures < limit && !fatal {
+        if restart.failures < limit && !failed.fatal {
             return;
         }
         let Some(restart) = slot.restart.take() else {
             return;
         };
-        // The old worker still holds the slot: that one of its generation failed elsewhere does not put it down.
+        // The old worker still has the slot: the failed replacement does not put the slot down.
         if slot.current.is_some() {
             slot.down = None;
-            self.timers.clear(Timer::Backoff(worker.slot));
+            slot.rests_until = None;
         }
-        let why = format!("{exit_message} ({} failed starts)", restart.failures);
-        out.push(Action::note(
-            Level::Error,
-            format!("restart of slot {}: {why}", worker.slot),
-        ));
-        self.operations
-            .end(now, restart.op, Outcome::Failed(why), out);
+        let why = format!("{} ({} failed starts)", failed.exit, restart.failures);
+        turn.tell(Fact::RestartFailed(worker.slot, why.clone()));
+        turn.end(&mut self.operations, restart.op, Outcome::Failed(why));
     }
 
     /// A stop ends every restart.
-    pub(crate) fn abort_restarts(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
+    pub(crate) fn abort_restarts(&mut self, turn: &mut Turn<'_>, why: &str) {
         for index in 0..self.slots.len() {
             if let Some(restart) = self.slots[index].restart.take() {
-                self.operations
-                    .end(now, restart.op, Outcome::Aborted(why.to_owned()), out);
+                turn.end(
+                    &mut self.operations,
+                    restart.op,
+                    Outcome::Aborted(why.to_owned()),
+                );
             }
-        }
-    }
-
-    /// Tells every worker the same.
-    pub(crate) fn tell_all(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Action>) {
-        let all: Vec<_> = self.workers.keys().copied().collect();
-        for id in all {
-            self.tell(now, id, word, out);
         }
     }
 }

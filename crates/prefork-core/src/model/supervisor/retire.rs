@@ -1,68 +1,51 @@
-//! Workers that were told to finish and take their time: limits on how many, and `retire`, which ends a generation's drain now.
+//! Workers that were told to finish and take their time: limits on how many, and `retire`, which ends
+//! a generation's drain now.
 
-use serde::{Deserialize, Serialize};
-
-use super::Supervisor;
-use crate::model::event::{
-    Action, Generation, Level, OpId, Outcome, Refusal, Ticket, WorkerId, workers,
-};
+use crate::model::action::Refusal;
+use crate::model::fact::Fact;
+use crate::model::ids::{Generation, Ticket, WorkerId};
+use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
+use crate::model::state::Supervisor;
+use crate::model::state::changes::Retiring;
 use crate::model::time::Time;
-use crate::model::worker::{Phase, Worker};
-
-/// A `retire` under way.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Retiring {
-    op: OpId,
-    generation: Generation,
-}
+use crate::model::turn::Turn;
+use crate::model::worker::{Input, Worker};
 
 fn drains(worker: &Worker) -> bool {
-    let told = match worker.phase {
-        Phase::Stopping(word) | Phase::Leaderless(word) => word < StopSeverity::Kill,
-        Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => false,
-    };
-    told && worker.asked
+    let told = worker.phase.told();
+    worker.asked && told.is_some_and(|severity| severity < StopSeverity::Kill)
 }
 
 impl Supervisor {
     /// `retire`: the workers of that generation that drain are told to go at once.
-    pub(crate) fn retire(
-        &mut self,
-        now: Time,
-        generation: Generation,
-        ticket: Ticket,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn retire(&mut self, turn: &mut Turn<'_>, generation: Generation, ticket: Ticket) {
         if generation.0 == 0 || generation.0 > self.last_generation {
             let text = format!(
                 "there never was a generation {generation}: the last is {}",
                 self.last_generation
             );
-            out.push(Action::Refused(ticket, Refusal::Senseless, text));
+            turn.refuse(ticket, Refusal::Senseless, text);
             return;
         }
-        let op = self.operations.begin(now, "retire", Some(ticket), out);
+        let op = turn.begin(&mut self.operations, OperationKind::Retire, Some(ticket));
         let draining: Vec<WorkerId> = self
             .workers
             .values()
             .filter(|worker| worker.generation == generation && drains(worker))
             .map(|worker| worker.id)
             .collect();
-        let text = format!(
-            "{} of generation {generation} told to go now",
-            workers(draining.len())
-        );
-        out.push(Action::note(Level::Info, format!("retire: {text}")));
-        out.push(Action::Progress(op, 0, draining.len(), text));
+        let count = draining.len();
+        turn.tell_with_progress(Fact::RetireBegan(generation, count), op, 0, count);
         for id in draining {
-            self.tell(now, id, StopSeverity::Quick, out);
+            self.request_stop(turn, id, StopSeverity::Quick);
         }
         self.retiring.push(Retiring { op, generation });
     }
 
-    /// Whoever is beyond `--max-draining` is killed, the oldest first; and every `retire` whose workers are gone is over.
-    pub(crate) fn settle_drains(&mut self, now: Time, out: &mut Vec<Action>) {
+    /// Draining workers beyond `--max-draining` are killed, the oldest first; and every `retire` whose
+    /// workers are gone is over.
+    pub(crate) fn settle_drains(&mut self, turn: &mut Turn<'_>) {
         if let Some(limit) = self.policy.max_draining {
             let mut draining: Vec<(Option<Time>, WorkerId)> = self
                 .workers
@@ -73,24 +56,21 @@ impl Supervisor {
             draining.sort();
             let surplus = draining.len().saturating_sub(limit);
             for (_, id) in draining.into_iter().take(surplus) {
-                self.over_limit(now, id, out);
+                self.feed(turn, id, Input::OverLimit);
             }
         }
-        let told =
-            |worker: &Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
         let over = |retiring: &Retiring| {
             !self
                 .workers
                 .values()
-                .any(|worker| worker.generation == retiring.generation && told(worker))
+                .any(|worker| worker.generation == retiring.generation && worker.is_told())
         };
         let (done, open): (Vec<Retiring>, Vec<Retiring>) =
             self.retiring.iter().copied().partition(over);
         self.retiring = open;
         for Retiring { op, generation } in done {
             let text = format!("no worker of generation {generation} drains any more");
-            self.operations
-                .end(now, op, Outcome::Done(text, Vec::new()), out);
+            turn.end(&mut self.operations, op, Outcome::done(text));
         }
     }
 }

@@ -1,43 +1,24 @@
 //! The number of slots: scaling, pausing, resuming.
 
-use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
-use super::{Mode, Supervisor};
-use crate::model::event::{Action, Level, OpId, Outcome, Refusal, Scale, Ticket, WorkerId};
+use crate::model::action::Refusal;
+use crate::model::event::Scale;
+use crate::model::fact::Fact;
+use crate::model::ids::{OpId, Ticket};
+use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{MAX_SLOTS, StopSeverity};
+use crate::model::state::Supervisor;
+use crate::model::state::changes::{Mode, Scaling, SlotsBefore};
 use crate::model::state::slots::Slot;
-use crate::model::time::Time;
-use crate::model::timer::Timer;
-use crate::model::worker::Worker;
-
-/// What a failed change goes back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Before {
-    /// So many slots.
-    Slots(usize),
-    /// Paused, with so many.
-    Paused(usize),
-}
-
-/// A change of the number of slots under way: `scale`, TTIN, TTOU, `resume`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Scaling {
-    pub(crate) ops: Vec<OpId>,
-    want: usize,
-    before: Before,
-    failures: u32,
-}
+use crate::model::text::workers;
+use crate::model::turn::Turn;
+use crate::model::worker::exit::FailedStart;
 
 impl Supervisor {
     /// `scale`, TTIN and TTOU. While paused they count from 0 and end the pause.
-    pub(crate) fn scale(
-        &mut self,
-        now: Time,
-        scale: Scale,
-        ticket: Option<Ticket>,
-        out: &mut Vec<Action>,
-    ) {
-        let paused = matches!(self.mode, Mode::Paused(_));
+    pub(crate) fn scale(&mut self, turn: &mut Turn<'_>, scale: Scale, ticket: Option<Ticket>) {
+        let paused = self.mode.is_paused();
         let base = if paused { 0 } else { self.slots.len() };
         let want = match scale {
             Scale::To(slots) => slots,
@@ -48,61 +29,51 @@ impl Supervisor {
         if want > MAX_SLOTS {
             if let Some(ticket) = ticket {
                 let text = format!("cannot scale to {want} workers: the most is {MAX_SLOTS}");
-                out.push(Action::Refused(ticket, Refusal::Usage, text));
+                turn.refuse(ticket, Refusal::Usage, text);
             }
             return;
         }
-        if self.moves_to_another()
+        if self.is_moving_to_new_master()
             && let Some(why) = self.busy()
         {
-            // The other master has a number of its own by now, and is asked for another as soon as it has the name.
+            // The new master has a number of its own by now. It is asked as soon as it has the name.
             match ticket {
-                Some(ticket) => out.push(Action::Refused(ticket, Refusal::Busy, why)),
-                None => out.push(Action::note(Level::Warn, format!("scale refused: {why}"))),
+                Some(ticket) => turn.refuse(ticket, Refusal::Busy, why),
+                None => turn.tell(Fact::ScaleRefused(why)),
             }
             return;
         }
         if !matches!(scale, Scale::By(..0)) {
-            self.forget_pause("scale", out);
+            self.drop_deferred_pause(turn, OperationKind::Scale);
         }
-        let op = self.operations.begin(now, "scale", ticket, out);
+        let op = turn.begin(&mut self.operations, OperationKind::Scale, ticket);
         if !paused && want == self.slots.len() {
             match &mut self.scaling {
-                // The same wish again: both wait for the same.
+                // The same number was asked for before: both operations wait for the same.
                 Some(scaling) => scaling.ops.push(op),
                 None => {
-                    let text = format!("{}, as before", crate::model::event::workers(want));
-                    self.operations
-                        .end(now, op, Outcome::Done(text, Vec::new()), out);
+                    let text = format!("{}, as before", workers(want));
+                    turn.end(&mut self.operations, op, Outcome::done(text));
                 }
             }
             return;
         }
         let before = if paused {
-            Before::Paused(self.slots.len())
+            SlotsBefore::Paused(self.slots.len())
         } else {
-            Before::Slots(self.slots.len())
+            SlotsBefore::Slots(self.slots.len())
         };
         self.supersede_scaling(
-            now,
+            turn,
             &format!("superseded by operation {op} (scale to {want})"),
-            out,
         );
-        self.end_pause(now, "ended by a scale", out);
-        out.push(Action::note(
-            Level::Info,
-            format!(
-                "scale: from {base} to {}",
-                crate::model::event::workers(want)
-            ),
-        ));
-        out.push(Action::Progress(
-            op,
-            base.min(want),
-            want,
-            format!("from {base} to {}", crate::model::event::workers(want)),
-        ));
-        self.resize(now, want, out);
+        self.end_pause(turn, "ended by a scale");
+        let fact = Fact::ScaleBegan {
+            from: base,
+            to: want,
+        };
+        turn.tell_with_progress(fact, op, base.min(want), want);
+        self.resize(turn, want);
         self.scaling = Some(Scaling {
             ops: vec![op],
             want,
@@ -112,42 +83,36 @@ impl Supervisor {
     }
 
     /// Adds empty slots, or takes the highest away; their workers are told to finish.
-    fn resize(&mut self, now: Time, want: usize, out: &mut Vec<Action>) {
-        while self.slots.len() > want {
-            let Some(slot) = self.slots.pop() else { break };
-            self.timers.clear(Timer::Backoff(self.slots.len() as u32));
-            if let Some(restart) = slot.restart {
+    fn resize(&mut self, turn: &mut Turn<'_>, want: usize) {
+        while let Some(mut slot) = self.slots.shrink_to(want) {
+            if let Some(restart) = slot.restart.take() {
                 let why = format!("slot {} was scaled away", self.slots.len());
-                self.operations
-                    .end(now, restart.op, Outcome::Failed(why), out);
+                turn.end(&mut self.operations, restart.op, Outcome::Failed(why));
             }
-            for id in [slot.current, slot.replacement].into_iter().flatten() {
-                self.tell(now, id, StopSeverity::Graceful, out);
+            for id in slot.take_workers() {
+                self.request_stop(turn, id, StopSeverity::Graceful);
             }
         }
-        let policy = std::rc::Rc::clone(&self.policy);
-        self.slots.resize_with(want, || Slot::new(&policy));
+        let policy = Rc::clone(&self.policy);
+        self.slots.grow_to(want, &policy);
     }
 
-    fn supersede_scaling(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
+    fn supersede_scaling(&mut self, turn: &mut Turn<'_>, why: &str) {
         for op in self
             .scaling
             .take()
             .into_iter()
             .flat_map(|scaling| scaling.ops)
         {
-            self.operations
-                .end(now, op, Outcome::Failed(why.to_owned()), out);
+            turn.end(&mut self.operations, op, Outcome::Failed(why.to_owned()));
         }
     }
 
     /// A scaling is done when every slot is ready (or down for good) and the surplus is gone.
-    pub(crate) fn settle_scaling(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(crate) fn settle_scaling(&mut self, turn: &mut Turn<'_>) {
         let Some(scaling) = &self.scaling else { return };
         let want = scaling.want;
-        let ready = |slot: &Slot| {
-            slot.down.is_some() || self.worker(slot.current).is_some_and(Worker::is_ready)
-        };
+        let ready = |slot: &Slot| slot.down.is_some() || self.is_ready_worker(slot.current);
         let surplus = self
             .workers
             .values()
@@ -158,194 +123,146 @@ impl Supervisor {
         let Some(scaling) = self.scaling.take() else {
             return;
         };
-        let message = match scaling.before {
-            Before::Paused(_) => format!("resumed: {} ready", crate::model::event::workers(want)),
-            Before::Slots(before) => {
-                format!(
-                    "scaled from {before} to {}",
-                    crate::model::event::workers(want)
-                )
-            }
+        let fact = match scaling.before {
+            SlotsBefore::Paused(_) => Fact::Resumed(want),
+            SlotsBefore::Slots(from) => Fact::Scaled { from, to: want },
         };
-        out.push(Action::note(Level::Info, message.clone()));
+        let message = fact.to_string();
+        turn.tell(fact);
         for op in scaling.ops {
-            self.operations
-                .end(now, op, Outcome::Done(message.clone(), Vec::new()), out);
+            turn.end(&mut self.operations, op, Outcome::done(message.clone()));
         }
     }
 
     /// A failed start of one of the workers that were added: too many undo the change.
-    pub(crate) fn scaling_failed_start(
-        &mut self,
-        now: Time,
-        worker: &Worker,
-        exit_message: &str,
-        fatal: bool,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn scaling_failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
         let limit = self.policy.start_failures;
         let Some(scaling) = &mut self.scaling else {
             return;
         };
         let added = match scaling.before {
-            Before::Paused(_) => true,
-            Before::Slots(before) => worker.slot as usize >= before,
+            SlotsBefore::Paused(_) => true,
+            SlotsBefore::Slots(before) => failed.worker.slot as usize >= before,
         };
         if !added {
             return;
         }
         scaling.failures += 1;
-        if scaling.failures < limit && !fatal {
+        if scaling.failures < limit && !failed.fatal {
             return;
         }
         let Some(scaling) = self.scaling.take() else {
             return;
         };
-        let why = format!(
-            "{exit_message} ({} failed starts); undone",
-            scaling.failures
-        );
-        out.push(Action::note(
-            Level::Error,
-            format!("scale to {}: {why}", scaling.want),
-        ));
+        let (exit, failures) = (failed.exit, scaling.failures);
+        let why = format!("{exit} ({failures} failed starts); undone");
+        turn.tell(Fact::ScaleFailed(scaling.want, why.clone()));
         match scaling.before {
-            Before::Slots(before) => self.resize(now, before, out),
+            SlotsBefore::Slots(before) => self.resize(turn, before),
             // A rollout that began meanwhile has ended the pause for good.
-            Before::Paused(_) if self.rollout.is_some() => {}
-            Before::Paused(before) => {
-                self.resize(now, before, out);
-                self.send_away(now, None, out);
+            SlotsBefore::Paused(_) if self.rollout.is_some() => {}
+            SlotsBefore::Paused(before) => {
+                self.resize(turn, before);
+                self.send_away(turn, None);
             }
         }
         for op in scaling.ops {
-            self.operations
-                .end(now, op, Outcome::Failed(why.clone()), out);
+            turn.end(&mut self.operations, op, Outcome::Failed(why.clone()));
         }
     }
 
     /// `pause`, WINCH: the workers are told to finish, the master and N stay.
-    pub(crate) fn pause(&mut self, now: Time, ticket: Option<Ticket>, out: &mut Vec<Action>) {
-        let op = self.operations.begin(now, "pause", ticket, out);
+    pub(crate) fn pause(&mut self, turn: &mut Turn<'_>, ticket: Option<Ticket>) {
+        let op = turn.begin(&mut self.operations, OperationKind::Pause, ticket);
         if let Mode::Paused(_) = self.mode {
-            self.operations.end(
-                now,
-                op,
-                Outcome::Done("paused, as before".into(), Vec::new()),
-                out,
-            );
+            turn.end(&mut self.operations, op, Outcome::done("paused, as before"));
             return;
         }
-        self.supersede_scaling(now, &format!("superseded by operation {op} (pause)"), out);
-        out.push(Action::note(
-            Level::Info,
-            "pause: the workers are told to finish; clients queue".into(),
-        ));
-        out.push(Action::Progress(
-            op,
-            0,
-            self.workers.len(),
-            "the workers are told to finish".into(),
-        ));
-        self.send_away(now, Some(op), out);
+        self.supersede_scaling(turn, &format!("superseded by operation {op} (pause)"));
+        turn.tell(Fact::PauseBegan);
+        let text = "the workers are told to finish";
+        turn.progress(op, 0, self.workers.len(), text);
+        self.send_away(turn, Some(op));
     }
 
-    fn send_away(&mut self, now: Time, op: Option<OpId>, out: &mut Vec<Action>) {
+    fn send_away(&mut self, turn: &mut Turn<'_>, op: Option<OpId>) {
         self.mode = Mode::Paused(op);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            let workers: Vec<WorkerId> = [slot.current.take(), slot.replacement.take()]
-                .into_iter()
-                .flatten()
-                .collect();
             slot.blocked_by = None;
             slot.down = None;
-            slot.backoff.reset();
-            self.timers.clear(Timer::Backoff(index as u32));
-            for id in workers {
-                self.tell(now, id, StopSeverity::Graceful, out);
+            slot.forgive();
+            for id in slot.take_workers() {
+                self.request_stop(turn, id, StopSeverity::Graceful);
             }
         }
     }
 
-    /// The pause is complete when nobody is left.
-    pub(crate) fn settle_pause(&mut self, now: Time, out: &mut Vec<Action>) {
+    /// The pause is complete when no worker is left.
+    pub(crate) fn settle_pause(&mut self, turn: &mut Turn<'_>) {
         if let Mode::Paused(op @ Some(_)) = &mut self.mode
             && self.workers.is_empty()
             && let Some(op) = op.take()
         {
-            out.push(Action::note(Level::Info, "paused".into()));
-            self.operations
-                .end(now, op, Outcome::Done("paused".into(), Vec::new()), out);
+            turn.tell(Fact::Paused);
+            turn.end(&mut self.operations, op, Outcome::done("paused"));
         }
     }
 
     /// `resume`: N workers again.
-    pub(crate) fn resume(&mut self, now: Time, ticket: Option<Ticket>, out: &mut Vec<Action>) {
-        self.forget_pause("resume", out);
-        let op = self.operations.begin(now, "resume", ticket, out);
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, ticket: Option<Ticket>) {
+        self.drop_deferred_pause(turn, OperationKind::Resume);
+        let op = turn.begin(&mut self.operations, OperationKind::Resume, ticket);
         let slots = self.slots.len();
-        if !matches!(self.mode, Mode::Paused(_)) {
+        if !self.mode.is_paused() {
             match &mut self.scaling {
-                Some(scaling) if matches!(scaling.before, Before::Paused(_)) => {
+                Some(scaling) if matches!(scaling.before, SlotsBefore::Paused(_)) => {
                     scaling.ops.push(op)
                 }
                 Some(_) | None => {
                     let text = "not paused".to_owned();
-                    self.operations
-                        .end(now, op, Outcome::Done(text, Vec::new()), out);
+                    turn.end(&mut self.operations, op, Outcome::done(text));
                 }
             }
             return;
         }
-        self.end_pause(now, "ended by a resume", out);
-        out.push(Action::note(
-            Level::Info,
-            format!("resume: {}", crate::model::event::workers(slots)),
-        ));
-        out.push(Action::Progress(
-            op,
-            0,
-            slots,
-            format!("starting {}", crate::model::event::workers(slots)),
-        ));
+        self.end_pause(turn, "ended by a resume");
+        turn.tell(Fact::ResumeBegan(slots));
+        turn.progress(op, 0, slots, format!("starting {}", workers(slots)));
         self.scaling = Some(Scaling {
             ops: vec![op],
             want: slots,
-            before: Before::Paused(slots),
+            before: SlotsBefore::Paused(slots),
             failures: 0,
         });
     }
 
     /// A rollout begins: if the service is paused, that ends, with N as it was.
-    pub(crate) fn unpause(&mut self, now: Time, by: &str, out: &mut Vec<Action>) {
-        self.end_pause(now, &format!("ended by a {by}"), out);
+    pub(crate) fn unpause(&mut self, turn: &mut Turn<'_>, by: OperationKind) {
+        self.end_pause(turn, &format!("ended by a {by}"));
     }
 
-    /// A WINCH waits for the end of a rollout, and workers are asked for after it: as a pause that has begun is ended by that, one that has
-    /// not is none. Otherwise the older wish would undo the newer one, whose operation was told as done.
-    fn forget_pause(&mut self, by: &str, out: &mut Vec<Action>) {
-        if std::mem::take(&mut self.remembered.winch) {
-            out.push(Action::note(
-                Level::Info,
-                format!("WINCH is forgotten: a {by} came after it"),
-            ));
+    /// A WINCH waits for the end of a rollout, and then workers are asked for. A pause that had begun
+    /// would end by that, so one that has not begun is dropped: otherwise the older request would undo
+    /// the newer one, whose operation was reported as done.
+    fn drop_deferred_pause(&mut self, turn: &mut Turn<'_>, by: OperationKind) {
+        if std::mem::take(&mut self.deferred.winch) {
+            turn.tell(Fact::DeferredPauseDropped(by));
         }
     }
 
-    fn end_pause(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
+    fn end_pause(&mut self, turn: &mut Turn<'_>, why: &str) {
         if let Mode::Paused(op) = &mut self.mode {
             let op = op.take();
             self.mode = Mode::Running;
             if let Some(op) = op {
-                self.operations
-                    .end(now, op, Outcome::Failed(why.to_owned()), out);
+                turn.end(&mut self.operations, op, Outcome::Failed(why.to_owned()));
             }
         }
     }
 
-    /// A stop ends whatever waits here.
-    pub(crate) fn abort_scaling(&mut self, now: Time, why: &str, out: &mut Vec<Action>) {
+    /// A stop ends every operation that waits here.
+    pub(crate) fn abort_scaling(&mut self, turn: &mut Turn<'_>, why: &str) {
         let mut ops: Vec<OpId> = self
             .scaling
             .take()
@@ -355,8 +272,7 @@ impl Supervisor {
             ops.extend(op.take());
         }
         for op in ops {
-            self.operations
-                .end(now, op, Outcome::Aborted(why.to_owned()), out);
+            turn.end(&mut self.operations, op, Outcome::Aborted(why.to_owned()));
         }
     }
 }

@@ -1,65 +1,16 @@
-//! Plain data that describes now.
+//! How the state is described: for the status document, for `wait --ready`, for the service manager.
 
-use super::{Counters, Mode, Supervisor};
-use crate::model::event::{Generation, LastExit};
+use crate::model::ids::{Generation, OpId};
+use crate::model::operation::{Operation, OperationKind, Outcome};
+use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
-use crate::model::rollout::Record;
-use crate::model::state::operation::Operation;
+use crate::model::service_manager::{Facts, Stage};
+use crate::model::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
+use crate::model::state::Supervisor;
+use crate::model::state::changes::Mode;
+use crate::model::state::rollout::Rollout;
 use crate::model::state::slots::Slot;
-use crate::model::time::Time;
 use crate::model::worker::{Phase, Worker};
-
-/// Everything that the supervisor knows, for display.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// `starting`, `running`, `rolling`, `paused` or `stopping`.
-    pub state: &'static str,
-    /// The generation that serves; before the first is ready, that one.
-    pub generation: Generation,
-    /// The number of slots.
-    pub wanted: usize,
-    /// Slots whose worker is ready.
-    pub ready: usize,
-    /// Workers that are not ready yet.
-    pub starting: usize,
-    /// Slots that wait before their next start.
-    pub backoff: usize,
-    /// One entry a slot.
-    pub slots: Vec<SlotView>,
-    /// Replacements that hold no slot yet.
-    pub replacements: Vec<SlotView>,
-    /// Workers that were told to go.
-    pub retiring: Vec<SlotView>,
-    /// The last rollout.
-    pub rollout: Option<Record>,
-    /// The last operations, oldest first.
-    pub operations: Vec<Operation>,
-    /// Totals.
-    pub counters: Counters,
-}
-
-/// A slot, or a worker that holds none.
-#[derive(Debug, Clone)]
-pub struct SlotView {
-    /// The slot's number.
-    pub slot: u32,
-    /// The worker, if there is one.
-    pub worker: Option<crate::model::event::WorkerId>,
-    /// Its pid.
-    pub pid: Option<i32>,
-    /// Its generation.
-    pub generation: Option<Generation>,
-    /// `starting`, `ready`, `held`, `stopping`, `backoff`, `down` or `empty`.
-    pub state: &'static str,
-    /// When it was started.
-    pub started_at: Option<Time>,
-    /// When it was ready.
-    pub ready_at: Option<Time>,
-    /// How often the slot's process died by itself.
-    pub restarts: u64,
-    /// How the slot's previous process ended.
-    pub last_exit: Option<LastExit>,
-}
 
 impl Supervisor {
     /// Describes now.
@@ -68,58 +19,63 @@ impl Supervisor {
             .slots
             .iter()
             .enumerate()
-            .map(|(index, slot)| self.seat_of_slot(index, slot))
+            .map(|(index, slot)| self.view_of_slot(index, slot))
             .collect();
-        let place = |worker: &Worker| self.slots.get(worker.slot as usize);
-        let holds =
-            |worker: &Worker| place(worker).is_some_and(|slot| slot.current == Some(worker.id));
-        let told =
-            |worker: &Worker| matches!(worker.phase, Phase::Stopping(_) | Phase::Leaderless(_));
-        let seats = |which: &dyn Fn(&Worker) -> bool| -> Vec<SlotView> {
+        let has_slot = |worker: &Worker| {
+            let slot = self.slots.get(worker.slot as usize);
+            slot.is_some_and(|slot| slot.current == Some(worker.id))
+        };
+        let without_slot = |told: bool| -> Vec<SlotView> {
             self.workers
                 .values()
-                .filter(|worker| !holds(worker) && which(worker))
-                .map(|w| self.seat(w))
+                .filter(|worker| !has_slot(worker) && worker.is_told() == told)
+                .map(|worker| self.view_of_worker(worker))
                 .collect()
         };
+        let count = |state| slots.iter().filter(|view| view.state == state).count();
         Snapshot {
-            state: self.state(),
+            state: self.service_state(),
             generation: self.generation(),
             wanted: self.slots.len(),
-            ready: slots.iter().filter(|seat| seat.state == "ready").count(),
+            ready: count(SlotState::Ready),
             starting: self
                 .workers
                 .values()
                 .filter(|worker| worker.is_starting())
                 .count(),
-            backoff: slots.iter().filter(|seat| seat.state == "backoff").count(),
-            replacements: seats(&|worker| !told(worker)),
-            retiring: seats(&|worker| told(worker)),
-            slots,
+            backoff: count(SlotState::Backoff),
+            replacements: without_slot(false),
+            retiring: without_slot(true),
             rollout: self
                 .rollout
                 .as_ref()
-                .map(crate::model::rollout::Rollout::running)
+                .map(Rollout::running)
                 .or_else(|| self.last_rollout.clone()),
             operations: self.operations.all().cloned().collect(),
             counters: self.counters,
+            slots,
         }
     }
 
-    /// The generation that serves, also while it is on probation; before the first is ready, that one.
+    /// The generation that serves, also while it is on probation; before the first is ready, that
+    /// one.
     pub fn generation(&self) -> Generation {
         self.on_probation()
             .or(self.serving)
             .unwrap_or(Generation(self.last_generation.max(1)))
     }
 
-    /// Whether every slot is ready and nothing is under way that could change that: what `wait --ready` waits for.
+    /// Whether every slot is ready and nothing is under way that could change that: what
+    /// `wait --ready` waits for.
     pub fn is_ready(&self) -> bool {
-        let ready = |slot: &Slot| self.worker(slot.current).is_some_and(Worker::is_ready);
-        matches!(self.mode, Mode::Running)
+        let is_running = match self.mode {
+            Mode::Running => true,
+            Mode::Idle | Mode::Paused(_) | Mode::Stopping(_) | Mode::Over => false,
+        };
+        is_running
             && (self.rollout.is_none() || self.on_probation().is_some())
             && self.pinning.is_none()
-            && self.slots.iter().all(ready)
+            && self.all_slots_ready()
     }
 
     /// Whether the first rollout is done and the service is not going.
@@ -129,45 +85,52 @@ impl Supervisor {
 
     /// How hard the service is stopping, if it is.
     pub fn stopping(&self) -> Option<StopSeverity> {
-        match &self.mode {
-            Mode::Stopping(stopping) => Some(stopping.word),
-            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
-        }
+        self.mode.stopping().map(|stopping| stopping.severity)
     }
 
     /// One operation, by its number.
-    pub fn operation(&self, op: crate::model::event::OpId) -> Option<&Operation> {
+    pub fn operation(&self, op: OpId) -> Option<&Operation> {
         self.operations.get(op)
     }
 
-    /// The workers that live (for tests and for the driver's bookkeeping).
+    /// The workers that live.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
     }
 
-    pub(crate) fn state(&self) -> &'static str {
-        match &self.mode {
-            Mode::Stopping(_) | Mode::Over => "stopping",
-            Mode::Paused(_) => "paused",
-            Mode::Idle => "starting",
-            Mode::Running if self.serving.is_none() && self.beside.is_some() => "rolling",
-            Mode::Running if self.serving.is_none() => "starting",
-            Mode::Running if self.on_probation().is_some() => "running",
-            Mode::Running if self.rollout.is_some() => "rolling",
-            Mode::Running => "running",
+    /// Which part this master has.
+    pub fn role(&self) -> Role {
+        match self.peer.as_ref().map(|peer| peer.side) {
+            None => Role::Master,
+            Some(PeerSide::Old) => Role::Old,
+            Some(PeerSide::New) => Role::New,
         }
     }
 
-    fn seat_of_slot(&self, index: usize, slot: &Slot) -> SlotView {
+    /// What the service is about.
+    pub fn service_state(&self) -> ServiceState {
+        match &self.mode {
+            Mode::Stopping(_) | Mode::Over => ServiceState::Stopping,
+            Mode::Paused(_) => ServiceState::Paused,
+            Mode::Idle => ServiceState::Starting,
+            Mode::Running if self.serving.is_none() && self.peer.is_some() => ServiceState::Rolling,
+            Mode::Running if self.serving.is_none() => ServiceState::Starting,
+            Mode::Running if self.on_probation().is_some() => ServiceState::Running,
+            Mode::Running if self.rollout.is_some() => ServiceState::Rolling,
+            Mode::Running => ServiceState::Running,
+        }
+    }
+
+    fn view_of_slot(&self, index: usize, slot: &Slot) -> SlotView {
         if let Some(worker) = self.worker(slot.current) {
-            return self.seat(worker);
+            return self.view_of_worker(worker);
         }
         let state = if slot.down.is_some() {
-            "down"
-        } else if self.rests(index) {
-            "backoff"
+            SlotState::Down
+        } else if slot.rests_until.is_some() {
+            SlotState::Backoff
         } else {
-            "empty"
+            SlotState::Empty
         };
         SlotView {
             slot: index as u32,
@@ -182,7 +145,7 @@ impl Supervisor {
         }
     }
 
-    fn seat(&self, worker: &Worker) -> SlotView {
+    fn view_of_worker(&self, worker: &Worker) -> SlotView {
         let slot = self.slots.get(worker.slot as usize);
         SlotView {
             slot: worker.slot,
@@ -190,15 +153,101 @@ impl Supervisor {
             pid: worker.pid,
             generation: Some(worker.generation),
             state: match worker.phase {
-                Phase::Spawning | Phase::Starting => "starting",
-                Phase::Ready if worker.is_held() => "held",
-                Phase::Ready => "ready",
-                Phase::Stopping(_) | Phase::Leaderless(_) | Phase::Gone => "stopping",
+                Phase::Spawning | Phase::Starting => SlotState::Starting,
+                Phase::Ready if worker.is_held() => SlotState::Held,
+                Phase::Ready => SlotState::Ready,
+                Phase::Stopping(_) | Phase::Leaderless(_) | Phase::Gone => SlotState::Stopping,
             },
             started_at: Some(worker.started_at),
             ready_at: worker.ready_at,
             restarts: slot.map_or(0, |slot| slot.restarts),
             last_exit: slot.and_then(|slot| slot.last_exit.clone()),
         }
+    }
+
+    /// What a service manager is told about.
+    pub fn facts(&self) -> Facts {
+        let under_way = self.rollout.is_some() || self.pinning.is_some();
+        let stage = match self.mode {
+            Mode::Stopping(_) | Mode::Over => Stage::Stopping,
+            Mode::Idle => Stage::Starting,
+            Mode::Running | Mode::Paused(_) if self.serving.is_none() => Stage::Starting,
+            Mode::Running | Mode::Paused(_) if under_way => Stage::Reloading,
+            Mode::Running | Mode::Paused(_) => Stage::Ready,
+        };
+        let serves = |id| {
+            let worker = self.worker(id);
+            worker.filter(|worker| worker.is_ready() && !worker.is_held())
+        };
+        let count =
+            |which: &dyn Fn(&Slot) -> bool| self.slots.iter().filter(|slot| which(slot)).count();
+        let rolled = |to: Generation| {
+            let is_new = |id| serves(id).is_some_and(|worker| worker.generation == to);
+            count(&|slot| is_new(slot.current) || is_new(slot.replacement))
+        };
+        Facts {
+            stage,
+            state: self.service_state().name(),
+            generation: self.generation(),
+            wanted: self.slots.len(),
+            ready: count(&|slot| serves(slot.current).is_some()),
+            workers: self.workers.len(),
+            rollout: self
+                .rollout
+                .as_ref()
+                .map(|rollout| (rollout.kind.name(), rollout.to, rolled(rollout.to))),
+            trouble: self.trouble(stage),
+        }
+    }
+
+    /// What a person would want to know besides the numbers.
+    fn trouble(&self, stage: Stage) -> Option<String> {
+        match stage {
+            Stage::Stopping => {
+                let failed_start = || {
+                    let first = self.last_rollout.as_ref()?;
+                    let why = first.error.as_ref().filter(|_| self.serving.is_none())?;
+                    Some(format!("the first rollout failed: {why}"))
+                };
+                let is_over = match self.mode {
+                    Mode::Over => true,
+                    Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Stopping(_) => false,
+                };
+                // Once the stop is over its reason is gone with it, and this one should be seen all
+                // the same.
+                let reason = self.stop_reason().map(str::to_owned);
+                reason.or_else(|| failed_start().filter(|_| is_over))
+            }
+            Stage::Starting | Stage::Reloading => None,
+            Stage::Ready => {
+                let last = self
+                    .operations
+                    .all()
+                    .filter(|known| replaces_workers(known.kind))
+                    .last()?;
+                match last.ended.as_ref().map(|(_, outcome)| outcome) {
+                    Some(Outcome::Failed(why) | Outcome::RolledBack(why)) => {
+                        Some(format!("the last {} failed: {why}", last.kind))
+                    }
+                    Some(Outcome::Done(..) | Outcome::Aborted(_)) | None => None,
+                }
+            }
+        }
+    }
+}
+
+/// Whether such an operation rolls the service to another generation.
+fn replaces_workers(kind: OperationKind) -> bool {
+    match kind {
+        OperationKind::Reload | OperationKind::Rollback | OperationKind::Upgrade => true,
+        OperationKind::Start
+        | OperationKind::Scale
+        | OperationKind::Stop
+        | OperationKind::Pause
+        | OperationKind::Resume
+        | OperationKind::RestartWorker
+        | OperationKind::Retire
+        | OperationKind::Reopen
+        | OperationKind::Signal => false,
     }
 }

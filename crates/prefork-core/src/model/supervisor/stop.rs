@@ -1,250 +1,224 @@
-//! The end of the service: graceful, quick, KILL; each harder word once, and each with its time.
+//! The end of the service: graceful, quick, KILL; each harder severity once, and each with its time.
+//!
+//! ```text
+//! announced ──--stop-delay──► draining queues ──--drain-queue──► workers told ──all gone──► exit
+//! ```
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-use super::{Mode, Remembered, Supervisor};
-use crate::model::event::{Action, Level, OpId, Outcome, Ticket};
+use crate::model::action::Action;
+use crate::model::event::QueueDepth;
+use crate::model::fact::Fact;
+use crate::model::ids::Ticket;
+use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, StopSeverity};
 use crate::model::signal::Signal;
-use crate::model::time::Time;
+use crate::model::state::Supervisor;
+use crate::model::state::changes::{DeferredSignals, Mode, StopStage, Stopping};
 use crate::model::timer::Timer;
-
-/// How far a stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
-    /// It is announced, and the service still serves (`--stop-delay`).
-    Announced,
-    /// The service serves until its accept queues have been seen empty (`--drain-queue`).
-    DrainingQueues,
-    /// The workers were told.
-    Told,
-}
-
-/// A stop under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Stopping {
-    pub(crate) word: StopSeverity,
-    pub(crate) code: u8,
-    stage: Stage,
-    /// It began while the service was paused: there is nobody to serve on.
-    paused: bool,
-    pub(crate) reason: Option<String>,
-    ops: Vec<OpId>,
-    last_signal: Option<(Signal, Time)>,
-}
+use crate::model::turn::Turn;
 
 impl Supervisor {
     /// A stop that a client asks for: joins one under way unless it is harder.
     pub(crate) fn stop_asked(
         &mut self,
-        now: Time,
-        word: StopSeverity,
+        turn: &mut Turn<'_>,
+        severity: StopSeverity,
         ticket: Option<Ticket>,
-        out: &mut Vec<Action>,
     ) {
-        let op = self.operations.begin(now, "stop", ticket, out);
-        self.stop(now, word, 0, None, out);
-        if let Mode::Stopping(stopping) = &mut self.mode {
+        let op = turn.begin(&mut self.operations, OperationKind::Stop, ticket);
+        self.stop(turn, severity, 0, None);
+        if let Some(stopping) = self.mode.stopping_mut() {
             stopping.ops.push(op);
         }
     }
 
-    /// A signal that stops. A second one means the next harder word; the same one within [`SAME_SIGNAL_WITHIN`] counts once
-    /// (a terminal, a supervisor and a person may all send it).
+    /// A signal that stops. A second one means the next harder severity; the same one within
+    /// [`SAME_SIGNAL_WITHIN`] counts once (a terminal, a supervisor and a person may all send it).
     pub(crate) fn stop_signalled(
         &mut self,
-        now: Time,
+        turn: &mut Turn<'_>,
         signal: Signal,
-        word: StopSeverity,
-        out: &mut Vec<Action>,
+        severity: StopSeverity,
     ) {
-        let mut word = word;
-        if let Mode::Stopping(stopping) = &mut self.mode {
+        let mut severity = severity;
+        if let Some(stopping) = self.mode.stopping_mut() {
             if let Some((last, at)) = stopping.last_signal {
-                if last == signal && now.since(at) < SAME_SIGNAL_WITHIN {
+                if last == signal && turn.now.since(at) < SAME_SIGNAL_WITHIN {
                     return;
                 }
-                word = word.max(stopping.word.harder());
+                severity = severity.max(stopping.severity.harder());
             }
-            stopping.last_signal = Some((signal, now));
+            stopping.last_signal = Some((signal, turn.now));
         }
-        self.stop(now, word, 0, None, out);
-        if let Mode::Stopping(stopping) = &mut self.mode {
-            stopping.last_signal = Some((signal, now));
+        self.stop(turn, severity, 0, None);
+        if let Some(stopping) = self.mode.stopping_mut() {
+            stopping.last_signal = Some((signal, turn.now));
         }
     }
 
     /// A stop that the supervisor itself decides on: it exits 1 and says why.
-    pub(crate) fn stop_because(&mut self, now: Time, reason: String, out: &mut Vec<Action>) {
-        self.stop(now, StopSeverity::Graceful, 1, Some(reason), out);
+    pub(crate) fn stop_because(&mut self, turn: &mut Turn<'_>, reason: String) {
+        self.stop(turn, StopSeverity::Graceful, 1, Some(reason));
     }
 
     pub(crate) fn stop(
         &mut self,
-        now: Time,
-        word: StopSeverity,
+        turn: &mut Turn<'_>,
+        severity: StopSeverity,
         code: u8,
         reason: Option<String>,
-        out: &mut Vec<Action>,
     ) {
-        if let Mode::Stopping(stopping) = &mut self.mode {
-            if word > stopping.word {
-                stopping.word = word;
-                out.push(Action::note(Level::Info, format!("stop: {}", word.name())));
-                self.tell_everybody(now, out);
-                self.stops_beside(word, None, out);
+        if let Some(stopping) = self.mode.stopping_mut() {
+            if severity > stopping.severity {
+                stopping.severity = severity;
+                turn.tell(Fact::StopHardened(severity));
+                self.tell_all_workers_to_stop(turn);
+                self.stop_peer_too(turn, severity, None);
             }
             return;
         }
-        self.stops_beside(word, reason.as_deref(), out);
-        let paused = matches!(self.mode, Mode::Paused(_));
+        self.stop_peer_too(turn, severity, reason.as_deref());
+        let paused = self.mode.is_paused();
         let why = reason.as_deref().unwrap_or("the service was told to stop");
-        self.abort_rollout(now, why, out);
-        self.abort_scaling(now, why, out);
-        self.abort_restarts(now, why, out);
+        self.abort_rollout(turn, why);
+        self.abort_scaling(turn, why);
+        self.abort_restarts(turn, why);
         if let Some(pinning) = self.pinning.take() {
-            self.operations
-                .end(now, pinning.op, Outcome::Aborted(why.to_owned()), out);
+            let outcome = Outcome::Aborted(why.to_owned());
+            turn.end(&mut self.operations, pinning.op, outcome);
         }
-        let text = format!(
-            "stop: {}, {}",
-            word.name(),
-            crate::model::event::workers(self.workers.len())
-        );
-        out.push(Action::note(Level::Info, text));
-        self.remembered = Remembered::default();
+        turn.tell(Fact::StopBegan(severity, self.workers.len()));
+        self.deferred = DeferredSignals::default();
         self.mode = Mode::Stopping(Stopping {
-            word,
+            severity,
             code,
-            stage: Stage::Announced,
+            stage: StopStage::Announced,
             paused,
             reason,
             ops: Vec::new(),
             last_signal: None,
+            seen_empty: BTreeSet::new(),
         });
-        out.push(Action::AnnounceStop);
-        // Those that hold no slot serve nobody yet.
+        // Replacements have no slot: they serve no client yet.
         for index in 0..self.slots.len() {
             if let Some(id) = self.slots[index].replacement.take() {
-                self.tell(now, id, word, out);
+                self.request_stop(turn, id, severity);
             }
         }
         match self.policy.stop_delay {
-            Some(delay) if self.may_linger() => {
-                let text = format!(
-                    "stop: serving for another {}",
-                    crate::model::event::human(delay)
-                );
-                out.push(Action::note(Level::Info, text));
-                self.timers.set(Timer::StopDelay, now + delay);
+            Some(delay) if self.may_serve_on() => {
+                turn.tell(Fact::StopDelayed(delay));
+                self.timers.set(Timer::StopDelay, turn.now + delay);
             }
-            _ => self.stop_delay_over(now, out),
+            _ => self.stop_delay_over(turn),
         }
     }
 
     /// Whether this stop is one that lets the service serve on for a while.
-    fn may_linger(&self) -> bool {
-        match &self.mode {
-            Mode::Stopping(stopping) => {
-                stopping.word == StopSeverity::Graceful
-                    && stopping.code == 0
-                    && self.serving.is_some()
-                    && self.beside.is_none()
-                    && !stopping.paused
-            }
-            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
-        }
+    fn may_serve_on(&self) -> bool {
+        self.mode.stopping().is_some_and(|stopping| {
+            stopping.severity == StopSeverity::Graceful
+                && stopping.code == 0
+                && self.serving.is_some()
+                && self.peer.is_none()
+                && !stopping.paused
+        })
     }
 
     /// Whether a stop was announced and the workers serve on.
     pub(crate) fn still_serves(&self) -> bool {
-        match &self.mode {
-            Mode::Stopping(stopping) => stopping.stage != Stage::Told && self.may_linger(),
-            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => false,
-        }
+        self.awaits_telling_workers() && self.may_serve_on()
     }
 
-    /// The load balancers have looked away; now those that are queued already.
-    pub(crate) fn stop_delay_over(&mut self, now: Time, out: &mut Vec<Action>) {
-        if !(self.policy.drain_queue && self.may_linger()) {
-            return self.tell_everybody(now, out);
+    /// The load balancers have looked away; now the connections that are queued already.
+    pub(crate) fn stop_delay_over(&mut self, turn: &mut Turn<'_>) {
+        if !(self.policy.drain_queue && self.may_serve_on()) {
+            return self.tell_all_workers_to_stop(turn);
         }
-        if let Mode::Stopping(stopping) = &mut self.mode {
-            stopping.stage = Stage::DrainingQueues;
+        if let Some(stopping) = self.mode.stopping_mut() {
+            stopping.stage = StopStage::DrainingQueues;
         }
-        out.push(Action::note(
-            Level::Info,
-            "stop: waiting for the accept queues to be empty".into(),
-        ));
-        self.timers
-            .set(Timer::QueuesLate, now + self.policy.graceful_timeout);
-        out.push(Action::LookAtQueues);
-        self.timers.set(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
+        turn.tell(Fact::QueuesAwaited);
+        let late = turn.now + self.policy.graceful_timeout;
+        self.timers.set(Timer::QueuesLate, late);
+        turn.act(Action::LookAtQueues);
+        let again = turn.now + LOOK_AT_QUEUES_EVERY;
+        self.timers.set(Timer::Queues, again);
     }
 
-    /// Each accept queue has been seen empty.
-    pub(crate) fn queues_empty(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.stage() == Some(Stage::DrainingQueues) {
-            self.tell_everybody(now, out);
-        }
-    }
-
-    /// They are not, and the time is over.
-    pub(crate) fn queues_late(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.stage() == Some(Stage::DrainingQueues) {
-            let text = "stop: the accept queues are not empty, and the time is over".to_owned();
-            out.push(Action::note(Level::Warn, text));
-            self.tell_everybody(now, out);
-        }
-    }
-
-    /// Whether workers may still be started: a service whose last worker has just crashed is not over while it serves on.
-    fn still_lingers(&self) -> bool {
-        self.stage().is_some_and(|stage| stage != Stage::Told)
-    }
-
-    /// Why the service stops, if nobody asked for that.
-    pub(crate) fn stop_reason(&self) -> Option<&str> {
-        match &self.mode {
-            Mode::Stopping(stopping) => stopping.reason.as_deref(),
-            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
-        }
-    }
-
-    fn stage(&self) -> Option<Stage> {
-        match &self.mode {
-            Mode::Stopping(stopping) => Some(stopping.stage),
-            Mode::Idle | Mode::Running | Mode::Paused(_) | Mode::Over => None,
-        }
-    }
-
-    fn tell_everybody(&mut self, now: Time, out: &mut Vec<Action>) {
-        let Mode::Stopping(stopping) = &mut self.mode else {
+    /// The accept queues were looked at. Each has to be seen empty once, not all at the same moment:
+    /// new clients may always be connecting somewhere.
+    pub(crate) fn queue_depths(&mut self, turn: &mut Turn<'_>, depths: &[QueueDepth]) {
+        let Some(stopping) = self.mode.stopping_mut() else {
             return;
         };
-        let (word, told) = (stopping.word, stopping.stage == Stage::Told);
-        stopping.stage = Stage::Told;
+        if stopping.stage != StopStage::DrainingQueues {
+            return;
+        }
+        let empty = depths.iter().filter(|depth| depth.queued == 0);
+        stopping
+            .seen_empty
+            .extend(empty.map(|depth| depth.listener));
+        let seen = |depth: &QueueDepth| stopping.seen_empty.contains(&depth.listener);
+        if depths.iter().all(seen) {
+            self.tell_all_workers_to_stop(turn);
+        }
+    }
+
+    /// The accept queues have not been seen empty, and the time is over.
+    pub(crate) fn queues_late(&mut self, turn: &mut Turn<'_>) {
+        if self.stop_stage() == Some(StopStage::DrainingQueues) {
+            turn.tell(Fact::QueuesNotEmpty);
+            self.tell_all_workers_to_stop(turn);
+        }
+    }
+
+    /// Whether workers may still be started: a service whose last worker has just crashed is not over
+    /// while it serves on.
+    fn awaits_telling_workers(&self) -> bool {
+        let stage = self.stop_stage();
+        stage.is_some_and(|stage| stage != StopStage::WorkersTold)
+    }
+
+    /// Why the service stops, unless it was asked to.
+    pub(crate) fn stop_reason(&self) -> Option<&str> {
+        self.mode.stopping()?.reason.as_deref()
+    }
+
+    fn stop_stage(&self) -> Option<StopStage> {
+        self.mode.stopping().map(|stopping| stopping.stage)
+    }
+
+    fn tell_all_workers_to_stop(&mut self, turn: &mut Turn<'_>) {
+        let Some(stopping) = self.mode.stopping_mut() else {
+            return;
+        };
+        let severity = stopping.severity;
+        let stage = std::mem::replace(&mut stopping.stage, StopStage::WorkersTold);
         for timer in [Timer::StopDelay, Timer::Queues, Timer::QueuesLate] {
             self.timers.clear(timer);
         }
-        for slot in 0..self.slots.len() {
-            self.timers.clear(Timer::Backoff(slot as u32));
+        for slot in self.slots.iter_mut() {
+            slot.rests_until = None;
         }
-        // First the workers, then our own copies: an address refuses once the last of both is closed.
-        self.tell_all(now, word, out);
-        if !told {
-            out.push(Action::CloseListeners);
+        // First the workers, then the master's own copies: an address refuses connections once the
+        // last copy is closed.
+        self.request_stop_of_all(turn, severity);
+        if stage != StopStage::WorkersTold {
+            turn.act(Action::CloseListeners);
         }
     }
 
-    /// The stop is over when nobody is left.
-    pub(crate) fn settle_stop(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.stage() == Some(Stage::DrainingQueues) {
-            self.timers
-                .ensure(Timer::Queues, now + LOOK_AT_QUEUES_EVERY);
+    /// The stop is over when no worker is left.
+    pub(crate) fn settle_stop(&mut self, turn: &mut Turn<'_>) {
+        if self.stop_stage() == Some(StopStage::DrainingQueues) {
+            let again = turn.now + LOOK_AT_QUEUES_EVERY;
+            self.timers.ensure(Timer::Queues, again);
         }
-        let waits =
-            self.still_lingers() || self.outlives_the_old_one() || self.awaits_the_new_one();
+        let waits = self.awaits_telling_workers()
+            || self.outlives_old_master()
+            || self.awaits_new_master_start();
         if !self.workers.is_empty() || waits {
             return;
         }
@@ -252,10 +226,9 @@ impl Supervisor {
             return;
         };
         for op in stopping.ops {
-            self.operations
-                .end(now, op, Outcome::Done("stopped".into(), Vec::new()), out);
+            turn.end(&mut self.operations, op, Outcome::done("stopped"));
         }
-        out.push(Action::note(Level::Info, "stopped".into()));
-        out.push(Action::Exit(stopping.code, stopping.reason));
+        turn.tell(Fact::Stopped);
+        turn.act(Action::Exit(stopping.code, stopping.reason));
     }
 }

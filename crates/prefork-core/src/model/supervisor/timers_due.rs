@@ -1,49 +1,54 @@
-//! What happens because time has passed.
+//! What happens because time has passed, and when heartbeat pages are looked at next.
 
-use super::Supervisor;
-use crate::model::event::{Action, Level, WorkerId};
+use crate::model::action::Action;
+use crate::model::fact::Fact;
+use crate::model::ids::WorkerId;
 use crate::model::policy::LOOK_EVERY;
+use crate::model::state::Supervisor;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
+use crate::model::turn::Turn;
 use crate::model::worker::{Input, Worker};
 
 impl Supervisor {
-    pub(crate) fn due(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.pardon_if_late(now, out);
-        for timer in self.timers.take_due(now) {
+    pub(crate) fn due(&mut self, turn: &mut Turn<'_>) {
+        self.pardon_if_late(turn);
+        self.slots.wake(turn.now);
+        for timer in self.timers.take_due(turn.now) {
             match timer {
-                Timer::Start(worker) => self.feed(now, worker, Input::StartOverdue, out),
+                Timer::Start(worker) => self.feed(turn, worker, Input::StartOverdue),
                 Timer::ReadyDelayElapsed(worker) => {
-                    self.feed(now, worker, Input::ReadyDelayElapsed, out)
+                    self.feed(turn, worker, Input::ReadyDelayElapsed)
                 }
-                Timer::Gone(worker) => self.feed(now, worker, Input::Overdue, out),
-                Timer::Beat(worker) => self.feed(now, worker, Input::BeatOverdue, out),
-                Timer::Group(worker) => self.feed(now, worker, Input::LookAtGroup, out),
+                Timer::Gone(worker) => self.feed(turn, worker, Input::Overdue),
+                Timer::Beat(worker) => self.feed(turn, worker, Input::BeatOverdue),
+                Timer::Group(worker) => self.feed(turn, worker, Input::LookAtGroup),
                 Timer::Look => {
                     let waiting = self
                         .workers
                         .values()
-                        .filter(|worker| worker.hangs_on_beat() || worker.is_timed());
-                    out.extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
+                        .filter(|worker| worker.awaits_first_beat() || worker.is_timed());
+                    turn.out
+                        .extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
                 }
-                Timer::Listeners => self.look_for_listeners(out),
-                Timer::Queues => out.push(Action::LookAtQueues),
-                Timer::StopDelay => self.stop_delay_over(now, out),
-                Timer::QueuesLate => self.queues_late(now, out),
-                Timer::Hello => self.hello_late(now, out),
-                // These only bring `settle` about.
-                Timer::Backoff(_) | Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}
+                Timer::Listeners => self.look_for_listeners(turn),
+                Timer::Queues => turn.act(Action::LookAtQueues),
+                Timer::StopDelay => self.stop_delay_over(turn),
+                Timer::QueuesLate => self.queues_late(turn),
+                Timer::Hello => self.new_master_overdue(turn),
+                // No work of their own: waking up runs `settle`.
+                Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}
             }
         }
     }
 
-    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest timeout otherwise,
-    /// and never when neither is asked for.
+    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest
+    /// timeout otherwise, and never when neither is asked for.
     pub(crate) fn plan_next_look(&mut self, now: Time) {
         let starting = self
             .workers
             .values()
-            .any(Worker::hangs_on_beat)
+            .any(Worker::awaits_first_beat)
             .then_some(LOOK_EVERY);
         let timed = self
             .workers
@@ -57,12 +62,12 @@ impl Supervisor {
         }
     }
 
-    /// The master's own loop was late (the machine slept, the process was stopped or starved): nobody is blamed for silence.
-    pub(crate) fn pardon_if_late(&mut self, now: Time, out: &mut Vec<Action>) {
+    /// The master's own loop was late (the machine slept, the process was stopped or starved): no
+    /// worker is blamed for silence.
+    pub(crate) fn pardon_if_late(&mut self, turn: &mut Turn<'_>) {
         let late = self
-            .timers
-            .next()
-            .map(|due| now.since(due))
+            .deadline()
+            .map(|due| turn.now.since(due))
             .unwrap_or_default();
         let timed: Vec<WorkerId> = self
             .workers
@@ -79,13 +84,9 @@ impl Supervisor {
         if timed.is_empty() {
             return;
         }
-        let text = format!(
-            "the loop was late by {}: heartbeats are timed anew",
-            crate::model::event::human(late)
-        );
-        out.push(Action::note(Level::Warn, text));
+        turn.tell(Fact::LoopWasLate(late));
         for id in timed {
-            self.feed(now, id, Input::Pardon, out);
+            self.feed(turn, id, Input::Pardon);
         }
     }
 }

@@ -3,104 +3,94 @@
 use std::time::Duration;
 
 use super::{Effect, LOOK_AT_GROUP_AFTER, Phase, Worker};
-use crate::model::event::{Action, Cause, Ended, LastExit, Level, To, human};
+use crate::model::action::{Action, SignalTarget};
+use crate::model::exit::{Cause, ExitStatus, LastExit};
+use crate::model::fact::{Fact, WorkerExit};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 
+/// A start that came to nothing.
+pub(crate) struct FailedStart<'a> {
+    /// The worker.
+    pub(crate) worker: &'a Worker,
+    /// How it ended.
+    pub(crate) exit: &'a WorkerExit,
+    /// It ended with an exit code after which its slot is not filled again.
+    pub(crate) fatal: bool,
+}
+
 impl Worker {
-    /// How it ended, in words: `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`.
-    pub fn exit_message(&self, exit: &LastExit) -> String {
-        let patience = human(
-            self.killed_for
-                .map_or(Duration::ZERO, |(_, patience)| patience),
-        );
-        let how = match (exit.cause, &self.failure, exit.ended) {
-            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => {
-                return self.start_message("could not be started", why);
-            }
-            (Cause::KilledStartTimeout, Some(why), _) => {
-                return self.start_message("was killed", why);
-            }
-            (Cause::KilledStartTimeout, None, _) => {
-                let why = format!("not ready within its start timeout of {patience}");
-                return self.start_message("was killed", &why);
-            }
-            (Cause::KilledHeartbeat, Some(why), _) => {
-                return self.start_message("was aborted", why);
-            }
-            (Cause::KilledLimit, _, _) => "was killed: too many were draining".to_owned(),
-            (Cause::KilledGracefulTimeout, _, _) => {
-                format!("was killed: not gone within {patience}")
-            }
-            (_, _, Some(ended)) => ended.to_string(),
-            (_, _, None) => "is gone".to_owned(),
-        };
-        let when = match (self.asked, self.ready_at) {
-            (true, _) => String::new(),
-            (false, None) => " before it was ready".to_owned(),
-            (false, Some(ready)) => format!(" {} after it was ready", human(exit.at.since(ready))),
-        };
-        format!("{} {how}{when}", self.label())
+    /// Its end, with what explains it.
+    pub(crate) fn explain_exit(&self, exit: &LastExit) -> WorkerExit {
+        let patience = self.killed_for.map_or(Duration::ZERO, |(_, time)| time);
+        WorkerExit {
+            worker: self.label(),
+            exit: exit.clone(),
+            failure: self.failure.clone(),
+            patience,
+            asked: self.asked,
+            ready_for: self.ready_at.map(|ready| exit.at.since(ready)),
+        }
     }
 
-    pub(crate) fn start_message(&self, what: &str, why: &str) -> String {
-        format!("{} {what}: {why}", self.label())
+    /// The supervisor tells it to finish: one signal for each severity, never the same or a softer
+    /// one again.
+    pub(super) fn request_stop(
+        &mut self,
+        now: Time,
+        severity: StopSeverity,
+        out: &mut Vec<Effect>,
+    ) {
+        self.asked |= self.killed_for.is_none();
+        if self.phase.told().is_none_or(|told| severity > told) {
+            self.send_stop(now, severity, out);
+        }
     }
 
-    pub(crate) fn overdue(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
-        if word == StopSeverity::Kill {
-            let text = format!(
-                "{} does not die of KILL and is given up: it stays, unsupervised",
-                self.label()
-            );
-            out.push(Effect::Act(self.note(Level::Error, text)));
+    /// It was told to finish, and its time has passed: KILL, or after that it is given up.
+    pub(crate) fn overdue(&mut self, now: Time, severity: StopSeverity, out: &mut Vec<Effect>) {
+        if severity == StopSeverity::Kill {
+            out.push(Effect::tell(Fact::WorkerUnkillable(self.label())));
             out.push(Effect::Act(Action::Abandon(self.id)));
-            if matches!(self.phase, Phase::Stopping(_)) {
+            if !self.phase.is_leaderless() {
                 out.push(Effect::LeaderGone(self.last_exit(now, None)));
             }
             self.gone(out);
             return;
         }
-        let (_, patience) = self.policy.signal(word);
-        let text = format!(
-            "{} is not gone after {}: killed",
-            self.label(),
-            human(patience)
-        );
-        out.push(Effect::Act(self.note(Level::Warn, text)));
+        let (_, patience) = self.policy.signal(severity);
+        let fact = Fact::WorkerOverdue(self.label(), patience);
+        out.push(Effect::tell(fact));
         self.killed_for = self
             .killed_for
             .or(Some((Cause::KilledGracefulTimeout, patience)));
-        self.tell(now, StopSeverity::Kill, out);
+        self.send_stop(now, StopSeverity::Kill, out);
     }
 
-    /// Too many drain, and this is the oldest.
-    pub(crate) fn over_limit(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
-        if word < StopSeverity::Kill {
-            let text = format!(
-                "{} is the oldest of too many that drain: killed",
-                self.label()
-            );
-            out.push(Effect::Act(self.note(Level::Warn, text)));
+    /// More drain than `--max-draining`, and this is the oldest.
+    pub(crate) fn over_limit(&mut self, now: Time, severity: StopSeverity, out: &mut Vec<Effect>) {
+        if severity < StopSeverity::Kill {
+            out.push(Effect::tell(Fact::DrainLimitReached(self.label())));
             self.killed_for = self
                 .killed_for
                 .or(Some((Cause::KilledLimit, Duration::ZERO)));
-            self.tell(now, StopSeverity::Kill, out);
+            self.send_stop(now, StopSeverity::Kill, out);
         }
     }
 
-    /// The leader is gone. What is left of its group gets the same word and what remains of the time; after a crash, KILL.
+    /// The leader is gone. What is left of its group gets the same signal and what remains of the
+    /// time; after a crash, KILL at once.
     pub(crate) fn end(
         &mut self,
         now: Time,
-        ended: Option<Ended>,
+        ended: Option<ExitStatus>,
         rest: bool,
         out: &mut Vec<Effect>,
     ) {
         let told = match self.phase {
-            Phase::Stopping(word) => Some(word),
+            Phase::Stopping(severity) => Some(severity),
             Phase::Spawning
             | Phase::Starting
             | Phase::Ready
@@ -113,23 +103,23 @@ impl Worker {
             self.gone(out);
             return;
         }
-        let word = told.unwrap_or(StopSeverity::Kill);
-        let (signal, patience) = self.policy.signal(word);
+        let severity = told.unwrap_or(StopSeverity::Kill);
+        let (signal, patience) = self.policy.signal(severity);
         let left = self
             .deadline
             .filter(|_| told.is_some())
             .unwrap_or(now + patience);
-        self.phase = Phase::Leaderless(word);
+        self.phase = Phase::Leaderless(severity);
         self.deadline = Some(left);
-        let text = format!(
-            "{} has ended, but its process group has not: the rest gets {signal} (a wrapper shell that did not exec?)",
-            self.label()
-        );
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::ReadyDelayElapsed(self.id)));
         out.push(Effect::Clear(Timer::Beat(self.id)));
-        out.push(Effect::Act(self.note(Level::Warn, text)));
-        out.push(Effect::Act(Action::Signal(self.id, signal, To::Group)));
+        out.push(Effect::tell(Fact::GroupRemains(self.label(), signal)));
+        out.push(Effect::Act(Action::Signal(
+            self.id,
+            signal,
+            SignalTarget::Group,
+        )));
         out.push(Effect::Set(Timer::Gone(self.id), left));
         out.push(Effect::Set(
             Timer::Group(self.id),
@@ -140,25 +130,26 @@ impl Worker {
 
     pub(crate) fn gone(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Gone;
-        self.let_go = true;
+        self.released_listeners = true;
         out.push(Effect::Gone);
     }
 
-    pub(crate) fn last_exit(&self, at: Time, ended: Option<Ended>) -> LastExit {
-        let died_of =
-            |signal: Signal| matches!(ended, Some(Ended::Signaled(Some(by), _)) if by == signal);
+    pub(crate) fn last_exit(&self, at: Time, ended: Option<ExitStatus>) -> LastExit {
+        let died_of = |signal: Signal| matches!(ended, Some(ExitStatus::Signaled(Some(by), _)) if by == signal);
         let cause = match (ended, self.killed_for) {
             (None, None) => Cause::SpawnFailed,
             (None, Some((cause, _))) => cause,
-            (Some(Ended::Signaled(..)), Some((cause, _))) if died_of(Signal::Kill) => cause,
+            (Some(ExitStatus::Signaled(..)), Some((cause, _))) if died_of(Signal::Kill) => cause,
             // What a worker does with its abort signal is its own: the cause stays the silence.
             (Some(_), Some((Cause::KilledHeartbeat, _))) => Cause::KilledHeartbeat,
-            (Some(Ended::Exited(_)), _) if self.failure.is_some() && self.killed_for.is_none() => {
+            (Some(ExitStatus::Exited(_)), _)
+                if self.failure.is_some() && self.killed_for.is_none() =>
+            {
                 Cause::ExecFailed
             }
-            (Some(Ended::Exited(_)), _) if self.asked => Cause::Stopped,
-            (Some(Ended::Exited(_)), _) => Cause::Exited,
-            (Some(Ended::Signaled(..)), _) => {
+            (Some(ExitStatus::Exited(_)), _) if self.asked => Cause::Stopped,
+            (Some(ExitStatus::Exited(_)), _) => Cause::Exited,
+            (Some(ExitStatus::Signaled(..)), _) => {
                 let ours = [
                     self.policy.graceful_signal,
                     self.policy.quick_signal,
@@ -179,39 +170,29 @@ impl Worker {
         }
     }
 
-    /// The supervisor's word: one signal for each degree of hardness, never the same or a softer one again.
-    pub(crate) fn ask(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
-        let told = match self.phase {
-            Phase::Stopping(told) | Phase::Leaderless(told) => Some(told),
-            Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Gone => None,
-        };
-        self.asked |= self.killed_for.is_none();
-        if told.is_none_or(|told| word > told) {
-            self.tell(now, word, out);
-        }
-    }
-
-    pub(crate) fn tell(&mut self, now: Time, word: StopSeverity, out: &mut Vec<Effect>) {
+    /// Sends the signal of this severity, and arms the deadline after which KILL follows.
+    pub(super) fn send_stop(&mut self, now: Time, severity: StopSeverity, out: &mut Vec<Effect>) {
         self.told_at.get_or_insert(now);
-        let (signal, patience) = self.policy.signal(word);
+        let (signal, patience) = self.policy.signal(severity);
         let mut deadline = now + patience;
-        if word == StopSeverity::Quick {
+        if severity == StopSeverity::Quick {
             // A quicker end must not give more time than the graceful one had left.
             deadline = self
                 .deadline
                 .map_or(deadline, |earlier| earlier.min(deadline));
         }
-        let leader_lives = !matches!(self.phase, Phase::Leaderless(_));
+        let leader_lives = !self.phase.is_leaderless();
         self.phase = if leader_lives {
-            Phase::Stopping(word)
+            Phase::Stopping(severity)
         } else {
-            Phase::Leaderless(word)
+            Phase::Leaderless(severity)
         };
-        // A word goes to the worker itself; KILL, and whatever comes when it is gone, to its group.
-        let to = if leader_lives && word != StopSeverity::Kill {
-            To::Leader
+        // A signal to finish goes to the leader alone; KILL, and every signal after the leader's end,
+        // goes to the group.
+        let to = if leader_lives && severity != StopSeverity::Kill {
+            SignalTarget::Leader
         } else {
-            To::Group
+            SignalTarget::Group
         };
         self.deadline = Some(deadline);
         out.push(Effect::Clear(Timer::Start(self.id)));

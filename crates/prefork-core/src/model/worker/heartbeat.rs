@@ -1,46 +1,24 @@
 //! Heartbeats: who is timed, by what clock, and what is done about silence (U23, U24).
 //!
-//! A worker is timed from when the master *saw* a change, by the master's own clock. One that never beat is exempt. Before anybody is
-//! aborted there is a last look, whether it beat after all and whether it is merely stopped or traced; and when the master was itself
-//! late (suspended, stopped, starved), everybody gets a full timeout anew.
+//! A worker is timed from when the master *saw* a change, by the master's own clock. A worker that
+//! never beat is exempt. Before a worker is aborted it is looked at once more: it may have beaten
+//! after all, or be stopped or traced. When the master itself was late (suspended, stopped,
+//! starved), every worker gets a full timeout anew.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Effect, Phase, Worker};
-use crate::model::event::{Action, Cause, Level, Saying, human};
+use crate::model::action::Action;
+use crate::model::event::WorkerMessage;
+use crate::model::exit::Cause;
+use crate::model::fact::Fact;
 use crate::model::policy::StopSeverity;
+use crate::model::text::human;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 
 /// How long after the last look its answer is acted on: it comes in the same turn.
 const AFTER_LAST_LOOK: Duration = Duration::from_millis(1);
-
-/// What is known of one worker's heart.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// No beat for so long: aborted. None: not timed.
-    pub(crate) timeout: Option<Duration>,
-    /// When it was last seen to beat; None: never, so it is exempt.
-    last: Option<Time>,
-    /// It has asked not to be missed before then.
-    excused_until: Option<Time>,
-    /// It is overdue, and was looked at for the last time.
-    final_check: bool,
-    /// It is stopped or traced.
-    pub(crate) held: bool,
-}
-
-impl Heartbeat {
-    /// A heart that has not beaten.
-    pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        Heartbeat {
-            timeout,
-            ..Heartbeat::default()
-        }
-    }
-}
 
 impl Worker {
     /// Whether its heartbeat page has to be looked at while it is ready.
@@ -53,27 +31,32 @@ impl Worker {
         self.heartbeat.held && self.phase == Phase::Ready
     }
 
-    /// What it said about its heart.
-    pub(crate) fn heartbeat_said(&mut self, now: Time, saying: Saying, out: &mut Vec<Effect>) {
-        match saying {
-            Saying::Beat => {
+    /// It said something that concerns its heartbeat.
+    pub(crate) fn heartbeat_said(
+        &mut self,
+        now: Time,
+        message: WorkerMessage,
+        out: &mut Vec<Effect>,
+    ) {
+        match message {
+            WorkerMessage::Beat => {
                 self.heartbeat.last = Some(now);
                 self.heartbeat.final_check = false;
                 self.arm(out);
             }
-            Saying::Watchdog(timeout) => {
+            WorkerMessage::Watchdog(timeout) => {
                 self.heartbeat.timeout = (!timeout.is_zero()).then_some(timeout);
                 self.arm(out);
             }
-            Saying::Extend(by) => self.extend(now, by, out),
-            Saying::Trigger if self.phase == Phase::Ready => {
+            WorkerMessage::Extend(by) => self.extend(now, by, out),
+            WorkerMessage::Trigger if self.phase == Phase::Ready => {
                 self.abort(now, "it asked for it".to_owned(), out)
             }
-            Saying::Trigger
-            | Saying::Ready
-            | Saying::Newline
-            | Saying::Closed
-            | Saying::Stopping => {}
+            WorkerMessage::Trigger
+            | WorkerMessage::Ready
+            | WorkerMessage::Newline
+            | WorkerMessage::Closed
+            | WorkerMessage::Stopping => {}
         }
     }
 
@@ -85,7 +68,7 @@ impl Worker {
         self.arm(out);
     }
 
-    /// A full timeout anew: the master was late itself, so nobody can be blamed.
+    /// A full timeout anew: the master was late itself, so the silence may be its own.
     pub(crate) fn pardon(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.heartbeat.last.is_some() {
             self.heartbeat.last = Some(now);
@@ -123,14 +106,7 @@ impl Worker {
             return;
         };
         if held != self.heartbeat.held {
-            let text = if held {
-                "is stopped or traced: not timed"
-            } else {
-                "goes on: timed again"
-            };
-            out.push(Effect::Act(
-                self.note(Level::Info, format!("{} {text}", self.label())),
-            ));
+            out.push(Effect::tell(Fact::WorkerHeld(self.label(), held)));
         }
         if held {
             self.heartbeat.final_check = false;
@@ -150,29 +126,27 @@ impl Worker {
             let (_, patience) = self.policy.signal(StopSeverity::Abort);
             out.push(Effect::Set(Timer::Gone(self.id), now + patience));
         } else {
-            let text = format!(
-                "{} is not gone after {}: killed",
-                self.label(),
-                self.policy.abort_signal
-            );
-            out.push(Effect::Act(self.note(Level::Warn, text)));
-            self.tell(now, StopSeverity::Kill, out);
+            let fact = Fact::AbortOverdue(self.label(), self.policy.abort_signal);
+            out.push(Effect::tell(fact));
+            self.send_stop(now, StopSeverity::Kill, out);
         }
     }
 
     fn abort(&mut self, now: Time, why: String, out: &mut Vec<Effect>) {
-        let text = format!("{}: {why}: {}", self.label(), self.policy.abort_signal);
-        out.push(Effect::Act(self.note(Level::Error, text)));
+        let signal = self.policy.abort_signal;
+        let fact = Fact::HeartbeatMissed(self.label(), why.clone(), signal);
+        out.push(Effect::tell(fact));
         self.failure = Some(why);
         self.killed_for = Some((
             Cause::KilledHeartbeat,
             self.heartbeat.timeout.unwrap_or_default(),
         ));
         out.push(Effect::Clear(Timer::Beat(self.id)));
-        self.tell(now, StopSeverity::Abort, out);
+        self.send_stop(now, StopSeverity::Abort, out);
     }
 
-    /// `EXTEND_TIMEOUT_USEC=`: whatever it is doing, it has so long from now; never less than before.
+    /// `EXTEND_TIMEOUT_USEC=`: whatever it is doing, it has this long from now; never less than
+    /// before.
     fn extend(&mut self, now: Time, by: Duration, out: &mut Vec<Effect>) {
         let until = now + by;
         match self.phase {

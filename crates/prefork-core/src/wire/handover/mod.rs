@@ -7,18 +7,18 @@
 //!
 //! Descriptors are numbers here: they stay open across the exec.
 
+pub mod service;
+pub mod values;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::changes::Changes;
 use super::exports::Protocol;
 use super::text::Text;
-use crate::model::Supervisor;
-use crate::model::event::OpId;
-use crate::model::policy::Policy;
 use crate::model::service_manager::Said;
-use crate::model::signal::Signal;
-use crate::model::time::Time;
+use service::Service;
+use values::{Moment, Settings, SignalName};
 
 /// The format that is written.
 pub const FORMAT: u32 = 1;
@@ -47,13 +47,13 @@ pub struct State {
     /// The image that wrote it.
     pub image: Image,
     /// The model, with all its slots, workers, timers and operations.
-    pub supervisor: Supervisor,
+    pub service: Service,
     /// RLIMIT_NOFILE as the master was given it.
     pub nofile: Option<(u64, u64)>,
     /// The signals that the first image was given ignored.
-    pub ignored: Vec<Signal>,
+    pub ignored: Vec<SignalName>,
     /// When the service was started.
-    pub started: Time,
+    pub started: Moment,
     /// The same on the wall's clock, in nanoseconds since 1970.
     pub started_wall: u64,
     /// The sets of listeners that generations have; the first is what new ones get.
@@ -80,8 +80,6 @@ pub struct State {
     pub pid_file: Option<PidFile>,
     /// Who is connected to the control socket.
     pub clients: Clients,
-    /// Inodes of the listeners whose queues have been seen empty.
-    pub seen_empty: Vec<u64>,
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub upward: Option<Upward>,
@@ -124,7 +122,7 @@ pub struct Pin {
     /// Its number.
     pub generation: u64,
     /// Its settings.
-    pub policy: Policy,
+    pub policy: Settings,
     /// The working directory, resolved.
     pub cwd: Text,
     /// The program, resolved.
@@ -166,11 +164,11 @@ pub struct Process {
     /// Its leader has been reaped, and that was acted on.
     pub leaderless: bool,
     /// What asks it to finish, and how long that may take, in milliseconds: the guard's terms.
-    pub terms: (Signal, u64),
+    pub terms: (SignalName, u64),
     /// Its heartbeat page.
     pub beat: Beat,
     /// When it last beat.
-    pub last_beat: Option<Time>,
+    pub last_beat: Option<Moment>,
     /// Its last `STATUS=`.
     pub status: Option<String>,
     /// Its notification socket: the descriptor and the address.
@@ -254,7 +252,7 @@ pub struct Clients {
     /// The last ticket.
     pub last_ticket: u64,
     /// Idempotency keys and their operations, oldest first.
-    pub keys: Vec<(String, OpId)>,
+    pub keys: Vec<(String, u64)>,
     /// How many were dropped.
     pub dropped: u64,
 }
@@ -281,7 +279,7 @@ pub struct Client {
     /// It goes once it has its answers.
     pub silent: bool,
     /// Since when it owes the rest of a line.
-    pub owing_since: Option<Time>,
+    pub owing_since: Option<Moment>,
     /// What it waits for.
     pub pending: Vec<Pending>,
 }
@@ -309,7 +307,7 @@ pub enum Awaited {
     /// The model's answer to a stop.
     Stop,
     /// The end of an operation.
-    Op(OpId),
+    Op(u64),
     /// All slots to be ready.
     Ready,
 }

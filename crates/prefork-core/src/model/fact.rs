@@ -1,0 +1,337 @@
+//! What happened, as values. The model states each fact once; the log line, the status document,
+//! and whatever else reports it are tellings of the same value.
+//!
+//! [`text`](super::text) renders a fact as a line of the log. To add a fact: a variant here, its
+//! level and subject here, its line in `text`; the compiler names all three places.
+
+use std::time::Duration;
+
+use super::exit::LastExit;
+use super::ids::Generation;
+use super::operation::OperationKind;
+use super::peer::PeerLabel;
+use super::policy::StopSeverity;
+use super::signal::Signal;
+
+/// How much a fact matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// What an operator wants to see.
+    Info,
+    /// What helps to find a fault.
+    Debug,
+}
+
+/// A worker, as messages name it: `slot 0: worker 4711 of generation 2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerLabel {
+    /// Its slot.
+    pub slot: u32,
+    /// Its pid; None where there is no process.
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: Generation,
+}
+
+/// A worker's end, with what explains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerExit {
+    /// The worker.
+    pub worker: WorkerLabel,
+    /// How and why.
+    pub exit: LastExit,
+    /// Why it could not be started, or why it was killed, in words.
+    pub failure: Option<String>,
+    /// The time that it had, where it was killed for taking longer.
+    pub patience: Duration,
+    /// The master had asked it to finish.
+    pub asked: bool,
+    /// How long it had been ready; None: it never was.
+    pub ready_for: Option<Duration>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A worker became ready, this long after its start.
+    WorkerReady(WorkerLabel, Duration),
+    /// A worker's leader ended.
+    WorkerExited(WorkerExit),
+    /// A worker was not gone in time, and gets KILL.
+    WorkerOverdue(WorkerLabel, Duration),
+    /// A worker survived its abort signal, and gets KILL.
+    AbortOverdue(WorkerLabel, Signal),
+    /// A worker survived KILL, and is supervised no more.
+    WorkerUnkillable(WorkerLabel),
+    /// More workers drain than `--max-draining` allows: the oldest gets KILL.
+    DrainLimitReached(WorkerLabel),
+    /// A leader ended before its process group, which gets this signal.
+    GroupRemains(WorkerLabel, Signal),
+    /// A worker missed its heartbeat, for this reason, and gets this signal.
+    HeartbeatMissed(WorkerLabel, String, Signal),
+    /// A worker is stopped or traced (true), or goes on (false).
+    WorkerHeld(WorkerLabel, bool),
+    /// A worker was told to finish, and still holds a listener after this long.
+    ListenerStillHeld(WorkerLabel, Duration),
+    /// A slot stays empty: its worker exited with a fatal code.
+    SlotDown(u32),
+    /// The master itself was late: heartbeats are timed anew.
+    LoopWasLate(Duration),
+    /// A rollout began.
+    RolloutBegan {
+        /// What asked for it.
+        kind: OperationKind,
+        /// The generation that served; None: the first rollout.
+        from: Option<Generation>,
+        /// The new generation.
+        to: Generation,
+        /// How many slots.
+        slots: usize,
+    },
+    /// A rollout has every slot, and its probation begins.
+    RolloutOnProbation {
+        /// What asked for it.
+        kind: OperationKind,
+        /// The new generation.
+        to: Generation,
+        /// How long it lasts.
+        trial: Duration,
+    },
+    /// A rollout is done.
+    RolloutDone {
+        /// What asked for it.
+        kind: OperationKind,
+        /// The generation that serves now.
+        to: Generation,
+        /// How many slots.
+        slots: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A rollout turned back, for this reason.
+    RollingBack {
+        /// What asked for the rollout.
+        kind: OperationKind,
+        /// The generation that failed.
+        to: Generation,
+        /// Why.
+        why: String,
+    },
+    /// A rollout is undone.
+    RolledBack {
+        /// What asked for the rollout.
+        kind: OperationKind,
+        /// The generation that failed.
+        to: Generation,
+        /// Why.
+        why: String,
+    },
+    /// A generation could not be pinned: nothing has changed.
+    PinFailed {
+        /// What asked for it.
+        kind: OperationKind,
+        /// Why.
+        why: String,
+    },
+    /// A signal is deferred until this has ended.
+    SignalDeferred(Signal, String),
+    /// A signal means nothing while the service stops.
+    SignalIgnored(Signal),
+    /// What a signal asked for was refused, for this reason.
+    SignalRefused(Signal, String),
+    /// A deferred pause was taken back by this.
+    DeferredPauseDropped(OperationKind),
+    /// A listener was made anew; its new workers wait until this has ended.
+    ReboundDeferred {
+        /// The listener.
+        listener: String,
+        /// What is under way.
+        busy: String,
+    },
+    /// The draining workers of a generation were told to go now.
+    RetireBegan(Generation, usize),
+    /// A slot's worker is being replaced on request.
+    RestartBegan(u32),
+    /// That failed.
+    RestartFailed(u32, String),
+    /// The number of slots changes.
+    ScaleBegan {
+        /// Before.
+        from: usize,
+        /// After.
+        to: usize,
+    },
+    /// The number of slots has changed.
+    Scaled {
+        /// Before.
+        from: usize,
+        /// After.
+        to: usize,
+    },
+    /// The change was undone.
+    ScaleFailed(usize, String),
+    /// The change was not begun.
+    ScaleRefused(String),
+    /// The workers were told to finish.
+    PauseBegan,
+    /// They have finished.
+    Paused,
+    /// This many workers are started again.
+    ResumeBegan(usize),
+    /// They are ready.
+    Resumed(usize),
+    /// A stop began, this hard, with this many workers.
+    StopBegan(StopSeverity, usize),
+    /// A stop became harder.
+    StopHardened(StopSeverity),
+    /// The service serves on for this long before its workers are told.
+    StopDelayed(Duration),
+    /// The service serves on until its accept queues have been seen empty.
+    QueuesAwaited,
+    /// They have not been, in time.
+    QueuesNotEmpty,
+    /// Nothing is left of the service.
+    Stopped,
+    /// A new master is started beside this one.
+    ForkBegan {
+        /// Its first generation.
+        to: Generation,
+        /// Both serve until one is told to quit.
+        manual: bool,
+    },
+    /// The new master is up.
+    PeerUp(PeerLabel),
+    /// The other master has ended, in these words; whether that was expected.
+    PeerExited(PeerLabel, String, bool),
+    /// The upgrade by fork goes back, for this reason.
+    ForkTurnedBack(String),
+    /// The old master is gone: the upgrade by fork goes on.
+    ForkGoesOn,
+    /// Both masters serve, the other one with this many workers.
+    BothMastersServe(PeerLabel, usize),
+    /// The new master has the service.
+    ForkDone {
+        /// The generation that serves now.
+        to: Generation,
+        /// How many workers the new master has.
+        workers: usize,
+        /// The new master.
+        peer: PeerLabel,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+impl Fact {
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Fact::WorkerUnkillable(_)
+            | Fact::HeartbeatMissed(..)
+            | Fact::SlotDown(_)
+            | Fact::RollingBack { .. }
+            | Fact::RolledBack { .. }
+            | Fact::PinFailed { .. }
+            | Fact::RestartFailed(..)
+            | Fact::ScaleFailed(..)
+            | Fact::ForkTurnedBack(_) => Level::Error,
+            Fact::WorkerExited(exit) if exit.asked => Level::Info,
+            Fact::PeerExited(_, _, true) => Level::Info,
+            Fact::WorkerExited(_)
+            | Fact::PeerExited(_, _, false)
+            | Fact::WorkerOverdue(..)
+            | Fact::AbortOverdue(..)
+            | Fact::DrainLimitReached(_)
+            | Fact::GroupRemains(..)
+            | Fact::ListenerStillHeld(..)
+            | Fact::LoopWasLate(_)
+            | Fact::SignalRefused(..)
+            | Fact::ScaleRefused(_)
+            | Fact::QueuesNotEmpty
+            | Fact::ForkGoesOn => Level::Warn,
+            Fact::WorkerReady(..)
+            | Fact::WorkerHeld(..)
+            | Fact::RolloutBegan { .. }
+            | Fact::RolloutOnProbation { .. }
+            | Fact::RolloutDone { .. }
+            | Fact::SignalDeferred(..)
+            | Fact::SignalIgnored(_)
+            | Fact::DeferredPauseDropped(_)
+            | Fact::ReboundDeferred { .. }
+            | Fact::RetireBegan(..)
+            | Fact::RestartBegan(_)
+            | Fact::ScaleBegan { .. }
+            | Fact::Scaled { .. }
+            | Fact::PauseBegan
+            | Fact::Paused
+            | Fact::ResumeBegan(_)
+            | Fact::Resumed(_)
+            | Fact::StopBegan(..)
+            | Fact::StopHardened(_)
+            | Fact::StopDelayed(_)
+            | Fact::QueuesAwaited
+            | Fact::Stopped
+            | Fact::ForkBegan { .. }
+            | Fact::PeerUp(_)
+            | Fact::BothMastersServe(..)
+            | Fact::ForkDone { .. } => Level::Info,
+        }
+    }
+
+    /// The worker that it is about, if it is about one.
+    pub fn worker(&self) -> Option<WorkerLabel> {
+        match self {
+            Fact::WorkerReady(worker, _)
+            | Fact::WorkerOverdue(worker, _)
+            | Fact::AbortOverdue(worker, _)
+            | Fact::WorkerUnkillable(worker)
+            | Fact::DrainLimitReached(worker)
+            | Fact::GroupRemains(worker, _)
+            | Fact::HeartbeatMissed(worker, ..)
+            | Fact::WorkerHeld(worker, _)
+            | Fact::ListenerStillHeld(worker, _) => Some(*worker),
+            Fact::WorkerExited(exit) => Some(exit.worker),
+            Fact::SlotDown(_)
+            | Fact::LoopWasLate(_)
+            | Fact::RolloutBegan { .. }
+            | Fact::RolloutOnProbation { .. }
+            | Fact::RolloutDone { .. }
+            | Fact::RollingBack { .. }
+            | Fact::RolledBack { .. }
+            | Fact::PinFailed { .. }
+            | Fact::SignalDeferred(..)
+            | Fact::SignalIgnored(_)
+            | Fact::SignalRefused(..)
+            | Fact::DeferredPauseDropped(_)
+            | Fact::ReboundDeferred { .. }
+            | Fact::RetireBegan(..)
+            | Fact::RestartBegan(_)
+            | Fact::RestartFailed(..)
+            | Fact::ScaleBegan { .. }
+            | Fact::Scaled { .. }
+            | Fact::ScaleFailed(..)
+            | Fact::ScaleRefused(_)
+            | Fact::PauseBegan
+            | Fact::Paused
+            | Fact::ResumeBegan(_)
+            | Fact::Resumed(_)
+            | Fact::StopBegan(..)
+            | Fact::StopHardened(_)
+            | Fact::StopDelayed(_)
+            | Fact::QueuesAwaited
+            | Fact::QueuesNotEmpty
+            | Fact::Stopped
+            | Fact::ForkBegan { .. }
+            | Fact::PeerUp(_)
+            | Fact::PeerExited(..)
+            | Fact::ForkTurnedBack(_)
+            | Fact::ForkGoesOn
+            | Fact::BothMastersServe(..)
+            | Fact::ForkDone { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the model takes along through an upgrade in place.
+//!
+//! An upgrade in place begins only while no rollout, no restart of a worker, no stop and no second
+//! master is under way, so [`HandOver`] has no room for these: it is what *can* be handed over.
+//! How it is written down is the business of [`wire::handover`](crate::wire::handover).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::backoff::{Backoff, Dice};
+use super::exit::LastExit;
+use super::ids::{Generation, OpId, WorkerId};
+use super::operation::{OperationKind, Operations};
+use super::policy::Policy;
+use super::readiness_memory::ReadinessMemory;
+use super::state::changes::{DeferredSignals, Mode, Retiring, Scaling};
+use super::state::rollout::{Pinning, RolloutRecord};
+use super::state::slots::{Slot, Slots};
+use super::state::{Counters, Supervisor};
+use super::time::Time;
+use super::timer::{Timer, Timers};
+use super::worker::Worker;
+
+/// A slot, as it can be between two rollouts.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "see `Slot`")]
+pub struct SlotHandOver {
+    pub current: Option<WorkerId>,
+    pub down: Option<Generation>,
+    pub backoff: Backoff,
+    pub rests_until: Option<Time>,
+    pub restarts: u64,
+    pub last_exit: Option<LastExit>,
+}
+
+/// The supervisor, as it can be handed over.
+#[derive(Debug, Clone)]
+pub struct HandOver {
+    /// The operation of the upgrade, and the generation that the new image is to pin.
+    pub upgrade: (OpId, Generation),
+    /// The generation that serves.
+    pub serving: Generation,
+    /// The generation that served before.
+    pub previous: Option<Generation>,
+    /// The settings of every generation that serves, served before or still has a worker.
+    pub policies: BTreeMap<Generation, Rc<Policy>>,
+    /// Whether the workers were sent away; the operation that waits for that.
+    pub paused: Option<Option<OpId>>,
+    /// The slots, from 0 on.
+    pub slots: Vec<SlotHandOver>,
+    /// Every worker of which something lives.
+    pub workers: Vec<Worker>,
+    /// Every deadline.
+    pub timers: Vec<(Timer, Time)>,
+    /// The state of the generator for jitter.
+    pub seed: u64,
+    /// The record of the last rollout.
+    pub last_rollout: Option<RolloutRecord>,
+    /// A change of the number of slots under way.
+    pub scaling: Option<Scaling>,
+    /// Drains that end now.
+    pub retiring: Vec<Retiring>,
+    /// Signals that follow the upgrade.
+    pub deferred: DeferredSignals,
+    /// The last operations.
+    pub operations: Operations,
+    /// Totals since the start.
+    pub counters: Counters,
+    /// The last number that a generation had.
+    pub last_generation: u64,
+    /// The last number that a worker had.
+    pub last_worker: u64,
+    /// Which commands' workers notify that they are ready.
+    pub readiness_memory: ReadinessMemory,
+    /// Failed starts in a row with no worker ready.
+    pub consecutive_failed_starts: u32,
+    /// The number of slots on the command line that started the service.
+    pub configured: usize,
+}
+
+impl Supervisor {
+    /// What the next image needs.
+    ///
+    /// # Errors
+    /// Something is under way that cannot be handed over; in words.
+    pub fn hand_over(&self) -> Result<HandOver, String> {
+        let paused = match self.mode {
+            Mode::Running => None,
+            Mode::Paused(op) => Some(op),
+            Mode::Idle | Mode::Stopping(_) | Mode::Over => {
+                return Err("the service starts or stops".to_owned());
+            }
+        };
+        let serving = self.serving.ok_or("no generation serves yet")?;
+        if self.rollout.is_some() || self.peer.is_some() {
+            return Err("a rollout is under way".to_owned());
+        }
+        if self.slots.iter().any(|slot| slot.restart.is_some()) {
+            return Err("a worker is being replaced".to_owned());
+        }
+        // A rehearsal is no operation: it hands over what an upgrade would.
+        let upgrade = match self.pinning {
+            Some(pinning) if pinning.kind == OperationKind::Upgrade => (pinning.op, pinning.to),
+            Some(_) => return Err("a generation is being pinned".to_owned()),
+            None => (
+                OpId(self.operations.last() + 1),
+                Generation(self.last_generation + 1),
+            ),
+        };
+        let mut policies: BTreeMap<Generation, Rc<Policy>> = self
+            .workers
+            .values()
+            .map(|worker| (worker.generation, Rc::clone(&worker.policy)))
+            .collect();
+        policies.insert(serving, Rc::clone(&self.policy));
+        policies.extend(self.previous.clone());
+        Ok(HandOver {
+            upgrade,
+            serving,
+            previous: self.previous.as_ref().map(|(generation, _)| *generation),
+            policies,
+            paused,
+            slots: self.slots.iter().map(slot_hand_over).collect(),
+            workers: self.workers.values().cloned().collect(),
+            timers: self.timers.all().collect(),
+            seed: self.dice.seed(),
+            last_rollout: self.last_rollout.clone(),
+            scaling: self.scaling.clone(),
+            retiring: self.retiring.clone(),
+            deferred: self.deferred,
+            operations: self.operations.clone(),
+            counters: self.counters,
+            last_generation: self.last_generation,
+            last_worker: self.last_worker,
+            readiness_memory: self.readiness_memory.clone(),
+            consecutive_failed_starts: self.consecutive_failed_starts,
+            configured: self.configured,
+        })
+    }
+
+    /// The supervisor of the image that takes over.
+    ///
+    /// # Errors
+    /// The settings of the generation that serves are missing; in words.
+    pub fn taken_over(state: HandOver) -> Result<Supervisor, String> {
+        let policy = |generation: Generation| {
+            let known = state.policies.get(&generation).map(Rc::clone);
+            known.ok_or_else(|| format!("generation {generation} has no settings"))
+        };
+        let serving = policy(state.serving)?;
+        let previous = match state.previous {
+            Some(generation) => Some((generation, policy(generation)?)),
+            None => None,
+        };
+        let (op, to) = state.upgrade;
+        Ok(Supervisor {
+            slots: Slots::taken_over(
+                state
+                    .slots
+                    .into_iter()
+                    .map(|slot| slot_taken_over(slot, &serving))
+                    .collect(),
+            ),
+            workers: state
+                .workers
+                .into_iter()
+                .map(|worker| (worker.id, worker))
+                .collect(),
+            timers: Timers::taken_over(state.timers),
+            mode: state.paused.map_or(Mode::Running, Mode::Paused),
+            serving: Some(state.serving),
+            previous,
+            pinning: Some(Pinning {
+                op,
+                kind: OperationKind::Upgrade,
+                to,
+            }),
+            last_rollout: state.last_rollout,
+            scaling: state.scaling,
+            retiring: state.retiring,
+            deferred: state.deferred,
+            operations: state.operations,
+            counters: state.counters,
+            last_generation: state.last_generation,
+            last_worker: state.last_worker,
+            readiness_memory: state.readiness_memory,
+            consecutive_failed_starts: state.consecutive_failed_starts,
+            configured: state.configured,
+            dice: Dice::new(state.seed),
+            ..Supervisor::new(0, serving, state.seed)
+        })
+    }
+}
+
+fn slot_hand_over(slot: &Slot) -> SlotHandOver {
+    SlotHandOver {
+        current: slot.current,
+        down: slot.down,
+        backoff: slot.backoff,
+        rests_until: slot.rests_until,
+        restarts: slot.restarts,
+        last_exit: slot.last_exit.clone(),
+    }
+}
+
+fn slot_taken_over(state: SlotHandOver, policy: &Policy) -> Slot {
+    Slot {
+        current: state.current,
+        down: state.down,
+        backoff: state.backoff,
+        rests_until: state.rests_until,
+        restarts: state.restarts,
+        last_exit: state.last_exit,
+        ..Slot::new(policy)
+    }
+}

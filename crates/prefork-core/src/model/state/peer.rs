@@ -1,0 +1,86 @@
+//! What one master knows of the other, during an upgrade by fork.
+
+use std::collections::BTreeSet;
+
+use crate::model::ids::OpId;
+use crate::model::peer::{PeerLabel, PeerSide};
+use crate::model::policy::StopSeverity;
+
+/// What one master knows of the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) side: PeerSide,
+    pub(crate) manual: bool,
+    pub(crate) op: OpId,
+    pub(crate) pid: Option<i32>,
+    /// It has said that it is up. Before that it has no workers.
+    pub(crate) is_up: bool,
+    /// Both masters serve, and nothing is under way between them.
+    pub(crate) settled: bool,
+    /// The service was paused when it began: the old master's memory.
+    pub(crate) was_paused: bool,
+    /// The slots that this master has left to the other.
+    pub(crate) given_up: BTreeSet<u32>,
+    /// All of them.
+    pub(crate) gave_up_all: bool,
+    /// This master may leave once its last worker is gone: the other has this many.
+    pub(crate) may_leave: Option<usize>,
+    /// What this master has announced already: slots with a ready worker, all of them, the end.
+    pub(crate) announced_ready: BTreeSet<u32>,
+    pub(crate) announced_all: bool,
+    pub(crate) announced_done: bool,
+    /// The slot that this master requested last, and those that the other has freed (`--surge 0`).
+    pub(crate) requested: Option<u32>,
+    pub(crate) freed_by_peer: BTreeSet<u32>,
+    /// The slots for which the other master has announced a ready worker.
+    pub(crate) peer_ready: BTreeSet<u32>,
+    /// The slots that the other master requests.
+    pub(crate) requested_by_peer: BTreeSet<u32>,
+    /// The hardest stop that both masters know of.
+    pub(crate) stop: Option<StopSeverity>,
+}
+
+impl Peer {
+    pub(crate) fn new(side: PeerSide, manual: bool, op: OpId) -> Self {
+        Peer {
+            side,
+            manual,
+            op,
+            pid: None,
+            is_up: side == PeerSide::New,
+            settled: false,
+            was_paused: false,
+            given_up: BTreeSet::new(),
+            gave_up_all: false,
+            may_leave: None,
+            announced_ready: BTreeSet::new(),
+            announced_all: false,
+            announced_done: false,
+            requested: None,
+            freed_by_peer: BTreeSet::new(),
+            peer_ready: BTreeSet::new(),
+            requested_by_peer: BTreeSet::new(),
+            stop: None,
+        }
+    }
+
+    /// The upgrade turns back: nothing that was given up, announced or freed so far holds.
+    pub(crate) fn turn_back(&mut self) {
+        *self = Peer {
+            pid: self.pid,
+            is_up: self.is_up,
+            peer_ready: std::mem::take(&mut self.peer_ready),
+            was_paused: self.was_paused,
+            stop: self.stop,
+            ..Peer::new(self.side, self.manual, self.op)
+        };
+    }
+
+    /// The other master, as messages name it.
+    pub(crate) fn label(&self) -> PeerLabel {
+        PeerLabel {
+            own_side: self.side,
+            pid: self.pid,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Facts as text: one line each, as the log has them. All of it stands here, so that a wording is
+//! changed in one place; [`fact`](super::fact) has the values.
+//!
+//! A text that is also shown as the progress or the outcome of an operation has a method of its own
+//! ([`Fact::detail`]): the same words without the kind of the operation in front.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::exit::{Cause, ExitStatus};
+use super::fact::{Fact, WorkerExit, WorkerLabel};
+use super::policy::StopSeverity;
+use super::signal::Signal;
+
+/// A number of workers: `1 worker`, `4 workers`.
+pub fn workers(count: usize) -> String {
+    format!("{count} worker{}", if count == 1 { "" } else { "s" })
+}
+
+/// A duration: `250ms`, `1.5s`, `2m 0s`.
+pub fn human(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0..1000 => format!("{millis}ms"),
+        1000..60_000 if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
+        1000..60_000 => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+        _ => format!("{}m {}s", millis / 60_000, millis % 60_000 / 1000),
+    }
+}
+
+impl StopSeverity {
+    /// The word in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopSeverity::Graceful => "graceful",
+            StopSeverity::Quick => "quick",
+            StopSeverity::Abort => "abort",
+            StopSeverity::Kill => "kill",
+        }
+    }
+}
+
+impl fmt::Display for WorkerLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WorkerLabel {
+            slot,
+            pid,
+            generation,
+        } = self;
+        match pid {
+            Some(pid) => write!(f, "slot {slot}: worker {pid} of generation {generation}"),
+            None => write!(f, "slot {slot}: a worker of generation {generation}"),
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Exited(code) => write!(f, "exited with code {code}"),
+            ExitStatus::Signaled(signal, core) => {
+                let name = signal.map_or("an unnamed signal", Signal::name);
+                let core = if *core { " (core dumped)" } else { "" };
+                write!(f, "was killed by {name}{core}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for WorkerExit {
+    /// `slot 0: worker 4711 of generation 2 exited with code 3 before it was ready`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WorkerExit { worker, exit, .. } = self;
+        let patience = human(self.patience);
+        match (exit.cause, &self.failure, exit.ended) {
+            (Cause::ExecFailed | Cause::SpawnFailed, Some(why), _) => {
+                return write!(f, "{worker} could not be started: {why}");
+            }
+            (Cause::KilledStartTimeout, Some(why), _) => {
+                return write!(f, "{worker} was killed: {why}");
+            }
+            (Cause::KilledStartTimeout, None, _) => {
+                return write!(
+                    f,
+                    "{worker} was killed: not ready within its start timeout of {patience}"
+                );
+            }
+            (Cause::KilledHeartbeat, Some(why), _) => {
+                return write!(f, "{worker} was aborted: {why}");
+            }
+            (Cause::KilledLimit, _, _) => {
+                write!(f, "{worker} was killed: too many were draining")?;
+            }
+            (Cause::KilledGracefulTimeout, _, _) => {
+                write!(f, "{worker} was killed: not gone within {patience}")?;
+            }
+            (_, _, Some(ended)) => write!(f, "{worker} {ended}")?,
+            (_, _, None) => write!(f, "{worker} is gone")?,
+        }
+        match (self.asked, self.ready_for) {
+            (true, _) => Ok(()),
+            (false, None) => f.write_str(" before it was ready"),
+            (false, Some(ready)) => write!(f, " {} after it was ready", human(ready)),
+        }
+    }
+}
+
+impl Fact {
+    /// The line without the kind of the operation in front: what whoever waits for it is shown.
+    pub fn detail(&self) -> String {
+        let line = self.to_string();
+        let kinds = ["scale: ", "retire: ", "upgrade: "];
+        match self {
+            Fact::RolloutBegan { kind, .. } | Fact::RolloutOnProbation { kind, .. } => line
+                .strip_prefix(&format!("{kind}: "))
+                .map_or(line.clone(), str::to_owned),
+            _ => kinds
+                .iter()
+                .find_map(|kind| line.strip_prefix(kind))
+                .map_or(line.clone(), str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::WorkerReady(worker, after) => {
+                write!(f, "{worker} is ready after {}", human(*after))
+            }
+            Fact::WorkerExited(exit) => exit.fmt(f),
+            Fact::WorkerOverdue(worker, patience) => {
+                write!(f, "{worker} is not gone after {}: killed", human(*patience))
+            }
+            Fact::AbortOverdue(worker, signal) => {
+                write!(f, "{worker} is not gone after {signal}: killed")
+            }
+            Fact::WorkerUnkillable(worker) => write!(
+                f,
+                "{worker} does not die of KILL and is given up: it stays, unsupervised"
+            ),
+            Fact::DrainLimitReached(worker) => {
+                write!(f, "{worker} is the oldest of too many that drain: killed")
+            }
+            Fact::GroupRemains(worker, signal) => write!(
+                f,
+                "{worker} has ended, but its process group has not: the rest gets {signal} \
+                 (a wrapper shell that did not exec?)"
+            ),
+            Fact::HeartbeatMissed(worker, why, signal) => write!(f, "{worker}: {why}: {signal}"),
+            Fact::WorkerHeld(worker, true) => {
+                write!(f, "{worker} is stopped or traced: not timed")
+            }
+            Fact::WorkerHeld(worker, false) => write!(f, "{worker} goes on: timed again"),
+            Fact::ListenerStillHeld(worker, after) => write!(
+                f,
+                "{worker} was told to finish and still holds a listener after {}: \
+                 it may still accept",
+                human(*after)
+            ),
+            Fact::SlotDown(slot) => {
+                write!(f, "slot {slot}: that exit code is fatal: not started again")
+            }
+            Fact::LoopWasLate(late) => write!(
+                f,
+                "the loop was late by {}: heartbeats are timed anew",
+                human(*late)
+            ),
+            Fact::RolloutBegan {
+                kind,
+                from,
+                to,
+                slots,
+            } => match from {
+                Some(from) => write!(f, "{kind}: from generation {from} to {to}"),
+                None => write!(f, "{kind}: generation {to}, {}", workers(*slots)),
+            },
+            Fact::RolloutOnProbation { kind, to, trial } => write!(
+                f,
+                "{kind}: generation {to} serves, on probation for {}",
+                human(*trial)
+            ),
+            Fact::RolloutDone {
+                kind,
+                to,
+                slots,
+                took,
+            } => write!(
+                f,
+                "{kind} done: generation {to}, {} ready, {}",
+                workers(*slots),
+                human(*took)
+            ),
+            Fact::RollingBack { kind, to, why } => {
+                write!(f, "{kind} of generation {to}: rolling back: {why}")
+            }
+            Fact::RolledBack { kind, to, why } => {
+                write!(f, "{kind} of generation {to}: rolled back: {why}")
+            }
+            Fact::PinFailed { kind, why } => {
+                write!(f, "{kind} refused, nothing has changed: {why}")
+            }
+            Fact::SignalDeferred(signal, busy) => write!(f, "{signal} is remembered: {busy}"),
+            Fact::SignalIgnored(signal) => {
+                write!(f, "{signal} ignored: the service is stopping")
+            }
+            Fact::SignalRefused(signal, why) => write!(f, "{signal} refused: {why}"),
+            Fact::DeferredPauseDropped(by) => {
+                write!(f, "WINCH is forgotten: a {by} came after it")
+            }
+            Fact::ReboundDeferred { listener, busy } => {
+                write!(f, "listener {listener} waits for its new workers: {busy}")
+            }
+            Fact::RetireBegan(generation, count) => write!(
+                f,
+                "retire: {} of generation {generation} told to go now",
+                workers(*count)
+            ),
+            Fact::RestartBegan(slot) => write!(f, "slot {slot}: restart"),
+            Fact::RestartFailed(slot, why) => write!(f, "restart of slot {slot}: {why}"),
+            Fact::ScaleBegan { from, to } => {
+                write!(f, "scale: from {from} to {}", workers(*to))
+            }
+            Fact::Scaled { from, to } => write!(f, "scaled from {from} to {}", workers(*to)),
+            Fact::ScaleFailed(to, why) => write!(f, "scale to {to}: {why}"),
+            Fact::ScaleRefused(why) => write!(f, "scale refused: {why}"),
+            Fact::PauseBegan => f.write_str("pause: the workers are told to finish; clients queue"),
+            Fact::Paused => f.write_str("paused"),
+            Fact::ResumeBegan(slots) => write!(f, "resume: {}", workers(*slots)),
+            Fact::Resumed(slots) => write!(f, "resumed: {} ready", workers(*slots)),
+            Fact::StopBegan(severity, count) => {
+                write!(f, "stop: {}, {}", severity.name(), workers(*count))
+            }
+            Fact::StopHardened(severity) => write!(f, "stop: {}", severity.name()),
+            Fact::StopDelayed(delay) => {
+                write!(f, "stop: serving for another {}", human(*delay))
+            }
+            Fact::QueuesAwaited => f.write_str("stop: waiting for the accept queues to be empty"),
+            Fact::QueuesNotEmpty => {
+                f.write_str("stop: the accept queues are not empty, and the time is over")
+            }
+            Fact::Stopped => f.write_str("stopped"),
+            Fact::ForkBegan { to, manual } => {
+                let how = if *manual {
+                    "both serve until one is told to quit"
+                } else {
+                    "one worker for one"
+                };
+                write!(f, "upgrade: a new master, generation {to}; {how}")
+            }
+            Fact::PeerUp(peer) => write!(f, "upgrade: {peer} stands"),
+            Fact::PeerExited(peer, how, _) => write!(f, "upgrade: {peer} {how}"),
+            Fact::ForkTurnedBack(why) => write!(f, "upgrade: going back: {why}"),
+            Fact::ForkGoesOn => {
+                f.write_str("upgrade: going on after all: there is nobody to go back to")
+            }
+            Fact::BothMastersServe(peer, count) => write!(
+                f,
+                "upgrade: {peer} serves with {}, and this one too: QUIT to this one commits, \
+                 QUIT to that one backs out",
+                workers(*count)
+            ),
+            Fact::ForkDone {
+                to,
+                workers: count,
+                peer,
+                took,
+            } => write!(
+                f,
+                "upgrade done: generation {to}, {} ready in {peer}, {}",
+                workers(*count),
+                human(*took)
+            ),
+        }
+    }
+}
