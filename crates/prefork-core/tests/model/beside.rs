@@ -7,7 +7,7 @@ use prefork_core::model::event::{Event, Generation, OpId};
 use prefork_core::model::fork::{ForkState, PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, StopSeverity};
 use prefork_core::model::state::operation::Operations;
-use prefork_core::model::state::readiness_memory::ReadinessMemory;
+use prefork_core::model::state::readiness_memory::Memory;
 use prefork_core::model::time::Time;
 
 /// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
@@ -27,22 +27,22 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
         to: Generation(2),
         scaled: scaled.map(|slots| slots.parse().expect("slots")),
         operations,
-        memory: ReadinessMemory::default(),
+        memory: Memory::default(),
     };
     assert_eq!(heir.op, OpId(2));
     Supervisor::heir(Rc::new(policy.clone()), slots, 7, 50, heir)
 }
 
-/// `other born PID|peer_not_started WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
+/// `other born PID|unborn WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
     let text = rest.join(" ");
     let number = || text.parse::<u32>().expect("a number");
     let told = match *verb {
-        "born" => return Event::Peer(PeerEvent::Started(number() as i32)),
-        "unborn" => return Event::Peer(PeerEvent::NotStarted(text)),
-        "gone" => return Event::Peer(PeerEvent::Exited(text)),
-        "dropped" => return Event::Peer(PeerEvent::Detached),
+        "born" => return Event::Beside(PeerEvent::Born(number() as i32)),
+        "unborn" => return Event::Beside(PeerEvent::Unborn(text)),
+        "gone" => return Event::Beside(PeerEvent::Gone(text)),
+        "dropped" => return Event::Beside(PeerEvent::Dropped),
         "hello" => PeerMessage::Hello(number() as i32),
         "ready" => PeerMessage::Ready(number()),
         "all-ready" => PeerMessage::AllReady,
@@ -58,13 +58,13 @@ pub fn happened(rest: &[&str]) -> Event {
         }),
         _ => panic!("unknown: other {verb}"),
     };
-    Event::Peer(PeerEvent::Said(told))
+    Event::Beside(PeerEvent::Said(told))
 }
 
 /// What is to be done about the other master, as transcripts show it.
 pub fn deed(deed: &PeerAction) -> String {
     match deed {
-        PeerAction::StartMaster(heir) => {
+        PeerAction::Beget(heir) => {
             let how = if heir.manual { " manual" } else { "" };
             let scaled = heir
                 .scaled

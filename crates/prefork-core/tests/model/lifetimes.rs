@@ -10,7 +10,7 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{
-    Action, Command, Ended, Event, Generation, OpId, Outcome, WorkerMessage, Scale, Source, Ticket, To,
+    Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
     WorkerId,
 };
 use prefork_core::model::fork::{PeerAction, PeerEvent};
@@ -78,7 +78,7 @@ struct World {
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
     /// Those that never came to be; the supervisor may learn of it a moment later.
-    peer_not_started: BTreeSet<WorkerId>,
+    unborn: BTreeSet<WorkerId>,
     open: BTreeSet<OpId>,
     tickets: u64,
     exited: Option<u8>,
@@ -154,7 +154,7 @@ impl World {
             policy,
             supervisor,
             processes: BTreeMap::new(),
-            peer_not_started: BTreeSet::new(),
+            unborn: BTreeSet::new(),
             open: BTreeSet::new(),
             tickets: 0,
             exited: None,
@@ -246,7 +246,7 @@ impl World {
         match (self.dice.below(100), somebody) {
             (0..30, Some(id)) => self.speak(id),
             (30..48, Some(id)) => self.end_of(id),
-            (48..52, Some(id)) => self.listeners_released(id),
+            (48..52, Some(id)) => self.let_go(id),
             (52..56, _) => self.signal(),
             (56..60, _) if self.successor.is_some() => self.take_over(),
             (56..82, _) => self.ask(),
@@ -267,12 +267,12 @@ impl World {
             return self.step(Event::Executed(id), false);
         }
         let saying = match self.dice.below(24) {
-            0..8 => WorkerMessage::Beat,
-            8..12 => WorkerMessage::Stopping,
-            12 => WorkerMessage::Trigger,
-            13 => WorkerMessage::Extend(Duration::from_secs(3)),
-            14 => WorkerMessage::Watchdog(Duration::from_secs(self.dice.below(3))),
-            _ => WorkerMessage::Ready,
+            0..8 => Saying::Beat,
+            8..12 => Saying::Stopping,
+            12 => Saying::Trigger,
+            13 => Saying::Extend(Duration::from_secs(3)),
+            14 => Saying::Watchdog(Duration::from_secs(self.dice.below(3))),
+            _ => Saying::Ready,
         };
         self.step(Event::Said(id, saying), false)
     }
@@ -330,7 +330,7 @@ impl World {
         self.step(Event::Emptied(id), false)
     }
 
-    fn listeners_released(&mut self, id: WorkerId) -> Check {
+    fn let_go(&mut self, id: WorkerId) -> Check {
         let told = self
             .processes
             .get(&id)
@@ -482,7 +482,7 @@ impl World {
                     ));
                 }
                 if self.dice.below(80) == 0 {
-                    self.peer_not_started.insert(*worker);
+                    self.unborn.insert(*worker);
                     return Ok(Some(Event::SpawnFailed(
                         *worker,
                         "Resource temporarily unavailable".into(),
@@ -499,14 +499,14 @@ impl World {
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
             }
             // Another master, which never says that it stands: only its process comes and goes.
-            Action::Peer(PeerAction::StartMaster(heir)) => {
+            Action::Beside(PeerAction::Beget(heir)) => {
                 self.highest = heir.to.0;
                 self.pinned.insert(heir.to.0);
-                return Ok(Some(Event::Peer(PeerEvent::Started(60))));
+                return Ok(Some(Event::Beside(PeerEvent::Born(60))));
             }
-            Action::Peer(PeerAction::Kill) => {
+            Action::Beside(PeerAction::Kill) => {
                 let how = "was killed by KILL before it stood".to_owned();
-                return Ok(Some(Event::Peer(PeerEvent::Exited(how))));
+                return Ok(Some(Event::Beside(PeerEvent::Gone(how))));
             }
             Action::Signal(worker, sig, to) => {
                 return self.signalled(*worker, *sig, *to).map(|()| None);
@@ -564,7 +564,7 @@ impl World {
 
     fn signalled(&mut self, worker: WorkerId, sig: Signal, to: To) -> Check {
         let graceful = self.policy.graceful_signal;
-        if self.peer_not_started.contains(&worker) {
+        if self.unborn.contains(&worker) {
             return Ok(());
         }
         let Some(process) = self.processes.get_mut(&worker) else {

@@ -1,6 +1,6 @@
 //! The model alone: transcripts, random lifetimes, every (state, event) pair. No process is started here.
 
-mod peer;
+mod beside;
 mod lifetimes;
 mod pairs;
 mod render;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use prefork_core::model::event::{Action, Cause, Ended, Generation, WorkerMessage, To, WorkerId};
+use prefork_core::model::event::{Action, Cause, Ended, Generation, Saying, To, WorkerId};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity};
 use prefork_core::model::signal::Signal;
 use prefork_core::model::time::Time;
@@ -30,14 +30,14 @@ fn inputs() -> Vec<Input> {
         Input::SpawnFailed("why".into()),
         Input::Executed,
         Input::ExecFailed("why".into()),
-        Input::Said(WorkerMessage::Ready),
-        Input::Said(WorkerMessage::Beat),
-        Input::Said(WorkerMessage::Newline),
-        Input::Said(WorkerMessage::Closed),
-        Input::Said(WorkerMessage::Stopping),
-        Input::Said(WorkerMessage::Trigger),
-        Input::Said(WorkerMessage::Watchdog(Duration::from_secs(1))),
-        Input::Said(WorkerMessage::Extend(Duration::from_secs(1))),
+        Input::Said(Saying::Ready),
+        Input::Said(Saying::Beat),
+        Input::Said(Saying::Newline),
+        Input::Said(Saying::Closed),
+        Input::Said(Saying::Stopping),
+        Input::Said(Saying::Trigger),
+        Input::Said(Saying::Watchdog(Duration::from_secs(1))),
+        Input::Said(Saying::Extend(Duration::from_secs(1))),
         Input::BeatOverdue,
         Input::Pardon,
         Input::Held(true),

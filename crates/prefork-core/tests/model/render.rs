@@ -59,7 +59,7 @@ pub fn action(action: &Action) -> String {
             };
             format!("operation {op} {kind}: {text}")
         }
-        Action::Peer(deed) => super::peer::deed(deed),
+        Action::Beside(deed) => super::beside::deed(deed),
         Action::Note(level, _, text) => format!("{level:?}: {text}").to_lowercase(),
         Action::Exit(code, None) => format!("exit {code}"),
         Action::Exit(code, Some(reason)) => format!("exit {code}: {reason}"),

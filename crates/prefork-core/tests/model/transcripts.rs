@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prefork_core::model::Supervisor;
 use prefork_core::model::event::{
-    Action, Command, Ended, Event, Generation, WorkerMessage, Scale, Source, Ticket, WorkerId,
+    Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
 };
 use prefork_core::model::fork::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
@@ -95,7 +95,7 @@ impl Session {
     /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
     /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
     /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
-    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`peer`](super::beside).
+    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`beside`](super::beside).
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -108,8 +108,8 @@ impl Session {
                 let slots = rest[0].parse().expect("slots");
                 self.supervisor = Some(Supervisor::new(slots, Rc::new(self.policy.clone()), 7));
             }
-            "heir" => self.supervisor = Some(super::peer::heir(rest, &self.policy)),
-            "other" => self.step(super::peer::happened(rest)),
+            "heir" => self.supervisor = Some(super::beside::heir(rest, &self.policy)),
+            "other" => self.step(super::beside::happened(rest)),
             "manager" => {
                 let limit = rest.first().map(|limit| duration(limit));
                 self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
@@ -216,10 +216,10 @@ impl Session {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
             }),
-            Action::Peer(PeerAction::StartMaster(_)) => {
-                Some(Event::Peer(match self.pin_fails.take() {
-                    Some(why) => PeerEvent::NotStarted(why),
-                    None => PeerEvent::Started(60),
+            Action::Beside(PeerAction::Beget(_)) => {
+                Some(Event::Beside(match self.pin_fails.take() {
+                    Some(why) => PeerEvent::Unborn(why),
+                    None => PeerEvent::Born(60),
                 }))
             }
             _ => None,
@@ -305,16 +305,16 @@ fn range(text: &str) -> Vec<WorkerId> {
 fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
     match verb {
         "exec" => Event::Executed(worker),
-        "ready" => Event::Said(worker, WorkerMessage::Ready),
-        "beat" => Event::Said(worker, WorkerMessage::Beat),
-        "newline" => Event::Said(worker, WorkerMessage::Newline),
-        "closed" => Event::Said(worker, WorkerMessage::Closed),
-        "stopping" => Event::Said(worker, WorkerMessage::Stopping),
+        "ready" => Event::Said(worker, Saying::Ready),
+        "beat" => Event::Said(worker, Saying::Beat),
+        "newline" => Event::Said(worker, Saying::Newline),
+        "closed" => Event::Said(worker, Saying::Closed),
+        "stopping" => Event::Said(worker, Saying::Stopping),
         "no-exec" => Event::ExecFailed(worker, rest.join(" ")),
         "no-fork" => Event::SpawnFailed(worker, rest.join(" ")),
-        "trigger" => Event::Said(worker, WorkerMessage::Trigger),
-        "watchdog" => Event::Said(worker, WorkerMessage::Watchdog(duration(rest[0]))),
-        "extend" => Event::Said(worker, WorkerMessage::Extend(duration(rest[0]))),
+        "trigger" => Event::Said(worker, Saying::Trigger),
+        "watchdog" => Event::Said(worker, Saying::Watchdog(duration(rest[0]))),
+        "extend" => Event::Said(worker, Saying::Extend(duration(rest[0]))),
         "held" => Event::Held(worker, true),
         "not-held" => Event::Held(worker, false),
         "dumps" => Event::Dumping(worker, true),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{
-    Action, Command, Ended, Event, OpId, Outcome, WorkerMessage, Ticket, WorkerId,
+    Action, Command, Ended, Event, OpId, Outcome, Saying, Ticket, WorkerId,
 };
 use prefork_core::model::fork::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, Readiness, Surge};
@@ -137,19 +137,19 @@ impl World {
             }
             Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
             Action::Exit(code, _) => self.ends(at, code),
-            Action::Peer(deed) => self.perform_beside(at, deed, events),
+            Action::Beside(deed) => self.perform_beside(at, deed, events),
             _ => {}
         }
     }
 
     fn perform_beside(&mut self, at: usize, deed: PeerAction, events: &mut VecDeque<Event>) {
         match deed {
-            PeerAction::StartMaster(heir) => {
+            PeerAction::Beget(heir) => {
                 let policy = Rc::new(self.policy.clone());
                 let new = Supervisor::heir(policy, SLOTS, 9, 50, *heir);
                 self.masters.push(Master::new(new));
                 self.names = vec![1, 0];
-                events.push_back(Event::Peer(PeerEvent::Started(60)));
+                events.push_back(Event::Beside(PeerEvent::Born(60)));
             }
             PeerAction::Tell(told) => {
                 let other = self.other(at).expect("there is another");
@@ -180,7 +180,7 @@ impl World {
             let how = format!("exited with code {code}");
             let inbox = &mut self.masters[other].inbox;
             inbox.retain(PeerEvent::outlives_its_master);
-            inbox.push_back(PeerEvent::Exited(how));
+            inbox.push_back(PeerEvent::Gone(how));
         }
     }
 
@@ -196,14 +196,14 @@ impl World {
     /// Lets one thing happen that can; false if there is none.
     fn happens(&mut self) -> bool {
         // A master looks for the other's end before anything else.
-        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Exited(_));
+        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Gone(_));
         let first = (0..self.masters.len()).find(|at| {
             let master = &self.masters[*at];
             master.ended.is_none() && master.inbox.iter().any(gone)
         });
         if let Some(at) = first {
             let happened = self.masters[at].inbox.pop_front().expect("not empty");
-            self.step(at, Event::Peer(happened));
+            self.step(at, Event::Beside(happened));
             return true;
         }
         let mut can: Vec<(usize, Option<WorkerId>)> = Vec::new();
@@ -222,7 +222,7 @@ impl World {
         match can[pick] {
             (at, None) => {
                 let happened = self.masters[at].inbox.pop_front().expect("not empty");
-                self.step(at, Event::Peer(happened));
+                self.step(at, Event::Beside(happened));
             }
             (at, Some(worker)) => self.moves(at, worker),
         }
@@ -247,7 +247,7 @@ impl World {
             }
             Process::Starting => {
                 self.masters[at].processes.insert(worker, Process::Ready);
-                self.step(at, Event::Said(worker, WorkerMessage::Ready));
+                self.step(at, Event::Said(worker, Saying::Ready));
             }
             _ => {
                 self.masters[at].processes.remove(&worker);
