@@ -36,7 +36,7 @@ impl Changes {
 
     /// These, and then `later` ones: of a variable, of the directory and of the command the later word counts.
     #[must_use]
-    pub fn and(&self, later: &Changes) -> Changes {
+    pub fn followed_by(&self, later: &Changes) -> Changes {
         let mut both = self.clone();
         for name in &later.unset {
             both.set.remove(name);
@@ -121,8 +121,8 @@ mod tests {
         let both = changes(
             r#"{"set":{"B":"1","C":"2"},"unset":["A","D"],"chdir":"/one","command":["./two"]}"#,
         );
-        assert_eq!(first.and(&later), both);
-        assert_eq!(both.and(&Changes::default()), both);
+        assert_eq!(first.followed_by(&later), both);
+        assert_eq!(both.followed_by(&Changes::default()), both);
         assert!(!both.is_empty());
     }
 

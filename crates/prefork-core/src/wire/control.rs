@@ -20,7 +20,7 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 pub struct Request {
     /// The command and its operands.
     #[serde(flatten)]
-    pub command: Command,
+    pub command: ControlCommand,
     /// Echoed in everything that answers this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Value>,
@@ -47,7 +47,7 @@ fn is_no(flag: &bool) -> bool {
 /// What a client can ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "kebab-case")]
-pub enum Command {
+pub enum ControlCommand {
     /// The status document.
     Status,
     /// The listeners, with their queues.
@@ -259,7 +259,7 @@ pub struct Change<T> {
 
 /// Anything that the master sends.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum Response {
     /// A step of a running operation.
     Progress(Progress),
     /// The end of the request.
@@ -267,7 +267,7 @@ pub enum Answer {
 }
 
 /// Reads one line from the master.
-pub fn parse_answer(line: &str) -> Result<Answer, String> {
+pub fn parse_response(line: &str) -> Result<Response, String> {
     // Twice over the text, and nothing is built but what is asked for: a status of a thousand slots comes this way.
     #[derive(Deserialize)]
     struct Kind {
@@ -276,9 +276,9 @@ pub fn parse_answer(line: &str) -> Result<Answer, String> {
     }
     let kind: Kind = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let answer = if kind.event.is_some() {
-        serde_json::from_str(line).map(Answer::Progress)
+        serde_json::from_str(line).map(Response::Progress)
     } else {
-        serde_json::from_str(line).map(|reply| Answer::Reply(Box::new(reply)))
+        serde_json::from_str(line).map(|reply| Response::Reply(Box::new(reply)))
     };
     answer.map_err(|error| error.to_string())
 }
@@ -328,7 +328,7 @@ mod tests {
             parse_request(br#"{"cmd": "scale", "workers": "+1", "id": 7}"#).expect("valid");
         assert_eq!(
             request.command,
-            Command::Scale {
+            ControlCommand::Scale {
                 workers: "+1".into()
             }
         );

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// What a worker may ask for here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum EinhornCommand {
     /// `worker:ack`: it serves.
     Ack,
     /// `worker:ping`: it lives.
@@ -15,18 +15,18 @@ pub enum Command {
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct EinhornRequest {
     /// What it says.
-    pub command: Command,
+    pub command: EinhornCommand,
     /// For whom.
     pub pid: i32,
 }
 
 /// What einhorn answers to a request that it does not know: in JSON, which any reader of YAML reads.
-pub const NOT_HERE: &str = r#"{"message":"only worker:ack and worker:ping are understood here, each with the worker's pid"}"#;
+pub const ERROR_REPLY: &str = r#"{"message":"only worker:ack and worker:ping are understood here, each with the worker's pid"}"#;
 
 /// Reads a line without its newline. The error tells what is wrong with it.
-pub fn parse(line: &[u8]) -> Result<Request, String> {
+pub fn parse(line: &[u8]) -> Result<EinhornRequest, String> {
     let text = String::from_utf8_lossy(line);
     let text = text.replace("%0A", "\n").replace("%25", "%");
     let (command, pid) = if text.trim_start().starts_with('{') {
@@ -36,13 +36,13 @@ pub fn parse(line: &[u8]) -> Result<Request, String> {
     }
     .ok_or_else(|| format!("'{}' is no request", shortened(&text)))?;
     let command = match command.as_str() {
-        "worker:ack" => Command::Ack,
-        "worker:ping" => Command::Ping,
+        "worker:ack" => EinhornCommand::Ack,
+        "worker:ping" => EinhornCommand::Ping,
         other => return Err(format!("'{}' is not understood here", shortened(other))),
     };
     let pid = pid.filter(|pid| *pid > 0);
     let pid = pid.ok_or_else(|| "it names no pid".to_owned())?;
-    Ok(Request { command, pid })
+    Ok(EinhornRequest { command, pid })
 }
 
 fn shortened(text: &str) -> String {
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn an_ack_is_read_as_documented_and_as_the_library_writes_it() {
         let ack = |pid| {
-            let command = Command::Ack;
-            Ok(Request { command, pid })
+            let command = EinhornCommand::Ack;
+            Ok(EinhornRequest { command, pid })
         };
         for line in [
             r#"{"command":"worker:ack", "pid":12345}"#,
@@ -113,8 +113,8 @@ mod tests {
         let ping = br#"{"command":"worker:ping","pid":7,"request_id":"a"}"#;
         assert_eq!(
             parse(ping),
-            Ok(Request {
-                command: Command::Ping,
+            Ok(EinhornRequest {
+                command: EinhornCommand::Ping,
                 pid: 7
             })
         );
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_one_line_of_json() {
-        let answer: Value = serde_json::from_str(NOT_HERE).expect("JSON");
-        assert!(answer["message"].is_string() && !NOT_HERE.contains(['\n', '%']));
+        let answer: Value = serde_json::from_str(ERROR_REPLY).expect("JSON");
+        assert!(answer["message"].is_string() && !ERROR_REPLY.contains(['\n', '%']));
     }
 
     proptest! {

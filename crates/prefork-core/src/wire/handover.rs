@@ -16,7 +16,7 @@ use super::text::Text;
 use crate::model::Supervisor;
 use crate::model::event::OpId;
 use crate::model::policy::Policy;
-use crate::model::service_manager::Said;
+use crate::model::service_manager::Reported;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 
@@ -93,7 +93,7 @@ pub struct Upward {
     /// The pid that it has started: another than this master's if that has detached.
     pub born: u32,
     /// What it was told.
-    pub said: Said,
+    pub said: Reported,
 }
 
 /// The image that hands over, so that one that cannot take over can go back to it.

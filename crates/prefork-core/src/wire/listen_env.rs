@@ -25,7 +25,7 @@ pub enum Inheritance {
     /// Nothing was passed to us: there is no `LISTEN_FDS`, or no `LISTEN_PID` that says for whom.
     None,
     /// The listeners are meant for another process; so our descriptors are something else.
-    ForSomeoneElse {
+    ForAnotherProcess {
         /// That process.
         pid: u32,
     },
@@ -52,7 +52,7 @@ pub fn parse(
         u32::try_from(pid).map_err(|_| malformed("LISTEN_PID", &pid.to_string()))
     })?;
     if pid != own_pid {
-        return Ok(Inheritance::ForSomeoneElse { pid });
+        return Ok(Inheritance::ForAnotherProcess { pid });
     }
     let count = number("LISTEN_FDS", &count)?;
     let count = usize::try_from(count)
@@ -130,7 +130,7 @@ mod tests {
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "7")]),
-            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+            Ok(Inheritance::ForAnotherProcess { pid: 7 })
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42")]),
@@ -160,7 +160,7 @@ mod tests {
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "x"), ("LISTEN_PID", "7")]),
-            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+            Ok(Inheritance::ForAnotherProcess { pid: 7 })
         );
     }
 

@@ -6,12 +6,12 @@
 //! ```
 
 /// What a checked image says: that it can take over, by its version, or why not.
-pub type Answer = Result<String, String>;
+pub type PreflightResult = Result<String, String>;
 
 const WORD: &str = "pf-upgrade 1 ";
 
 /// The line of an answer.
-pub fn render_answer(answer: &Answer) -> String {
+pub fn render_result(answer: &PreflightResult) -> String {
     let text = |text: &str| text.replace('\n', " ");
     match answer {
         Ok(version) => format!("{WORD}ok {}\n", text(version)),
@@ -20,7 +20,7 @@ pub fn render_answer(answer: &Answer) -> String {
 }
 
 /// Reads the line of an answer; None if it is none.
-pub fn parse_answer(line: &[u8]) -> Option<Answer> {
+pub fn parse_result(line: &[u8]) -> Option<PreflightResult> {
     let line = std::str::from_utf8(line).ok()?;
     let (line, _) = line.split_once('\n')?;
     let (word, rest) = line.strip_prefix(WORD)?.split_once(' ')?;
@@ -43,13 +43,13 @@ mod tests {
             Err(String::new()),
         ] {
             assert_eq!(
-                parse_answer(render_answer(&answer).as_bytes()),
+                parse_result(render_result(&answer).as_bytes()),
                 Some(answer)
             );
         }
         let broken = Err("two\nlines".to_owned());
         assert_eq!(
-            parse_answer(render_answer(&broken).as_bytes()),
+            parse_result(render_result(&broken).as_bytes()),
             Some(Err("two lines".to_owned()))
         );
         for garbage in [
@@ -60,7 +60,7 @@ mod tests {
             "pf-upgrade 1 yes x\n",
             "pf-upgrade 1 ok\n",
         ] {
-            assert_eq!(parse_answer(garbage.as_bytes()), None, "{garbage}");
+            assert_eq!(parse_result(garbage.as_bytes()), None, "{garbage}");
         }
     }
 }

@@ -23,9 +23,9 @@ pub enum Ends {
         /// What it is bound to: a path, or `@` and an abstract name; empty where that cannot be told.
         local: Vec<u8>,
         /// Who we are.
-        we: (u32, u32),
+        own_ids: (u32, u32),
         /// The client, when it connected; `None` where the system does not tell.
-        client: Option<Peer>,
+        client: Option<UnixClient>,
     },
     /// vsock.
     Vsock {
@@ -38,7 +38,7 @@ pub enum Ends {
 
 /// The process at the other end of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub struct UnixClient {
     /// Its pid; 0: one of another pid namespace.
     pub pid: i32,
     /// Its effective user.
@@ -79,7 +79,11 @@ pub fn variables(ends: &Ends) -> Vec<Vec<u8>> {
             remote,
             interface,
         } => tcp(*local, *remote, interface.as_deref()),
-        Ends::Unix { local, we, client } => unix(local, *we, *client),
+        Ends::Unix {
+            local,
+            own_ids,
+            client,
+        } => unix(local, *own_ids, *client),
         Ends::Vsock { local, remote } => vsock(*local, *remote),
     }
 }
@@ -111,7 +115,7 @@ fn tcp(local: SocketAddr, remote: SocketAddr, interface: Option<&str>) -> Vec<Ve
     all
 }
 
-fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<Peer>) -> Vec<Vec<u8>> {
+fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<UnixClient>) -> Vec<Vec<u8>> {
     let path = local.iter().take_while(|byte| **byte != 0);
     let mut all = vec![
         variable("PROTO", "UNIX"),
@@ -119,7 +123,7 @@ fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<Peer>) -> Vec<Vec<u
         variable("UNIXLOCALUID", uid),
         variable("UNIXLOCALGID", gid),
     ];
-    if let Some(Peer { pid, uid, gid }) = client {
+    if let Some(UnixClient { pid, uid, gid }) = client {
         all.extend([
             variable("UNIXREMOTEEUID", uid),
             variable("UNIXREMOTEEGID", gid),
@@ -146,7 +150,7 @@ pub fn client(ends: &Ends) -> String {
             SocketAddr::new(remote.ip().to_canonical(), remote.port()).to_string()
         }
         Ends::Unix {
-            client: Some(Peer { pid, uid, .. }),
+            client: Some(UnixClient { pid, uid, .. }),
             ..
         } => format!("process {pid} of uid {uid}"),
         Ends::Unix { client: None, .. } => "a local process".to_owned(),
@@ -233,14 +237,14 @@ mod tests {
 
     #[test]
     fn unix_is_as_unixserver_has_it() {
-        let client = Some(Peer {
+        let client = Some(UnixClient {
             pid: 42,
             uid: 1000,
             gid: 100,
         });
         let ends = Ends::Unix {
             local: b"/run/app.sock".to_vec(),
-            we: (0, 1),
+            own_ids: (0, 1),
             client,
         };
         assert_eq!(
@@ -257,7 +261,7 @@ mod tests {
         );
         let ends = Ends::Unix {
             local: b"@a\0b\xff".to_vec(),
-            we: (0, 0),
+            own_ids: (0, 0),
             client: None,
         };
         let all = variables(&ends);
@@ -299,8 +303,8 @@ mod tests {
             },
             Ends::Unix {
                 local: vec![],
-                we: (0, 0),
-                client: Some(Peer {
+                own_ids: (0, 0),
+                client: Some(UnixClient {
                     pid: 1,
                     uid: 1,
                     gid: 1,

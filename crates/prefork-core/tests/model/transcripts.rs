@@ -14,7 +14,7 @@ use prefork_core::model::event::{
 };
 use prefork_core::model::fork::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
-use prefork_core::model::service_manager::{Said, Upward};
+use prefork_core::model::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
@@ -85,7 +85,7 @@ struct Session {
     policy: Policy,
     pin_fails: Option<String>,
     tickets: u64,
-    upward: Option<Upward>,
+    notifier: Option<ServiceNotifier>,
     deaf: bool,
     answers: Vec<String>,
 }
@@ -112,7 +112,12 @@ impl Session {
             "other" => self.step(super::beside::happened(rest)),
             "manager" => {
                 let limit = rest.first().map(|limit| duration(limit));
-                self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
+                self.notifier = Some(ServiceNotifier::new(
+                    99,
+                    limit,
+                    Reported::default(),
+                    self.now,
+                ));
             }
             "deaf" => self.deaf = true,
             "hears" => self.deaf = false,
@@ -170,17 +175,17 @@ impl Session {
 
     /// What the service manager is told at the end of a turn.
     fn speak(&mut self) {
-        let (Some(upward), Some(supervisor)) = (&mut self.upward, &self.supervisor) else {
+        let (Some(notifier), Some(supervisor)) = (&mut self.notifier, &self.supervisor) else {
             return;
         };
-        let facts = supervisor.facts();
-        while let Some(message) = upward.next(self.now, &facts) {
+        let summary = supervisor.service_summary();
+        while let Some(message) = notifier.next_message(self.now, &summary) {
             let text = render(&message).replace('\n', " ");
             if self.deaf {
-                upward.lost(self.now, true);
+                notifier.message_failed(self.now, true);
                 self.answers.push(format!("manager does not hear: {text}"));
             } else {
-                upward.sent();
+                notifier.message_sent();
                 self.answers.push(format!("manager: {text}"));
             }
         }
@@ -197,8 +202,8 @@ impl Session {
             let now = self.now;
             self.supervisor().step(now, event, &mut out);
             for action in out {
-                if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
-                    upward.reload_begins(now);
+                if let (Action::Pin(..), Some(notifier)) = (&action, &mut self.notifier) {
+                    notifier.reload_begins(now);
                 }
                 self.answers.push(super::render::action(&action));
                 events.extend(self.answer(&action));
@@ -230,7 +235,10 @@ impl Session {
         let end = self.now + by;
         loop {
             let model = self.supervisor().deadline();
-            let all = [model, self.upward.as_ref().and_then(Upward::deadline)];
+            let all = [
+                model,
+                self.notifier.as_ref().and_then(ServiceNotifier::deadline),
+            ];
             let next = all.into_iter().flatten().min();
             let Some(at) = next.filter(|at| *at <= end) else {
                 break;

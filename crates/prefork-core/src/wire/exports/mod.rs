@@ -19,8 +19,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{Claim, agrees, read};
-pub use render::{fits, holds, render};
+pub use read::{Claim, address_matches, read};
+pub use render::{check_spec, render};
 
 /// A protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -135,7 +135,7 @@ impl Exports {
 }
 
 /// Whether a variable tells of listeners in one of these protocols. A program that passes listeners on must not pass old ones on.
-pub fn tells_of_listeners(name: &OsStr) -> bool {
+pub fn is_listener_variable(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
@@ -148,7 +148,7 @@ pub fn tells_of_listeners(name: &OsStr) -> bool {
 }
 
 /// Whether a variable tells a worker of its master in one of these protocols.
-pub fn tells_of_master(name: &OsStr) -> bool {
+pub fn is_master_variable(name: &OsStr) -> bool {
     const OF_MASTER: [&str; 6] = [
         "EINHORN_SOCK_PATH",
         "EINHORN_SOCK_FD",
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn variables_are_known_by_their_names() {
-        let listeners = |name: &str| tells_of_listeners(OsStr::new(name));
+        let listeners = |name: &str| is_listener_variable(OsStr::new(name));
         for name in [
             "EINHORN_FD_COUNT",
             "EINHORN_FD_0",
@@ -213,7 +213,7 @@ mod tests {
         ] {
             assert!(!listeners(name), "{name}");
         }
-        assert!(tells_of_master(OsStr::new("EINHORN_SOCK_PATH")));
-        assert!(!tells_of_master(OsStr::new("EINHORN_FD_COUNT")));
+        assert!(is_master_variable(OsStr::new("EINHORN_SOCK_PATH")));
+        assert!(!is_master_variable(OsStr::new("EINHORN_FD_COUNT")));
     }
 }

@@ -131,7 +131,7 @@ fn malformed(text: &[u8]) -> String {
 }
 
 /// Whether a socket that is bound so can be the one that was spoken of: the port, or the path, is the same. A host may have been written by name.
-pub fn agrees(address: &OsStr, bound: &Bound) -> bool {
+pub fn address_matches(address: &OsStr, bound: &Bound) -> bool {
     let said = address.as_bytes();
     match bound {
         Bound::Tcp(at) | Bound::Udp(at) => {
@@ -259,7 +259,7 @@ mod tests {
             ("/y", &Bound::Unix(Kind::Stream, "/x".into()), false),
             ("x", &Bound::Other { inode: 1 }, false),
         ] {
-            assert_eq!(agrees(OsStr::new(said), bound), agree, "{said}");
+            assert_eq!(address_matches(OsStr::new(said), bound), agree, "{said}");
         }
     }
 
@@ -293,7 +293,7 @@ mod tests {
             }
             for (claim, bound) in claims.iter().zip(listeners) {
                 if let Some(address) = &claim.address {
-                    prop_assert!(agrees(address, bound), "{:?} {:?}", address, bound);
+                    prop_assert!(address_matches(address, bound), "{:?} {:?}", address, bound);
                 }
             }
         }

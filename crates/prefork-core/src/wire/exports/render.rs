@@ -23,9 +23,9 @@ pub fn render(
     let listeners: Vec<(&Bound, i32)> = listeners.iter().copied().zip(first..).collect();
     for protocol in protocols {
         for (at, (address, _)) in listeners.iter().enumerate() {
-            holds(*protocol, address).map_err(|why| refusal(*protocol, address, why))?;
+            check_address(*protocol, address).map_err(|why| refusal(*protocol, address, why))?;
             let before = listeners.iter().take(at);
-            if tells_addresses(*protocol) && before.clone().any(|(other, _)| other == address) {
+            if has_addresses(*protocol) && before.clone().any(|(other, _)| other == address) {
                 let why = "it is there twice, and is what tells one from the other";
                 return Err(refusal(*protocol, address, why));
             }
@@ -41,7 +41,7 @@ fn refusal(protocol: Protocol, address: &impl std::fmt::Display, why: &str) -> S
 }
 
 /// Whether the format is one of addresses, which are hence unique.
-fn tells_addresses(protocol: Protocol) -> bool {
+fn has_addresses(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::ServerStarter | Protocol::PhpFpm)
 }
 
@@ -104,7 +104,7 @@ fn key_of_fpm(at: SocketAddr) -> String {
 }
 
 /// Whether the format can hold an address, or why not.
-pub fn holds(protocol: Protocol, address: &Bound) -> Result<(), &'static str> {
+fn check_address(protocol: Protocol, address: &Bound) -> Result<(), &'static str> {
     const KINDS: &str = "it is for TCP and Unix stream sockets";
     match (protocol, address) {
         (Protocol::Systemd | Protocol::Einhorn, _) => Ok(()),
@@ -138,7 +138,7 @@ fn without(path: &Path, forbidden: &[u8]) -> Option<()> {
 }
 
 /// Whether the formats can hold what `spec` is going to be bound to, as far as that can be told before: the error is as that of [`render`].
-pub fn fits(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
+pub fn check_spec(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let bound = match &spec.address {
         Address::Tcp(_) => Bound::Tcp(anywhere),
@@ -153,8 +153,8 @@ pub fn fits(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
         Address::Fd(_) => return Ok(()),
     };
     for protocol in protocols {
-        holds(*protocol, &bound).map_err(|why| refusal(*protocol, spec, why))?;
-        if tells_addresses(*protocol) && spec.options.copies.is_some_and(|copies| copies > 1) {
+        check_address(*protocol, &bound).map_err(|why| refusal(*protocol, spec, why))?;
+        if has_addresses(*protocol) && spec.options.copies.is_some_and(|copies| copies > 1) {
             let why = "the address is what tells one from the other, and copies share it";
             return Err(refusal(*protocol, spec, why));
         }
@@ -305,8 +305,9 @@ mod tests {
 
     #[test]
     fn what_can_be_told_before_anything_is_bound_is() {
-        let fits =
-            |protocol, spec: &str| super::fits(&[protocol], &spec.parse().expect("an address"));
+        let check_spec = |protocol, spec: &str| {
+            super::check_spec(&[protocol], &spec.parse().expect("an address"))
+        };
         for (protocol, spec) in [
             (Protocol::Nginx, "vsock::1"),
             (Protocol::Unicorn, "udp:127.0.0.1:53"),
@@ -314,7 +315,7 @@ mod tests {
             (Protocol::ServerStarter, "/run/a=b"),
             (Protocol::ServerStarter, "127.0.0.1:0,copies=2"),
         ] {
-            let error = fits(protocol, spec).expect_err(spec);
+            let error = check_spec(protocol, spec).expect_err(spec);
             assert!(
                 error.contains("cannot hold")
                     && error.contains(spec.split(',').next().unwrap_or(spec)),
@@ -328,7 +329,7 @@ mod tests {
             (Protocol::Einhorn, "vsock::1"),
             (Protocol::Nginx, "udp:127.0.0.1:53"),
         ] {
-            assert_eq!(fits(protocol, spec), Ok(()), "{spec}");
+            assert_eq!(check_spec(protocol, spec), Ok(()), "{spec}");
         }
     }
 }
