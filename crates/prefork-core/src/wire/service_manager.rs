@@ -1,8 +1,11 @@
-//! What the master says to a service manager, in systemd's protocol (sd_notify(3)): the other direction of [`notify`](super::notify).
+//! Notifications of the master to the service manager above it: systemd's protocol, sd_notify(3).
+//!
+//! [`crate::model::service_manager`] decides what is sent. The direction from a worker to the
+//! master is [`super::notify`].
 
 use crate::model::service_manager::ServiceNotice;
 
-/// The text of one datagram.
+/// Renders the text of one datagram.
 pub fn render(message: &[ServiceNotice]) -> String {
     let lines: Vec<String> = message.iter().map(line).collect();
     lines.join("\n")
@@ -12,7 +15,8 @@ fn line(notice: &ServiceNotice) -> String {
     match notice {
         ServiceNotice::MainPid(pid) => format!("MAINPID={pid}"),
         ServiceNotice::Ready => "READY=1".to_owned(),
-        // A manager that asked for the reload by a signal tells by the time whether this one is the answer.
+        // With `Type=notify-reload` the manager asks for a reload by a signal, and compares this
+        // time with the time of its signal to know whether this reload is the answer.
         ServiceNotice::Reloading(at) => format!("RELOADING=1\nMONOTONIC_USEC={}", at.0 / 1000),
         ServiceNotice::Stopping => "STOPPING=1".to_owned(),
         ServiceNotice::Watchdog => "WATCHDOG=1".to_owned(),
@@ -20,8 +24,9 @@ fn line(notice: &ServiceNotice) -> String {
     }
 }
 
-/// How long the manager bears silence, in microseconds, from the values of `WATCHDOG_USEC` and `WATCHDOG_PID`; None: it does not listen for life, or not
-/// for that of the process `pid`, or the values make no sense.
+/// The manager's watchdog limit in microseconds for the process `pid`, from the values of
+/// `WATCHDOG_USEC` and `WATCHDOG_PID` (sd_watchdog_enabled(3)). None: there is no limit, or it is
+/// for another process, or the values are malformed.
 pub fn watchdog_usec(usec: Option<&str>, of: Option<&str>, pid: u32) -> Option<u64> {
     let digits = |text: &str| -> Option<u64> {
         let all = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -32,7 +37,7 @@ pub fn watchdog_usec(usec: Option<&str>, of: Option<&str>, pid: u32) -> Option<u
     {
         return None;
     }
-    // All ones is how systemd writes never.
+    // systemd writes "never" as all ones (`USEC_INFINITY`).
     digits(usec?).filter(|usec| !matches!(*usec, 0 | u64::MAX))
 }
 
@@ -42,7 +47,7 @@ mod tests {
     use crate::model::time::Time;
 
     #[test]
-    fn a_message_is_one_line_a_word() {
+    fn each_notice_is_a_line() {
         let message = [
             ServiceNotice::MainPid(42),
             ServiceNotice::Reloading(Time(1_234_567_890)),
@@ -60,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_ours_or_nobodys() {
+    fn watchdog_limit_is_for_our_pid_only() {
         assert_eq!(watchdog_usec(Some("3000000"), None, 7), Some(3_000_000));
         assert_eq!(
             watchdog_usec(Some("3000000"), Some("7"), 7),
