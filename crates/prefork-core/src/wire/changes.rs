@@ -82,12 +82,12 @@ impl Changes {
             }
         }
         if self.chdir.as_ref().is_some_and(|dir| dir.0.is_empty()) {
-            return Err("an empty name is no directory".to_owned());
+            return Err("the directory is empty".to_owned());
         }
         let program = self.command.as_ref().map(|command| command.first());
         match program {
             Some(program) if program.is_none_or(|program| program.0.is_empty()) => {
-                Err("an empty command is no command".to_owned())
+                Err("the command is empty".to_owned())
             }
             _ => Ok(()),
         }

@@ -40,14 +40,14 @@ pub fn parse(line: &[u8]) -> Result<EinhornRequest, String> {
     } else {
         block(&text)
     }
-    .ok_or_else(|| format!("'{}' is no request", shortened(&text)))?;
+    .ok_or_else(|| format!("'{}' is not a request", shortened(&text)))?;
     let command = match command.as_str() {
         "worker:ack" => EinhornCommand::Ack,
         "worker:ping" => EinhornCommand::Ping,
         other => return Err(format!("'{}' is not understood here", shortened(other))),
     };
     let pid = pid.filter(|pid| *pid > 0);
-    let pid = pid.ok_or_else(|| "it names no pid".to_owned())?;
+    let pid = pid.ok_or_else(|| "it has no pid".to_owned())?;
     Ok(EinhornRequest { command, pid })
 }
 
@@ -129,15 +129,15 @@ mod tests {
     #[test]
     fn other_lines_are_errors() {
         for (line, why) in [
-            ("", "'' is no request"),
-            ("hello%0Athere", "'hello\\nthere' is no request"),
-            ("{", "'{' is no request"),
-            ("{\"pid\":1}", "'{\\\"pid\\\":1}' is no request"),
+            ("", "'' is not a request"),
+            ("hello%0Athere", "'hello\\nthere' is not a request"),
+            ("{", "'{' is not a request"),
+            ("{\"pid\":1}", "'{\\\"pid\\\":1}' is not a request"),
             (r#"{"command":"die"}"#, "'die' is not understood here"),
-            (r#"{"command":"worker:ack"}"#, "it names no pid"),
-            (r#"{"command":"worker:ack","pid":-1}"#, "it names no pid"),
-            (r#"{"command":"worker:ack","pid":true}"#, "it names no pid"),
-            ("command: worker:ack%0Apid: +1", "it names no pid"),
+            (r#"{"command":"worker:ack"}"#, "it has no pid"),
+            (r#"{"command":"worker:ack","pid":-1}"#, "it has no pid"),
+            (r#"{"command":"worker:ack","pid":true}"#, "it has no pid"),
+            ("command: worker:ack%0Apid: +1", "it has no pid"),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(why.to_owned()), "{line}");
         }

@@ -167,7 +167,7 @@ pub fn client(ends: &Ends) -> String {
 mod tests {
     use super::*;
 
-    fn told(ends: &Ends) -> Vec<String> {
+    fn rendered(ends: &Ends) -> Vec<String> {
         let mut all: Vec<String> = variables(ends)
             .into_iter()
             .map(|text| String::from_utf8(text).expect("text"))
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn ipv4_variables_are_those_of_tcpserver() {
         assert_eq!(
-            told(&tcp("127.0.0.1:7702", "127.0.0.2:57284")),
+            rendered(&tcp("127.0.0.1:7702", "127.0.0.2:57284")),
             [
                 "PROTO=TCP",
                 "TCPLOCALIP=127.0.0.1",
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn ipv6_and_mapped_ipv4_variables_are_those_of_tcpserver() {
         assert_eq!(
-            told(&tcp("[::1]:7701", "[fe80::2]:53210")),
+            rendered(&tcp("[::1]:7701", "[fe80::2]:53210")),
             [
                 "PROTO=TCP6",
                 "TCP6LOCALIP=::1",
@@ -215,7 +215,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&tcp("[::ffff:127.0.0.1]:7701", "[::ffff:10.0.0.9]:57100")),
+            rendered(&tcp("[::ffff:127.0.0.1]:7701", "[::ffff:10.0.0.9]:57100")),
             [
                 "PROTO=TCP",
                 "TCP6LOCALIP=::ffff:127.0.0.1",
@@ -237,7 +237,7 @@ mod tests {
             remote,
             interface,
         };
-        assert!(told(&linked).contains(&"TCP6INTERFACE=eth0".to_owned()));
+        assert!(rendered(&linked).contains(&"TCP6INTERFACE=eth0".to_owned()));
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             client,
         };
         assert_eq!(
-            told(&ends),
+            rendered(&ends),
             [
                 "PROTO=UNIX",
                 "UNIXLOCALGID=1",
@@ -284,7 +284,7 @@ mod tests {
             remote: (2, 4_294_967_295),
         };
         assert_eq!(
-            told(&ends),
+            rendered(&ends),
             [
                 "PROTO=VSOCK",
                 "VSOCKLOCALCID=1",
@@ -320,7 +320,7 @@ mod tests {
                 remote: (1, 1),
             },
         ];
-        for text in all.iter().flat_map(told) {
+        for text in all.iter().flat_map(rendered) {
             let (name, _) = text.split_once('=').expect("a variable");
             assert!(is_ucspi(OsStr::new(name)), "{name}");
         }

@@ -1,4 +1,4 @@
-//! Two masters side by side, in transcripts: how what happens between them is written.
+//! How transcripts write the events and actions between two masters (upgrade by fork).
 
 use std::rc::Rc;
 
@@ -10,7 +10,8 @@ use prefork_core::model::state::operation::Operations;
 use prefork_core::model::state::readiness_memory::Memory;
 use prefork_core::model::time::Time;
 
-/// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
+/// `heir N [manual] [scaled=N]`: the supervisor of a new master of generation 2. The old master is
+/// process 50, and the upgrade is its operation 2.
 pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let slots = rest[0].parse().expect("slots");
     let mut operations = Operations::default();
@@ -33,7 +34,8 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     Supervisor::heir(Rc::new(policy.clone()), slots, 7, 50, heir)
 }
 
-/// `other born PID|unborn WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
+/// An event of the other master: `other born PID|unborn WHY|gone HOW|dropped`, or a message of it:
+/// `other hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
     let text = rest.join(" ");
@@ -61,7 +63,7 @@ pub fn happened(rest: &[&str]) -> Event {
     Event::Beside(PeerEvent::Said(told))
 }
 
-/// What is to be done about the other master, as transcripts show it.
+/// An action on the other master, as transcripts show it.
 pub fn deed(deed: &PeerAction) -> String {
     match deed {
         PeerAction::Beget(heir) => {

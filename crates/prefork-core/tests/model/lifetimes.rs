@@ -1,6 +1,8 @@
-//! Random lifetimes: a seeded generator drives the model in a fake world, and after every step the promises are checked.
+//! Random lifetimes of one supervisor: a seeded generator drives the model in a fake world, and
+//! after every step the invariants are checked.
 //!
-//! `PF_LIFETIMES=N` runs more of them (CI, where nothing is left out, four times as many as anybody else), `PF_SEED=S` one again, which prints itself as a transcript.
+//! `PF_LIFETIMES=N` sets how many are run; the default in CI, where no test is skipped, is four
+//! times that of a run by hand. `PF_SEED=S` runs one lifetime again and prints its transcript.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -24,7 +26,7 @@ use super::render;
 const EVENTS: u64 = 60;
 
 #[test]
-fn random_lifetimes_keep_every_promise() {
+fn random_lifetimes_keep_every_invariant() {
     if let Ok(seed) = std::env::var("PF_SEED") {
         let seed = seed.parse().expect("PF_SEED is a number");
         let (world, outcome) = lifetime(seed, true);
@@ -39,7 +41,7 @@ fn random_lifetimes_keep_every_promise() {
         .map_or(usual, |n| n.parse().expect("PF_LIFETIMES is a number"));
     let mut long_ones = 0;
     let mut seed = 0;
-    // Those that stop early are lived too, but do not count.
+    // Lifetimes that stop early are run too, but do not count.
     while long_ones < wanted {
         let (world, outcome) = lifetime(seed, false);
         if let Err(broken) = outcome {
@@ -77,7 +79,7 @@ struct World {
     policy: Policy,
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
-    /// Those that never came to be; the supervisor may learn of it a moment later.
+    /// Workers whose fork failed; the supervisor may get that event a moment later.
     unborn: BTreeSet<WorkerId>,
     open: BTreeSet<OpId>,
     tickets: u64,
@@ -86,7 +88,7 @@ struct World {
     ready_before: usize,
     pinned: BTreeSet<u64>,
     highest: u64,
-    /// What an upgrade under way is to pin.
+    /// The generation that the upgrade under way is to pin.
     successor: Option<Generation>,
     steps: u64,
     record: bool,
@@ -95,7 +97,7 @@ struct World {
 
 type Check = Result<(), String>;
 
-/// Whether a generation serves whose rollout is not over.
+/// Whether the serving generation is on probation: its rollout still runs.
 fn on_probation(snapshot: &Snapshot) -> bool {
     let rollout = snapshot.rollout.as_ref();
     snapshot.state == "running" && rollout.is_some_and(|rollout| rollout.result == "running")
@@ -123,7 +125,7 @@ impl World {
                 _ => Surge::Workers(1),
             },
             canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
-            // Short enough to be passed, long enough to be failed.
+            // Some so short that they are passed, some so long that a worker dies before.
             probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
                 .checked_sub(1)
                 .map(Duration::from_millis),
@@ -180,7 +182,7 @@ impl World {
         self.end()
     }
 
-    /// A stop from wherever the lifetime has come to must end, within the sum of its deadlines.
+    /// A stop must end in any state of the service, within the sum of its deadlines.
     fn end(&mut self) -> Check {
         if self.exited.is_none() {
             self.step(
@@ -188,7 +190,7 @@ impl World {
                 true,
             )?;
         }
-        // The queues may be waited for as long as the workers afterwards.
+        // The wait for empty queues and the drain of the workers may take this long each.
         let queues = u32::from(self.policy.drain_queue);
         let limit = self.now
             + self.policy.stop_delay.unwrap_or_default()
@@ -196,7 +198,7 @@ impl World {
             + Duration::from_secs(5 + 1);
         while self.exited.is_none() {
             let Some(at) = self.supervisor.deadline() else {
-                return Err("stopping, nobody exits, and nothing is waited for".into());
+                return Err("stopping, no worker exits, and there is no deadline".into());
             };
             if at > limit {
                 return Err(format!(
@@ -204,7 +206,7 @@ impl World {
                     at.since(limit)
                 ));
             }
-            // Those that listen go; the deaf ones wait for KILL, the unkillable ones for ever.
+            // Workers that obey exit now; deaf ones wait for KILL, unkillable ones for ever.
             let listening: Vec<WorkerId> = self
                 .processes
                 .iter()
@@ -238,12 +240,12 @@ impl World {
         Ok(())
     }
 
-    /// One random thing.
+    /// One random event.
     fn happen(&mut self) -> Check {
         let ids: Vec<WorkerId> = self.processes.keys().copied().collect();
-        let somebody =
+        let chosen =
             (!ids.is_empty()).then(|| ids[self.dice.below(ids.len().max(1) as u64) as usize]);
-        match (self.dice.below(100), somebody) {
+        match (self.dice.below(100), chosen) {
             (0..30, Some(id)) => self.speak(id),
             (30..48, Some(id)) => self.end_of(id),
             (48..52, Some(id)) => self.let_go(id),
@@ -286,7 +288,7 @@ impl World {
             return self.emptied(id);
         }
         let told = process.told;
-        // Most that die were told to; a few crash.
+        // Most workers end because they were asked to; a few crash.
         if !told && self.dice.below(5) > 0 {
             return Ok(());
         }
@@ -342,7 +344,7 @@ impl World {
         }
     }
 
-    /// The next image: it reads what this one has written, and pins.
+    /// An upgrade in place: the next image reads the state that this one has written, and pins.
     fn take_over(&mut self) -> Check {
         let Some(generation) = self.successor else {
             return Ok(());
@@ -422,7 +424,8 @@ impl World {
         match self.supervisor.deadline() {
             Some(at) if self.dice.below(4) > 0 => {
                 self.now = self.now.max(at);
-                // A worker that is killed for not being ready in time was not serving; nobody else may be lost to a deadline.
+                // A worker that is killed at its start timeout did not serve; no other worker may
+                // be lost to a deadline.
                 self.step(Event::Due, false)
             }
             _ => {
@@ -432,7 +435,8 @@ impl World {
         }
     }
 
-    /// One step and the driver's answers to it. `may_lower`: whether fewer workers may be ready after it than before.
+    /// One step, and the driver's answers to it. `may_lower`: whether fewer workers may be ready
+    /// after it than before.
     fn step(&mut self, event: Event, may_lower: bool) -> Check {
         let mut events = vec![event];
         let mut may_lower = may_lower;
@@ -452,9 +456,13 @@ impl World {
                 if self.record {
                     let _ = writeln!(self.transcript, "  {}", render::action(&action));
                 }
-                // What undoes a scale takes workers away again; what superseded a pause was asked for.
-                may_lower |= matches!(&action, Action::Note(_, _, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
-                // So was the end of one that missed its heartbeat.
+                // Undoing a scale ends workers; a request that superseded a pause asked for it.
+                let lowers = |text: &str| {
+                    let starts = ["scale", "pause", "stop"];
+                    starts.iter().any(|start| text.starts_with(start))
+                };
+                may_lower |= matches!(&action, Action::Note(_, _, text) if lowers(text));
+                // The end of a worker whose heartbeat stopped is intended too.
                 may_lower |= matches!(
                     &action,
                     Action::Signal(_, Signal::Abrt, _) | Action::CloseListeners
@@ -465,7 +473,7 @@ impl World {
         self.check(may_lower)
     }
 
-    /// What the driver would do, and answer; with the promises that concern one action.
+    /// Does what the driver would do, and returns its answer; checks the invariants of one action.
     fn perform(&mut self, action: &Action) -> Result<Option<Event>, String> {
         match action {
             Action::Spawn {
@@ -498,7 +506,7 @@ impl World {
                 self.processes.insert(*worker, process);
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
             }
-            // Another master, which never says that it stands: only its process comes and goes.
+            // The new master never says hello: only its process starts and exits.
             Action::Beside(PeerAction::Beget(heir)) => {
                 self.highest = heir.to.0;
                 self.pinned.insert(heir.to.0);
@@ -585,14 +593,14 @@ impl World {
         Ok(())
     }
 
-    /// No rollout is half done.
+    /// Checks that no rollout ends half done.
     fn finished(&mut self, op: OpId, outcome: &Outcome) -> Check {
         self.open.remove(&op);
         let snapshot = self.supervisor.snapshot();
         let Some(rollout) = snapshot.rollout.filter(|rollout| rollout.op == op) else {
             return Ok(());
         };
-        // What was remembered may have followed in the same step.
+        // An operation that waited may have begun in the same step.
         if snapshot.state != "running" {
             return Ok(());
         }
@@ -630,7 +638,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is left undone that only waits for somebody to look again: one more look at the same time changes nothing.
+    /// Checks that a step leaves nothing to do: a second step at the same time has no actions.
     fn is_settled(&self) -> Check {
         if self.supervisor.deadline().is_some_and(|at| at <= self.now) {
             return Ok(());
@@ -648,18 +656,18 @@ impl World {
         }
     }
 
-    /// The promises that concern the whole.
+    /// Checks the invariants about the whole state.
     fn check(&mut self, may_lower: bool) -> Check {
         self.is_settled()?;
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
-        // One that is stopped or traced is no loss of the supervisor's.
+        // A held worker (stopped or traced) is not the supervisor's loss.
         let serves = |seat: &&SlotView| matches!(seat.state, "ready" | "held");
         let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
             return Err(format!(
-                "{} workers were ready, now {ready}, and nobody asked for that",
+                "{} workers were ready, now {ready}, and no request asked for that",
                 self.ready_before
             ));
         }

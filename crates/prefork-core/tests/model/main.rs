@@ -1,4 +1,9 @@
-//! The model alone: transcripts, random lifetimes, every (state, event) pair. No process is started here.
+//! Tests of the model alone; no process is started.
+//!
+//! - `transcripts`: text files of commands and the exact actions that follow.
+//! - `lifetimes`: random lives of one supervisor, with invariants after each step.
+//! - `two_masters`: random upgrades by fork.
+//! - `pairs`: every phase of a worker with every input.
 
 mod beside;
 mod lifetimes;

@@ -1,4 +1,5 @@
-//! Every pair of (worker state, input), once, by hand from the contract: what a worker does with what in which state.
+//! Every phase of a worker with every input: which phases may follow, and which effects. The rules
+//! are written by hand from the documented behaviour, not taken from the code.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -68,7 +69,8 @@ fn worker(phase: Phase, ready: Readiness) -> Worker {
     worker
 }
 
-/// What a phase may become: nothing ever comes back from being told, nor from being gone.
+/// Which phase may follow: a worker never comes back from stopping, nor from being gone, and a stop
+/// never becomes milder.
 fn may_become(from: Phase, to: Phase) -> bool {
     let rank = |phase: Phase| match phase {
         Phase::Spawning => (0, StopSeverity::Graceful),
@@ -83,7 +85,7 @@ fn may_become(from: Phase, to: Phase) -> bool {
 }
 
 #[test]
-fn every_pair_keeps_the_order_of_a_life() {
+fn every_phase_and_input_keeps_the_order_of_phases() {
     let ways = [
         Readiness::Auto,
         Readiness::Notify,
@@ -113,7 +115,7 @@ fn every_pair_keeps_the_order_of_a_life() {
                         "{pair}"
                     );
                     let became_ready = out.contains(&Effect::BecameReady);
-                    // One that asks for its own end in its first words was ready for a moment.
+                    // A worker whose first message asks for its own end was ready for a moment.
                     let aborted = worker.phase == Phase::Stopping(StopSeverity::Abort);
                     let is_ready = worker.phase == Phase::Ready;
                     assert!(
@@ -130,7 +132,7 @@ fn every_pair_keeps_the_order_of_a_life() {
     assert_eq!(pairs, ways.len() * phases().len() * inputs().len() * 2);
 }
 
-/// A signal goes out only when the worker is told harder than before, or its leader left others behind.
+/// A signal is sent only if the stop becomes harder, or if the leader left other processes behind.
 fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
     let signals: Vec<(Signal, To)> = out
         .iter()
@@ -154,14 +156,14 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         );
     }
     for (sig, to) in signals {
-        // KILL always goes to the group; a group without a leader has nobody else.
+        // KILL always goes to the group; without a leader every signal does.
         let leaderless =
             matches!(phase, Phase::Leaderless(_)) || matches!(input, Input::Exited(_, true));
         assert_eq!(to == To::Group, sig == Signal::Kill || leaderless, "{pair}");
     }
 }
 
-/// The end of a leader is told once, and only by what ends it.
+/// The leader's exit is reported once, and only by an input that ends the leader.
 fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
     let ends = out
         .iter()
@@ -178,7 +180,7 @@ fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
 }
 
 #[test]
-fn the_cause_of_an_end_is_told_truly() {
+fn cause_of_an_exit_is_correct() {
     let cases: [(Option<StopSeverity>, Ended, Cause); 7] = [
         (None, Ended::Exited(0), Cause::Exited),
         (

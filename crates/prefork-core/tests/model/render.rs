@@ -1,4 +1,4 @@
-//! Actions as text: one line each, short enough to be read by the dozen.
+//! Actions as text, for transcripts: one short line each.
 
 use prefork_core::model::event::{Action, Outcome, Refusal, Source, To};
 

@@ -1,7 +1,8 @@
 //! Transcripts: text files of prose, commands, and the exact actions that follow.
 //!
-//! `tests/scenarios/*.txt`; a line that starts with `#` is prose, an indented line is an action that was the answer, every other line is a
-//! command (see [`Session::command`]). `PF_REWRITE=1 cargo test transcripts` writes the answers anew; the diff is the review.
+//! In `tests/scenarios/*.txt` a line that starts with `#` is prose, an indented line is an action,
+//! and every other line is a command ([`Session::command`]) that the actions below it answer.
+//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,7 +21,7 @@ use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
 
 #[test]
-fn transcripts_answer_as_written() {
+fn transcripts_match_the_model() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let rewrite = std::env::var_os("PF_REWRITE").is_some();
     let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -59,7 +60,7 @@ fn first_difference(expected: &str, actual: &str) -> String {
         Some((number, (old, new))) => {
             format!("line {}:\n  written: {old}\n  answered: {new}", number + 1)
         }
-        None => "one is the other's beginning".into(),
+        None => "one text is the start of the other".into(),
     }
 }
 
@@ -91,11 +92,21 @@ struct Session {
 }
 
 impl Session {
-    /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
-    /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
-    /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
-    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`beside`](super::beside).
+    /// Runs one command:
+    ///
+    /// - `new N [setting=value]...`, `start`, `set setting=value` (for the next pin);
+    /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
+    ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
+    ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
+    ///   `emptied W`, `let-go W`;
+    /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
+    ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
+    /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
+    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
+    ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
+    /// - to look: `slots`, `deadline`;
+    /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
+    ///
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -124,7 +135,8 @@ impl Session {
             "set" => rest
                 .iter()
                 .for_each(|setting| set(&mut self.policy, setting)),
-            // Another image of the master: the supervisor is what can be written down of it, and pins.
+            // An upgrade in place: the next image has what could be written of the supervisor, and
+            // pins.
             "taken-over" => {
                 let written = serde_json::to_string(self.supervisor()).expect("written");
                 self.supervisor = Some(serde_json::from_str(&written).expect("read"));
@@ -137,7 +149,7 @@ impl Session {
             }
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
-            // The master itself did nothing meanwhile: it was stopped, or the machine slept.
+            // The master itself did not run: it was stopped, or the machine was suspended.
             "sleep" => {
                 self.now = self.now + duration(rest[0]);
                 self.step(Event::Due);
@@ -173,7 +185,7 @@ impl Session {
         self.speak();
     }
 
-    /// What the service manager is told at the end of a turn.
+    /// Sends what the service manager is told at the end of a turn.
     fn speak(&mut self) {
         let (Some(notifier), Some(supervisor)) = (&mut self.notifier, &self.supervisor) else {
             return;
@@ -211,11 +223,11 @@ impl Session {
         }
     }
 
-    /// What the driver would answer in the same turn.
+    /// The driver's answer in the same turn.
     fn answer(&mut self, action: &Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
-            // Another image answers, when the transcript says so.
+            // The next image answers: `taken-over` or `went-back` in the transcript.
             Action::Pin(_, Source::Successor) => None,
             Action::Pin(generation, _) => Some(match self.pin_fails.take() {
                 Some(why) => Event::PinFailed(*generation, why),
@@ -266,7 +278,7 @@ impl Session {
             let generation = seat
                 .generation
                 .map_or("-".into(), |generation| generation.to_string());
-            // Why nobody is there.
+            // Why the slot has no worker.
             let before = seat.last_exit.as_ref().filter(|_| seat.worker.is_none());
             let why = before.map_or(String::new(), |exit| {
                 format!(" ({} {})", exit.worker.0, exit.cause.name())

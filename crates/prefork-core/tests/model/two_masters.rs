@@ -1,6 +1,10 @@
-//! Upgrades by fork in a fake world of two masters: what they tell each other takes its time, workers fail, one of the masters may be killed. Whatever
-//! happens, one master is left in the end, with all of its slots; and as long as nobody was killed there were never fewer workers ready in both together
-//! than slots. `PF_UPGRADES=N` tries more of them, `PF_SEED=S` one again.
+//! Random upgrades by fork in a fake world of two masters: their messages are delayed, workers
+//! fail, and one of the masters may be killed.
+//!
+//! In the end there must be one master with all of its slots. As long as no master was killed, both
+//! masters together must never have fewer ready workers than slots.
+//!
+//! `PF_UPGRADES=N` sets how many are run, `PF_SEED=S` runs one again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -24,17 +28,17 @@ const SLOTS: usize = 3;
 enum Process {
     Starting,
     Ready,
-    PeerMessage,
+    Stopping,
 }
 
-/// One of the two.
+/// One of the two masters.
 struct Master {
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
     inbox: VecDeque<PeerEvent>,
-    /// How it ended.
+    /// The exit code, once the master has ended.
     ended: Option<u8>,
-    /// Its workers fail at their start.
+    /// The master's workers fail at their start.
     bad: bool,
 }
 
@@ -132,7 +136,7 @@ impl World {
             Action::Signal(worker, Signal::Kill, _) => self.exits(at, worker, events),
             Action::Signal(worker, ..) => {
                 if let Some(process) = self.masters[at].processes.get_mut(&worker) {
-                    *process = Process::PeerMessage;
+                    *process = Process::Stopping;
                 }
             }
             Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
@@ -172,7 +176,8 @@ impl World {
         }
     }
 
-    /// A master's process is gone, with all of its workers: the other one sees that after all that it has said.
+    /// A master's process is gone, with all of its workers. The other master sees that after all
+    /// messages of the dead one.
     fn ends(&mut self, at: usize, code: u8) {
         self.masters[at].ended = Some(code);
         self.masters[at].processes.clear();
@@ -185,7 +190,7 @@ impl World {
     }
 
     fn kill(&mut self, at: usize) {
-        // Of two: a service that loses its only master is gone.
+        // Only while both live: a service that loses its only master is gone.
         if self.masters.iter().all(|it| it.ended.is_none()) {
             self.story.push(format!("{at} is killed"));
             self.killed = true;
@@ -193,9 +198,9 @@ impl World {
         }
     }
 
-    /// Lets one thing happen that can; false if there is none.
+    /// Makes one possible thing happen; false if nothing can.
     fn happens(&mut self) -> bool {
-        // A master looks for the other's end before anything else.
+        // A master handles the other's end before anything else.
         let gone = |it: &PeerEvent| matches!(it, PeerEvent::Gone(_));
         let first = (0..self.masters.len()).find(|at| {
             let master = &self.masters[*at];
@@ -325,7 +330,7 @@ fn upgrade(seed: u64) {
                 }
                 _ => {}
             }
-            // Later ones come up: a release that can never start is another test's.
+            // Later workers start: a release that can never start is another test's subject.
             if world.killed {
                 world.masters[1].bad = false;
             }
@@ -344,7 +349,7 @@ fn upgrade(seed: u64) {
             world.check("it has its names", world.names == [at]);
             world.check("all are ready", world.ready() == SLOTS);
             let done = matches!(world.outcome, Some(Outcome::Done(..)));
-            // The old one's word: it is gone when it was killed, and then says nothing.
+            // The old master reports the outcome; a killed one reports nothing.
             if doomed != 0 || !world.killed {
                 world.check("the outcome is true", done == (at == 1));
             }
@@ -362,7 +367,7 @@ fn upgrade(seed: u64) {
 }
 
 #[test]
-fn u16_u19_u20_whatever_happens_one_master_is_left_and_enough_workers_are_ready() {
+fn u16_u19_u20_one_master_and_enough_workers_are_left() {
     let seeds = match std::env::var("PF_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("PF_SEED is a number");

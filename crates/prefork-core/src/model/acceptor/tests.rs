@@ -156,8 +156,8 @@ fn w8_client_timeout_sends_term_then_kill_to_the_group() {
     };
     let mut acceptor = serving(limit, 1);
     acceptor.step(at(3000), Event::Accepted(1));
-    let told = acceptor.step(at(10_000), Event::Tick);
-    assert_eq!(told, [Action::TimeOut(0)]);
+    let timed_out = acceptor.step(at(10_000), Event::Tick);
+    assert_eq!(timed_out, [Action::TimeOut(0)]);
     // The handler obeys TERM; another process of its group does not.
     assert_eq!(acceptor.step(at(10_010), ended_leaving_others(0)), []);
     assert!(acceptor.wants_connection(), "the token is back");

@@ -101,7 +101,7 @@ impl FromStr for Protocol {
         let found = Protocol::ALL.into_iter().find(|one| one.as_str() == text);
         found.ok_or_else(|| {
             let all = Protocol::ALL.map(Protocol::as_str).join(", ");
-            format!("'{text}' is no protocol (one of {all})")
+            format!("'{text}' is not a protocol (one of {all})")
         })
     }
 }
@@ -189,7 +189,7 @@ mod tests {
         let error = "upstart".parse::<Protocol>().expect_err("unknown");
         assert_eq!(
             error,
-            "'upstart' is no protocol \
+            "'upstart' is not a protocol \
              (one of systemd, einhorn, server-starter, unicorn, nginx, php-fpm)"
         );
     }

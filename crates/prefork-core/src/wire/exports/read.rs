@@ -45,7 +45,7 @@ pub fn read(
     }
     .and_then(|claims: Vec<Claim>| {
         if claims.len() > MAX_FDS {
-            return Err("there are too many in it".to_owned());
+            return Err(format!("it has more than {MAX_FDS} listeners"));
         }
         Ok(claims)
     })

@@ -27,7 +27,7 @@ pub fn render(
             check_address(*protocol, address).map_err(|why| refusal(*protocol, address, why))?;
             let before = listeners.iter().take(at);
             if has_addresses(*protocol) && before.clone().any(|(other, _)| other == address) {
-                let why = "it is there twice, and is what tells one from the other";
+                let why = "it comes twice, and the format identifies listeners by address";
                 return Err(refusal(*protocol, address, why));
             }
         }
@@ -157,7 +157,7 @@ pub fn check_spec(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), Strin
     for protocol in protocols {
         check_address(*protocol, &bound).map_err(|why| refusal(*protocol, spec, why))?;
         if has_addresses(*protocol) && spec.options.copies.is_some_and(|copies| copies > 1) {
-            let why = "the address is what tells one from the other, and copies share it";
+            let why = "the format identifies listeners by address, and copies share one";
             return Err(refusal(*protocol, spec, why));
         }
     }
@@ -297,7 +297,7 @@ mod tests {
         let twice = [tcp("127.0.0.1:80"), tcp("127.0.0.1:80")];
         for protocol in [Protocol::ServerStarter, Protocol::PhpFpm] {
             let error = rendered(protocol, &twice).expect_err("refused");
-            assert!(error.contains("it is there twice"), "{error}");
+            assert!(error.contains("it comes twice"), "{error}");
         }
         assert_eq!(
             rendered(Protocol::Unicorn, &twice),
