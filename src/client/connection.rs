@@ -10,7 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::dial;
 use crate::sys::machine::clock;
-use crate::wire::control::{Answer, Command, Request, parse_answer};
+use crate::wire::control::{ControlCommand, Request, Response, parse_response};
 
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.
 const MAX_LINE: usize = 64 * 1024 * 1024;
@@ -31,7 +31,7 @@ pub struct Connection {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// What it says.
-    pub answer: Answer,
+    pub answer: Response,
     /// The line itself, with whatever a newer master put into it.
     pub text: String,
 }
@@ -71,7 +71,7 @@ impl Connection {
             .deadline
             .unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
         // A wait may be silent until its end; everything else begins with a line at once.
-        let silent = matches!(request.command, Command::Wait { .. });
+        let silent = matches!(request.command, ControlCommand::Wait { .. });
         self.answer_by = (self.deadline.is_none() && !silent).then_some(until);
         let mut rest = line.as_slice();
         while !rest.is_empty() {
@@ -163,7 +163,7 @@ impl Connection {
 impl Line {
     /// Reads what a line says.
     pub fn read(text: String) -> Result<Line> {
-        let answer = parse_answer(&text).map_err(garbage)?;
+        let answer = parse_response(&text).map_err(garbage)?;
         Ok(Line { answer, text })
     }
 }
@@ -218,7 +218,7 @@ mod tests {
         let first = connection.next_line().expect("sound").expect("a line");
         assert_eq!(first.text, "{\"ok\":true,\"op\":1}");
         let second = connection.next_line().expect("sound").expect("a line");
-        assert!(matches!(second.answer, Answer::Progress(progress) if progress.op == 2));
+        assert!(matches!(second.answer, Response::Progress(progress) if progress.op == 2));
         assert_eq!(
             connection.next_line().expect("sound"),
             None,
@@ -251,7 +251,7 @@ mod tests {
         );
 
         let (mut connection, _peer) = pair(Some(Duration::from_millis(30)));
-        let command = Command::Signal {
+        let command = ControlCommand::Signal {
             signal: "x".repeat(8 * 1024 * 1024),
             workers: false,
             slot: None,
@@ -273,7 +273,7 @@ mod tests {
         let (mut connection, mut peer) = pair(None);
         connection
             .send(&Request {
-                command: Command::Status,
+                command: ControlCommand::Status,
                 id: None,
                 wait: true,
                 key: None,
@@ -291,7 +291,7 @@ mod tests {
             Exit::Timeout
         );
 
-        let wait = Command::Wait {
+        let wait = ControlCommand::Wait {
             ready: true,
             op: None,
         };

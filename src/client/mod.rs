@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
-use crate::wire::control::{Answer, Command, Reply, Request};
+use crate::wire::control::{ControlCommand, Reply, Request, Response};
 
 /// How long a master may take, where the caller set no deadline, to accept a connection, to read a request, and to answer it
 /// with a first line. A live master does all of that at once; a stopped or wedged one must not hang its clients.
@@ -22,7 +22,7 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// Errors: exit 3 where nothing runs or the master dies meanwhile, 4 without permission, 5 when `deadline` has passed, 6 where
 /// the master has no control socket. A reply that says no is not an error here.
-pub fn ask(target: &Target, command: Command, deadline: Option<Time>) -> Result<Reply> {
+pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
     let Some(mut connection) = target.reach(deadline)?.control else {
         return Err(Error::new(Exit::Refused, target.no_control(), ""));
     };
@@ -35,11 +35,11 @@ pub fn ask(target: &Target, command: Command, deadline: Option<Time>) -> Result<
     loop {
         match connection.next_line()? {
             Some(Line {
-                answer: Answer::Reply(reply),
+                answer: Response::Reply(reply),
                 ..
             }) => return Ok(*reply),
             Some(Line {
-                answer: Answer::Progress(_),
+                answer: Response::Progress(_),
                 ..
             }) => {}
             None => return Err(died()),

@@ -15,7 +15,7 @@ use super::{arguments, run};
 use crate::client::{Line, Target};
 use crate::error::{Error, Exit, Result};
 use crate::ui::{table, text};
-use crate::wire::control::{Answer, Code, Command, Request};
+use crate::wire::control::{Code, ControlCommand, Request, Response};
 use crate::wire::status::Workers;
 
 const PROG: &str = "pf-status";
@@ -107,7 +107,7 @@ fn fetch(target: &Target) -> Result<Told> {
     };
     control
         .send(&Request {
-            command: Command::Status,
+            command: ControlCommand::Status,
             id: None,
             wait: true,
             key: None,
@@ -157,7 +157,7 @@ fn document_in(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
         let begin = (text.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
         return Ok(Some((begin..begin + text.len(), verdict(&read(text)?))));
     }
-    let Answer::Reply(reply) = Line::read(line.to_owned()).map_err(unknown)?.answer else {
+    let Response::Reply(reply) = Line::read(line.to_owned()).map_err(unknown)?.answer else {
         return Ok(None);
     };
     let Some(failure) = reply.error.filter(|_| !reply.ok) else {

@@ -333,8 +333,8 @@ pub fn is_ours(name: &OsStr) -> bool {
             .iter()
             .chain(&[STATE_FD, CHECK_FD, FAILED, LINK_FD])
             .any(|ours| name == OsStr::new(ours))
-        || exports::tells_of_listeners(name)
-        || exports::tells_of_master(name)
+        || exports::is_listener_variable(name)
+        || exports::is_master_variable(name)
 }
 
 fn merged(base: &Environment, set: &Environment) -> Environment {

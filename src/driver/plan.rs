@@ -29,7 +29,7 @@ impl Driver {
             generation,
             Rc::clone(&self.policy),
             Rc::clone(&self.listeners),
-            known.and(changes),
+            known.followed_by(changes),
         )
     }
 

@@ -11,7 +11,9 @@ use crate::sys::io::poll::Ready;
 use crate::sys::machine::{clock, limits};
 use crate::sys::signal;
 use crate::wire::changes::Changes;
-use crate::wire::control::{Code, Command, Failure, MAX_REQUEST, Reply, Request, parse_request};
+use crate::wire::control::{
+    Code, ControlCommand, Failure, MAX_REQUEST, Reply, Request, parse_request,
+};
 
 use super::Driver;
 use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
@@ -148,25 +150,25 @@ impl Driver {
             return self.join(number, op, wait, id);
         }
         let asked = match command {
-            Command::Status => {
+            ControlCommand::Status => {
                 return self.reply(number, id, |driver, reply| {
                     reply.status = Some(Box::new(driver.status()))
                 });
             }
-            Command::Listeners => {
+            ControlCommand::Listeners => {
                 return self.reply(number, id, |driver, reply| {
                     reply.listeners = Some(driver.listener_list())
                 });
             }
-            Command::Wait { ready, op } => return self.wait_request(number, id, ready, op),
-            Command::Reload { dry_run, changes } => {
+            ControlCommand::Wait { ready, op } => return self.wait_request(number, id, ready, op),
+            ControlCommand::Reload { dry_run, changes } => {
                 return match changes.check(is_ours) {
                     Err(why) => self.fail(number, Code::Usage, why, id),
                     Ok(()) if dry_run => self.dry_run(number, id, &changes, false),
                     Ok(()) => self.reload(number, id, (key, wait), changes),
                 };
             }
-            Command::Signal {
+            ControlCommand::Signal {
                 signal,
                 workers,
                 slot,
@@ -175,11 +177,11 @@ impl Driver {
                 Ok(None) => return self.signal_self(number, id, &signal),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
-            Command::Scale { workers } => match scale(&workers) {
+            ControlCommand::Scale { workers } => match scale(&workers) {
                 Ok(scale) => Asked::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
-            Command::Upgrade {
+            ControlCommand::Upgrade {
                 dry_run,
                 fork,
                 manual,
@@ -189,17 +191,17 @@ impl Driver {
                 None if fork => Asked::Fork { manual },
                 None => Asked::Upgrade,
             },
-            Command::Rollback => Asked::Rollback,
-            Command::Stop { now } => Asked::Stop(if now {
+            ControlCommand::Rollback => Asked::Rollback,
+            ControlCommand::Stop { now } => Asked::Stop(if now {
                 StopSeverity::Quick
             } else {
                 StopSeverity::Graceful
             }),
-            Command::Pause => Asked::Pause,
-            Command::Resume => Asked::Resume,
-            Command::RestartWorker { slot } => Asked::RestartWorker(slot),
-            Command::Reopen => Asked::Reopen,
-            Command::Retire { generation } => Asked::Retire(Generation(generation)),
+            ControlCommand::Pause => Asked::Pause,
+            ControlCommand::Resume => Asked::Resume,
+            ControlCommand::RestartWorker { slot } => Asked::RestartWorker(slot),
+            ControlCommand::Reopen => Asked::Reopen,
+            ControlCommand::Retire { generation } => Asked::Retire(Generation(generation)),
         };
         let stop = matches!(asked, Asked::Stop(_));
         let ticket = self.clients.ticket(number, id, key, wait, stop);

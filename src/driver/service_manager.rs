@@ -7,20 +7,20 @@ use std::time::Duration;
 use crate::error::reason;
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::service_manager::{Said, Say, Upward as Decider};
+use crate::model::service_manager::{Reported, ServiceNotice, ServiceNotifier};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::sys::notify;
 use crate::wire::handover;
-use crate::wire::service_manager::{render, watchdog};
+use crate::wire::service_manager::{render, watchdog_usec};
 
 /// What the environment tells of a service manager above us. The variables stay where they are: an image that is executed in this one's
 /// place finds them again.
 #[derive(Debug)]
 pub struct Upward {
-    born: u32,
+    launch_pid: u32,
     address: OsString,
-    decider: Decider,
+    notifier: ServiceNotifier,
     /// That it cannot be told was told.
     warned: bool,
     /// It never will be.
@@ -28,27 +28,27 @@ pub struct Upward {
 }
 
 impl Upward {
-    /// From NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which `lookup` finds; None: nobody listens. `born`: the pid that our parent started, which is another
+    /// From NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which `lookup` finds; None: nobody listens. `launch_pid`: the pid that our parent started, which is another
     /// than ours if we have detached since. `said`: what was said before an exec.
     pub fn from_environment(
         lookup: impl Fn(&str) -> Option<OsString>,
-        born: u32,
-        said: Said,
+        launch_pid: u32,
+        said: Reported,
     ) -> Option<Upward> {
         let address = lookup("NOTIFY_SOCKET").filter(|address| !address.is_empty())?;
         let text = |name| lookup(name).map(|value| value.to_string_lossy().into_owned());
         let (usec, of) = (text("WATCHDOG_USEC"), text("WATCHDOG_PID"));
-        let limit = watchdog(usec.as_deref(), of.as_deref(), born);
-        let decider = Decider::new(
+        let limit = watchdog_usec(usec.as_deref(), of.as_deref(), launch_pid);
+        let notifier = ServiceNotifier::new(
             std::process::id(),
             limit.map(Duration::from_micros),
             said,
             clock::now(),
         );
         Some(Upward {
-            born,
+            launch_pid,
             address,
-            decider,
+            notifier,
             warned: false,
             deaf: false,
         })
@@ -57,31 +57,31 @@ impl Upward {
     /// For the image that is executed in our place.
     pub fn handed_over(&self) -> handover::Upward {
         handover::Upward {
-            born: self.born,
-            said: self.decider.said().clone(),
+            born: self.launch_pid,
+            said: self.notifier.reported().clone(),
         }
     }
 
     /// A reload begins. To be told before it may fail.
     pub fn reload_begins(&mut self) {
-        self.decider.reload_begins(clock::now());
+        self.notifier.reload_begins(clock::now());
     }
 
     /// The process `pid` is the service from now on, and this one says no more.
     pub fn hand_over(&mut self, pid: u32, log: &Log) {
-        let message = self.decider.hand_over(pid);
+        let message = self.notifier.hand_over(pid);
         // Whoever comes says it again by itself.
         let _ = self.send(&message, log);
     }
 
     /// Everything is to be said again: this process was not listened to so far, or is the service once more.
     pub fn say_again(&mut self) {
-        self.decider.say_again();
+        self.notifier.report_all_again();
     }
 
     /// When to [`speak`](Self::speak) though nothing happened.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.decider.deadline().filter(|_| !self.deaf)
+        self.notifier.deadline().filter(|_| !self.deaf)
     }
 
     /// Says what there is to say.
@@ -89,17 +89,17 @@ impl Upward {
         if self.deaf {
             return;
         }
-        let (now, facts) = (clock::now(), supervisor.facts());
-        while let Some(message) = self.decider.next(now, &facts) {
+        let (now, summary) = (clock::now(), supervisor.service_summary());
+        while let Some(message) = self.notifier.next_message(now, &summary) {
             match self.send(&message, log) {
-                Ok(()) => self.decider.sent(),
-                Err(again) => return self.decider.lost(now, again),
+                Ok(()) => self.notifier.message_sent(),
+                Err(again) => return self.notifier.message_failed(now, again),
             }
         }
     }
 
     /// The error: whether it may be tried again.
-    fn send(&mut self, message: &[Say], log: &Log) -> Result<(), bool> {
+    fn send(&mut self, message: &[ServiceNotice], log: &Log) -> Result<(), bool> {
         let text = render(message);
         log.debug(format_args!(
             "service manager told: {}",

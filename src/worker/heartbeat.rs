@@ -186,7 +186,7 @@ fn page_in(file: impl AsFd, what: &str) -> Result<&'static page::Numbers> {
 fn interval() -> Option<Duration> {
     let variable = |name| std::env::var(name).ok();
     let (usec, of) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
-    let usec = service_manager::watchdog(usec.as_deref(), of.as_deref(), std::process::id())?;
+    let usec = service_manager::watchdog_usec(usec.as_deref(), of.as_deref(), std::process::id())?;
     Some(Duration::from_micros(usec / 2))
 }
 

@@ -251,7 +251,7 @@ fn inherit() -> Result<Found> {
     let lookup = |name: &str| std::env::var_os(name);
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
     let meant_for = match listen_env::parse(lookup, own) {
-        Ok(Inheritance::ForSomeoneElse { pid }) => Some(pid),
+        Ok(Inheritance::ForAnotherProcess { pid }) => Some(pid),
         Ok(Inheritance::None | Inheritance::Inherited { .. }) | Err(_) => None,
     };
     let given = if TAKEN.swap(true, Ordering::SeqCst) {
@@ -272,7 +272,7 @@ fn inherit() -> Result<Found> {
 /// Whether a variable hands listeners on, in any protocol.
 pub(super) fn tells_of_listeners(name: &OsStr) -> bool {
     let systemd = listen_env::VARIABLES.iter().any(|ours| name == *ours);
-    systemd || exports::tells_of_listeners(name)
+    systemd || exports::is_listener_variable(name)
 }
 
 #[cfg(test)]

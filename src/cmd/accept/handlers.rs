@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::manager::Counted;
-use crate::model::acceptor::Client;
+use crate::model::acceptor::ClientId;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::listener::shared_accept::Connection;
@@ -22,12 +22,12 @@ pub(super) struct Handlers {
     launch: Launch,
     /// For a Unix socket: its own pid is told to it.
     unix: Launch,
-    all: BTreeMap<Client, Handler>,
-    by_pid: HashMap<i32, Client>,
+    all: BTreeMap<ClientId, Handler>,
+    by_pid: HashMap<i32, ClientId>,
     /// Those whose handler has ended, and whose group has not.
-    left: BTreeSet<Client>,
+    left: BTreeSet<ClientId>,
     /// Those that have a connection, and whose handlers could not be started yet.
-    held: BTreeMap<Client, Taken>,
+    held: BTreeMap<ClientId, Taken>,
 }
 
 struct Handler {
@@ -48,7 +48,7 @@ pub(super) struct Taken {
 
 /// An end.
 pub(super) struct End {
-    pub(super) client: Client,
+    pub(super) client: ClientId,
     pub(super) pid: i32,
     pub(super) ends: Ends,
     pub(super) began: Time,
@@ -81,7 +81,7 @@ impl Handlers {
     ///
     /// # Errors
     /// EMFILE, ENFILE, EAGAIN, ENOMEM; or what does not pass.
-    pub(super) fn start(&mut self, client: Client, taken: Taken, now: Time) -> io::Result<i32> {
+    pub(super) fn start(&mut self, client: ClientId, taken: Taken, now: Time) -> io::Result<i32> {
         let Connection { socket, ends } = &taken.connection;
         // No value holds a NUL.
         let env: Vec<CString> = ucspi::variables(ends)
@@ -125,17 +125,17 @@ impl Handlers {
     }
 
     /// The first of those that are held, which are no longer.
-    pub(super) fn held(&mut self) -> Option<(Client, Taken)> {
+    pub(super) fn held(&mut self) -> Option<(ClientId, Taken)> {
         self.held.pop_first()
     }
 
     /// Closes the connection of one that has no handler; whether there was one.
-    pub(super) fn turn_away(&mut self, client: Client) -> bool {
+    pub(super) fn turn_away(&mut self, client: ClientId) -> bool {
         self.held.remove(&client).is_some()
     }
 
     /// The handler and who is served, for a log line; also of a client whose handler could not be started yet.
-    pub(super) fn describe(&self, client: Client) -> String {
+    pub(super) fn describe(&self, client: ClientId) -> String {
         let running = self.all.get(&client).map(|handler| {
             let (pid, who) = (handler.group.leader(), ucspi::client(&handler.ends));
             format!("handler {pid} for {who}")
@@ -151,7 +151,7 @@ impl Handlers {
     }
 
     /// Tells a handler, and all that it has begun and that is in its group, to end.
-    pub(super) fn end(&mut self, client: Client) {
+    pub(super) fn end(&mut self, client: ClientId) {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told = true;
             // One that has changed its user may be out of reach, and then nothing can be done.
@@ -161,7 +161,7 @@ impl Handlers {
     }
 
     /// Kills its group.
-    pub(super) fn kill(&mut self, client: Client) {
+    pub(super) fn kill(&mut self, client: ClientId) {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told = true;
             let _ = handler.group.signal_group(Signal::Kill);
@@ -169,7 +169,7 @@ impl Handlers {
     }
 
     /// Knows it no more.
-    pub(super) fn forget(&mut self, client: Client) {
+    pub(super) fn forget(&mut self, client: ClientId) {
         self.left.remove(&client);
         if let Some(handler) = self.all.remove(&client) {
             self.by_pid.remove(&handler.group.leader());
@@ -192,7 +192,7 @@ impl Handlers {
         ends
     }
 
-    fn reaped(&mut self, client: Client) -> Option<End> {
+    fn reaped(&mut self, client: ClientId) -> Option<End> {
         let handler = self.all.get_mut(&client)?;
         let how = handler.group.reap().ok()??;
         handler.counted = None;
@@ -222,12 +222,12 @@ impl Handlers {
     }
 
     /// Those whose group has emptied since its handler ended.
-    pub(super) fn gone(&mut self) -> Vec<Client> {
-        let is_empty = |client: &Client| {
+    pub(super) fn gone(&mut self) -> Vec<ClientId> {
+        let is_empty = |client: &ClientId| {
             let handler = self.all.get(client);
             handler.is_none_or(|handler| handler.group.is_empty())
         };
-        let gone: Vec<Client> = self.left.iter().copied().filter(is_empty).collect();
+        let gone: Vec<ClientId> = self.left.iter().copied().filter(is_empty).collect();
         for client in &gone {
             self.forget(*client);
         }

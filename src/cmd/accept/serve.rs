@@ -5,9 +5,9 @@ use super::manager::Manager;
 use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
 use crate::log::Log;
-use crate::model::acceptor::{Accepting, Action, Client, Event, Why};
+use crate::model::acceptor::{Acceptor, Action, ClientId, CloseReason, Event};
 use crate::model::event::Ended;
-use crate::model::log_throttle::Repeated;
+use crate::model::log_throttle::LogThrottle;
 use crate::model::signal::Signal;
 use crate::sys::listener::shared_accept::{Connection, Door};
 use crate::sys::machine::clock::now;
@@ -31,9 +31,9 @@ struct Server {
     door: Door,
     handlers: Handlers,
     manager: Manager,
-    accepting: Accepting,
-    complaints: Repeated<Complaint>,
-    next: Client,
+    acceptor: Acceptor,
+    complaints: LogThrottle<Complaint>,
+    next: ClientId,
     exit: Option<Exit>,
 }
 
@@ -45,8 +45,8 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
         door: setup.door,
         handlers: setup.handlers,
         manager: setup.manager,
-        accepting: setup.accepting,
-        complaints: Repeated::default(),
+        acceptor: setup.acceptor,
+        complaints: LogThrottle::default(),
         next: 0,
         exit: None,
     };
@@ -63,14 +63,14 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
 
 impl Server {
     fn turn(&mut self) -> Result<()> {
-        let (wanted, deadline) = (self.accepting.wants(), self.accepting.deadline());
+        let (wanted, deadline) = (self.acceptor.wants_connection(), self.acceptor.deadline());
         let come = self
             .door
             .wait(wanted, deadline)
             .map_err(|error| Error::system("cannot wait for connections", error))?;
         // Connections first: one of them may have woken us alone, so if we are told to stop at the same time, it is ours.
         for at in come.listeners {
-            if self.accepting.wants() {
+            if self.acceptor.wants_connection() {
                 self.take(at);
             }
         }
@@ -82,7 +82,7 @@ impl Server {
     }
 
     fn step(&mut self, event: Event) {
-        for action in self.accepting.step(now(), event) {
+        for action in self.acceptor.step(now(), event) {
             self.perform(action);
         }
     }
@@ -94,7 +94,7 @@ impl Server {
             Err(error) => {
                 let what = format!("cannot accept on {}", self.door.label(at));
                 self.complain(Complaint::NoConnection, &what, &reason(error));
-                self.step(Event::Short);
+                self.step(Event::ResourcesShort);
             }
         }
     }
@@ -114,19 +114,19 @@ impl Server {
     }
 
     /// Starts the handler of a client, or keeps the client until it can be. False: not now.
-    fn start(&mut self, client: Client, taken: Taken) -> bool {
+    fn start(&mut self, client: ClientId, taken: Taken) -> bool {
         let who = ucspi::client(&taken.connection.ends);
         match self.handlers.start(client, taken, now()) {
             Ok(pid) => {
                 self.log.debug(format_args!("{who}: handler {pid} begins"));
-                self.step(Event::Plenty);
+                self.step(Event::HandlerStarted);
                 true
             }
             Err(error) => {
                 let what = format!("cannot start a handler for {who}");
                 self.complain(Complaint::NoProcess, &what, &reason(&error));
                 if spawn::may_pass(&error) {
-                    self.step(Event::Short);
+                    self.step(Event::ResourcesShort);
                 } else {
                     self.turned_away(client);
                 }
@@ -136,9 +136,12 @@ impl Server {
     }
 
     /// A client that had no handler gets none.
-    fn turned_away(&mut self, client: Client) {
-        let alone = true;
-        self.step(Event::Ended { client, alone });
+    fn turned_away(&mut self, client: ClientId) {
+        let group_empty = true;
+        self.step(Event::HandlerEnded {
+            client,
+            group_empty,
+        });
     }
 
     /// Those that were kept, until there is too little again.
@@ -162,8 +165,11 @@ impl Server {
             }
             for end in self.handlers.ended() {
                 self.ended(&end);
-                let (client, alone) = (end.client, end.alone);
-                self.step(Event::Ended { client, alone });
+                let (client, group_empty) = (end.client, end.alone);
+                self.step(Event::HandlerEnded {
+                    client,
+                    group_empty,
+                });
             }
             self.look();
         }
@@ -171,7 +177,7 @@ impl Server {
 
     fn look(&mut self) {
         for client in self.handlers.gone() {
-            self.step(Event::Gone(client));
+            self.step(Event::GroupEmptied(client));
         }
     }
 
@@ -204,31 +210,31 @@ impl Server {
                 self.complain(Complaint::TimedOut, &what, "ended at --client-timeout");
                 self.end(client);
             }
-            Action::End(client) => self.end(client),
+            Action::Terminate(client) => self.end(client),
             Action::Kill(client) => {
                 self.handlers.kill(client);
                 self.look();
             }
             Action::Resume => self.resume(),
-            Action::Look => self.look(),
+            Action::LookForEmptyGroups => self.look(),
             Action::GiveUp(client) => {
                 let what = self.handlers.describe(client);
                 self.log
                     .error(format_args!("{what} cannot be killed, and is left"));
                 self.handlers.forget(client);
             }
-            Action::Late(left) => self.log.error(format_args!(
+            Action::DrainTimedOut(left) => self.log.error(format_args!(
                 "{} not finished at --drain-timeout: ended",
                 handlers(left)
             )),
             Action::Beat => self.manager.beat(&self.log),
-            Action::Leave { well } => {
-                self.exit = Some(if well { Exit::Done } else { Exit::Failed });
+            Action::Exit { clean } => {
+                self.exit = Some(if clean { Exit::Done } else { Exit::Failed });
             }
         }
     }
 
-    fn end(&mut self, client: Client) {
+    fn end(&mut self, client: ClientId) {
         if self.handlers.turn_away(client) {
             self.turned_away(client);
         } else {
@@ -238,13 +244,13 @@ impl Server {
         }
     }
 
-    fn close(&mut self, why: Why) {
+    fn close(&mut self, why: CloseReason) {
         self.door.close();
-        let running = self.accepting.running();
+        let running = self.acceptor.running();
         let why = match why {
-            Why::Asked(signal) => signal.to_string(),
-            Why::Requests => "--max-requests".to_owned(),
-            Why::Idle => "--idle-timeout".to_owned(),
+            CloseReason::Signal(signal) => signal.to_string(),
+            CloseReason::MaxRequests => "--max-requests".to_owned(),
+            CloseReason::IdleTimeout => "--idle-timeout".to_owned(),
         };
         self.log.info(format_args!(
             "{why}: accepting no more, {} left",
@@ -257,7 +263,7 @@ impl Server {
     }
 
     fn complain(&mut self, kind: Complaint, what: &str, why: &str) {
-        match self.complaints.again(now(), kind) {
+        match self.complaints.admit(now(), kind) {
             None => {}
             Some(0) => self.log.warn(format_args!("{what}: {why}")),
             Some(more) => self
@@ -267,7 +273,7 @@ impl Server {
     }
 
     fn tell_the_rest(&self) {
-        for (kind, count) in self.complaints.rest() {
+        for (kind, count) in self.complaints.suppressed() {
             let what = match kind {
                 Complaint::NoConnection => "could not accept",
                 Complaint::NoProcess | Complaint::NoProgram => "could not start a handler",

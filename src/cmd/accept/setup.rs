@@ -10,7 +10,7 @@ use super::{Args, PROG};
 use crate::driver::pin::is_ours;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::acceptor::{Accepting, Terms};
+use crate::model::acceptor::{AcceptLimits, Acceptor};
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::listener::shared_accept;
@@ -38,7 +38,7 @@ pub(super) struct Setup {
     pub(super) door: Door,
     pub(super) handlers: Handlers,
     pub(super) manager: Manager,
-    pub(super) accepting: Accepting,
+    pub(super) acceptor: Acceptor,
 }
 
 /// Does it.
@@ -67,7 +67,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
         );
         Error::system(what, error).hint("raise the limit: ulimit -n")
     })?;
-    let terms = Terms {
+    let accept_limits = AcceptLimits {
         clients: args.max_clients,
         max_requests: args.max_requests.on(),
         client_timeout: args.client_timeout.on(),
@@ -81,7 +81,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
         door,
         handlers,
         manager,
-        accepting: Accepting::new(terms, clock::now()),
+        acceptor: Acceptor::new(accept_limits, clock::now()),
     })
 }
 

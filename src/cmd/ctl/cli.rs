@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cmd::values::{Off, duration_or_off};
 use crate::error::{Error, Result};
 use crate::model::signal::Signal;
-use crate::wire::control::Command;
+use crate::wire::control::ControlCommand;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -274,45 +274,45 @@ impl Verb {
     }
 
     /// What to ask the master for; `None` where it is not asked: its pid, and its end.
-    pub(super) fn command(&self) -> Result<Option<Command>> {
+    pub(super) fn command(&self) -> Result<Option<ControlCommand>> {
         Ok(Some(match self {
-            Verb::Reload(reload) => Command::Reload {
+            Verb::Reload(reload) => ControlCommand::Reload {
                 dry_run: reload.dry_run,
                 changes: reload.changes.read()?,
             },
-            Verb::Upgrade(upgrade) => Command::Upgrade {
+            Verb::Upgrade(upgrade) => ControlCommand::Upgrade {
                 dry_run: upgrade.dry_run,
                 fork: upgrade.fork,
                 manual: upgrade.manual,
             },
-            Verb::Rollback(_) => Command::Rollback,
-            Verb::Scale(scale) => Command::Scale {
+            Verb::Rollback(_) => ControlCommand::Rollback,
+            Verb::Scale(scale) => ControlCommand::Scale {
                 workers: workers(&scale.workers)?.into(),
             },
-            Verb::Stop(stop) => Command::Stop { now: stop.now },
-            Verb::Pause(_) => Command::Pause,
-            Verb::Resume(_) => Command::Resume,
-            Verb::RestartWorker(restart) => Command::RestartWorker { slot: restart.slot },
-            Verb::Retire(retire) => Command::Retire {
+            Verb::Stop(stop) => ControlCommand::Stop { now: stop.now },
+            Verb::Pause(_) => ControlCommand::Pause,
+            Verb::Resume(_) => ControlCommand::Resume,
+            Verb::RestartWorker(restart) => ControlCommand::RestartWorker { slot: restart.slot },
+            Verb::Retire(retire) => ControlCommand::Retire {
                 generation: retire.generation,
             },
-            Verb::Reopen(_) => Command::Reopen,
+            Verb::Reopen(_) => ControlCommand::Reopen,
             Verb::Signal(SignalArgs {
                 signal,
                 workers,
                 slot,
                 ..
-            }) => Command::Signal {
+            }) => ControlCommand::Signal {
                 signal: signal.name().to_owned(),
                 workers: *workers,
                 slot: *slot,
             },
             Verb::Wait(Wait { gone: true, .. }) | Verb::Pid(_) => return Ok(None),
-            Verb::Wait(wait) => Command::Wait {
+            Verb::Wait(wait) => ControlCommand::Wait {
                 ready: wait.ready,
                 op: wait.op,
             },
-            Verb::Listeners(_) => Command::Listeners,
+            Verb::Listeners(_) => ControlCommand::Listeners,
         }))
     }
 }
@@ -353,7 +353,7 @@ mod tests {
             let verb = parse(line).expect(line);
             assert_eq!(
                 verb.command(),
-                Ok(Some(Command::Scale {
+                Ok(Some(ControlCommand::Scale {
                     workers: "-2".into()
                 })),
                 "{line}"

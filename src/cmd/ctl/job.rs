@@ -13,7 +13,7 @@ use crate::sys::machine::clock;
 use crate::ui::progress::{Style, Waiting};
 use crate::ui::text::plain;
 use crate::ui::{listeners, plan};
-use crate::wire::control::{Answer, Code, Command, Reply, Request};
+use crate::wire::control::{Code, ControlCommand, Reply, Request, Response};
 
 /// What one run of `pf-ctl` was told, and what it shows meanwhile.
 pub(super) struct Job {
@@ -53,7 +53,7 @@ impl Job {
     }
 
     /// Asks the master, or sends it a signal where it cannot be asked.
-    pub(super) fn ask(&self, command: Command) -> Result<Exit> {
+    pub(super) fn ask(&self, command: ControlCommand) -> Result<Exit> {
         let reach = self
             .target
             .reach(self.deadline)
@@ -62,15 +62,14 @@ impl Job {
             return signal_fallback::signal(self, reach.master.as_ref(), &command);
         };
         let answers: fn(&Reply) -> bool = match command {
-            Command::Listeners => |reply| reply.listeners.is_some(),
-            Command::Reload { dry_run: true, .. } | Command::Upgrade { dry_run: true, .. } => {
-                |reply| reply.plan.is_some()
-            }
+            ControlCommand::Listeners => |reply| reply.listeners.is_some(),
+            ControlCommand::Reload { dry_run: true, .. }
+            | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
             _ => |_| true,
         };
         let leaves = matches!(
             command,
-            Command::Upgrade {
+            ControlCommand::Upgrade {
                 dry_run: false,
                 fork: true,
                 manual: false
@@ -91,7 +90,7 @@ impl Job {
     pub(super) fn exchange(
         &self,
         connection: &mut Connection,
-        command: Command,
+        command: ControlCommand,
     ) -> Result<Option<(Reply, String)>> {
         let request = Request {
             command,
@@ -106,11 +105,11 @@ impl Job {
             match connection.next_line().map_err(|error| self.late(error))? {
                 None => return Ok(None),
                 Some(Line {
-                    answer: Answer::Reply(reply),
+                    answer: Response::Reply(reply),
                     text,
                 }) => return Ok(Some((*reply, text))),
                 Some(Line {
-                    answer: Answer::Progress(progress),
+                    answer: Response::Progress(progress),
                     ..
                 }) if progress.event == "progress" => {
                     self.op.set(Some(progress.op));

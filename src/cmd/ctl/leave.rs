@@ -10,7 +10,7 @@ use crate::client::{ANSWER_WITHIN, Connection, Master};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
-use crate::wire::control::Command;
+use crate::wire::control::ControlCommand;
 
 /// How long a master may take to die of KILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_FAR: Duration = Duration::from_millis(200);
 
 /// `stop`: asks, and waits until the process is gone.
-pub(super) fn stop(job: &Job, command: Command, kill: bool) -> Result<Exit> {
+pub(super) fn stop(job: &Job, command: ControlCommand, kill: bool) -> Result<Exit> {
     if kill && job.timeout.is_none() {
         return Err(Error::usage("--kill needs --timeout"));
     }
@@ -52,7 +52,7 @@ fn ask_to_leave(
     job: &Job,
     connection: &mut Connection,
     master: Option<&Master>,
-    command: Command,
+    command: ControlCommand,
 ) -> Result<()> {
     match job.exchange(connection, command)? {
         Some((reply, text)) => {

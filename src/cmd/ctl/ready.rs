@@ -8,7 +8,7 @@ use crate::client::{LOOK_AGAIN, Master, Reach, died};
 use crate::error::{Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
-use crate::wire::control::Command;
+use crate::wire::control::ControlCommand;
 
 /// How long a refused permission may be that of a control socket which is just being bound: under a closed umask first,
 /// with its owner and mode a moment later.
@@ -17,7 +17,7 @@ const BEING_BOUND: Duration = Duration::from_millis(500);
 /// Waits for the master to appear, then until it says that all is ready.
 ///
 /// Once connected it is that master which is waited for: its death is exit 3, unless it has left the service to another, which is in its place by then.
-pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
+pub(super) fn wait(job: &Job, command: ControlCommand) -> Result<Exit> {
     let mut reach = appear(job)?;
     loop {
         let Some(mut connection) = reach.control else {

@@ -11,7 +11,7 @@ use crate::model::signal::Signal;
 use crate::sys::machine::clock;
 use crate::sys::process::procfs;
 use crate::sys::signal::number;
-use crate::wire::control::Command;
+use crate::wire::control::ControlCommand;
 
 /// Between two signals of one kind, at least; and how often it is looked whether the first has been taken.
 const APART: Duration = Duration::from_millis(20);
@@ -25,12 +25,12 @@ const MOST_STEPS: u32 = 100;
 /// Says by signals what `command` says, to a master without a control socket.
 ///
 /// Exit 6 where no signal says it, or where the caller wants to wait: nothing comes back.
-pub(super) fn signal(job: &Job, master: Option<&Master>, command: &Command) -> Result<Exit> {
+pub(super) fn signal(job: &Job, master: Option<&Master>, command: &ControlCommand) -> Result<Exit> {
     let refused = |why: &str| Error::new(Exit::Refused, job.target.no_control(), why);
     let Some((signal, times)) = signals(command) else {
         return Err(refused("no signal can say this"));
     };
-    if !job.no_wait && !matches!(command, Command::Signal { .. }) {
+    if !job.no_wait && !matches!(command, ControlCommand::Signal { .. }) {
         return Err(
             refused("it can only be sent signals, and they have no answer")
                 .hint(format!("--no-wait sends {signal}")),
@@ -72,7 +72,7 @@ fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<
 
 /// Delivers what a master cannot deliver to itself and then answer: KILL and STOP, and CONT to one that is stopped.
 /// `None` for everything else.
-pub(super) fn signal_beyond_asking(job: &Job, command: &Command) -> Option<Result<Exit>> {
+pub(super) fn signal_beyond_asking(job: &Job, command: &ControlCommand) -> Option<Result<Exit>> {
     let (signal, times) = signals(command)
         .filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
     match job.target.master(job.deadline) {
@@ -86,26 +86,26 @@ pub(super) fn signal_beyond_asking(job: &Job, command: &Command) -> Option<Resul
 }
 
 /// Which signal says what `command` says, and how often it is to be sent.
-fn signals(command: &Command) -> Option<(Signal, u32)> {
+fn signals(command: &ControlCommand) -> Option<(Signal, u32)> {
     match command {
-        Command::Reload {
+        ControlCommand::Reload {
             dry_run: false,
             changes,
         } if changes.is_empty() => Some((Signal::Hup, 1)),
-        Command::Stop { now } => Some((if *now { Signal::Int } else { Signal::Quit }, 1)),
-        Command::Upgrade {
+        ControlCommand::Stop { now } => Some((if *now { Signal::Int } else { Signal::Quit }, 1)),
+        ControlCommand::Upgrade {
             dry_run: false,
             fork: true,
             manual: true,
         } => Some((Signal::Usr2, 1)),
-        Command::Pause => Some((Signal::Winch, 1)),
-        Command::Reopen => Some((Signal::Usr1, 1)),
-        Command::Signal {
+        ControlCommand::Pause => Some((Signal::Winch, 1)),
+        ControlCommand::Reopen => Some((Signal::Usr1, 1)),
+        ControlCommand::Signal {
             signal,
             workers: false,
             slot: None,
         } => Some((signal.parse().ok()?, 1)),
-        Command::Scale { workers } => {
+        ControlCommand::Scale { workers } => {
             let text = workers.as_str()?;
             let up = text.strip_prefix('+').map(|steps| (Signal::Ttin, steps));
             let (signal, steps) =

@@ -10,7 +10,7 @@ use super::{Environment, PROG};
 use crate::cmd::say;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::holder::{Answer, Ended, Hold, Next, Standing};
+use crate::model::holder::{AfterExit, CommandExit, HoldDecider, SignalContext, SignalDecision};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, Poller};
@@ -68,7 +68,7 @@ struct Holder<'a> {
     listeners: Vec<RawFd>,
     log: Log,
     relay: Relay,
-    hold: Hold,
+    hold: HoldDecider,
     child: Option<Child>,
     /// When to start COMMAND, while there is none.
     start_at: Time,
@@ -102,7 +102,7 @@ pub(super) fn hold(
             .collect(),
         log: Log::new(PROG, Sink::Stderr, Format::Text, verbosity - 1)?,
         relay,
-        hold: Hold::new(now.0 ^ (u64::from(std::process::id()) << 32)),
+        hold: HoldDecider::new(now.0 ^ (u64::from(std::process::id()) << 32)),
         child: None,
         start_at: now,
         stop: None,
@@ -135,7 +135,7 @@ impl Holder<'_> {
                 return end;
             }
             self.stop_along();
-            if self.child.is_none() && self.hold.is_asked() {
+            if self.child.is_none() && self.hold.is_end_requested() {
                 self.log.info("told to end while nothing runs");
                 return End::Code(Exit::Done.code());
             }
@@ -156,7 +156,7 @@ impl Holder<'_> {
         let child = Child::start(&self.relay, &self.listeners, FIRST_FD, become_next, tell)?;
         self.log
             .info(format_args!("{} is process {}", self.name, child.pid()));
-        self.hold.started(clock::now());
+        self.hold.command_started(clock::now());
         self.child = Some(child);
         self.stopped = None;
         Ok(())
@@ -164,7 +164,7 @@ impl Holder<'_> {
 
     fn start_again(&mut self) {
         if let Err(error) = self.start() {
-            let wait = self.hold.not_started();
+            let wait = self.hold.start_failed();
             self.start_at = clock::now() + wait;
             self.log.error(format_args!(
                 "cannot start {}: {error}; trying again in {}",
@@ -186,16 +186,16 @@ impl Holder<'_> {
         if matches!(signal, Some(Signal::Tstp | Signal::Ttin | Signal::Ttou)) {
             self.stop = Some((number, clock::now()));
         }
-        let standing = Standing {
-            ignored: self.relay.was_ignored(number),
+        let context = SignalContext {
+            ignored_at_start: self.relay.was_ignored(number),
             leads_session,
             same_group: self.child.as_ref().is_none_or(Child::is_in_our_group),
-            by_leader: !leads_session && pid != 0 && pid == leader,
+            sent_by_session_leader: !leads_session && pid != 0 && pid == leader,
         };
-        let number = match self.hold.signalled(signal, sender, standing) {
-            Answer::Keep => return,
-            Answer::PassOn => number,
-            Answer::PassOnAs(signal) => signal::number(signal),
+        let number = match self.hold.signal_received(signal, sender, context) {
+            SignalDecision::Keep => return,
+            SignalDecision::PassOn => number,
+            SignalDecision::PassOnAs(signal) => signal::number(signal),
         };
         // Without a child it was about one that is gone.
         if let Some(child) = &self.child
@@ -228,17 +228,21 @@ impl Holder<'_> {
     fn bury(&mut self, pid: i32, (ended, failed): (wait::Ended, Option<u8>)) -> Option<End> {
         let (how, told, end) = match (ended, failed) {
             (_, Some(code)) => {
-                let how = Ended::NotExecuted(code.into());
+                let how = CommandExit::NotExecuted(code.into());
                 (how, "could not be executed".to_owned(), End::Code(code))
             }
             (wait::Ended::Exited(code), None) => {
                 let end = End::Code(u8::try_from(code).unwrap_or(u8::MAX));
-                (Ended::Exited(code), format!("exited with code {code}"), end)
+                (
+                    CommandExit::Exited(code),
+                    format!("exited with code {code}"),
+                    end,
+                )
             }
             (wait::Ended::Signaled { signal, .. }, None) => {
                 let told = format!("was ended by {}", named(signal));
                 (
-                    Ended::Signaled(signal::from_number(signal)),
+                    CommandExit::Signaled(signal::from_number(signal)),
                     told,
                     End::Signal(signal),
                 )
@@ -246,10 +250,10 @@ impl Holder<'_> {
         };
         let now = clock::now();
         let (name, told) = (&self.name, format_args!("{told}"));
-        match self.hold.ended(now, how) {
-            Next::End => {
+        match self.hold.command_exited(now, how) {
+            AfterExit::End => {
                 let line = format!("{name} (pid {pid}) {told}");
-                if self.hold.is_asked() || end == End::Code(Exit::Done.code()) {
+                if self.hold.is_end_requested() || end == End::Code(Exit::Done.code()) {
                     self.log.info(line);
                 } else {
                     // It cannot run as it was called, and has said why.
@@ -259,7 +263,7 @@ impl Holder<'_> {
                 }
                 Some(end)
             }
-            Next::StartIn(wait) => {
+            AfterExit::StartIn(wait) => {
                 self.start_at = now + wait;
                 let when = if wait.is_zero() {
                     "at once".to_owned()

@@ -245,7 +245,7 @@ fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
         delay: args.delay,
     };
     for spec in specs {
-        exports::fits(&protocols, spec).map_err(Error::usage)?;
+        exports::check_spec(&protocols, spec).map_err(Error::usage)?;
     }
     let keep_all = args.add || args.addresses.is_empty();
     let listeners = listener::arrange(inherited, specs, keep_all, &retry, &mut log)?;
@@ -312,7 +312,7 @@ fn environment(listeners: &[Listener], exported: Vec<(String, OsString)>) -> Env
         listen_env::VARIABLES
             .iter()
             .any(|variable| key == *variable)
-            || exports::tells_of_listeners(key)
+            || exports::is_listener_variable(key)
     };
     let mut environment: Environment = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
     let (count, names) = listen_env::render(

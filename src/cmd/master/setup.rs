@@ -16,7 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::event::{Generation, workers as in_words};
 use crate::model::policy::{Policy, Readiness, StopSeverity};
-use crate::model::service_manager::Said;
+use crate::model::service_manager::Reported;
 use crate::sys::control::{self, ControlSocket};
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::{Owner, PidFile};
@@ -101,7 +101,7 @@ pub(super) fn prepare(
     if launcher.is_some() || (args.daemonize && bequest.is_some()) {
         log.take_output()?;
     }
-    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Said::default());
+    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Reported::default());
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let Given {
@@ -224,7 +224,7 @@ pub(super) fn policy(args: &Args) -> Policy {
 /// What can be told before anything is bound.
 pub(super) fn check_exports(exports: &Exports, specs: &[ListenSpec]) -> Result<()> {
     let protocols = exports.protocols();
-    let fits = |spec| exports::fits(&protocols, spec).map_err(Error::usage);
+    let fits = |spec| exports::check_spec(&protocols, spec).map_err(Error::usage);
     specs.iter().try_for_each(fits)
 }
 

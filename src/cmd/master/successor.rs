@@ -17,7 +17,7 @@ use crate::sys::machine::limits;
 use crate::sys::process::{image, wait};
 use crate::sys::signal::Signals;
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
-use crate::wire::preflight::render_answer;
+use crate::wire::preflight::render_result;
 
 /// What whoever writes a wrapper has to know.
 const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";
@@ -53,7 +53,7 @@ fn check(answer: RawFd) -> ExitCode {
         Ok(()) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    let line = render_answer(&judged);
+    let line = render_result(&judged);
     let told =
         fd::adopt(answer).map(|answer| std::fs::File::from(answer).write_all(line.as_bytes()));
     match (judged, told) {

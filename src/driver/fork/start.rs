@@ -74,7 +74,7 @@ impl Driver {
     fn environment_of_new_one(&self, link: RawFd) -> Vec<(OsString, OsString)> {
         let given = self.origin.environment.iter();
         let for_one = |name: &OsString| {
-            FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::tells_of_listeners(name)
+            FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::is_listener_variable(name)
         };
         let mut environment: Vec<_> = given.filter(|(name, _)| !for_one(name)).cloned().collect();
         environment.push((LINK_FD.into(), link.to_string().into()));

@@ -14,7 +14,7 @@ use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::process::group;
-use crate::wire::einhorn::{Command, NOT_HERE, parse};
+use crate::wire::einhorn::{ERROR_REPLY, EinhornCommand, parse};
 use crate::wire::handover;
 
 /// How many connections may be open at once; beyond it the oldest is closed, so that none has to be timed.
@@ -175,7 +175,7 @@ impl Processes {
                 Ok(event) => events.extend(event),
                 Err(why) => {
                     // Whoever speaks by hand is told; a full socket is its own fault.
-                    let _ = conn.send(NOT_HERE.to_owned()) && conn.flush().is_ok();
+                    let _ = conn.send(ERROR_REPLY.to_owned()) && conn.flush().is_ok();
                     if let Some(acks) = &mut self.acks {
                         acks.complain(why);
                     }
@@ -202,9 +202,9 @@ impl Processes {
             )));
         }
         match request.command {
-            Command::Ack => Ok(Some(Event::Said(id, Saying::Ready))),
+            EinhornCommand::Ack => Ok(Some(Event::Said(id, Saying::Ready))),
             // As einhorn does: it is shown, and nobody is killed for its silence.
-            Command::Ping => {
+            EinhornCommand::Ping => {
                 if let Some(process) = self.by_id.get_mut(&id) {
                     process.pinged(now);
                 }

@@ -23,7 +23,7 @@ use crate::sys::process::successor::{Origin, Successor};
 use crate::sys::process::wait;
 use crate::wire::control::Plan;
 use crate::wire::handover::{CHECK_FD, STATE_FD};
-use crate::wire::preflight::{self, Answer};
+use crate::wire::preflight::{self, PreflightResult};
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -185,11 +185,11 @@ impl Preflight {
     }
 
     /// What it says, if that is known by now.
-    pub(super) fn look(&mut self, now: Time) -> Option<Answer> {
+    pub(super) fn look(&mut self, now: Time) -> Option<PreflightResult> {
         self.answer.listen();
         self.complaint.listen();
         let heard = &self.answer.heard;
-        if let Some(answer) = preflight::parse_answer(heard) {
+        if let Some(answer) = preflight::parse_result(heard) {
             return Some(answer);
         }
         if heard.contains(&b'\n') || heard.len() > LONGEST_ANSWER {

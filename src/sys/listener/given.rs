@@ -36,7 +36,7 @@ pub fn given(
     let said = listen_env::parse(&lookup, own);
     let listeners = match said.map_err(|error| Error::system("cannot inherit listeners", error))? {
         Inheritance::None => Vec::new(),
-        Inheritance::ForSomeoneElse { pid } => {
+        Inheritance::ForAnotherProcess { pid } => {
             log(format!(
                 "LISTEN_FDS is ignored: it is meant for pid {pid}, and this is pid {own} (a shell in the chain that did not exec?)"
             ));
@@ -82,7 +82,7 @@ fn take(
             .find(|listener| listener.source == Some(claim.fd));
         let agrees = |listener: &Listener| {
             let address = claim.address.as_deref();
-            address.is_none_or(|address| exports::agrees(address, &listener.address))
+            address.is_none_or(|address| exports::address_matches(address, &listener.address))
         };
         let agreed = match known {
             Some(listener) => agrees(listener),

@@ -29,7 +29,7 @@ use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
 use crate::sys::signal::interruptible::Breakable;
 use crate::wire::address::{Bound, Kind};
-use crate::wire::ucspi::{Ends, Peer};
+use crate::wire::ucspi::{Ends, UnixClient};
 
 /// The signals that break a wait for the lock.
 const HEARD: [Signal; 6] = [
@@ -311,14 +311,14 @@ fn unix(local: Vec<u8>, socket: &OwnedFd) -> Ends {
     let client = sockopt::PeerCredentials
         .get(socket)
         .ok()
-        .map(|client| Peer {
+        .map(|client| UnixClient {
             pid: client.pid(),
             uid: client.uid(),
             gid: client.gid(),
         });
     Ends::Unix {
         local,
-        we: (geteuid().as_raw(), getegid().as_raw()),
+        own_ids: (geteuid().as_raw(), getegid().as_raw()),
         client,
     }
 }

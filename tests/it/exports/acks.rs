@@ -133,7 +133,7 @@ fn a_worker_speaks_for_itself_alone_and_says_nothing_else() {
     for why in [
         "which is not of its worker",
         "'die' is not understood here",
-        "'hello' is no request",
+        "'hello' is not a request",
     ] {
         master.logged(why);
     }

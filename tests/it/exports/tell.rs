@@ -103,7 +103,7 @@ fn what_a_format_cannot_hold_is_wrong_usage_before_anything_is_bound() {
         (
             "php-fpm",
             "127.0.0.1:0,copies=2",
-            "FPM_SOCKETS cannot hold tcp:127.0.0.1:0,copies=2: the address is what tells one from the other",
+            "FPM_SOCKETS cannot hold tcp:127.0.0.1:0,copies=2: the format identifies listeners by address",
         ),
     ] {
         let (_guard, directory) = directory();

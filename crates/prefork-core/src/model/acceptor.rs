@@ -1,7 +1,15 @@
-//! What `pf-accept` decides: whether it takes another connection, when a handler has had its time, and how the end comes.
+//! What `pf-accept` decides, as a small pure machine of its own: events in, actions out.
 //!
-//! Tokens bound the handlers that run at once (W2); a handler gives its token back when its own process has ended. What it leaves behind in
-//! its process group keeps the handler's deadline, and holds up a graceful end like a handler.
+//! `pf-accept` runs it (`cmd::accept::serve`); it shares nothing with the supervisor. It decides
+//! whether another connection is accepted, when a handler has run too long, and how the process
+//! ends.
+//!
+//! A token is the right to run one handler: there are `--max-clients` of them (W2). A handler
+//! gives its token back when its own process has ended. Other processes may be left in its group:
+//! they keep the handler's deadline, and a graceful end waits for them as for a handler.
+//!
+//! Reading order: [`AcceptLimits`], [`Event`], [`Action`], [`Acceptor::step`]. Every end runs
+//! through the same phases: serving, draining, terminating, killing, over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,36 +17,39 @@ use std::time::Duration;
 use super::signal::Signal;
 use super::time::Time;
 
-/// How long after TERM a handler's group gets KILL.
-pub const GRACE: Duration = Duration::from_secs(1);
+/// From TERM to KILL, for a handler's group.
+pub const TERM_TO_KILL: Duration = Duration::from_secs(1);
 
-/// How long after KILL a handler that is still there is given up.
-pub const UNKILLABLE: Duration = Duration::from_secs(5);
+/// From KILL to the moment at which a handler that is still there is given up.
+pub const KILL_TO_GIVE_UP: Duration = Duration::from_secs(5);
 
-/// How often, towards the end, it is looked whether what handlers have left behind is gone: who makes a session of its own leaves without a word.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a draining acceptor looks for groups that have become empty. A process that leaves
+/// its group by setsid(2) sends us no signal, so only looking shows that the group is empty.
+const GROUP_CHECK: Duration = Duration::from_millis(100);
 
-/// The same signal within this counts once: a service manager and a master may both pass it on.
-const SAME: Duration = Duration::from_secs(1);
+/// The same signal again within this time counts once: a service manager and a master may both
+/// pass it on.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// How long nothing is accepted after something was short: from this, doubled, to that.
+/// The first and the longest pause in accepting after a shortage; each further shortage doubles
+/// the pause.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// A connection and its handler, by a number of its own that is never used twice.
-pub type Client = u64;
+/// Names a connection and its handler; a number is never used twice.
+pub type ClientId = u64;
 
-/// What was asked for.
+/// What the command line asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// Handlers at once; at least 1.
+pub struct AcceptLimits {
+    /// `--max-clients`: handlers at once, at least 1.
     pub clients: u32,
-    /// Connections until the end.
+    /// `--max-requests`: connections until the end.
     pub max_requests: Option<u32>,
-    /// How long a handler may take.
+    /// `--client-timeout`: how long a handler may run.
     pub client_timeout: Option<Duration>,
-    /// How long there may be no connection.
+    /// `--idle-timeout`: how long the process lives without a connection.
     pub idle_timeout: Option<Duration>,
-    /// How long handlers may go on after a word to finish.
+    /// `--drain-timeout`: how long handlers may go on after a signal to finish.
     pub drain_timeout: Duration,
     /// How often to beat.
     pub beat: Option<Duration>,
@@ -47,306 +58,334 @@ pub struct Terms {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A connection was accepted; its handler starts now, or as soon as it can.
-    Accepted(Client),
+    /// A connection was accepted; its handler is started now, or as soon as that is possible.
+    Accepted(ClientId),
     /// The handler's process has ended, or could not be started.
-    Ended {
-        /// Whose.
-        client: Client,
-        /// Whether nobody is left in its group.
-        alone: bool,
+    HandlerEnded {
+        /// Whose handler.
+        client: ClientId,
+        /// No other process is left in the handler's group.
+        group_empty: bool,
     },
-    /// The last process of a group whose handler had ended is gone.
-    Gone(Client),
-    /// The system is short of descriptors, processes or memory: nothing was accepted, or what was has no handler yet.
-    Short,
-    /// A handler was started: there is enough of everything.
-    Plenty,
-    /// A signal came.
+    /// The last process of a group is gone; the handler itself had ended before.
+    GroupEmptied(ClientId),
+    /// The system has too few descriptors, processes or memory: a connection could not be
+    /// accepted, or an accepted one has no handler yet.
+    ResourcesShort,
+    /// A handler was started: resources suffice again.
+    HandlerStarted,
+    /// This process received a signal.
     Signal(Signal),
     /// Time has passed.
     Tick,
 }
 
-/// Why no more is accepted.
+/// Why no more connections are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// We were told to.
-    Asked(Signal),
-    /// It was the last connection of `--max-requests`.
-    Requests,
+pub enum CloseReason {
+    /// A signal asked for the end.
+    Signal(Signal),
+    /// The last connection of `--max-requests` was accepted.
+    MaxRequests,
     /// There was no connection for `--idle-timeout`.
-    Idle,
+    IdleTimeout,
 }
 
-/// What is to be done.
+/// What `pf-accept` is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Give up the listeners, and say so.
-    Close(Why),
-    /// Tell the handler's group to end: its time is over.
-    TimeOut(Client),
-    /// Tell the handler's group to end.
-    End(Client),
-    /// Kill the handler's group.
-    Kill(Client),
-    /// Try again what there was too little of.
+    /// Close the listeners, and say `STOPPING=1`.
+    Close(CloseReason),
+    /// `--client-timeout` has passed: send TERM to the handler's group, and log it.
+    TimeOut(ClientId),
+    /// Send TERM to the handler's group.
+    Terminate(ClientId),
+    /// Send KILL to the handler's group.
+    Kill(ClientId),
+    /// Try again to start the handlers of the connections that wait for one.
     Resume,
-    /// Tell of those whose handler has ended and whose group is empty by now.
-    Look,
-    /// Wait no longer for this one: it cannot be killed.
-    GiveUp(Client),
-    /// The time for draining is over with so many left.
-    Late(u32),
-    /// Show that we live.
+    /// Look at the groups whose handler has ended, and report those that are empty by now.
+    LookForEmptyGroups,
+    /// Wait no longer for this client's processes: KILL did not end them.
+    GiveUp(ClientId),
+    /// `--drain-timeout` has passed, and this many clients are left.
+    DrainTimedOut(u32),
+    /// Beat, and so show that this process is alive.
     Beat,
-    /// End; whether all went as it should.
-    Leave {
-        /// No limit has passed, and nobody was given up.
-        well: bool,
+    /// End this process.
+    Exit {
+        /// The exit code is 0: `--drain-timeout` has not passed, and no handler was given up at
+        /// the end.
+        clean: bool,
     },
 }
 
-/// What comes with time.
+/// What a deadline is for. At most one deadline of each kind is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum Deadline {
     Beat,
+    /// The pause after a shortage ends.
     Resume,
-    Look,
-    Idle,
-    Drained,
-    Client(Client),
-    /// The next harder word to all that are left.
-    Harder,
+    CheckGroups,
+    IdleTimeout,
+    DrainTimeout,
+    /// The next harder signal to one client's group.
+    Client(ClientId),
+    /// The next harder signal to all groups that are left.
+    Escalate,
 }
 
-/// How near the end is.
+/// How far the process is on its way to the end; later phases are harder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+enum AcceptPhase {
     Serving,
     Draining,
-    Ending,
+    Terminating,
     Killing,
-    Left,
+    Over,
 }
 
-/// How a handler that has had its time is treated next.
+/// Which signal a handler's group was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Within,
-    Told,
-    Killed,
+enum GroupSignal {
+    NoneYet,
+    Term,
+    Kill,
 }
 
 #[derive(Debug)]
-struct Handler {
-    runs: bool,
-    stage: Stage,
+struct HandlerState {
+    is_running: bool,
+    sent: GroupSignal,
 }
 
-/// The decider.
+/// The machine.
 #[derive(Debug)]
-pub struct Accepting {
-    terms: Terms,
-    phase: Phase,
-    handlers: BTreeMap<Client, Handler>,
+pub struct Acceptor {
+    limits: AcceptLimits,
+    phase: AcceptPhase,
+    /// Clients whose handler runs, or whose group has not been seen empty.
+    handlers: BTreeMap<ClientId, HandlerState>,
+    /// Handlers that run: the tokens in use.
     running: u32,
-    begun: u64,
+    accepted: u64,
+    /// The next pause after a shortage.
     pause: Duration,
-    well: bool,
+    clean: bool,
     last_signal: Option<(Signal, Time)>,
-    due: BTreeSet<(Time, Due)>,
-    at: BTreeMap<Due, Time>,
+    /// The deadlines, the earliest first.
+    deadlines: BTreeSet<(Time, Deadline)>,
+    /// The same deadlines by kind.
+    deadline_of: BTreeMap<Deadline, Time>,
 }
 
-impl Accepting {
-    /// At the start, with all tokens.
-    pub fn new(terms: Terms, now: Time) -> Self {
-        let mut new = Accepting {
-            terms,
-            phase: Phase::Serving,
+impl Acceptor {
+    /// A machine that serves, with all its tokens.
+    pub fn new(limits: AcceptLimits, now: Time) -> Self {
+        let mut new = Acceptor {
+            limits,
+            phase: AcceptPhase::Serving,
             handlers: BTreeMap::new(),
             running: 0,
-            begun: 0,
+            accepted: 0,
             pause: PAUSE.0,
-            well: true,
+            clean: true,
             last_signal: None,
-            due: BTreeSet::new(),
-            at: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            deadline_of: BTreeMap::new(),
         };
-        if let Some(every) = terms.beat {
-            new.set(Due::Beat, now + every);
+        if let Some(every) = limits.beat {
+            new.set_deadline(Deadline::Beat, now + every);
         }
-        new.idle_from(now);
+        new.start_idle_timeout(now);
         new
     }
 
-    /// Whether a connection is wanted: there is a token for it.
-    pub fn wants(&self) -> bool {
-        self.phase == Phase::Serving
-            && self.running < self.terms.clients
-            && !self.at.contains_key(&Due::Resume)
+    /// Whether to wait for a connection: there is a token for it, and no pause after a shortage.
+    pub fn wants_connection(&self) -> bool {
+        self.phase == AcceptPhase::Serving
+            && self.running < self.limits.clients
+            && !self.deadline_of.contains_key(&Deadline::Resume)
     }
 
-    /// When to call [`step`](Self::step) though nothing happened.
+    /// When to call [`step`](Self::step) next if nothing happens before.
     pub fn deadline(&self) -> Option<Time> {
-        self.due.first().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Handlers that run.
+    /// How many handlers run.
     pub fn running(&self) -> u32 {
         self.running
     }
 
-    /// What follows from an event.
+    /// Takes one event, and returns what to do about it and about the deadlines that have passed.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.phase == Phase::Left {
+        if self.phase == AcceptPhase::Over {
             return actions;
         }
         match event {
-            Event::Accepted(client) => self.accepted(now, client, &mut actions),
-            Event::Ended { client, alone } => self.ended(client, alone, &mut actions),
-            Event::Gone(client) => self.forget(client),
-            Event::Short => {
-                self.set(Due::Resume, now + self.pause);
+            Event::Accepted(client) => self.connection_accepted(now, client, &mut actions),
+            Event::HandlerEnded {
+                client,
+                group_empty,
+            } => self.handler_ended(client, group_empty, &mut actions),
+            Event::GroupEmptied(client) => self.forget(client),
+            Event::ResourcesShort => {
+                self.set_deadline(Deadline::Resume, now + self.pause);
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }
-            Event::Signal(signal) => self.signal(now, signal, &mut actions),
-            Event::Plenty => self.pause = PAUSE.0,
+            Event::Signal(signal) => self.signal_received(now, signal, &mut actions),
+            Event::HandlerStarted => self.pause = PAUSE.0,
             Event::Tick => {}
         }
-        while let Some((at, due)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, due));
-            self.at.remove(&due);
-            self.has_come(now, due, &mut actions);
+        while let Some((at, what)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, what));
+            self.deadline_of.remove(&what);
+            self.deadline_passed(now, what, &mut actions);
         }
-        if self.phase == Phase::Serving && self.handlers.is_empty() {
-            if !self.at.contains_key(&Due::Idle) {
-                self.idle_from(now);
-            }
-        } else if self.handlers.is_empty() {
-            self.phase = Phase::Left;
-            self.due.clear();
-            self.at.clear();
-            actions.push(Action::Leave { well: self.well });
-        } else if self.phase != Phase::Serving
-            && self.some_left_others()
-            && !self.at.contains_key(&Due::Look)
-        {
-            self.set(Due::Look, now + LOOK);
-        }
+        self.settle(now, &mut actions);
         actions
     }
 
-    fn accepted(&mut self, now: Time, client: Client, actions: &mut Vec<Action>) {
-        self.running = self.running.saturating_add(1);
-        self.begun = self.begun.saturating_add(1);
-        self.clear(Due::Idle);
-        let (runs, stage) = (true, Stage::Within);
-        self.handlers.insert(client, Handler { runs, stage });
-        if let Some(limit) = self.terms.client_timeout {
-            self.set(Due::Client(client), now + limit);
-        }
-        let last = self.terms.max_requests.map(u64::from);
-        if self.phase == Phase::Serving && last.is_some_and(|last| self.begun >= last) {
-            self.drain(Why::Requests, actions);
+    /// What the state alone asks for, after any event.
+    fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.phase == AcceptPhase::Serving && self.handlers.is_empty() {
+            if !self.deadline_of.contains_key(&Deadline::IdleTimeout) {
+                self.start_idle_timeout(now);
+            }
+        } else if self.handlers.is_empty() {
+            self.phase = AcceptPhase::Over;
+            self.deadlines.clear();
+            self.deadline_of.clear();
+            actions.push(Action::Exit { clean: self.clean });
+        } else if self.phase != AcceptPhase::Serving
+            && self.has_leftover_groups()
+            && !self.deadline_of.contains_key(&Deadline::CheckGroups)
+        {
+            self.set_deadline(Deadline::CheckGroups, now + GROUP_CHECK);
         }
     }
 
-    fn ended(&mut self, client: Client, alone: bool, actions: &mut Vec<Action>) {
-        let Some(handler) = self.handlers.get_mut(&client).filter(|known| known.runs) else {
+    fn connection_accepted(&mut self, now: Time, client: ClientId, actions: &mut Vec<Action>) {
+        self.running = self.running.saturating_add(1);
+        self.accepted = self.accepted.saturating_add(1);
+        self.clear_deadline(Deadline::IdleTimeout);
+        let handler = HandlerState {
+            is_running: true,
+            sent: GroupSignal::NoneYet,
+        };
+        self.handlers.insert(client, handler);
+        if let Some(limit) = self.limits.client_timeout {
+            self.set_deadline(Deadline::Client(client), now + limit);
+        }
+        let last = self.limits.max_requests.map(u64::from);
+        if self.phase == AcceptPhase::Serving && last.is_some_and(|last| self.accepted >= last) {
+            self.start_drain(CloseReason::MaxRequests, actions);
+        }
+    }
+
+    fn handler_ended(&mut self, client: ClientId, group_empty: bool, actions: &mut Vec<Action>) {
+        let known = self.handlers.get_mut(&client);
+        let Some(handler) = known.filter(|known| known.is_running) else {
             return;
         };
-        handler.runs = false;
+        handler.is_running = false;
         self.running = self.running.saturating_sub(1);
-        if alone {
+        if group_empty {
             self.forget(client);
         }
-        // It gave back what there may have been too little of.
-        if self.clear(Due::Resume) {
+        // The handler freed a process and descriptors: these may be what was short.
+        if self.clear_deadline(Deadline::Resume) {
             self.pause = PAUSE.0;
             actions.push(Action::Resume);
         }
     }
 
-    fn forget(&mut self, client: Client) {
+    fn forget(&mut self, client: ClientId) {
         if let Some(handler) = self.handlers.remove(&client)
-            && handler.runs
+            && handler.is_running
         {
             self.running = self.running.saturating_sub(1);
         }
-        self.clear(Due::Client(client));
+        self.clear_deadline(Deadline::Client(client));
     }
 
-    fn signal(&mut self, now: Time, signal: Signal, actions: &mut Vec<Action>) {
-        let now_or_soon = [Signal::Int, Signal::Term, Signal::Quit, Signal::Hup];
-        if !now_or_soon.contains(&signal) {
+    fn signal_received(&mut self, now: Time, signal: Signal, actions: &mut Vec<Action>) {
+        let asks_for_end = [Signal::Int, Signal::Term, Signal::Quit, Signal::Hup];
+        if !asks_for_end.contains(&signal) {
             return;
         }
         let before = self.last_signal.replace((signal, now));
-        if before.is_some_and(|(last, at)| last == signal && now.since(at) < SAME) {
+        if before.is_some_and(|(last, at)| last == signal && now.since(at) < SAME_SIGNAL) {
             return;
         }
-        let told_before = before.is_some();
-        if self.phase == Phase::Serving {
-            self.drain(Why::Asked(signal), actions);
+        let is_second = before.is_some();
+        if self.phase == AcceptPhase::Serving {
+            self.start_drain(CloseReason::Signal(signal), actions);
         }
         match self.phase {
-            Phase::Draining if signal == Signal::Int || told_before => self.end(now, actions),
-            Phase::Draining => self.set(Due::Drained, now + self.terms.drain_timeout),
-            Phase::Ending => self.kill(now, actions),
-            Phase::Serving | Phase::Killing | Phase::Left => {}
+            AcceptPhase::Draining if signal == Signal::Int || is_second => {
+                self.terminate_all(now, actions);
+            }
+            AcceptPhase::Draining => {
+                self.set_deadline(Deadline::DrainTimeout, now + self.limits.drain_timeout);
+            }
+            AcceptPhase::Terminating => self.kill_all(now, actions),
+            AcceptPhase::Serving | AcceptPhase::Killing | AcceptPhase::Over => {}
         }
     }
 
-    /// No more is accepted.
-    fn drain(&mut self, why: Why, actions: &mut Vec<Action>) {
-        self.phase = Phase::Draining;
-        self.clear(Due::Idle);
+    /// From here on no connection is accepted.
+    fn start_drain(&mut self, why: CloseReason, actions: &mut Vec<Action>) {
+        self.phase = AcceptPhase::Draining;
+        self.clear_deadline(Deadline::IdleTimeout);
         actions.push(Action::Close(why));
     }
 
-    fn end(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.phase = Phase::Ending;
-        self.clear(Due::Drained);
+    fn terminate_all(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.phase = AcceptPhase::Terminating;
+        self.clear_deadline(Deadline::DrainTimeout);
         for (client, handler) in &mut self.handlers {
-            if handler.stage == Stage::Within {
-                handler.stage = Stage::Told;
-                actions.push(Action::End(*client));
+            if handler.sent == GroupSignal::NoneYet {
+                handler.sent = GroupSignal::Term;
+                actions.push(Action::Terminate(*client));
             }
         }
-        self.clear_clients();
-        self.set(Due::Harder, now + GRACE);
+        // From here on one deadline is for all groups.
+        self.clear_client_deadlines();
+        self.set_deadline(Deadline::Escalate, now + TERM_TO_KILL);
     }
 
-    fn kill(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.phase = Phase::Killing;
+    fn kill_all(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.phase = AcceptPhase::Killing;
         actions.extend(self.handlers.keys().map(|client| Action::Kill(*client)));
-        self.set(Due::Harder, now + UNKILLABLE);
+        self.set_deadline(Deadline::Escalate, now + KILL_TO_GIVE_UP);
     }
 
-    fn has_come(&mut self, now: Time, due: Due, actions: &mut Vec<Action>) {
-        match due {
-            Due::Beat => {
+    fn deadline_passed(&mut self, now: Time, what: Deadline, actions: &mut Vec<Action>) {
+        match what {
+            Deadline::Beat => {
                 actions.push(Action::Beat);
-                if let Some(every) = self.terms.beat {
-                    self.set(Due::Beat, now + every);
+                if let Some(every) = self.limits.beat {
+                    self.set_deadline(Deadline::Beat, now + every);
                 }
             }
-            Due::Resume => actions.push(Action::Resume),
-            Due::Look => actions.push(Action::Look),
-            Due::Idle => self.drain(Why::Idle, actions),
-            Due::Drained => {
-                self.well = false;
+            Deadline::Resume => actions.push(Action::Resume),
+            Deadline::CheckGroups => actions.push(Action::LookForEmptyGroups),
+            Deadline::IdleTimeout => self.start_drain(CloseReason::IdleTimeout, actions),
+            Deadline::DrainTimeout => {
+                self.clean = false;
                 let left = u32::try_from(self.handlers.len()).unwrap_or(u32::MAX);
-                actions.push(Action::Late(left));
-                self.end(now, actions);
+                actions.push(Action::DrainTimedOut(left));
+                self.terminate_all(now, actions);
             }
-            Due::Client(client) => self.client_has_had_its_time(now, client, actions),
-            Due::Harder if self.phase == Phase::Ending => self.kill(now, actions),
-            Due::Harder => {
-                self.well = false;
+            Deadline::Client(client) => self.escalate_client(now, client, actions),
+            Deadline::Escalate if self.phase == AcceptPhase::Terminating => {
+                self.kill_all(now, actions);
+            }
+            Deadline::Escalate => {
+                self.clean = false;
                 let left = std::mem::take(&mut self.handlers);
                 self.running = 0;
                 actions.extend(left.into_keys().map(Action::GiveUp));
@@ -354,49 +393,51 @@ impl Accepting {
         }
     }
 
-    fn client_has_had_its_time(&mut self, now: Time, client: Client, actions: &mut Vec<Action>) {
+    /// One client is over its time: TERM, then KILL, then it is given up.
+    fn escalate_client(&mut self, now: Time, client: ClientId, actions: &mut Vec<Action>) {
         let Some(handler) = self.handlers.get_mut(&client) else {
             return;
         };
-        let (stage, action, wait) = match handler.stage {
-            Stage::Within => (Stage::Told, Action::TimeOut(client), GRACE),
-            Stage::Told => (Stage::Killed, Action::Kill(client), UNKILLABLE),
-            Stage::Killed => {
+        let (sent, action, wait) = match handler.sent {
+            GroupSignal::NoneYet => (GroupSignal::Term, Action::TimeOut(client), TERM_TO_KILL),
+            GroupSignal::Term => (GroupSignal::Kill, Action::Kill(client), KILL_TO_GIVE_UP),
+            GroupSignal::Kill => {
                 actions.push(Action::GiveUp(client));
                 return self.forget(client);
             }
         };
-        handler.stage = stage;
+        handler.sent = sent;
         actions.push(action);
-        self.set(Due::Client(client), now + wait);
+        self.set_deadline(Deadline::Client(client), now + wait);
     }
 
-    fn some_left_others(&self) -> bool {
+    /// Whether a group is left whose handler has ended.
+    fn has_leftover_groups(&self) -> bool {
         u32::try_from(self.handlers.len()).is_ok_and(|known| known > self.running)
     }
 
-    fn idle_from(&mut self, now: Time) {
-        if let Some(limit) = self.terms.idle_timeout {
-            self.set(Due::Idle, now + limit);
+    fn start_idle_timeout(&mut self, now: Time) {
+        if let Some(limit) = self.limits.idle_timeout {
+            self.set_deadline(Deadline::IdleTimeout, now + limit);
         }
     }
 
-    fn set(&mut self, due: Due, at: Time) {
-        self.clear(due);
-        self.at.insert(due, at);
-        self.due.insert((at, due));
+    fn set_deadline(&mut self, what: Deadline, at: Time) {
+        self.clear_deadline(what);
+        self.deadline_of.insert(what, at);
+        self.deadlines.insert((at, what));
     }
 
-    /// Whether there was one.
-    fn clear(&mut self, due: Due) -> bool {
-        let at = self.at.remove(&due);
-        at.is_some_and(|at| self.due.remove(&(at, due)))
+    /// Clears a deadline; returns whether it was set.
+    fn clear_deadline(&mut self, what: Deadline) -> bool {
+        let at = self.deadline_of.remove(&what);
+        at.is_some_and(|at| self.deadlines.remove(&(at, what)))
     }
 
-    fn clear_clients(&mut self) {
-        let client = |due: &Due| matches!(due, Due::Client(_));
-        self.at.retain(|due, _| !client(due));
-        self.due.retain(|(_, due)| !client(due));
+    fn clear_client_deadlines(&mut self) {
+        let is_client = |what: &Deadline| matches!(what, Deadline::Client(_));
+        self.deadline_of.retain(|what, _| !is_client(what));
+        self.deadlines.retain(|(_, what)| !is_client(what));
     }
 }
 

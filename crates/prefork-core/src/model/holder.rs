@@ -1,4 +1,9 @@
-//! What `pf-listen --hold` decides: whether COMMAND is started again when it has ended, and what becomes of a signal.
+//! What `pf-listen --hold` decides, as a small pure machine of its own.
+//!
+//! `pf-listen --hold` runs it (`cmd::listen::hold`): the holder keeps the listeners open and runs
+//! COMMAND, usually `pf-master`, as its child. The machine decides two things: whether COMMAND is
+//! started again after it has exited ([`HoldDecider::command_exited`]), and whether COMMAND gets
+//! a signal that the holder received ([`HoldDecider::signal_received`]).
 
 use std::time::Duration;
 
@@ -6,116 +11,121 @@ use super::backoff::{Backoff, Dice};
 use super::signal::{Sender, Signal};
 use super::time::Time;
 
-/// The wait before COMMAND is started again, as the master's own default for its workers.
+/// The shortest and the longest wait before COMMAND is started again: the defaults of the
+/// master's own `--backoff`.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// A first run that ends within this, with one of [`CANNOT`], has not begun its work.
-const BEGINNING: Duration = Duration::from_secs(10);
+/// COMMAND's first run failed at once if it ended within this time with one of [`CANNOT_RUN`].
+const FIRST_MOMENTS: Duration = Duration::from_secs(10);
 
-/// How a program says that it will not run as it was called: wrong usage, could not set up, not executable, not found.
-const CANNOT: [i32; 4] = [2, 111, 126, 127];
+/// Exit codes by which a program says that it cannot run as it was called: wrong usage, could
+/// not set up, not executable, not found.
+const CANNOT_RUN: [i32; 4] = [2, 111, 126, 127];
 
 /// How COMMAND ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, with this status.
+pub enum CommandExit {
+    /// It exited with this code.
     Exited(i32),
-    /// By this signal; `None`: one that has no name here.
+    /// This signal ended it; `None`: a signal that [`Signal`] does not name.
     Signaled(Option<Signal>),
-    /// It was never executed; 126 or 127.
+    /// Its exec failed; the code is 126 or 127.
     NotExecuted(i32),
 }
 
-/// What follows an end.
+/// What the holder does after COMMAND has exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// The holder ends in the same way.
+pub enum AfterExit {
+    /// End in the same way as COMMAND.
     End,
-    /// COMMAND is started again after this.
+    /// Start COMMAND again after this time.
     StartIn(Duration),
 }
 
-/// What becomes of a signal that the holder got.
+/// What the holder does with a signal that it received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Nothing: COMMAND has it already, or it is none of its business.
+pub enum SignalDecision {
+    /// Nothing: COMMAND has it already, or it does not concern COMMAND.
     Keep,
-    /// COMMAND gets it.
+    /// Send it to COMMAND.
     PassOn,
-    /// COMMAND gets this one in its place.
+    /// Send this signal to COMMAND instead.
     PassOnAs(Signal),
 }
 
-/// Where holder and COMMAND stand, which decides whom the terminal's signals reach.
+/// What decides whether a signal of the terminal has reached COMMAND too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// The signal was ignored when the holder was started, so COMMAND was started ignoring it too.
-    pub ignored: bool,
-    /// The holder leads its session: a hang-up is told to nobody else.
+pub struct SignalContext {
+    /// The signal was ignored when the holder started, so COMMAND was started ignoring it too.
+    pub ignored_at_start: bool,
+    /// The holder leads its session: of a hang-up the kernel then signals only the holder.
     pub leads_session: bool,
-    /// COMMAND is (still) in the holder's process group.
+    /// COMMAND is still in the holder's process group, which the terminal signals as a whole.
     pub same_group: bool,
-    /// The signal was sent by the leader of the holder's session, another process: a shell, which so tells its jobs of a hang-up.
-    pub by_leader: bool,
+    /// The sender is the leader of the holder's session, and another process: a shell, which
+    /// passes a hang-up on to its jobs in this way.
+    pub sent_by_session_leader: bool,
 }
 
-/// The holder's memory.
+/// The machine: what it remembers between events.
 #[derive(Debug)]
-pub struct Hold {
+pub struct HoldDecider {
     backoff: Backoff,
     dice: Dice,
     started: Time,
     runs: u64,
-    asked: bool,
-    /// A shell has told of a hang-up. Whoever catches that goes on, as without a holder.
-    hung_up: bool,
+    end_requested: bool,
+    /// A shell has sent HUP for a hang-up. COMMAND may catch it and go on, as without a holder.
+    shell_hung_up: bool,
 }
 
-impl Hold {
-    /// Before the first start. `seed` is for the jitter of the waits.
+impl HoldDecider {
+    /// The state before the first start. `seed` is for the jitter of the waits.
     pub fn new(seed: u64) -> Self {
-        Hold {
+        HoldDecider {
             backoff: Backoff::new(BACKOFF),
             dice: Dice::new(seed),
             started: Time::default(),
             runs: 0,
-            asked: false,
-            hung_up: false,
+            end_requested: false,
+            shell_hung_up: false,
         }
     }
 
     /// COMMAND was started.
-    pub fn started(&mut self, now: Time) {
+    pub fn command_started(&mut self, now: Time) {
         self.started = now;
         self.runs = self.runs.saturating_add(1);
     }
 
-    /// Whether somebody has asked for the end.
-    pub fn is_asked(&self) -> bool {
-        self.asked
+    /// Whether a signal has asked for the end.
+    pub fn is_end_requested(&self) -> bool {
+        self.end_requested
     }
 
-    /// COMMAND could not even be started: how long to wait until the next try.
-    pub fn not_started(&mut self) -> Duration {
+    /// COMMAND could not be started (fork failed): returns the wait before the next try.
+    pub fn start_failed(&mut self) -> Duration {
         self.backoff.take(&mut self.dice)
     }
 
-    /// COMMAND has ended.
-    pub fn ended(&mut self, now: Time, how: Ended) -> Next {
+    /// COMMAND has exited: decides whether it is started again, and when.
+    pub fn command_exited(&mut self, now: Time, exit: CommandExit) -> AfterExit {
         let lived = now.since(self.started);
-        let at_first = self.runs <= 1 && lived <= BEGINNING;
-        let cannot = match how {
-            Ended::NotExecuted(_) => true,
-            Ended::Exited(code) => CANNOT.contains(&code),
-            Ended::Signaled(_) => false,
+        let at_first = self.runs <= 1 && lived <= FIRST_MOMENTS;
+        let cannot_run = match exit {
+            CommandExit::NotExecuted(_) => true,
+            CommandExit::Exited(code) => CANNOT_RUN.contains(&code),
+            CommandExit::Signaled(_) => false,
         };
-        // Who ends well was asked to by other ways than ours (`pf-ctl stop`), or is done.
-        let hung_up = self.hung_up && how == Ended::Signaled(Some(Signal::Hup));
-        if self.asked || hung_up || how == Ended::Exited(0) || (at_first && cannot) {
-            return Next::End;
+        let hung_up = self.shell_hung_up && exit == CommandExit::Signaled(Some(Signal::Hup));
+        // After an exit with 0 COMMAND is done, or was asked to stop in a way that the holder
+        // does not see (`pf-ctl stop`).
+        let is_over = self.end_requested || hung_up || exit == CommandExit::Exited(0);
+        if is_over || (at_first && cannot_run) {
+            return AfterExit::End;
         }
-        let ran = !matches!(how, Ended::NotExecuted(_));
-        Next::StartIn(if ran && lived > self.backoff.current() {
+        let has_run = !matches!(exit, CommandExit::NotExecuted(_));
+        AfterExit::StartIn(if has_run && lived > self.backoff.current() {
             self.backoff.reset();
             Duration::ZERO
         } else {
@@ -123,56 +133,53 @@ impl Hold {
         })
     }
 
-    /// The holder got a signal; `None`: one that has no name here.
-    pub fn signalled(
+    /// The holder received a signal (`None`: one that [`Signal`] does not name): decides whether
+    /// COMMAND gets it.
+    pub fn signal_received(
         &mut self,
         signal: Option<Signal>,
         sender: Sender,
-        standing: Standing,
-    ) -> Answer {
-        match sender {
-            Sender::Process => self.process_says(signal, standing),
-            Sender::Terminal => {
-                signal.map_or(Answer::Keep, |signal| self.terminal_says(signal, standing))
-            }
+        context: SignalContext,
+    ) -> SignalDecision {
+        match (sender, signal) {
+            (Sender::Process, _) => self.signal_from_process(signal, context),
+            (Sender::Terminal, Some(signal)) => self.signal_from_terminal(signal, context),
+            (Sender::Terminal, None) => SignalDecision::Keep,
         }
     }
 
-    fn process_says(&mut self, signal: Option<Signal>, standing: Standing) -> Answer {
-        // About the holder's own children and writes.
+    fn signal_from_process(
+        &mut self,
+        signal: Option<Signal>,
+        context: SignalContext,
+    ) -> SignalDecision {
+        // These are about the holder's own children and writes.
         if matches!(signal, Some(Signal::Chld | Signal::Xfsz | Signal::Pipe)) {
-            return Answer::Keep;
+            return SignalDecision::Keep;
         }
-        // HUP is not among these: it asks a server to reload.
-        self.asked |= matches!(signal, Some(Signal::Term | Signal::Int | Signal::Quit));
-        self.hung_up |= signal == Some(Signal::Hup) && standing.by_leader;
-        Answer::PassOn
+        // HUP from a process asks a server to reload, not to end.
+        self.end_requested |= matches!(signal, Some(Signal::Term | Signal::Int | Signal::Quit));
+        self.shell_hung_up |= signal == Some(Signal::Hup) && context.sent_by_session_leader;
+        SignalDecision::PassOn
     }
 
-    /// The terminal has told the whole foreground group, COMMAND included; but for a hang-up, which it tells the leader of the session alone,
-    /// and whoever has left the group.
-    fn terminal_says(&mut self, signal: Signal, standing: Standing) -> Answer {
-        let asks = matches!(signal, Signal::Int | Signal::Quit | Signal::Hup);
-        if !asks || standing.ignored {
-            return Answer::Keep;
+    /// The terminal signals its whole foreground group, COMMAND included. COMMAND does not get
+    /// the signal in two cases: a hang-up goes to the leader of the session alone, and COMMAND
+    /// may have left the holder's group.
+    fn signal_from_terminal(&mut self, signal: Signal, context: SignalContext) -> SignalDecision {
+        let asks_for_end = matches!(signal, Signal::Int | Signal::Quit | Signal::Hup);
+        if !asks_for_end || context.ignored_at_start {
+            return SignalDecision::Keep;
         }
-        self.asked = true;
-        match (signal == Signal::Hup, standing) {
-            // From a process HUP would mean "reload".
-            (
-                true,
-                Standing {
-                    leads_session: true,
-                    ..
-                },
-            ) => Answer::PassOnAs(Signal::Term),
-            (
-                false,
-                Standing {
-                    same_group: false, ..
-                },
-            ) => Answer::PassOn,
-            _ => Answer::Keep,
+        self.end_requested = true;
+        let is_hangup = signal == Signal::Hup;
+        if is_hangup && context.leads_session {
+            // HUP from a process would mean "reload".
+            SignalDecision::PassOnAs(Signal::Term)
+        } else if !is_hangup && !context.same_group {
+            SignalDecision::PassOn
+        } else {
+            SignalDecision::Keep
         }
     }
 }
@@ -181,13 +188,13 @@ impl Hold {
 mod tests {
     use super::*;
 
-    const KILLED: Ended = Ended::Signaled(Some(Signal::Kill));
+    const KILLED: CommandExit = CommandExit::Signaled(Some(Signal::Kill));
 
-    const USUAL: Standing = Standing {
-        ignored: false,
+    const USUAL: SignalContext = SignalContext {
+        ignored_at_start: false,
         leads_session: false,
         same_group: true,
-        by_leader: false,
+        sent_by_session_leader: false,
     };
 
     fn at(millis: u64) -> Time {
@@ -195,19 +202,19 @@ mod tests {
     }
 
     /// A holder whose COMMAND has run before, and was started again at 0.
-    fn later() -> Hold {
-        let mut hold = Hold::new(1);
-        hold.started(at(0));
-        hold.ended(at(1), KILLED);
+    fn later() -> HoldDecider {
+        let mut hold = HoldDecider::new(1);
+        hold.command_started(at(0));
+        hold.command_exited(at(1), KILLED);
         hold.backoff.reset();
-        hold.started(at(0));
+        hold.command_started(at(0));
         hold
     }
 
     #[track_caller]
-    fn waits(next: Next, millis: u64) {
-        let Next::StartIn(wait) = next else {
-            panic!("it ends");
+    fn waits(next: AfterExit, millis: u64) {
+        let AfterExit::StartIn(wait) = next else {
+            panic!("the holder ends");
         };
         let range = millis..=millis + millis / 10;
         let wait = u64::try_from(wait.as_millis()).expect("short");
@@ -215,41 +222,44 @@ mod tests {
     }
 
     #[test]
-    fn a_death_is_followed_by_a_start_at_once_or_by_a_wait_that_doubles() {
+    fn restart_is_immediate_after_a_long_run_else_backs_off() {
         let mut hold = later();
         for wait in [
             100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,
         ] {
-            waits(hold.ended(at(50), Ended::Exited(1)), wait);
-            hold.started(at(0));
+            waits(hold.command_exited(at(50), CommandExit::Exited(1)), wait);
+            hold.command_started(at(0));
         }
         assert_eq!(
-            hold.ended(at(30_001), KILLED),
-            Next::StartIn(Duration::ZERO)
+            hold.command_exited(at(30_001), KILLED),
+            AfterExit::StartIn(Duration::ZERO)
         );
-        hold.started(at(0));
-        waits(hold.ended(at(100), KILLED), 100);
+        hold.command_started(at(0));
+        waits(hold.command_exited(at(100), KILLED), 100);
     }
 
     #[test]
-    fn what_ends_well_or_was_asked_to_is_not_started_again() {
-        assert_eq!(later().ended(at(1), Ended::Exited(0)), Next::End);
+    fn exit_zero_or_requested_end_is_not_restarted() {
+        assert_eq!(
+            later().command_exited(at(1), CommandExit::Exited(0)),
+            AfterExit::End
+        );
         for signal in [Signal::Term, Signal::Int, Signal::Quit] {
             let mut hold = later();
-            let standing = Standing {
-                ignored: true,
+            let context = SignalContext {
+                ignored_at_start: true,
                 leads_session: true,
                 same_group: false,
-                by_leader: false,
+                sent_by_session_leader: false,
             };
             assert_eq!(
-                hold.signalled(Some(signal), Sender::Process, standing),
-                Answer::PassOn
+                hold.signal_received(Some(signal), Sender::Process, context),
+                SignalDecision::PassOn
             );
-            assert_eq!(hold.ended(at(1), KILLED), Next::End);
+            assert_eq!(hold.command_exited(at(1), KILLED), AfterExit::End);
         }
         let mut hold = later();
-        let standing = USUAL;
+        let context = USUAL;
         for signal in [
             Signal::Hup,
             Signal::Usr1,
@@ -258,102 +268,114 @@ mod tests {
             Signal::Ttou,
         ] {
             assert_eq!(
-                hold.signalled(Some(signal), Sender::Process, standing),
-                Answer::PassOn
+                hold.signal_received(Some(signal), Sender::Process, context),
+                SignalDecision::PassOn
             );
         }
         assert_eq!(
-            hold.signalled(None, Sender::Process, standing),
-            Answer::PassOn
+            hold.signal_received(None, Sender::Process, context),
+            SignalDecision::PassOn
         );
         assert_eq!(
-            hold.signalled(Some(Signal::Chld), Sender::Process, standing),
-            Answer::Keep
+            hold.signal_received(Some(Signal::Chld), Sender::Process, context),
+            SignalDecision::Keep
         );
-        waits(hold.ended(at(1), KILLED), 100);
+        waits(hold.command_exited(at(1), KILLED), 100);
     }
 
     #[test]
-    fn who_dies_of_a_hangup_that_a_shell_has_told_is_not_started_again() {
-        let shell = Standing {
-            by_leader: true,
+    fn death_by_hup_from_the_shell_is_not_restarted() {
+        let shell = SignalContext {
+            sent_by_session_leader: true,
             ..USUAL
         };
-        let hup = Ended::Signaled(Some(Signal::Hup));
-        for (standing, how, ends) in [
+        let hup = CommandExit::Signaled(Some(Signal::Hup));
+        for (context, how, ends) in [
             (shell, hup, true),
             (shell, KILLED, false),
             (USUAL, hup, false),
         ] {
             let mut hold = later();
-            let answer = hold.signalled(Some(Signal::Hup), Sender::Process, standing);
-            assert_eq!(answer, Answer::PassOn);
-            assert_eq!(hold.ended(at(1), how) == Next::End, ends, "{how:?}");
+            let answer = hold.signal_received(Some(Signal::Hup), Sender::Process, context);
+            assert_eq!(answer, SignalDecision::PassOn);
+            assert_eq!(
+                hold.command_exited(at(1), how) == AfterExit::End,
+                ends,
+                "{how:?}"
+            );
         }
     }
 
     #[test]
-    fn a_first_run_that_says_that_it_cannot_is_the_last() {
+    fn first_run_that_cannot_run_is_not_restarted() {
         let first = |how, after| {
-            let mut hold = Hold::new(1);
-            hold.started(at(0));
-            hold.ended(at(after), how)
+            let mut hold = HoldDecider::new(1);
+            hold.command_started(at(0));
+            hold.command_exited(at(after), how)
         };
-        for how in CANNOT
-            .map(Ended::Exited)
+        for how in CANNOT_RUN
+            .map(CommandExit::Exited)
             .into_iter()
-            .chain([Ended::NotExecuted(126), Ended::NotExecuted(127)])
+            .chain([CommandExit::NotExecuted(126), CommandExit::NotExecuted(127)])
         {
-            assert_eq!(first(how, 5), Next::End, "{how:?}");
+            assert_eq!(first(how, 5), AfterExit::End, "{how:?}");
         }
-        waits(first(Ended::Exited(1), 5), 100);
-        waits(first(Ended::Signaled(None), 5), 100);
+        waits(first(CommandExit::Exited(1), 5), 100);
+        waits(first(CommandExit::Signaled(None), 5), 100);
         assert_eq!(
-            first(Ended::Exited(2), 10_001),
-            Next::StartIn(Duration::ZERO)
+            first(CommandExit::Exited(2), 10_001),
+            AfterExit::StartIn(Duration::ZERO)
         );
-        waits(later().ended(at(5), Ended::Exited(2)), 100);
-        // However long the fork took: it never ran.
-        waits(later().ended(at(5000), Ended::NotExecuted(127)), 100);
+        waits(later().command_exited(at(5), CommandExit::Exited(2)), 100);
+        // The time that a fork takes does not count: COMMAND never ran.
+        waits(
+            later().command_exited(at(5000), CommandExit::NotExecuted(127)),
+            100,
+        );
     }
 
     #[test]
-    fn the_terminals_signals_are_passed_on_only_to_whom_it_did_not_tell() {
+    fn terminal_signals_are_passed_on_only_if_command_missed_them() {
         let usual = USUAL;
-        let ignored = Standing {
-            ignored: true,
+        let ignored = SignalContext {
+            ignored_at_start: true,
             ..usual
         };
-        let leader = Standing {
+        let leader = SignalContext {
             leads_session: true,
             ..usual
         };
-        let apart = Standing {
+        let apart = SignalContext {
             same_group: false,
             ..usual
         };
-        for (signal, standing, answer, asked) in [
-            (Signal::Int, usual, Answer::Keep, true),
-            (Signal::Quit, usual, Answer::Keep, true),
-            (Signal::Hup, usual, Answer::Keep, true),
-            (Signal::Winch, usual, Answer::Keep, false),
-            (Signal::Tstp, usual, Answer::Keep, false),
-            (Signal::Ttin, apart, Answer::Keep, false),
-            (Signal::Int, ignored, Answer::Keep, false),
-            (Signal::Hup, ignored, Answer::Keep, false),
-            (Signal::Hup, leader, Answer::PassOnAs(Signal::Term), true),
-            (Signal::Int, leader, Answer::Keep, true),
-            (Signal::Int, apart, Answer::PassOn, true),
-            (Signal::Quit, apart, Answer::PassOn, true),
-            (Signal::Hup, apart, Answer::Keep, true),
+        for (signal, context, answer, asked) in [
+            (Signal::Int, usual, SignalDecision::Keep, true),
+            (Signal::Quit, usual, SignalDecision::Keep, true),
+            (Signal::Hup, usual, SignalDecision::Keep, true),
+            (Signal::Winch, usual, SignalDecision::Keep, false),
+            (Signal::Tstp, usual, SignalDecision::Keep, false),
+            (Signal::Ttin, apart, SignalDecision::Keep, false),
+            (Signal::Int, ignored, SignalDecision::Keep, false),
+            (Signal::Hup, ignored, SignalDecision::Keep, false),
+            (
+                Signal::Hup,
+                leader,
+                SignalDecision::PassOnAs(Signal::Term),
+                true,
+            ),
+            (Signal::Int, leader, SignalDecision::Keep, true),
+            (Signal::Int, apart, SignalDecision::PassOn, true),
+            (Signal::Quit, apart, SignalDecision::PassOn, true),
+            (Signal::Hup, apart, SignalDecision::Keep, true),
         ] {
             let mut hold = later();
             assert_eq!(
-                hold.signalled(Some(signal), Sender::Terminal, standing),
+                hold.signal_received(Some(signal), Sender::Terminal, context),
                 answer,
-                "{signal} {standing:?}"
+                "{signal} {context:?}"
             );
-            assert_eq!(hold.is_asked(), asked, "{signal} {standing:?}");
+            assert_eq!(hold.is_end_requested(), asked, "{signal} {context:?}");
         }
     }
 }

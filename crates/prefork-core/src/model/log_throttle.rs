@@ -1,32 +1,35 @@
-//! Complaints that come again and again: one of a kind within a second is told, and how many were not.
+//! A throttle for log lines that repeat, as a small pure machine of its own; `pf-accept` runs it.
+//!
+//! Of each kind of line it admits one a second, and counts those that it suppressed in between.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::time::Time;
 
-/// How often one of a kind is told.
+/// One line of a kind is admitted in this time.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What has been told of late.
+/// Remembers for each kind when a line was admitted last, and how many were suppressed since.
 #[derive(Debug)]
-pub struct Repeated<Kind> {
+pub struct LogThrottle<Kind> {
     seen: BTreeMap<Kind, (Time, u64)>,
 }
 
-impl<Kind: Ord> Default for Repeated<Kind> {
+impl<Kind: Ord> Default for LogThrottle<Kind> {
     fn default() -> Self {
         let seen = BTreeMap::new();
-        Repeated { seen }
+        LogThrottle { seen }
     }
 }
 
-impl<Kind: Ord> Repeated<Kind> {
-    /// Another one of this kind: if it is to be told, how many were not since the last one that was.
-    pub fn again(&mut self, now: Time, kind: Kind) -> Option<u64> {
+impl<Kind: Ord> LogThrottle<Kind> {
+    /// Decides about one line of this kind. `Some`: log it; the number of lines that were
+    /// suppressed since the last one that was logged.
+    pub fn admit(&mut self, now: Time, kind: Kind) -> Option<u64> {
         match self.seen.get_mut(&kind) {
-            Some((told, untold)) if now.since(*told) < EVERY => {
-                *untold = untold.saturating_add(1);
+            Some((logged, suppressed)) if now.since(*logged) < EVERY => {
+                *suppressed = suppressed.saturating_add(1);
                 None
             }
             Some(known) => Some(std::mem::replace(known, (now, 0)).1),
@@ -37,10 +40,14 @@ impl<Kind: Ord> Repeated<Kind> {
         }
     }
 
-    /// How many of each kind were never told.
-    pub fn rest(&self) -> impl Iterator<Item = (&Kind, u64)> {
-        let counts = self.seen.iter().map(|(kind, (_, untold))| (kind, *untold));
-        counts.filter(|(_, untold)| *untold > 0)
+    /// The kinds of which lines were suppressed since the last one that was logged, with their
+    /// number: to be logged at the end.
+    pub fn suppressed(&self) -> impl Iterator<Item = (&Kind, u64)> {
+        let counts = self
+            .seen
+            .iter()
+            .map(|(kind, (_, suppressed))| (kind, *suppressed));
+        counts.filter(|(_, suppressed)| *suppressed > 0)
     }
 }
 
@@ -49,15 +56,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_a_kind_a_second() {
+    fn admits_one_line_of_a_kind_each_second() {
         let at = |millis: u64| Time(millis * 1_000_000);
-        let mut repeated = Repeated::default();
-        assert_eq!(repeated.again(at(0), "a"), Some(0));
-        assert_eq!(repeated.again(at(10), "a"), None);
-        assert_eq!(repeated.again(at(10), "b"), Some(0));
-        assert_eq!(repeated.again(at(999), "a"), None);
-        assert_eq!(repeated.again(at(1000), "a"), Some(2));
-        assert_eq!(repeated.again(at(1500), "a"), None);
-        assert_eq!(repeated.rest().collect::<Vec<_>>(), [(&"a", 1)]);
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.admit(at(0), "a"), Some(0));
+        assert_eq!(throttle.admit(at(10), "a"), None);
+        assert_eq!(throttle.admit(at(10), "b"), Some(0));
+        assert_eq!(throttle.admit(at(999), "a"), None);
+        assert_eq!(throttle.admit(at(1000), "a"), Some(2));
+        assert_eq!(throttle.admit(at(1500), "a"), None);
+        assert_eq!(throttle.suppressed().collect::<Vec<_>>(), [(&"a", 1)]);
     }
 }

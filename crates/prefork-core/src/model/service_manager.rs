@@ -1,264 +1,292 @@
-//! What the master says to the service manager above it, decided from what the supervisor looks like after each turn.
+//! What the master reports to the service manager above it (systemd's protocol, sd_notify(3)), as
+//! a small pure machine of its own. The driver runs it (`driver::service_manager`).
 //!
-//! The manager gets what is so, not what happened: a message that could not be sent is made up for by saying again what is so by then. Only
-//! that a reload began is an event of its own, as it may be over within the turn, and a manager that asked for it by a signal waits to
-//! hear of it.
+//! After each turn of its loop the driver takes a [`ServiceSummary`] of the supervisor, and
+//! [`ServiceNotifier::next_message`] compares it with what the manager was told before: the
+//! difference is the next message. So a message that could not be sent needs no queue: the next
+//! comparison sends the state that holds by then.
+//!
+//! One thing is an event and no state: that a reload began. It may be over within the turn, and a
+//! manager that asked for it by a signal (`Type=notify-reload`, systemd.service(5)) waits for
+//! `RELOADING=1`.
+//!
+//! Reading order: [`ServiceSummary`], [`ServiceNotice`], [`Reported`], [`ServiceNotifier`]; at
+//! the end `Supervisor::service_summary`.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::ids::Generation;
+use super::operation::OperationKind;
+use super::snapshot::ServiceState;
+use super::text::workers as count_workers;
 use super::time::Time;
 
-/// A line for people alone is not said sooner after another; what the manager acts upon is said at once.
+/// The least time between two status lines. They are for people; what the manager acts on is
+/// sent at once.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
-/// How long after a message that the manager had no room for it is tried again: from, doubling up to.
-const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// The first and the longest wait before a message is tried again that the manager had no room
+/// for; each further failure doubles the wait.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// The shortest pace of keep-alives: nobody's loop is watched more closely.
-const LEAST_PACE: Duration = Duration::from_millis(1);
+/// The least time between two `WATCHDOG=1`, however short `WATCHDOG_USEC` is.
+const MIN_WATCHDOG_EVERY: Duration = Duration::from_millis(1);
 
 /// The longest status line, in bytes.
 const MAX_STATUS: usize = 512;
 
-/// One thing to be said.
+/// One part of a message to the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Say {
-    /// The process to watch.
+pub enum ServiceNotice {
+    /// The process that the manager should watch.
     MainPid(u32),
     /// The service is up, or its reload is over.
     Ready,
-    /// A reload began at this moment of the monotonic clock.
+    /// A reload began at this time of the monotonic clock.
     Reloading(Time),
-    /// The service is going.
+    /// The service is stopping.
     Stopping,
-    /// The loop is alive.
+    /// The master's loop is alive.
     Watchdog,
-    /// How things are, for people, in one line.
+    /// The state in one line for people.
     Status(String),
 }
 
-/// What the manager believes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// The service is starting.
+/// How far the service is, in the manager's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ServiceStage {
     #[default]
     Starting,
-    /// It is up.
     Ready,
-    /// It reloads.
     Reloading,
-    /// It is going.
     Stopping,
 }
 
-/// What has been said so far: plain, to be kept across an exec.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Said {
-    /// The stage.
-    pub stage: Stage,
-    /// The pid, if it was said.
+/// What the manager was told so far: plain values, which are kept across an exec.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reported {
+    /// The stage that the manager believes.
+    pub stage: ServiceStage,
+    /// The last `MAINPID=`, if there was one.
     pub main_pid: Option<u32>,
-    /// The status line.
+    /// The last `STATUS=`.
     pub status: String,
 }
 
-/// What there is to be said about.
+/// The supervisor's state, as far as the manager is told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct ServiceSummary {
     /// How far the service is.
-    pub stage: Stage,
-    /// `starting`, `running`, `rolling`, `paused` or `stopping`.
-    pub state: &'static str,
+    pub stage: ServiceStage,
+    /// What the service is about.
+    pub state: ServiceState,
     /// The generation that serves.
     pub generation: Generation,
     /// The number of slots.
     pub wanted: usize,
     /// Slots whose worker is ready.
     pub ready: usize,
-    /// Workers of any kind.
+    /// Workers in any state.
     pub workers: usize,
-    /// The rollout under way: its kind, its generation, and how many of that are ready.
-    pub rollout: Option<(&'static str, Generation, usize)>,
-    /// Why the last rollout failed, or the service stops without having been asked to.
+    /// The rollout that runs: its kind, its generation, and how many slots that generation has
+    /// made ready.
+    pub rollout: Option<(OperationKind, Generation, usize)>,
+    /// Why the last rollout failed, or why the service stops although no request asked for it.
     pub trouble: Option<String>,
 }
 
-/// What there was before a message.
+/// The state before a message, to go back to if the message cannot be sent.
 #[derive(Debug, Clone)]
-struct Before {
-    said: Said,
-    begun: Option<Time>,
-    beat_at: Option<Time>,
+struct Undo {
+    reported: Reported,
+    reload_began: Option<Time>,
+    watchdog_at: Option<Time>,
 }
 
-/// Decides what is to be said.
+/// The machine: decides what the manager is told, and when.
 #[derive(Debug, Clone)]
-pub struct Upward {
+pub struct ServiceNotifier {
     pid: u32,
-    said: Said,
-    /// When a status line was said last.
+    reported: Reported,
+    /// When the last status line was sent.
     status_at: Option<Time>,
-    /// A status line that waits for its time.
+    /// When the status line may be sent that came too soon after the last one.
     status_due: Option<Time>,
-    /// A reload that the manager has not been told of.
-    begun: Option<Time>,
-    /// What the last status line was made of.
-    seen: Option<Facts>,
-    /// What the last message may be taken back to.
-    before: Option<Before>,
-    pace: Option<Duration>,
-    beat_at: Option<Time>,
-    again: Option<(Time, Duration)>,
-    silent: bool,
+    /// When a reload began of which the manager was not told yet.
+    reload_began: Option<Time>,
+    /// The summary that the last status line was made from.
+    last_summary: Option<ServiceSummary>,
+    undo: Option<Undo>,
+    watchdog_every: Option<Duration>,
+    watchdog_at: Option<Time>,
+    /// When to try again to send a message, and how long that wait is.
+    retry: Option<(Time, Duration)>,
+    /// Another process reports for the service.
+    is_silent: bool,
 }
 
-impl Upward {
-    /// Nothing was said so far, or `said` was before an exec. `pid`: ours; `watchdog`: how long the manager bears silence.
-    pub fn new(pid: u32, watchdog: Option<Duration>, said: Said, now: Time) -> Self {
-        let pace = watchdog.map(|limit| (limit / 2).max(LEAST_PACE));
-        Upward {
+impl ServiceNotifier {
+    /// A notifier of the process `pid`. `reported`: what an image of the master before an exec
+    /// has told the manager, or the default. `watchdog`: the manager's `WATCHDOG_USEC`.
+    pub fn new(pid: u32, watchdog: Option<Duration>, reported: Reported, now: Time) -> Self {
+        // Half the limit, as sd_watchdog_enabled(3) recommends.
+        let every = watchdog.map(|limit| (limit / 2).max(MIN_WATCHDOG_EVERY));
+        ServiceNotifier {
             pid,
-            said,
+            reported,
             status_at: None,
             status_due: None,
-            begun: None,
-            seen: None,
-            before: None,
-            pace,
-            // At once: nobody knows how much of the interval is over.
-            beat_at: pace.map(|_| now),
-            again: None,
-            silent: false,
+            reload_began: None,
+            last_summary: None,
+            undo: None,
+            watchdog_every: every,
+            // At once: it is not known how much of the limit is over.
+            watchdog_at: every.map(|_| now),
+            retry: None,
+            is_silent: false,
         }
     }
 
-    /// What has been said.
-    pub fn said(&self) -> &Said {
-        &self.said
+    /// What the manager was told so far.
+    pub fn reported(&self) -> &Reported {
+        &self.reported
     }
 
-    /// A reload begins now, and may be over before anybody looks.
+    /// A reload begins now. Call this when it begins: it may be over before the next summary.
     pub fn reload_begins(&mut self, now: Time) {
-        self.begun = Some(now);
+        self.reload_began = Some(now);
     }
 
-    /// Another process is the service from now on: the last word of this one.
-    pub fn hand_over(&mut self, pid: u32) -> Vec<Say> {
-        self.silent = true;
-        vec![Say::MainPid(pid)]
+    /// From now on the process `pid` is the service: returns this process's last message.
+    pub fn hand_over(&mut self, pid: u32) -> Vec<ServiceNotice> {
+        self.is_silent = true;
+        vec![ServiceNotice::MainPid(pid)]
     }
 
-    /// Everything is to be said once more: this process was not listened to so far, or is the service again.
-    pub fn say_again(&mut self) {
-        self.silent = false;
-        self.said = Said::default();
-        self.seen = None;
+    /// Reports everything once more: the manager ignored this process so far, or this process is
+    /// the service again.
+    pub fn report_all_again(&mut self) {
+        self.is_silent = false;
+        self.reported = Reported::default();
+        self.last_summary = None;
         self.status_at = None;
     }
 
-    /// When to look though nothing happened.
+    /// When to call [`next_message`](Self::next_message) next if nothing happens before.
     pub fn deadline(&self) -> Option<Time> {
-        if self.silent {
+        if self.is_silent {
             return None;
         }
-        match self.again {
+        match self.retry {
             Some((at, _)) => Some(at),
-            None => [self.beat_at, self.status_due].into_iter().flatten().min(),
+            None => [self.watchdog_at, self.status_due]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 
-    /// The next message, to be sent as one. To be asked for until there is none, and after each of them told whether it was [`sent`](Self::sent) or
-    /// [`lost`](Self::lost).
-    pub fn next(&mut self, now: Time, facts: &Facts) -> Option<Vec<Say>> {
-        if self.silent || self.again.is_some_and(|(at, _)| at > now) {
+    /// The next message, to be sent as one datagram. After each message call
+    /// [`message_sent`](Self::message_sent) or [`message_failed`](Self::message_failed), then ask
+    /// again, until there is none.
+    pub fn next_message(
+        &mut self,
+        now: Time,
+        summary: &ServiceSummary,
+    ) -> Option<Vec<ServiceNotice>> {
+        if self.is_silent || self.retry.is_some_and(|(at, _)| at > now) {
             return None;
         }
-        let before = Before {
-            said: self.said.clone(),
-            begun: self.begun,
-            beat_at: self.beat_at,
+        let undo = Undo {
+            reported: self.reported.clone(),
+            reload_began: self.reload_began,
+            watchdog_at: self.watchdog_at,
         };
-        let mut say = Vec::new();
-        if self.said.main_pid != Some(self.pid) {
-            say.push(Say::MainPid(self.pid));
-            self.said.main_pid = Some(self.pid);
+        let mut message = Vec::new();
+        if self.reported.main_pid != Some(self.pid) {
+            message.push(ServiceNotice::MainPid(self.pid));
+            self.reported.main_pid = Some(self.pid);
         }
-        say.extend(self.stage(now, facts.stage));
-        say.extend(self.status(now, facts, !say.is_empty()));
-        if let Some(pace) = self.pace
-            && self.beat_at.is_some_and(|at| at <= now)
+        message.extend(self.stage_notice(now, summary.stage));
+        message.extend(self.status_notice(now, summary, !message.is_empty()));
+        if let Some(every) = self.watchdog_every
+            && self.watchdog_at.is_some_and(|at| at <= now)
         {
-            say.push(Say::Watchdog);
-            self.beat_at = Some(now + pace);
+            message.push(ServiceNotice::Watchdog);
+            self.watchdog_at = Some(now + every);
         }
-        if say.is_empty() {
+        if message.is_empty() {
             return None;
         }
-        self.before = Some(before);
-        Some(say)
+        self.undo = Some(undo);
+        Some(message)
     }
 
     /// The last message was sent.
-    pub fn sent(&mut self) {
-        self.before = None;
-        self.again = None;
+    pub fn message_sent(&mut self) {
+        self.undo = None;
+        self.retry = None;
     }
 
-    /// The last message could not be sent. `again`: there may be room for it later; what is so by then is said anew.
-    pub fn lost(&mut self, now: Time, again: bool) {
-        let before = self.before.take();
-        let last = self.again.take();
-        if let (true, Some(before)) = (again, before) {
-            let (least, most) = TRY_AGAIN;
-            let most = self.pace.map_or(most, |pace| pace.min(most));
+    /// The last message could not be sent. `may_pass`: the manager may have room for it later;
+    /// what is sent then is the state at that time.
+    pub fn message_failed(&mut self, now: Time, may_pass: bool) {
+        let undo = self.undo.take();
+        let last = self.retry.take();
+        if let (true, Some(undo)) = (may_pass, undo) {
+            let (least, most) = RETRY;
+            let most = self.watchdog_every.map_or(most, |every| every.min(most));
             let wait = last.map_or(least, |(_, last)| last * 2).min(most);
-            self.again = Some((now + wait, wait));
-            self.said = before.said;
-            self.begun = before.begun;
-            self.beat_at = before.beat_at;
-            self.seen = None;
+            self.retry = Some((now + wait, wait));
+            self.reported = undo.reported;
+            self.reload_began = undo.reload_began;
+            self.watchdog_at = undo.watchdog_at;
+            self.last_summary = None;
         }
     }
 
-    /// One word a message: a reload's beginning and its end in one would be read in any order.
-    fn stage(&mut self, now: Time, stage: Stage) -> Option<Say> {
-        let last = std::mem::replace(&mut self.said.stage, stage);
+    /// At most one change of the stage a message: a manager may read the lines of one datagram in
+    /// any order, so the beginning and the end of a reload must be two messages.
+    fn stage_notice(&mut self, now: Time, stage: ServiceStage) -> Option<ServiceNotice> {
+        use ServiceStage::{Ready, Reloading, Starting, Stopping};
+        let last = std::mem::replace(&mut self.reported.stage, stage);
         match (stage, last) {
-            (Stage::Stopping, _) => {
-                self.begun = None;
-                (last != stage).then_some(Say::Stopping)
+            (Stopping, _) => {
+                self.reload_began = None;
+                (last != stage).then_some(ServiceNotice::Stopping)
             }
-            // Nothing can be reloaded yet.
-            (Stage::Starting, _) => {
-                self.said.stage = last;
+            // The service is not up, so there is nothing that could be reloaded.
+            (Starting, _) => {
+                self.reported.stage = last;
                 None
             }
-            // A reload that was asked for meanwhile comes after this.
-            (Stage::Ready | Stage::Reloading, Stage::Starting) => {
-                self.said.stage = Stage::Ready;
-                Some(Say::Ready)
+            // READY=1 comes first; a reload that was asked for meanwhile is the next message.
+            (Ready | Reloading, Starting) => {
+                self.reported.stage = Ready;
+                Some(ServiceNotice::Ready)
             }
-            (Stage::Ready | Stage::Reloading, _) if self.begun.is_some() => {
-                self.said.stage = Stage::Reloading;
-                self.begun.take().map(Say::Reloading)
+            (Ready | Reloading, _) if self.reload_began.is_some() => {
+                self.reported.stage = Reloading;
+                self.reload_began.take().map(ServiceNotice::Reloading)
             }
-            // Nobody said that it begins, and it is one all the same: the rollout of an upgrade.
-            (Stage::Reloading, _) => (last != stage).then_some(Say::Reloading(now)),
-            (Stage::Ready, _) => (last != stage).then_some(Say::Ready),
+            // A rollout without `reload_begins`: that of an upgrade.
+            (Reloading, _) => (last != stage).then_some(ServiceNotice::Reloading(now)),
+            (Ready, _) => (last != stage).then_some(ServiceNotice::Ready),
         }
     }
 
-    fn status(&mut self, now: Time, facts: &Facts, at_once: bool) -> Option<Say> {
-        if self.seen.as_ref() != Some(facts) || self.status_due.is_some() {
-            self.seen = Some(facts.clone());
+    fn status_notice(
+        &mut self,
+        now: Time,
+        summary: &ServiceSummary,
+        at_once: bool,
+    ) -> Option<ServiceNotice> {
+        if self.last_summary.as_ref() != Some(summary) || self.status_due.is_some() {
+            self.last_summary = Some(summary.clone());
             self.status_due = None;
-            let line = line(facts);
-            if line == self.said.status {
+            let line = status_line(summary);
+            if line == self.reported.status {
                 return None;
             }
             let due = self.status_at.map_or(now, |at| at + STATUS_EVERY);
@@ -267,31 +295,31 @@ impl Upward {
                 return None;
             }
             self.status_at = Some(now);
-            self.said.status.clone_from(&line);
-            return Some(Say::Status(line));
+            self.reported.status.clone_from(&line);
+            return Some(ServiceNotice::Status(line));
         }
         None
     }
 }
 
-/// How things are, in one line.
-fn line(facts: &Facts) -> String {
-    let Facts {
+/// The state in one line, without control characters.
+fn status_line(summary: &ServiceSummary) -> String {
+    let ServiceSummary {
         generation,
         wanted,
         ready,
         workers,
         ..
-    } = facts;
-    let mut line = match (facts.state, &facts.rollout) {
-        ("stopping", _) => format!("stopping, {} left", super::text::workers(*workers)),
-        ("paused", _) => "paused".to_owned(),
+    } = summary;
+    let mut line = match (summary.state, &summary.rollout) {
+        (ServiceState::Stopping, _) => format!("stopping, {} left", count_workers(*workers)),
+        (ServiceState::Paused, _) => "paused".to_owned(),
         (_, Some((kind, to, done))) => {
             format!("{kind}: {done} of {wanted} workers of generation {to} ready")
         }
         _ => format!("{ready} of {wanted} workers ready, generation {generation}"),
     };
-    if let Some(trouble) = &facts.trouble {
+    if let Some(trouble) = &summary.trouble {
         line.push_str("; ");
         line.push_str(trouble);
     }

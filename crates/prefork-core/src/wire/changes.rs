@@ -1,6 +1,9 @@
-//! What `reload` changes of the workers' command, directory and environment: in a request, in the status document, and handed over at an upgrade.
+//! Changes that `reload` makes to the workers' command, directory and environment.
 //!
-//! Names of variables are text; values, directories and arguments are any bytes, see [`Text`].
+//! They stand in a `reload` request, in the status document, and in the state that is handed over
+//! at an upgrade.
+//!
+//! Names of variables are text; values, directories and arguments may be any bytes: [`Text`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -10,20 +13,22 @@ use serde::{Deserialize, Serialize};
 
 pub use super::text::Text;
 
-/// Changes to what the master was started with; they hold from one generation on, until a later one or a rollback undoes them.
+/// Changes to what the master was started with. They hold from the generation of that reload on,
+/// until a later reload or a rollback undoes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Changes {
-    /// Variables of the workers' environment that are set.
+    /// Variables that are set in the workers' environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<String, Text>,
-    /// Variables that are taken away, whoever gave them.
+    /// Variables that are removed, wherever they came from.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub unset: BTreeSet<String>,
-    /// The workers' directory in place of `--chdir`, relative to where the master was started.
+    /// The workers' directory in place of `--chdir`, relative to the directory in which the master
+    /// was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chdir: Option<Text>,
-    /// The worker command in place of the master's own.
+    /// The worker command in place of the one on the master's command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<Text>>,
 }
@@ -34,9 +39,10 @@ impl Changes {
         *self == Changes::default()
     }
 
-    /// These, and then `later` ones: of a variable, of the directory and of the command the later word counts.
+    /// These changes followed by `later` ones, as one: where both change the same variable, the
+    /// directory or the command, `later` wins.
     #[must_use]
-    pub fn and(&self, later: &Changes) -> Changes {
+    pub fn followed_by(&self, later: &Changes) -> Changes {
         let mut both = self.clone();
         for name in &later.unset {
             both.set.remove(name);
@@ -51,11 +57,11 @@ impl Changes {
         both
     }
 
-    /// Whether they can be meant at all. `is_ours`: the variables that belong to the master.
+    /// Checks whether the changes make sense. `is_ours`: whether a variable is the master's own.
     ///
     /// # Errors
-    /// One line: a name that no variable can have or that is the master's own, a variable that is set and unset at once, a NUL byte, an empty
-    /// directory or command.
+    /// One line: a name that no variable can have, a variable of the master's own, a variable that
+    /// is both set and unset, a NUL byte, an empty directory or command.
     pub fn check(&self, is_ours: impl Fn(&OsStr) -> bool) -> Result<(), String> {
         for name in self.set.keys().chain(&self.unset) {
             if name.is_empty() || name.contains(['=', '\0']) {
@@ -76,12 +82,12 @@ impl Changes {
             }
         }
         if self.chdir.as_ref().is_some_and(|dir| dir.0.is_empty()) {
-            return Err("an empty name is no directory".to_owned());
+            return Err("the directory is empty".to_owned());
         }
         let program = self.command.as_ref().map(|command| command.first());
         match program {
             Some(program) if program.is_none_or(|program| program.0.is_empty()) => {
-                Err("an empty command is no command".to_owned())
+                Err("the command is empty".to_owned())
             }
             _ => Ok(()),
         }
@@ -97,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_survive() {
+    fn bytes_that_are_not_text_round_trip() {
         let raw = OsStr::from_bytes(b"/srv/\xff");
         let odd = Changes {
             set: BTreeMap::from([("K".to_owned(), raw.into())]),
@@ -115,19 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn the_later_word_counts() {
+    fn later_changes_win() {
         let first = changes(r#"{"set":{"A":"1","B":"1"},"unset":["C"],"chdir":"/one"}"#);
         let later = changes(r#"{"set":{"C":"2"},"unset":["A","D"],"command":["./two"]}"#);
         let both = changes(
             r#"{"set":{"B":"1","C":"2"},"unset":["A","D"],"chdir":"/one","command":["./two"]}"#,
         );
-        assert_eq!(first.and(&later), both);
-        assert_eq!(both.and(&Changes::default()), both);
+        assert_eq!(first.followed_by(&later), both);
+        assert_eq!(both.followed_by(&Changes::default()), both);
         assert!(!both.is_empty());
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn senseless_changes_are_refused() {
         let ours = |name: &OsStr| name == "PF_WORKER";
         assert_eq!(
             changes(r#"{"set":{"A":""},"unset":["B"]}"#).check(ours),

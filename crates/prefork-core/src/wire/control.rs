@@ -1,9 +1,12 @@
-//! The control protocol: one JSON object a line, both ways.
+//! The control protocol: one JSON object a line, in both directions.
 //!
-//! A client sends `{"cmd": "scale", "workers": "+1", "id": 7}`; the master answers with any number of
-//! `{"event": ..., "id": 7}` lines and exactly one reply, `{"ok": true, ..., "id": 7}` or
-//! `{"ok": false, "error": {"code": "busy", "message": "..."}, "id": 7}`. Unknown fields are ignored; an unknown command or a
-//! bad line is an error reply, and the connection goes on.
+//! A client sends a [`Request`], `{"cmd": "scale", "workers": "+1", "id": 7}`. The master answers
+//! with [`Response`]s: any number of [`Progress`] lines, `{"event": ..., "id": 7}`, then exactly
+//! one [`Reply`], `{"ok": true, ..., "id": 7}` or
+//! `{"ok": false, "error": {"code": "busy", "message": "..."}, "id": 7}`.
+//!
+//! Unknown fields are ignored. An unknown command or a bad line gets an error reply, and the
+//! connection stays open.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -15,19 +18,21 @@ use super::status::Status;
 /// The longest request line, its newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// A request: the command with its operands, and what any request may carry.
+/// A request: a command with its operands, and what every request may have besides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The command and its operands.
     #[serde(flatten)]
-    pub command: Command,
-    /// Echoed in everything that answers this request.
+    pub command: ControlCommand,
+    /// Repeated in every line that answers this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Value>,
-    /// Whether the reply comes when the operation has ended (the default) or as soon as it has begun, with its number.
+    /// Whether the reply comes when the operation has ended (the default), or as soon as it has
+    /// begun, with its number.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub wait: bool,
-    /// The same key runs once: a repeated request joins the operation that the first one began.
+    /// Makes the request idempotent: a second request with the same key joins the operation that
+    /// the first one began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
@@ -47,113 +52,115 @@ fn is_no(flag: &bool) -> bool {
 /// What a client can ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "kebab-case")]
-pub enum Command {
-    /// The status document.
+pub enum ControlCommand {
+    /// Return the status document.
     Status,
-    /// The listeners, with their queues.
+    /// Return the listeners, with their queues.
     Listeners,
     /// Roll to a new generation.
     Reload {
-        /// Only tell what would happen.
+        /// Change nothing; return what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
-        /// What changes from then on.
+        /// What changes from the new generation on.
         #[serde(flatten)]
         changes: Changes,
     },
-    /// Put another image of the master in place of this one, then roll to a new generation.
+    /// Execute a new image of the master in place of this one, then roll to a new generation.
     Upgrade {
-        /// Only tell what would happen.
+        /// Change nothing; return what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
-        /// Start another master beside this one instead, and let the workers go one for one.
+        /// Start a new master beside this one instead; each worker of this one ends when the new
+        /// master has a worker ready for its slot.
         #[serde(default, skip_serializing_if = "is_no")]
         fork: bool,
-        /// With `fork`: both serve until one is told to quit.
+        /// With `fork`: both masters serve until one of them gets QUIT.
         #[serde(default, skip_serializing_if = "is_no")]
         manual: bool,
     },
-    /// End a running rollout, or roll to the generation before.
+    /// End the running rollout, or roll to the generation before.
     Rollback,
     /// Set the number of slots: `"4"`, `"+1"`, `"-2"`, or a number.
     Scale {
-        /// The operand.
+        /// The new number, or the difference.
         workers: Value,
     },
     /// Stop the service.
     Stop {
-        /// Quick instead of graceful.
+        /// A quick stop instead of a graceful one.
         #[serde(default, skip_serializing_if = "is_no")]
         now: bool,
     },
     /// Stop the workers, keep the master and the listeners.
     Pause,
-    /// Bring them back.
+    /// Start the workers again after a pause.
     Resume,
     /// Replace one worker.
     RestartWorker {
-        /// Its slot.
+        /// The worker's slot.
         slot: u32,
     },
-    /// Reopen the logs and pass USR1 on.
+    /// Reopen the logs, and pass USR1 on to the workers.
     Reopen,
-    /// Deliver a signal to all workers, or to the one that holds a slot; to the master itself with neither.
+    /// Send a signal to all workers, or to the worker of one slot; with neither, to the master.
     Signal {
         /// The signal's name.
         signal: String,
-        /// To all workers.
+        /// Send it to all workers.
         #[serde(default, skip_serializing_if = "is_no")]
         workers: bool,
-        /// To the worker that holds this slot.
+        /// Send it to the worker of this slot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         slot: Option<u32>,
     },
     /// End the drain of a generation now.
     Retire {
-        /// Its number.
+        /// The generation's number.
         generation: u64,
     },
-    /// Wait for a state or for the end of an operation; exactly one of the two.
+    /// Wait until the service is ready, or until an operation has ended: exactly one of the two.
     Wait {
-        /// Until all slots are ready and no rollout runs.
+        /// Wait until all slots are ready and no rollout runs.
         #[serde(default, skip_serializing_if = "is_no")]
         ready: bool,
-        /// Until this operation has ended.
+        /// Wait until this operation has ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         op: Option<u64>,
     },
 }
 
-/// Why a request was not done. `code` decides the exit code of `pf-ctl`.
+/// Why a request failed. `code` decides the exit code of `pf-ctl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: Code,
     /// One line for people.
     pub message: String,
 }
 
-/// The kinds of failure.
+/// The kinds of failure; the words are API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// The line was no request: not JSON, not UTF-8, too long, a field missing or of the wrong type.
+    /// The line is not a request: not UTF-8, not JSON, too long, or a field is missing or of the
+    /// wrong type.
     BadRequest,
-    /// No such command.
+    /// There is no such command.
     UnknownCommand,
-    /// An operand makes no sense whatever the state.
+    /// An operand makes no sense in any state of the service.
     Usage,
-    /// Another operation is under way.
+    /// Another operation runs.
     Busy,
-    /// It makes no sense now.
+    /// The request makes no sense in this state of the service.
     Refused,
-    /// It was tried and failed; the old state holds.
+    /// The operation failed, and the old state was kept.
     Failed,
-    /// A stop came between.
+    /// A stop ended the operation.
     Aborted,
-    /// The client may not.
+    /// The client has no permission.
     Permission,
-    /// A code that this version does not know (from a newer master).
+    /// A code that this version does not know, from a newer master.
     #[serde(other)]
     Unknown,
 }
@@ -162,30 +169,30 @@ pub enum Code {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reply {
-    /// Whether it was done.
+    /// Whether the request was done.
     pub ok: bool,
-    /// Why not.
+    /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// The operation's number, where there is one.
+    /// The operation's number, if the request began or joined one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub op: Option<u64>,
     /// One line for people: what was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the reader should know although it was done.
+    /// What a person should know although the request was done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The generation that serves after it.
+    /// The generation that serves after the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// The answer to `status`.
+    /// The reply to `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<Status>>,
-    /// The answer to `listeners`.
+    /// The reply to `listeners`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<super::status::Listener>>,
-    /// The answer to `reload` with `dry_run`.
+    /// The reply to `reload` or `upgrade` with `dry_run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
     /// The request's id.
@@ -205,7 +212,7 @@ pub struct Progress {
     pub done: usize,
     /// Steps in all.
     pub total: usize,
-    /// One line for people: what has just happened.
+    /// One line for people: what this step did.
     pub message: String,
     /// The request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,22 +223,22 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
-    /// The master's own program and its inode, running and on disk; None where the master stays.
+    /// What an upgrade would execute in place of the master; None: not an upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<MasterPlan>,
-    /// The worker command, now and then.
+    /// The worker command, before and after.
     pub command: Change<Vec<String>>,
-    /// The program, now and then.
+    /// The worker's program, before and after.
     pub program: Change<String>,
-    /// The program's inode, now and then.
+    /// The program's inode, before and after.
     pub inode: Change<u64>,
-    /// The working directory, now and then.
+    /// The working directory, before and after.
     pub cwd: Change<String>,
-    /// Environment differences: `+K=V`, `-K=V`, one a line.
+    /// Differences of the environment, one variable each: `+K=V`, `-K=V`.
     pub environment: Vec<String>,
-    /// Listener differences: `+ADDRESS`, `-ADDRESS`.
+    /// Differences of the listeners: `+ADDRESS`, `-ADDRESS`.
     pub listeners: Vec<String>,
-    /// The most workers that will be alive at once, draining ones aside.
+    /// The most workers that will be alive at once, without those that drain.
     pub peak_workers: usize,
 }
 
@@ -239,36 +246,36 @@ pub struct Plan {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MasterPlan {
-    /// The program that runs, and the one that would be executed (`--reexec`: sh).
+    /// The program that runs, and the one that would be executed (with `--reexec`: sh).
     pub program: Change<String>,
-    /// Their inodes: the same name may stand for another file.
+    /// The inodes of both programs: under the same name there may be another file by now.
     pub inode: Change<u64>,
     /// The command line that would be executed.
     pub command: Vec<String>,
 }
 
-/// A value now, and what it would become.
+/// A value before and after a rollout.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Change<T> {
-    /// Now.
     pub from: Option<T>,
-    /// Then.
     pub to: Option<T>,
 }
 
-/// Anything that the master sends.
+/// One line that the master sends.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum Response {
     /// A step of a running operation.
     Progress(Progress),
-    /// The end of the request.
+    /// The reply, which ends the request.
     Reply(Box<Reply>),
 }
 
-/// Reads one line from the master.
-pub fn parse_answer(line: &str) -> Result<Answer, String> {
-    // Twice over the text, and nothing is built but what is asked for: a status of a thousand slots comes this way.
+/// Parses one line from the master.
+pub fn parse_response(line: &str) -> Result<Response, String> {
+    // Two passes over the text, and neither builds a tree of JSON values: the line may hold the
+    // status of a thousand slots.
     #[derive(Deserialize)]
     struct Kind {
         #[serde(default)]
@@ -276,15 +283,17 @@ pub fn parse_answer(line: &str) -> Result<Answer, String> {
     }
     let kind: Kind = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let answer = if kind.event.is_some() {
-        serde_json::from_str(line).map(Answer::Progress)
+        serde_json::from_str(line).map(Response::Progress)
     } else {
-        serde_json::from_str(line).map(|reply| Answer::Reply(Box::new(reply)))
+        serde_json::from_str(line).map(|reply| Response::Reply(Box::new(reply)))
     };
     answer.map_err(|error| error.to_string())
 }
 
-/// Reads one request line; total, whatever the bytes. The id is told even where the request is bad, so that a client that
-/// sent several knows which one failed.
+/// Parses one request line, whatever its bytes.
+///
+/// The error has the request's id, if the line has one, so that a client that sent several
+/// requests knows which one failed.
 pub fn parse_request(line: &[u8]) -> Result<Request, (Failure, Option<Value>)> {
     let fail = |code, message: String, id| Err((Failure { code, message }, id));
     let Ok(text) = std::str::from_utf8(line) else {
@@ -310,7 +319,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, (Failure, Option<Value>)> {
     };
     serde_json::from_value(value).or_else(|error| {
         let text = error.to_string();
-        // serde lists all commands in this message; the name alone is what the reader needs.
+        // serde lists all known commands in this message; the reader needs the unknown one.
         if text.starts_with("unknown variant") {
             return fail(Code::UnknownCommand, format!("unknown command '{cmd}'"), id);
         }
@@ -323,12 +332,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_reads_as_the_contract_writes_it() {
+    fn request_is_parsed_as_documented() {
         let request =
             parse_request(br#"{"cmd": "scale", "workers": "+1", "id": 7}"#).expect("valid");
         assert_eq!(
             request.command,
-            Command::Scale {
+            ControlCommand::Scale {
                 workers: "+1".into()
             }
         );
@@ -346,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lines_are_errors() {
+    fn bad_lines_are_errors() {
         for line in [
             &b""[..],
             b"{",

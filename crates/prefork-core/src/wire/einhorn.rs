@@ -1,32 +1,38 @@
-//! What a worker says to einhorn's command socket: one line, a YAML document in which `%` is written `%25` and a newline `%0A`. JSON is YAML too, and is
-//! what the protocol's own documentation shows; the Ruby library writes the block form.
+//! Requests of a worker to einhorn's command socket (<https://github.com/contribsys/einhorn>).
+//!
+//! A request is one line that holds a YAML document, with `%` written as `%25` and a newline as
+//! `%0A`. JSON is YAML too, and is the form that einhorn's own documentation shows; its Ruby
+//! library writes the block form. Both are read here.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a worker may ask for here.
+/// A command that a worker may send here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// `worker:ack`: it serves.
+pub enum EinhornCommand {
+    /// `worker:ack`: the worker is ready.
     Ack,
-    /// `worker:ping`: it lives.
+    /// `worker:ping`: the worker is alive.
     Ping,
 }
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// What it says.
-    pub command: Command,
-    /// For whom.
+pub struct EinhornRequest {
+    /// The command.
+    pub command: EinhornCommand,
+    /// The pid of the worker that the command is about.
     pub pid: i32,
 }
 
-/// What einhorn answers to a request that it does not know: in JSON, which any reader of YAML reads.
-pub const NOT_HERE: &str = r#"{"message":"only worker:ack and worker:ping are understood here, each with the worker's pid"}"#;
+/// The reply to any other request: in JSON, which every YAML parser reads.
+pub const ERROR_REPLY: &str = concat!(
+    r#"{"message":"only worker:ack and worker:ping are understood here, "#,
+    r#"each with the worker's pid"}"#
+);
 
-/// Reads a line without its newline. The error tells what is wrong with it.
-pub fn parse(line: &[u8]) -> Result<Request, String> {
+/// Parses a line without its newline. The error says what is wrong with the line.
+pub fn parse(line: &[u8]) -> Result<EinhornRequest, String> {
     let text = String::from_utf8_lossy(line);
     let text = text.replace("%0A", "\n").replace("%25", "%");
     let (command, pid) = if text.trim_start().starts_with('{') {
@@ -34,15 +40,15 @@ pub fn parse(line: &[u8]) -> Result<Request, String> {
     } else {
         block(&text)
     }
-    .ok_or_else(|| format!("'{}' is no request", shortened(&text)))?;
+    .ok_or_else(|| format!("'{}' is not a request", shortened(&text)))?;
     let command = match command.as_str() {
-        "worker:ack" => Command::Ack,
-        "worker:ping" => Command::Ping,
+        "worker:ack" => EinhornCommand::Ack,
+        "worker:ping" => EinhornCommand::Ping,
         other => return Err(format!("'{}' is not understood here", shortened(other))),
     };
     let pid = pid.filter(|pid| *pid > 0);
-    let pid = pid.ok_or_else(|| "it names no pid".to_owned())?;
-    Ok(Request { command, pid })
+    let pid = pid.ok_or_else(|| "it has no pid".to_owned())?;
+    Ok(EinhornRequest { command, pid })
 }
 
 fn shortened(text: &str) -> String {
@@ -50,7 +56,7 @@ fn shortened(text: &str) -> String {
     start.escape_debug().to_string()
 }
 
-/// `{"command": "worker:ack", "pid": 12345}`
+/// The JSON form: `{"command": "worker:ack", "pid": 12345}`.
 fn flow(text: &str) -> Option<(String, Option<i32>)> {
     #[derive(Deserialize)]
     struct Line {
@@ -66,7 +72,7 @@ fn flow(text: &str) -> Option<(String, Option<i32>)> {
     Some((line.command, pid))
 }
 
-/// `command: worker:ack`, `pid: 12345`, each in a line of its own.
+/// The block form: `command: worker:ack` and `pid: 12345`, each on a line.
 fn block(text: &str) -> Option<(String, Option<i32>)> {
     let field = |wanted: &str| {
         text.lines().find_map(|line| {
@@ -96,10 +102,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ack_is_read_as_documented_and_as_the_library_writes_it() {
+    fn ack_is_parsed_in_both_forms() {
         let ack = |pid| {
-            let command = Command::Ack;
-            Ok(Request { command, pid })
+            let command = EinhornCommand::Ack;
+            Ok(EinhornRequest { command, pid })
         };
         for line in [
             r#"{"command":"worker:ack", "pid":12345}"#,
@@ -113,25 +119,25 @@ mod tests {
         let ping = br#"{"command":"worker:ping","pid":7,"request_id":"a"}"#;
         assert_eq!(
             parse(ping),
-            Ok(Request {
-                command: Command::Ping,
+            Ok(EinhornRequest {
+                command: EinhornCommand::Ping,
                 pid: 7
             })
         );
     }
 
     #[test]
-    fn anything_else_is_told_apart() {
+    fn other_lines_are_errors() {
         for (line, why) in [
-            ("", "'' is no request"),
-            ("hello%0Athere", "'hello\\nthere' is no request"),
-            ("{", "'{' is no request"),
-            ("{\"pid\":1}", "'{\\\"pid\\\":1}' is no request"),
+            ("", "'' is not a request"),
+            ("hello%0Athere", "'hello\\nthere' is not a request"),
+            ("{", "'{' is not a request"),
+            ("{\"pid\":1}", "'{\\\"pid\\\":1}' is not a request"),
             (r#"{"command":"die"}"#, "'die' is not understood here"),
-            (r#"{"command":"worker:ack"}"#, "it names no pid"),
-            (r#"{"command":"worker:ack","pid":-1}"#, "it names no pid"),
-            (r#"{"command":"worker:ack","pid":true}"#, "it names no pid"),
-            ("command: worker:ack%0Apid: +1", "it names no pid"),
+            (r#"{"command":"worker:ack"}"#, "it has no pid"),
+            (r#"{"command":"worker:ack","pid":-1}"#, "it has no pid"),
+            (r#"{"command":"worker:ack","pid":true}"#, "it has no pid"),
+            ("command: worker:ack%0Apid: +1", "it has no pid"),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(why.to_owned()), "{line}");
         }
@@ -140,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_one_line_of_json() {
-        let answer: Value = serde_json::from_str(NOT_HERE).expect("JSON");
-        assert!(answer["message"].is_string() && !NOT_HERE.contains(['\n', '%']));
+    fn error_reply_is_one_line_of_json() {
+        let answer: Value = serde_json::from_str(ERROR_REPLY).expect("JSON");
+        assert!(answer["message"].is_string() && !ERROR_REPLY.contains(['\n', '%']));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = parse(&bytes);
         }
     }

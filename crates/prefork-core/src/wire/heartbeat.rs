@@ -1,24 +1,26 @@
-//! The heartbeat page: what worker and master share. The layout is API; all numbers are 64 bits, native-endian.
+//! The heartbeat page: the file behind `PF_HEARTBEAT_FD` that a worker shares with the master.
+//!
+//! The layout is API. All numbers have 64 bits and the machine's byte order.
 
-/// The size of the file, in bytes: one page wherever pages are not larger.
+/// The size of the file in bytes: one page on most machines.
 pub const SIZE: usize = 4096;
-/// What stands at offset 0, so that a worker knows what it was given.
+/// The bytes at offset 0, by which a worker recognises the page.
 pub const MAGIC: [u8; 8] = *b"PFBEAT1\0";
-/// Raised by the worker: it lives.
+/// The offset of the beats: the worker raises this counter to show that it is alive.
 pub const BEATS: usize = 8;
-/// Requests begun.
+/// The offset of the requests begun.
 pub const BEGUN: usize = 16;
-/// Requests finished.
+/// The offset of the requests finished.
 pub const FINISHED: usize = 24;
-/// Connections open.
+/// The offset of the connections open.
 pub const OPEN: usize = 32;
-/// The end of the last field.
+/// The offset behind the last field.
 pub const USED: usize = 40;
 
-/// What a worker has counted.
+/// The counters of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Page {
-    /// How often it has beaten, by the counter alone.
+    /// The beat counter. A worker may also beat by other means, which do not count here.
     pub beats: u64,
     /// Requests begun.
     pub begun: u64,
@@ -29,7 +31,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads the beginning of the file; fields that it does not hold are 0. The magic is the master's own and not looked at.
+    /// Reads the first bytes of the file; fields beyond `bytes` are 0. The magic is not checked:
+    /// the master has written it itself.
     pub fn read(bytes: &[u8]) -> Page {
         Page {
             beats: field(bytes, BEATS),
@@ -52,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_stand_where_the_contract_says() {
+    fn fields_are_at_their_offsets() {
         let mut bytes = [0u8; SIZE];
         for (offset, value) in [(8, 1u64), (16, 2), (24, 3), (32, u64::MAX)] {
             let field = bytes.get_mut(offset..offset + 8).expect("in range");
@@ -69,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_page_counts_nothing_that_it_does_not_hold() {
+    fn missing_fields_of_a_short_page_are_zero() {
         assert_eq!(Page::read(b""), Page::default());
         assert_eq!(Page::read(&[0xff; 15]), Page::default());
         assert_eq!(Page::read(&[0xff; 16]).beats, u64::MAX);

@@ -1,17 +1,20 @@
-//! systemd's `LISTEN_*` variables: how a process learns which of its descriptors are listeners. See sd_listen_fds(3).
+//! systemd's `LISTEN_*` variables, by which a process learns which of its descriptors are
+//! listeners: sd_listen_fds(3).
 
 use std::ffi::OsString;
 
 /// The first listener's descriptor.
 pub const FIRST_FD: i32 = 3;
 
-/// What stands in `LISTEN_FDNAMES` for a listener without a name.
+/// The entry in `LISTEN_FDNAMES` for a listener without a name.
 pub const NAMELESS: &str = "unknown";
 
-/// The most listeners that are believed; a count beyond what a process can have open is malformed.
+/// The largest `LISTEN_FDS`: no process can have more descriptors open, so a larger count is
+/// malformed.
 const MAX_FDS: usize = 1 << 20;
 
-/// The variables of this protocol. A program that takes or re-exports the listeners must not pass old ones on.
+/// The variables of this protocol. A program that takes the listeners, or passes them on, must
+/// not pass on the variables that it was given itself.
 pub const VARIABLES: [&str; 4] = [
     "LISTEN_PID",
     "LISTEN_FDS",
@@ -19,26 +22,26 @@ pub const VARIABLES: [&str; 4] = [
     "LISTEN_PIDFDID",
 ];
 
-/// What the environment says about inherited listeners.
+/// The listeners that the environment passes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inheritance {
-    /// Nothing was passed to us: there is no `LISTEN_FDS`, or no `LISTEN_PID` that says for whom.
+    /// No listeners: `LISTEN_FDS` is not set, or `LISTEN_PID` is not.
     None,
-    /// The listeners are meant for another process; so our descriptors are something else.
-    ForSomeoneElse {
-        /// That process.
+    /// The listeners were passed to another process, so this one's descriptors are something else.
+    ForAnotherProcess {
+        /// The other process.
         pid: u32,
     },
-    /// Descriptors from [`FIRST_FD`] on are ours.
+    /// The descriptors from [`FIRST_FD`] on are listeners for this process.
     Inherited {
-        /// How many.
+        /// The number of listeners.
         count: usize,
-        /// The names, in order; empty where no names were given.
+        /// The names, in order; empty without `LISTEN_FDNAMES`.
         names: Vec<String>,
     },
 }
 
-/// Reads the variables, which `lookup` finds, as the process `own_pid`.
+/// Parses the variables, which `lookup` reads, for the process `own_pid`.
 ///
 /// The error is one line that names the malformed variable.
 pub fn parse(
@@ -52,7 +55,7 @@ pub fn parse(
         u32::try_from(pid).map_err(|_| malformed("LISTEN_PID", &pid.to_string()))
     })?;
     if pid != own_pid {
-        return Ok(Inheritance::ForSomeoneElse { pid });
+        return Ok(Inheritance::ForAnotherProcess { pid });
     }
     let count = number("LISTEN_FDS", &count)?;
     let count = usize::try_from(count)
@@ -93,8 +96,9 @@ fn malformed(variable: &str, value: &str) -> String {
     format!("{variable} is malformed: '{}'", value.escape_default())
 }
 
-/// The values of `LISTEN_FDS` and `LISTEN_FDNAMES` for listeners with these names, in order. `LISTEN_PID` is for the process that
-/// executes the next program to add: only it knows its pid.
+/// Renders `LISTEN_FDS` and `LISTEN_FDNAMES` for listeners with these names, in order.
+/// `LISTEN_PID` is added by the process that executes the next program: only that process knows
+/// its pid.
 pub fn render<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> (String, String) {
     let names: Vec<&str> = names
         .into_iter()
@@ -121,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn g1_inheriting_not_inheriting_and_a_malformed_count_are_distinct() {
+    fn g1_inherited_none_and_malformed_are_distinct() {
         assert_eq!(read(&[]), Ok(Inheritance::None));
         assert_eq!(
             read(&[("LISTEN_FDS", "2")]),
             Ok(Inheritance::None),
-            "no LISTEN_PID: not ours"
+            "no LISTEN_PID: for no process"
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "7")]),
-            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+            Ok(Inheritance::ForAnotherProcess { pid: 7 })
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "42")]),
@@ -160,12 +164,12 @@ mod tests {
         );
         assert_eq!(
             read(&[("LISTEN_FDS", "x"), ("LISTEN_PID", "7")]),
-            Ok(Inheritance::ForSomeoneElse { pid: 7 })
+            Ok(Inheritance::ForAnotherProcess { pid: 7 })
         );
     }
 
     #[test]
-    fn names_must_be_as_many_as_listeners() {
+    fn number_of_names_must_match_the_listeners() {
         let ours = |names| {
             read(&[
                 ("LISTEN_FDS", "2"),
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn rendering_is_read_back() {
+    fn renders_count_and_names() {
         assert_eq!(
             render([Some("web"), None]),
             ("2".into(), "web:unknown".into())

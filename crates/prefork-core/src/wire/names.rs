@@ -1,12 +1,13 @@
-//! The names that a master has in the file system, and those that an old one goes by while a new one has them.
+//! The paths that a master publishes beside its pid file, and the paths of an old master during an
+//! upgrade by fork.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What an old master's names end in (U16).
+/// The end of an old master's paths (U16).
 const OLD: &str = ".oldbin";
 
-/// The control socket of a pid file: `.pid` replaced by `.ctl`, else `.ctl` appended.
+/// The control socket that belongs to a pid file: `.pid` replaced by `.ctl`, or `.ctl` appended.
 pub fn control_path(pid_file: &Path) -> PathBuf {
     if pid_file.extension().is_some_and(|end| end == "pid") {
         return pid_file.with_extension("ctl");
@@ -14,8 +15,11 @@ pub fn control_path(pid_file: &Path) -> PathBuf {
     appended(pid_file, ".ctl")
 }
 
-/// Where the master of this pid, whose control socket belongs at `control`, listens for einhorn's acks: `.ctl` replaced by `.PID.ack`, else that
-/// appended. Two masters beside one another have one each, and a worker's stays where its environment says.
+/// The socket for einhorn's acks of the master `pid` whose control socket is `control`: `.ctl`
+/// replaced by `.PID.ack`, or `.PID.ack` appended.
+///
+/// The pid is part of the path because two masters beside one another need a socket each, and the
+/// path in a worker's environment must stay valid.
 pub fn ack_path(control: &Path, pid: u32) -> PathBuf {
     let base = match control.extension() {
         Some(end) if end == "ctl" => control.with_extension(""),
@@ -24,7 +28,7 @@ pub fn ack_path(control: &Path, pid: u32) -> PathBuf {
     appended(&base, &format!(".{pid}.ack"))
 }
 
-/// Whether a file beside `control` is called as such a socket of some master.
+/// Whether `path` has the form of [`ack_path`] for any master at `control`.
 pub fn is_ack_path(control: &Path, path: &Path) -> bool {
     let pid = path
         .file_stem()
@@ -32,13 +36,14 @@ pub fn is_ack_path(control: &Path, path: &Path) -> bool {
     pid.is_some_and(|pid| ack_path(control, pid) == path)
 }
 
-/// What the pid file of an old master is called.
+/// The pid file of an old master.
 pub fn old_pid_file(pid_file: &Path) -> PathBuf {
     appended(pid_file, OLD)
 }
 
-/// What the control socket of an old master is called: where a client that is pointed at its pid file looks, if it was where such clients look;
-/// else by the same ending.
+/// The control socket of an old master. If the socket was at the default path for `pid_file`, it
+/// is again at the default path for the old pid file, so that a client that is given that pid file
+/// finds it. Else the path gets the same end as the old pid file.
 pub fn old_control(control: &Path, pid_file: Option<&Path>) -> PathBuf {
     match pid_file {
         Some(pid_file) if control_path(pid_file) == control => {
@@ -59,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_master_hears_acks_at_a_path_of_its_own() {
+    fn each_master_has_its_own_ack_path() {
         for (control, path) in [
             ("/run/app.ctl", "/run/app.7.ack"),
             ("/run/app", "/run/app.7.ack"),
@@ -82,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn u16_an_old_master_is_found_by_its_pid_file_too() {
+    fn u16_old_master_is_found_by_its_pid_file() {
         for (pid_file, control, old) in [
             ("/run/app.pid", "/run/app.ctl", "/run/app.pid.oldbin.ctl"),
             ("/run/app", "/run/app.ctl", "/run/app.oldbin.ctl"),

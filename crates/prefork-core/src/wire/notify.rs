@@ -1,34 +1,38 @@
-//! What workers say over NOTIFY_SOCKET: systemd's protocol, lines of `KEY=VALUE` in one datagram (sd_notify(3)).
+//! Notifications of a worker to the master on `NOTIFY_SOCKET`: systemd's protocol, lines of
+//! `KEY=VALUE` in one datagram (sd_notify(3)).
+//!
+//! The other direction, from the master to a service manager, is [`super::service_manager`].
 
 /// The longest status text that is kept, in bytes.
 pub const MAX_STATUS: usize = 4096;
 
-/// One thing that a worker said.
+/// One line of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// `READY=1`: it serves.
+    /// `READY=1`: the worker is ready.
     Ready,
-    /// `STOPPING=1`: it accepts no more.
+    /// `STOPPING=1`: the worker accepts no more connections.
     Stopping,
-    /// `RELOADING=1`: it is busy with itself, until the next `READY=1`.
+    /// `RELOADING=1`: the worker reloads itself until the next `READY=1`.
     Reloading,
-    /// `STATUS=`: one line for people, cleaned of control characters, at most [`MAX_STATUS`] bytes.
+    /// `STATUS=`: one line for people, without control characters, at most [`MAX_STATUS`] bytes.
     Status(String),
-    /// `WATCHDOG=1`: it lives.
+    /// `WATCHDOG=1`: the worker is alive.
     Watchdog,
-    /// `WATCHDOG=trigger`: treat it as if it had missed its heartbeat.
+    /// `WATCHDOG=trigger`: treat the worker as if its heartbeat had stopped.
     WatchdogTrigger,
-    /// `WATCHDOG_USEC=`: its heartbeat's timeout from now on, in microseconds.
+    /// `WATCHDOG_USEC=`: the timeout of the worker's heartbeat from now on, in microseconds.
     WatchdogUsec(u64),
-    /// `EXTEND_TIMEOUT_USEC=`: it needs this many microseconds from now, whatever it is doing.
+    /// `EXTEND_TIMEOUT_USEC=`: no timeout may end the worker for this many microseconds.
     ExtendTimeoutUsec(u64),
     /// `MAINPID=`: the process that serves.
     MainPid(i32),
-    /// `BARRIER=1`: the sender waits until the descriptor that came along is closed.
+    /// `BARRIER=1`: the sender waits until the master closes the descriptor of this datagram.
     Barrier,
 }
 
-/// Reads a datagram. Fields that are unknown or make no sense are ignored, as the protocol wants it; the order is kept.
+/// Parses a datagram. Lines that are unknown or malformed are ignored, as the protocol asks; the
+/// order is kept.
 pub fn parse(datagram: &[u8]) -> Vec<Message> {
     datagram
         .split(|byte| *byte == b'\n')
@@ -58,7 +62,7 @@ fn message(line: &[u8]) -> Option<Message> {
     }
 }
 
-/// Digits alone: no sign, no blanks.
+/// A number of digits alone, without sign and blanks.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     digits.then_some(text).and_then(|text| {
@@ -67,7 +71,7 @@ fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// The text will stand on terminals and in logs.
+/// Removes what must not get on a terminal or into a log.
 fn clean(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut clean = String::new();
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_datagram_is_its_lines_in_order() {
+    fn lines_are_parsed_in_order() {
         let text = b"READY=1\nSTATUS=serving 3 of 4\nWATCHDOG=1\nMAINPID=42\nX_FOO=bar\nBARRIER=1";
         assert_eq!(
             parse(text),
@@ -99,8 +103,10 @@ mod tests {
                 Message::Barrier,
             ]
         );
+        let text = b"STOPPING=1\nRELOADING=1\nWATCHDOG=trigger\n\
+            WATCHDOG_USEC=250000\nEXTEND_TIMEOUT_USEC=0\n";
         assert_eq!(
-            parse(b"STOPPING=1\nRELOADING=1\nWATCHDOG=trigger\nWATCHDOG_USEC=250000\nEXTEND_TIMEOUT_USEC=0\n"),
+            parse(text),
             [
                 Message::Stopping,
                 Message::Reloading,
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_ignored() {
+    fn malformed_lines_are_ignored() {
         for text in [
             "",
             "\n\n",
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_clean_and_bounded() {
+    fn status_is_clean_and_bounded() {
         let parsed = parse(b"STATUS=\x1b[31mred\x07\xff tab\there");
         assert_eq!(parsed, [Message::Status("[31mred\u{fffd} tabhere".into())]);
         let long = format!("STATUS={}", "ü".repeat(5000));
@@ -149,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             for message in parse(&bytes) {
                 if let Message::Status(text) = message {
                     prop_assert!(text.len() <= MAX_STATUS && !text.contains(char::is_control));

@@ -1,28 +1,33 @@
-//! What the master says to a service manager, in systemd's protocol (sd_notify(3)): the other direction of [`notify`](super::notify).
+//! Notifications of the master to the service manager above it: systemd's protocol, sd_notify(3).
+//!
+//! [`crate::model::service_manager`] decides what is sent. The direction from a worker to the
+//! master is [`super::notify`].
 
-use crate::model::service_manager::Say;
+use crate::model::service_manager::ServiceNotice;
 
-/// The text of one datagram.
-pub fn render(message: &[Say]) -> String {
+/// Renders the text of one datagram.
+pub fn render(message: &[ServiceNotice]) -> String {
     let lines: Vec<String> = message.iter().map(line).collect();
     lines.join("\n")
 }
 
-fn line(say: &Say) -> String {
-    match say {
-        Say::MainPid(pid) => format!("MAINPID={pid}"),
-        Say::Ready => "READY=1".to_owned(),
-        // A manager that asked for the reload by a signal tells by the time whether this one is the answer.
-        Say::Reloading(at) => format!("RELOADING=1\nMONOTONIC_USEC={}", at.0 / 1000),
-        Say::Stopping => "STOPPING=1".to_owned(),
-        Say::Watchdog => "WATCHDOG=1".to_owned(),
-        Say::Status(text) => format!("STATUS={}", text.replace(['\n', '\r'], " ")),
+fn line(notice: &ServiceNotice) -> String {
+    match notice {
+        ServiceNotice::MainPid(pid) => format!("MAINPID={pid}"),
+        ServiceNotice::Ready => "READY=1".to_owned(),
+        // With `Type=notify-reload` the manager asks for a reload by a signal, and compares this
+        // time with the time of its signal to know whether this reload is the answer.
+        ServiceNotice::Reloading(at) => format!("RELOADING=1\nMONOTONIC_USEC={}", at.0 / 1000),
+        ServiceNotice::Stopping => "STOPPING=1".to_owned(),
+        ServiceNotice::Watchdog => "WATCHDOG=1".to_owned(),
+        ServiceNotice::Status(text) => format!("STATUS={}", text.replace(['\n', '\r'], " ")),
     }
 }
 
-/// How long the manager bears silence, in microseconds, from the values of `WATCHDOG_USEC` and `WATCHDOG_PID`; None: it does not listen for life, or not
-/// for that of the process `pid`, or the values make no sense.
-pub fn watchdog(usec: Option<&str>, of: Option<&str>, pid: u32) -> Option<u64> {
+/// The manager's watchdog limit in microseconds for the process `pid`, from the values of
+/// `WATCHDOG_USEC` and `WATCHDOG_PID` (sd_watchdog_enabled(3)). None: there is no limit, or it is
+/// for another process, or the values are malformed.
+pub fn watchdog_usec(usec: Option<&str>, of: Option<&str>, pid: u32) -> Option<u64> {
     let digits = |text: &str| -> Option<u64> {
         let all = text.bytes().all(|byte| byte.is_ascii_digit());
         all.then(|| text.parse().ok()).flatten()
@@ -32,7 +37,7 @@ pub fn watchdog(usec: Option<&str>, of: Option<&str>, pid: u32) -> Option<u64> {
     {
         return None;
     }
-    // All ones is how systemd writes never.
+    // systemd writes "never" as all ones (`USEC_INFINITY`).
     digits(usec?).filter(|usec| !matches!(*usec, 0 | u64::MAX))
 }
 
@@ -42,24 +47,30 @@ mod tests {
     use crate::model::time::Time;
 
     #[test]
-    fn a_message_is_one_line_a_word() {
+    fn each_notice_is_a_line() {
         let message = [
-            Say::MainPid(42),
-            Say::Reloading(Time(1_234_567_890)),
-            Say::Status("a\nb".into()),
-            Say::Watchdog,
+            ServiceNotice::MainPid(42),
+            ServiceNotice::Reloading(Time(1_234_567_890)),
+            ServiceNotice::Status("a\nb".into()),
+            ServiceNotice::Watchdog,
         ];
         assert_eq!(
             render(&message),
             "MAINPID=42\nRELOADING=1\nMONOTONIC_USEC=1234567\nSTATUS=a b\nWATCHDOG=1"
         );
-        assert_eq!(render(&[Say::Stopping, Say::Ready]), "STOPPING=1\nREADY=1");
+        assert_eq!(
+            render(&[ServiceNotice::Stopping, ServiceNotice::Ready]),
+            "STOPPING=1\nREADY=1"
+        );
     }
 
     #[test]
-    fn the_watchdog_is_ours_or_nobodys() {
-        assert_eq!(watchdog(Some("3000000"), None, 7), Some(3_000_000));
-        assert_eq!(watchdog(Some("3000000"), Some("7"), 7), Some(3_000_000));
+    fn watchdog_limit_is_for_our_pid_only() {
+        assert_eq!(watchdog_usec(Some("3000000"), None, 7), Some(3_000_000));
+        assert_eq!(
+            watchdog_usec(Some("3000000"), Some("7"), 7),
+            Some(3_000_000)
+        );
         for (usec, of) in [
             (Some("3000000"), Some("8")),
             (Some("3000000"), Some("")),
@@ -70,7 +81,7 @@ mod tests {
             (Some("18446744073709551615"), None),
             (Some("99999999999999999999"), None),
         ] {
-            assert_eq!(watchdog(usec, of, 7), None, "{usec:?} {of:?}");
+            assert_eq!(watchdog_usec(usec, of, 7), None, "{usec:?} {of:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The table of services, as `/etc/services` has it: see services(5).
+//! The table of services in `/etc/services`: services(5).
 
-/// The port of the service `name` (or of one of its aliases) for `protocol`, `tcp` or `udp`. Lines that are no entries are skipped.
+/// The port of the service that has this name or alias, for `protocol`: `tcp` or `udp`. Malformed
+/// lines are skipped.
 pub fn port(table: &str, name: &str, protocol: &str) -> Option<u16> {
     table.lines().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -22,7 +23,8 @@ mod tests {
 
     #[test]
     fn names_and_aliases_are_found_by_protocol() {
-        let table = "# comment\nbroken\nhttp\t80/tcp\twww # web\ndomain 53/tcp\ndomain 53/udp\nbig 99999/tcp\n";
+        let table = "# comment\nbroken\nhttp\t80/tcp\twww # web\n\
+            domain 53/tcp\ndomain 53/udp\nbig 99999/tcp\n";
         assert_eq!(port(table, "http", "tcp"), Some(80));
         assert_eq!(port(table, "www", "tcp"), Some(80));
         assert_eq!(port(table, "http", "udp"), None);

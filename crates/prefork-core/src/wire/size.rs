@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The units, largest first; all are powers of 1024.
+/// The units, the largest first; all are powers of 1024.
 const UNITS: [(char, u64); 4] = [
     ('T', 1 << 40),
     ('G', 1 << 30),
@@ -18,7 +18,8 @@ pub struct Size(pub u64);
 impl FromStr for Size {
     type Err = String;
 
-    /// Digits, then optionally `K`, `M`, `G` or `T` in either case (binary multiples), then optionally `B` or `iB`.
+    /// Parses digits, then optionally `K`, `M`, `G` or `T` in either case (powers of 1024), then
+    /// optionally `B` or `iB`.
     fn from_str(text: &str) -> Result<Self, String> {
         let fail = || format!("'{text}' is not a size (sizes are as in 512M, 64K, 4096)");
         let end = text
@@ -53,7 +54,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// The shortest exact form: `512M`, `1500`.
+    /// Writes the shortest exact form: `512M`, `1500`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match UNITS
             .iter()
@@ -71,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sizes_read_as_people_write_them() {
+    fn sizes_parse_as_people_write_them() {
         for (text, bytes) in [
             ("0", 0),
             ("4096", 4096),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "M",

@@ -1,26 +1,27 @@
-//! The status document of the control protocol: what `pf-status --json` prints.
+//! The status document of the control protocol, which `pf-status --json` prints.
 //!
-//! Names, order and meaning are API (protocol 1). Durations are seconds, sizes bytes, times RFC 3339 UTC, and
-//! whatever is unknown is `null`. Unknown fields are ignored when read, so that an older `pf-status` reads a newer master.
+//! Names, order and meaning of the fields are API (protocol 1). Durations are seconds, sizes are
+//! bytes, times are RFC 3339 in UTC, and a value that is unknown is `null`. Unknown fields are
+//! ignored on reading, so that an older `pf-status` reads a newer master.
 
 use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 
-/// The version of the control protocol that this crate speaks.
+/// The version of the control protocol that this crate reads and writes.
 pub const PROTOCOL: u32 = 1;
 
-/// Everything that a master tells about itself.
+/// The document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// The toolkit's version.
+    /// The version of pf-tools.
     pub version: String,
     /// The control protocol's version: 1.
     pub protocol: u32,
     /// The master's pid.
     pub pid: i32,
-    /// `master`; during an upgrade by fork `old` or `new`.
+    /// `master`, or during an upgrade by fork `old` or `new`.
     pub role: String,
     /// `starting`, `running`, `rolling`, `paused` or `stopping`.
     pub state: String,
@@ -28,7 +29,7 @@ pub struct Status {
     pub generation: u64,
     /// When the master started.
     pub started_at: Option<String>,
-    /// Seconds since then.
+    /// Seconds since the master started.
     pub uptime_s: Option<f64>,
     /// The serving generation's worker command, as given.
     pub command: Vec<String>,
@@ -38,17 +39,17 @@ pub struct Status {
     pub program: Option<String>,
     /// The serving generation's working directory, resolved.
     pub cwd: Option<String>,
-    /// What reloads have changed of what the master was started with: `{}` if nothing.
+    /// The changes that reloads made to what the master was started with; `{}` if none.
     pub changes: Changes,
-    /// How many workers are in which state.
+    /// How many workers are in each state.
     pub workers: Workers,
     /// The listeners, in the order of their fds.
     pub listeners: Vec<Listener>,
-    /// One entry a slot.
+    /// One entry for each slot.
     pub slots: Vec<Slot>,
     /// Replacements that are not ready yet.
     pub starting: Vec<Slot>,
-    /// Workers that were told to finish.
+    /// Workers that are retiring: they were told to finish.
     pub retiring: Vec<Slot>,
     /// The last rollout.
     pub rollout: Option<Rollout>,
@@ -58,7 +59,7 @@ pub struct Status {
     pub counters: Counters,
 }
 
-/// How many workers are in which state.
+/// How many workers are in each state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Workers {
@@ -68,9 +69,9 @@ pub struct Workers {
     pub ready: usize,
     /// Workers that are not ready yet, replacements included.
     pub starting: usize,
-    /// Workers that were told to finish.
+    /// Workers that are retiring.
     pub retiring: usize,
-    /// Slots that wait before their next start.
+    /// Slots that wait before the next start.
     pub backoff: usize,
 }
 
@@ -78,47 +79,47 @@ pub struct Workers {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Listener {
-    /// Its name, if it has one.
+    /// The listener's name, if it has one.
     pub name: Option<String>,
-    /// Its address, in the grammar of `pf-listen`, the real port filled in.
+    /// The address in the grammar of `pf-listen`, with the real port.
     pub address: String,
-    /// The fd that workers have it at.
+    /// The listener's fd in the workers.
     pub fd: i32,
     /// Connections that wait to be accepted.
     pub queued: Option<u32>,
-    /// The most that can wait (the effective value); null where the socket does not listen.
+    /// How many connections can wait (the effective value); null if the socket does not listen.
     pub backlog: Option<u32>,
 }
 
-/// One slot, or one worker that holds none (a replacement, a retiring one).
+/// One slot, or one worker that holds no slot: a replacement or a retiring worker.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Slot {
     /// The slot's number.
     pub slot: u32,
-    /// The process that holds it now.
+    /// The process that holds the slot now.
     pub pid: Option<i32>,
-    /// That process's generation.
+    /// The generation of that process.
     pub generation: Option<u64>,
     /// `starting`, `ready`, `held`, `stopping`, `backoff`, `down` or `empty`.
     pub state: String,
     /// When the process started.
     pub started_at: Option<String>,
-    /// Seconds since then.
+    /// Seconds since the process started.
     pub uptime_s: Option<f64>,
-    /// Seconds from its start until it was ready.
+    /// Seconds from the start of the process until it was ready.
     pub ready_after_s: Option<f64>,
-    /// Seconds since its last beat; null if it never beat.
+    /// Seconds since the last beat; null if there was none.
     pub heartbeat_age_s: Option<f64>,
-    /// The beat counter of its heartbeat page.
+    /// The beat counter of the heartbeat page.
     pub beats: Option<u64>,
-    /// Requests that it has finished, from its heartbeat page; null if it never counted any.
+    /// Requests finished, from the heartbeat page; null if the worker never counted any.
     pub requests: Option<u64>,
-    /// Connections that it has open, from its heartbeat page.
+    /// Open connections, from the heartbeat page.
     pub connections: Option<u64>,
-    /// Its last `STATUS=` text.
+    /// The text of the last `STATUS=`.
     pub status: Option<String>,
-    /// How often the slot's process has been replaced because it died.
+    /// How often the slot's process was replaced because it died.
     pub restarts: u64,
     /// Resident memory.
     pub rss_bytes: Option<u64>,
@@ -132,18 +133,18 @@ pub struct Slot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LastExit {
-    /// `exited`, `signaled`, `killed-heartbeat`, `killed-graceful-timeout`, `killed-start-timeout`, `killed-limit`, `oom`,
-    /// `exec-failed`, `spawn-failed` or `stopped`.
+    /// `exited`, `signaled`, `killed-heartbeat`, `killed-graceful-timeout`,
+    /// `killed-start-timeout`, `killed-limit`, `oom`, `exec-failed`, `spawn-failed` or `stopped`.
     pub cause: String,
-    /// Its exit code.
+    /// The exit code.
     pub code: Option<i32>,
-    /// The signal that ended it, without `SIG`.
+    /// The signal that ended the process, without `SIG`.
     pub signal: Option<String>,
-    /// Whether it left a core.
+    /// Whether the process left a core.
     pub core: Option<bool>,
-    /// When.
+    /// When the process ended.
     pub at: Option<String>,
-    /// Its last lines on stderr, with `--capture`.
+    /// The last lines on stderr, with `--capture`.
     pub output: Option<Vec<String>>,
 }
 
@@ -157,13 +158,13 @@ pub struct Rollout {
     pub kind: String,
     /// The generation that served before; null for the first rollout.
     pub from: Option<u64>,
-    /// The generation that it rolls to.
+    /// The generation that the rollout starts.
     pub to: u64,
     /// `running`, `done`, `rolled-back` or `aborted`.
     pub result: String,
-    /// Why it was not done.
+    /// Why it was not done; null if it was, or while it runs.
     pub error: Option<String>,
-    /// Seconds that it took; null while it runs.
+    /// Seconds from its begin to its end; null while it runs.
     pub took_s: Option<f64>,
 }
 
@@ -171,17 +172,17 @@ pub struct Rollout {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Operation {
-    /// Its number: what `pf-ctl wait --op` takes.
+    /// The operation's number, for `pf-ctl wait --op`.
     pub op: u64,
-    /// What was asked for: `reload`, `scale`, ...
+    /// What the request was: `reload`, `scale`, ...
     pub kind: String,
     /// `running`, `done`, `failed`, `rolled-back` or `aborted`.
     pub result: String,
-    /// Why it was not done.
+    /// Why it was not done; null if it was, or while it runs.
     pub error: Option<String>,
-    /// When it began.
+    /// When the operation began.
     pub at: Option<String>,
-    /// Seconds that it took; null while it runs.
+    /// Seconds from its begin to its end; null while it runs.
     pub took_s: Option<f64>,
 }
 
@@ -193,7 +194,7 @@ pub struct Counters {
     pub spawned: u64,
     /// Workers that became ready.
     pub readied: u64,
-    /// Workers that ended without being asked to.
+    /// Workers that died by themselves.
     pub died: u64,
     /// Workers that ended before they were ready.
     pub failed_starts: u64,

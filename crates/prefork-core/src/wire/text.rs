@@ -1,4 +1,5 @@
-//! Bytes that are text as a rule: arguments, paths, variables. JSON has text alone, so what is none is written as numbers.
+//! Arguments, paths and variables in JSON: bytes that are nearly always text. JSON strings hold
+//! text only, so bytes that are not UTF-8 are written as an array of numbers.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -6,31 +7,31 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes that nearly always are UTF-8: a JSON string, or an array of the bytes where they are not.
+/// Bytes that are nearly always UTF-8: a JSON string if they are, else an array of the bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Form", into = "Form")]
+#[serde(from = "JsonForm", into = "JsonForm")]
 pub struct Text(pub OsString);
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Form {
+enum JsonForm {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl From<Form> for Text {
-    fn from(form: Form) -> Self {
+impl From<JsonForm> for Text {
+    fn from(form: JsonForm) -> Self {
         match form {
-            Form::Text(text) => Text(text.into()),
-            Form::Bytes(bytes) => Text(OsString::from_vec(bytes)),
+            JsonForm::Text(text) => Text(text.into()),
+            JsonForm::Bytes(bytes) => Text(OsString::from_vec(bytes)),
         }
     }
 }
 
-impl From<Text> for Form {
+impl From<Text> for JsonForm {
     fn from(Text(text): Text) -> Self {
         text.into_string()
-            .map_or_else(|text| Form::Bytes(text.into_vec()), Form::Text)
+            .map_or_else(|text| JsonForm::Bytes(text.into_vec()), JsonForm::Text)
     }
 }
 
@@ -59,12 +60,12 @@ impl From<Vec<u8>> for Text {
 }
 
 impl Text {
-    /// As a path.
+    /// Returns the bytes as a path.
     pub fn into_path(self) -> PathBuf {
         self.0.into()
     }
 
-    /// As bytes.
+    /// Returns the bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0.into_vec()
     }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_the_bytes_they_come_back() {
+    fn any_bytes_round_trip() {
         for (bytes, written) in [
             (&b"plain"[..], "\"plain\""),
             (b"", "\"\""),

@@ -1,6 +1,8 @@
-//! The environment of a handler: UCSPI's variables, as tcpserver and unixserver set them, and the like for vsock.
+//! The environment of a handler of `pf-accept`: UCSPI's variables, as tcpserver and unixserver set
+//! them, and similar ones for vsock. See <https://cr.yp.to/proto/ucspi.txt>.
 //!
-//! Names are not looked up: neither `TCPREMOTEHOST` nor `TCPREMOTEINFO` is ever there, and none is passed on from our own environment.
+//! No names are looked up: `TCPREMOTEHOST` and `TCPREMOTEINFO` are never set, nor passed on from
+//! this process's own environment.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -11,46 +13,47 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Ends {
     /// TCP.
     Tcp {
-        /// Our end.
+        /// The server's end.
         local: SocketAddr,
-        /// The client.
+        /// The client's end.
         remote: SocketAddr,
-        /// The interface of a link-local IPv6 address.
+        /// The interface, if the addresses are link-local IPv6 ones.
         interface: Option<String>,
     },
     /// A Unix socket.
     Unix {
-        /// What it is bound to: a path, or `@` and an abstract name; empty where that cannot be told.
+        /// Where the listener is bound: a path, or `@` and an abstract name; empty if unknown.
         local: Vec<u8>,
-        /// Who we are.
-        we: (u32, u32),
-        /// The client, when it connected; `None` where the system does not tell.
-        client: Option<Peer>,
+        /// The effective uid and gid of this process.
+        own_ids: (u32, u32),
+        /// The client, as it was when it connected (`SO_PEERCRED`); `None`: unknown.
+        client: Option<UnixClient>,
     },
     /// vsock.
     Vsock {
-        /// Our end: context and port.
+        /// The server's context id and port.
         local: (u32, u32),
-        /// The client.
+        /// The client's context id and port.
         remote: (u32, u32),
     },
 }
 
 /// The process at the other end of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its pid; 0: one of another pid namespace.
+pub struct UnixClient {
+    /// The pid; 0: the process is in another pid namespace.
     pub pid: i32,
-    /// Its effective user.
+    /// The effective user.
     pub uid: u32,
-    /// Its effective group.
+    /// The effective group.
     pub gid: u32,
 }
 
-/// The variable that the handler's own pid belongs to, for a Unix socket: only the handler knows it in time.
+/// The variable for the handler's own pid, on a Unix socket. The handler's side of the fork sets
+/// it: only that process knows its pid before the exec.
 pub const UNIX_LOCAL_PID: &str = "UNIXLOCALPID";
 
-/// What the names of UCSPI's variables begin with, where they are many.
+/// The first letters of the names of UCSPI's variables.
 const FAMILIES: [&str; 8] = [
     "TCPLOCAL",
     "TCPREMOTE",
@@ -62,7 +65,8 @@ const FAMILIES: [&str; 8] = [
     "VSOCKREMOTE",
 ];
 
-/// Whether a variable speaks of a connection: what we were given ourselves is not about the handler's.
+/// Whether a variable describes a connection. If this process was given one, it is about another
+/// connection than the handler's, and must not be passed on.
 pub fn is_ucspi(name: &OsStr) -> bool {
     name == "PROTO"
         || name == "TCP6INTERFACE"
@@ -71,7 +75,7 @@ pub fn is_ucspi(name: &OsStr) -> bool {
             .any(|family| name.as_encoded_bytes().starts_with(family.as_bytes()))
 }
 
-/// The variables of a connection, `NAME=VALUE` each. No value holds a NUL.
+/// The variables of a connection, each as `NAME=VALUE`. No value holds a NUL.
 pub fn variables(ends: &Ends) -> Vec<Vec<u8>> {
     match ends {
         Ends::Tcp {
@@ -79,7 +83,11 @@ pub fn variables(ends: &Ends) -> Vec<Vec<u8>> {
             remote,
             interface,
         } => tcp(*local, *remote, interface.as_deref()),
-        Ends::Unix { local, we, client } => unix(local, *we, *client),
+        Ends::Unix {
+            local,
+            own_ids,
+            client,
+        } => unix(local, *own_ids, *client),
         Ends::Vsock { local, remote } => vsock(*local, *remote),
     }
 }
@@ -89,7 +97,8 @@ fn variable(name: &str, value: impl Display) -> Vec<u8> {
 }
 
 fn tcp(local: SocketAddr, remote: SocketAddr, interface: Option<&str>) -> Vec<Vec<u8>> {
-    // An IPv4 client of a socket for both is what it is, in the words of those who know IPv4 alone.
+    // An IPv4 client of a dual-stack socket has an IPv4-mapped address: handlers that know IPv4
+    // alone get it as IPv4.
     let (here, there) = (local.ip().to_canonical(), remote.ip().to_canonical());
     let proto = if there.is_ipv4() { "TCP" } else { "TCP6" };
     let mut all = vec![
@@ -111,7 +120,7 @@ fn tcp(local: SocketAddr, remote: SocketAddr, interface: Option<&str>) -> Vec<Ve
     all
 }
 
-fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<Peer>) -> Vec<Vec<u8>> {
+fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<UnixClient>) -> Vec<Vec<u8>> {
     let path = local.iter().take_while(|byte| **byte != 0);
     let mut all = vec![
         variable("PROTO", "UNIX"),
@@ -119,7 +128,7 @@ fn unix(local: &[u8], (uid, gid): (u32, u32), client: Option<Peer>) -> Vec<Vec<u
         variable("UNIXLOCALUID", uid),
         variable("UNIXLOCALGID", gid),
     ];
-    if let Some(Peer { pid, uid, gid }) = client {
+    if let Some(UnixClient { pid, uid, gid }) = client {
         all.extend([
             variable("UNIXREMOTEEUID", uid),
             variable("UNIXREMOTEEGID", gid),
@@ -139,14 +148,14 @@ fn vsock(local: (u32, u32), remote: (u32, u32)) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The client, for a log line.
+/// Describes the client for a log line.
 pub fn client(ends: &Ends) -> String {
     match ends {
         Ends::Tcp { remote, .. } => {
             SocketAddr::new(remote.ip().to_canonical(), remote.port()).to_string()
         }
         Ends::Unix {
-            client: Some(Peer { pid, uid, .. }),
+            client: Some(UnixClient { pid, uid, .. }),
             ..
         } => format!("process {pid} of uid {uid}"),
         Ends::Unix { client: None, .. } => "a local process".to_owned(),
@@ -158,7 +167,7 @@ pub fn client(ends: &Ends) -> String {
 mod tests {
     use super::*;
 
-    fn told(ends: &Ends) -> Vec<String> {
+    fn rendered(ends: &Ends) -> Vec<String> {
         let mut all: Vec<String> = variables(ends)
             .into_iter()
             .map(|text| String::from_utf8(text).expect("text"))
@@ -176,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_is_as_tcpserver_has_it() {
+    fn ipv4_variables_are_those_of_tcpserver() {
         assert_eq!(
-            told(&tcp("127.0.0.1:7702", "127.0.0.2:57284")),
+            rendered(&tcp("127.0.0.1:7702", "127.0.0.2:57284")),
             [
                 "PROTO=TCP",
                 "TCPLOCALIP=127.0.0.1",
@@ -190,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_and_ipv4_through_it_are_as_tcpserver_for_ipv6_has_them() {
+    fn ipv6_and_mapped_ipv4_variables_are_those_of_tcpserver() {
         assert_eq!(
-            told(&tcp("[::1]:7701", "[fe80::2]:53210")),
+            rendered(&tcp("[::1]:7701", "[fe80::2]:53210")),
             [
                 "PROTO=TCP6",
                 "TCP6LOCALIP=::1",
@@ -206,7 +215,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(&tcp("[::ffff:127.0.0.1]:7701", "[::ffff:10.0.0.9]:57100")),
+            rendered(&tcp("[::ffff:127.0.0.1]:7701", "[::ffff:10.0.0.9]:57100")),
             [
                 "PROTO=TCP",
                 "TCP6LOCALIP=::ffff:127.0.0.1",
@@ -228,23 +237,23 @@ mod tests {
             remote,
             interface,
         };
-        assert!(told(&linked).contains(&"TCP6INTERFACE=eth0".to_owned()));
+        assert!(rendered(&linked).contains(&"TCP6INTERFACE=eth0".to_owned()));
     }
 
     #[test]
-    fn unix_is_as_unixserver_has_it() {
-        let client = Some(Peer {
+    fn unix_variables_are_those_of_unixserver() {
+        let client = Some(UnixClient {
             pid: 42,
             uid: 1000,
             gid: 100,
         });
         let ends = Ends::Unix {
             local: b"/run/app.sock".to_vec(),
-            we: (0, 1),
+            own_ids: (0, 1),
             client,
         };
         assert_eq!(
-            told(&ends),
+            rendered(&ends),
             [
                 "PROTO=UNIX",
                 "UNIXLOCALGID=1",
@@ -257,25 +266,25 @@ mod tests {
         );
         let ends = Ends::Unix {
             local: b"@a\0b\xff".to_vec(),
-            we: (0, 0),
+            own_ids: (0, 0),
             client: None,
         };
         let all = variables(&ends);
         assert!(
             all.contains(&b"UNIXLOCALPATH=@a".to_vec()),
-            "a name may hold a NUL, a variable cannot"
+            "an abstract name may hold a NUL, a variable cannot"
         );
         assert_eq!(all.len(), 4);
     }
 
     #[test]
-    fn vsock_tells_contexts_and_ports() {
+    fn vsock_variables_have_context_and_port() {
         let ends = Ends::Vsock {
             local: (1, 5000),
             remote: (2, 4_294_967_295),
         };
         assert_eq!(
-            told(&ends),
+            rendered(&ends),
             [
                 "PROTO=VSOCK",
                 "VSOCKLOCALCID=1",
@@ -288,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_known_as_stale_when_it_is_inherited() {
+    fn every_variable_set_here_is_recognised() {
         let local: SocketAddr = "[::1]:1".parse().expect("an address");
         let interface = Some("lo".to_owned());
         let all = [
@@ -299,8 +308,8 @@ mod tests {
             },
             Ends::Unix {
                 local: vec![],
-                we: (0, 0),
-                client: Some(Peer {
+                own_ids: (0, 0),
+                client: Some(UnixClient {
                     pid: 1,
                     uid: 1,
                     gid: 1,
@@ -311,7 +320,7 @@ mod tests {
                 remote: (1, 1),
             },
         ];
-        for text in all.iter().flat_map(told) {
+        for text in all.iter().flat_map(rendered) {
             let (name, _) = text.split_once('=').expect("a variable");
             assert!(is_ucspi(OsStr::new(name)), "{name}");
         }

@@ -1,24 +1,35 @@
-//! Two masters side by side, in transcripts: how what happens between them is written.
+//! How transcripts write the events and actions between two masters (upgrade by fork).
 
 use std::rc::Rc;
 
 use prefork_core::model::Supervisor;
-use prefork_core::model::event::{Event, Generation, OpId};
-use prefork_core::model::fork::{ForkState, PeerAction, PeerEvent, PeerMessage};
+use prefork_core::model::event::Event;
+use prefork_core::model::ids::{Generation, OpId};
+use prefork_core::model::operation::{Operation, OperationKind, Operations, Outcome};
+use prefork_core::model::peer::{ForkState, PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, StopSeverity};
-use prefork_core::model::state::operation::Operations;
-use prefork_core::model::state::readiness_memory::Memory;
+use prefork_core::model::readiness_memory::ReadinessMemory;
 use prefork_core::model::time::Time;
 
-/// `heir N [manual] [scaled=N]`: the supervisor of a new master, generation 2, beside an old one, process 50, whose operation 2 this is.
+/// `heir N [manual] [scaled=N]`: the supervisor of a new master of generation 2. The old master is
+/// process 50, and the upgrade is its operation 2.
 pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let slots = rest[0].parse().expect("slots");
-    let mut operations = Operations::default();
-    let mut out = Vec::new();
-    let start = operations.begin(Time(0), "start", None, &mut out);
-    let done = prefork_core::model::event::Outcome::Done("start done".into(), Vec::new());
-    operations.end(Time(0), start, done, &mut out);
-    let op = operations.begin(Time(0), "upgrade", None, &mut out);
+    let known = |op, kind, ended| Operation {
+        op: OpId(op),
+        kind,
+        began: Time(0),
+        ended,
+    };
+    let done = Outcome::Done("start done".into(), Vec::new());
+    let operations = Operations::remembered(
+        2,
+        vec![
+            known(1, OperationKind::Start, Some((Time(0), done))),
+            known(2, OperationKind::Upgrade, None),
+        ],
+    );
+    let op = OpId(2);
     let scaled = rest.iter().find_map(|word| word.strip_prefix("scaled="));
     let heir = ForkState {
         op,
@@ -27,22 +38,23 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
         to: Generation(2),
         scaled: scaled.map(|slots| slots.parse().expect("slots")),
         operations,
-        memory: Memory::default(),
+        readiness_memory: ReadinessMemory::default(),
     };
     assert_eq!(heir.op, OpId(2));
-    Supervisor::heir(Rc::new(policy.clone()), slots, 7, 50, heir)
+    Supervisor::beside_old_master(Rc::new(policy.clone()), slots, 7, 50, heir)
 }
 
-/// `other born PID|unborn WHY|gone HOW|dropped|hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
+/// An event of the other master: `other born PID|unborn WHY|gone HOW|dropped`, or a message of it:
+/// `other hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
     let text = rest.join(" ");
     let number = || text.parse::<u32>().expect("a number");
     let told = match *verb {
-        "born" => return Event::Beside(PeerEvent::Born(number() as i32)),
-        "unborn" => return Event::Beside(PeerEvent::Unborn(text)),
-        "gone" => return Event::Beside(PeerEvent::Gone(text)),
-        "dropped" => return Event::Beside(PeerEvent::Dropped),
+        "born" => return Event::Peer(PeerEvent::Started(number() as i32)),
+        "unborn" => return Event::Peer(PeerEvent::NotStarted(text)),
+        "gone" => return Event::Peer(PeerEvent::Exited(text)),
+        "dropped" => return Event::Peer(PeerEvent::Detached),
         "hello" => PeerMessage::Hello(number() as i32),
         "ready" => PeerMessage::Ready(number()),
         "all-ready" => PeerMessage::AllReady,
@@ -58,13 +70,13 @@ pub fn happened(rest: &[&str]) -> Event {
         }),
         _ => panic!("unknown: other {verb}"),
     };
-    Event::Beside(PeerEvent::Said(told))
+    Event::Peer(PeerEvent::Said(told))
 }
 
-/// What is to be done about the other master, as transcripts show it.
+/// An action on the other master, as transcripts show it.
 pub fn deed(deed: &PeerAction) -> String {
     match deed {
-        PeerAction::Beget(heir) => {
+        PeerAction::StartMaster(heir) => {
             let how = if heir.manual { " manual" } else { "" };
             let scaled = heir
                 .scaled

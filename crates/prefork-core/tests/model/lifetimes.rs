@@ -1,6 +1,8 @@
-//! Random lifetimes: a seeded generator drives the model in a fake world, and after every step the promises are checked.
+//! Random lifetimes of one supervisor: a seeded generator drives the model in a fake world, and
+//! after every step the invariants are checked.
 //!
-//! `PF_LIFETIMES=N` runs more of them (CI, where nothing is left out, four times as many as anybody else), `PF_SEED=S` one again, which prints itself as a transcript.
+//! `PF_LIFETIMES=N` sets how many are run; the default in CI, where no test is skipped, is four
+//! times that of a run by hand. `PF_SEED=S` runs one lifetime again and prints its transcript.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,23 +10,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork_core::model::Supervisor;
+use prefork_core::model::action::{Action, PinSource, SignalTarget};
 use prefork_core::model::backoff::Dice;
-use prefork_core::model::event::{
-    Action, Command, Ended, Event, Generation, OpId, Outcome, Saying, Scale, Source, Ticket, To,
-    WorkerId,
-};
-use prefork_core::model::fork::{PeerAction, PeerEvent};
+use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
+use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::fact::Fact;
+use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
+use prefork_core::model::operation::Outcome;
+use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
-use prefork_core::model::supervisor::snapshot::{SlotView, Snapshot};
+use prefork_core::model::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
+use prefork_core::model::state::rollout::RolloutResult;
 use prefork_core::model::time::Time;
 
-use super::render;
+use super::{handover, render};
 
 const EVENTS: u64 = 60;
 
 #[test]
-fn random_lifetimes_keep_every_promise() {
+fn random_lifetimes_keep_every_invariant() {
     if let Ok(seed) = std::env::var("PF_SEED") {
         let seed = seed.parse().expect("PF_SEED is a number");
         let (world, outcome) = lifetime(seed, true);
@@ -39,7 +44,7 @@ fn random_lifetimes_keep_every_promise() {
         .map_or(usual, |n| n.parse().expect("PF_LIFETIMES is a number"));
     let mut long_ones = 0;
     let mut seed = 0;
-    // Those that stop early are lived too, but do not count.
+    // Lifetimes that stop early are run too, but do not count.
     while long_ones < wanted {
         let (world, outcome) = lifetime(seed, false);
         if let Err(broken) = outcome {
@@ -77,7 +82,7 @@ struct World {
     policy: Policy,
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
-    /// Those that never came to be; the supervisor may learn of it a moment later.
+    /// Workers whose fork failed; the supervisor may get that event a moment later.
     unborn: BTreeSet<WorkerId>,
     open: BTreeSet<OpId>,
     tickets: u64,
@@ -86,7 +91,7 @@ struct World {
     ready_before: usize,
     pinned: BTreeSet<u64>,
     highest: u64,
-    /// What an upgrade under way is to pin.
+    /// The generation that the upgrade under way is to pin.
     successor: Option<Generation>,
     steps: u64,
     record: bool,
@@ -95,10 +100,11 @@ struct World {
 
 type Check = Result<(), String>;
 
-/// Whether a generation serves whose rollout is not over.
+/// Whether the serving generation is on probation: its rollout still runs.
 fn on_probation(snapshot: &Snapshot) -> bool {
     let rollout = snapshot.rollout.as_ref();
-    snapshot.state == "running" && rollout.is_some_and(|rollout| rollout.result == "running")
+    snapshot.state == ServiceState::Running
+        && rollout.is_some_and(|rollout| rollout.result == RolloutResult::Running)
 }
 
 fn rolled_to(snapshot: &Snapshot) -> Option<Generation> {
@@ -123,7 +129,7 @@ impl World {
                 _ => Surge::Workers(1),
             },
             canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
-            // Short enough to be passed, long enough to be failed.
+            // Some so short that they are passed, some so long that a worker dies before.
             probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
                 .checked_sub(1)
                 .map(Duration::from_millis),
@@ -180,7 +186,7 @@ impl World {
         self.end()
     }
 
-    /// A stop from wherever the lifetime has come to must end, within the sum of its deadlines.
+    /// A stop must end in any state of the service, within the sum of its deadlines.
     fn end(&mut self) -> Check {
         if self.exited.is_none() {
             self.step(
@@ -188,7 +194,7 @@ impl World {
                 true,
             )?;
         }
-        // The queues may be waited for as long as the workers afterwards.
+        // The wait for empty queues and the drain of the workers may take this long each.
         let queues = u32::from(self.policy.drain_queue);
         let limit = self.now
             + self.policy.stop_delay.unwrap_or_default()
@@ -196,7 +202,7 @@ impl World {
             + Duration::from_secs(5 + 1);
         while self.exited.is_none() {
             let Some(at) = self.supervisor.deadline() else {
-                return Err("stopping, nobody exits, and nothing is waited for".into());
+                return Err("stopping, no worker exits, and there is no deadline".into());
             };
             if at > limit {
                 return Err(format!(
@@ -204,7 +210,7 @@ impl World {
                     at.since(limit)
                 ));
             }
-            // Those that listen go; the deaf ones wait for KILL, the unkillable ones for ever.
+            // Workers that obey exit now; deaf ones wait for KILL, unkillable ones for ever.
             let listening: Vec<WorkerId> = self
                 .processes
                 .iter()
@@ -217,7 +223,7 @@ impl World {
                 .map(|(id, _)| *id)
                 .collect();
             if let Some(id) = listening.first() {
-                self.exit(*id, Ended::Exited(0), false)?;
+                self.exit(*id, ExitStatus::Exited(0), false)?;
             } else {
                 self.now = self.now.max(at);
                 self.step(Event::Due, true)?;
@@ -238,12 +244,12 @@ impl World {
         Ok(())
     }
 
-    /// One random thing.
+    /// One random event.
     fn happen(&mut self) -> Check {
         let ids: Vec<WorkerId> = self.processes.keys().copied().collect();
-        let somebody =
+        let chosen =
             (!ids.is_empty()).then(|| ids[self.dice.below(ids.len().max(1) as u64) as usize]);
-        match (self.dice.below(100), somebody) {
+        match (self.dice.below(100), chosen) {
             (0..30, Some(id)) => self.speak(id),
             (30..48, Some(id)) => self.end_of(id),
             (48..52, Some(id)) => self.let_go(id),
@@ -262,17 +268,17 @@ impl World {
             process.executed = true;
             if self.dice.below(30) == 0 {
                 self.step(Event::ExecFailed(id, "no such file".into()), false)?;
-                return self.exit(id, Ended::Exited(127), true);
+                return self.exit(id, ExitStatus::Exited(127), true);
             }
             return self.step(Event::Executed(id), false);
         }
         let saying = match self.dice.below(24) {
-            0..8 => Saying::Beat,
-            8..12 => Saying::Stopping,
-            12 => Saying::Trigger,
-            13 => Saying::Extend(Duration::from_secs(3)),
-            14 => Saying::Watchdog(Duration::from_secs(self.dice.below(3))),
-            _ => Saying::Ready,
+            0..8 => WorkerMessage::Beat,
+            8..12 => WorkerMessage::Stopping,
+            12 => WorkerMessage::Trigger,
+            13 => WorkerMessage::Extend(Duration::from_secs(3)),
+            14 => WorkerMessage::Watchdog(Duration::from_secs(self.dice.below(3))),
+            _ => WorkerMessage::Ready,
         };
         self.step(Event::Said(id, saying), false)
     }
@@ -286,20 +292,20 @@ impl World {
             return self.emptied(id);
         }
         let told = process.told;
-        // Most that die were told to; a few crash.
+        // Most workers end because they were asked to; a few crash.
         if !told && self.dice.below(5) > 0 {
             return Ok(());
         }
         let ended = match self.dice.below(8) {
-            0 => Ended::Exited(78),
-            1 => Ended::Signaled(Some(Signal::Segv), true),
-            2 => Ended::Exited(1),
-            _ => Ended::Exited(0),
+            0 => ExitStatus::Exited(78),
+            1 => ExitStatus::Signaled(Some(Signal::Segv), true),
+            2 => ExitStatus::Exited(1),
+            _ => ExitStatus::Exited(0),
         };
         self.exit(id, ended, !told)
     }
 
-    fn exit(&mut self, id: WorkerId, ended: Ended, crash: bool) -> Check {
+    fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
         let rest = self.dice.below(6) == 0;
         if let Some(process) = self.processes.get_mut(&id) {
             process.leader = false;
@@ -311,7 +317,7 @@ impl World {
         let before = self.supervisor.snapshot();
         let on_trial = crash && on_probation(&before);
         let held =
-            |seat: &SlotView| seat.worker == Some(id) && seat.generation == rolled_to(&before);
+            |view: &SlotView| view.worker == Some(id) && view.generation == rolled_to(&before);
         let on_trial = on_trial && before.slots.iter().any(held);
         let exited = Event::Exited {
             worker: id,
@@ -342,18 +348,23 @@ impl World {
         }
     }
 
-    /// The next image: it reads what this one has written, and pins.
+    /// An upgrade in place: the next image reads the state that this one has written, and pins.
     fn take_over(&mut self) -> Check {
         let Some(generation) = self.successor else {
             return Ok(());
         };
-        let written = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
-        self.supervisor = serde_json::from_slice(&written).map_err(|error| error.to_string())?;
-        let again = serde_json::to_vec(&self.supervisor).map_err(|error| error.to_string())?;
+        if !self.supervisor.awaits_successor() {
+            // A stop came between: the driver ends the check.
+            self.successor = None;
+            return Ok(());
+        }
+        let written = handover::written(&self.supervisor)?;
+        self.supervisor = handover::read(&written)?;
+        let again = handover::written(&self.supervisor)?;
         if written != again {
             return Err("what was read is not what was written".to_owned());
         }
-        let pin = Action::Pin(generation, Source::Successor);
+        let pin = Action::Pin(generation, PinSource::Successor);
         let answer = self.perform(&pin)?;
         self.successor = None;
         answer.map_or(Ok(()), |event| self.step(event, false))
@@ -422,7 +433,8 @@ impl World {
         match self.supervisor.deadline() {
             Some(at) if self.dice.below(4) > 0 => {
                 self.now = self.now.max(at);
-                // A worker that is killed for not being ready in time was not serving; nobody else may be lost to a deadline.
+                // A worker that is killed at its start timeout did not serve; no other worker may
+                // be lost to a deadline.
                 self.step(Event::Due, false)
             }
             _ => {
@@ -432,7 +444,8 @@ impl World {
         }
     }
 
-    /// One step and the driver's answers to it. `may_lower`: whether fewer workers may be ready after it than before.
+    /// One step, and the driver's answers to it. `may_lower`: whether fewer workers may be ready
+    /// after it than before.
     fn step(&mut self, event: Event, may_lower: bool) -> Check {
         let mut events = vec![event];
         let mut may_lower = may_lower;
@@ -452,9 +465,14 @@ impl World {
                 if self.record {
                     let _ = writeln!(self.transcript, "  {}", render::action(&action));
                 }
-                // What undoes a scale takes workers away again; what superseded a pause was asked for.
-                may_lower |= matches!(&action, Action::Note(_, _, text) if text.starts_with("scale") || text.starts_with("pause") || text.starts_with("stop"));
-                // So was the end of one that missed its heartbeat.
+                // Undoing a scale ends workers; a request that superseded a pause asked for it.
+                let lowers = |fact: &Fact| {
+                    let text = fact.to_string();
+                    let starts = ["scale", "pause", "stop"];
+                    starts.iter().any(|start| text.starts_with(start))
+                };
+                may_lower |= matches!(&action, Action::Tell(fact) if lowers(fact));
+                // The end of a worker whose heartbeat stopped is intended too.
                 may_lower |= matches!(
                     &action,
                     Action::Signal(_, Signal::Abrt, _) | Action::CloseListeners
@@ -465,7 +483,7 @@ impl World {
         self.check(may_lower)
     }
 
-    /// What the driver would do, and answer; with the promises that concern one action.
+    /// Does what the driver would do, and returns its answer; checks the invariants of one action.
     fn perform(&mut self, action: &Action) -> Result<Option<Event>, String> {
         match action {
             Action::Spawn {
@@ -498,15 +516,15 @@ impl World {
                 self.processes.insert(*worker, process);
                 return Ok(Some(Event::Forked(*worker, worker.0 as i32)));
             }
-            // Another master, which never says that it stands: only its process comes and goes.
-            Action::Beside(PeerAction::Beget(heir)) => {
+            // The new master never says hello: only its process starts and exits.
+            Action::Peer(PeerAction::StartMaster(heir)) => {
                 self.highest = heir.to.0;
                 self.pinned.insert(heir.to.0);
-                return Ok(Some(Event::Beside(PeerEvent::Born(60))));
+                return Ok(Some(Event::Peer(PeerEvent::Started(60))));
             }
-            Action::Beside(PeerAction::Kill) => {
+            Action::Peer(PeerAction::Kill) => {
                 let how = "was killed by KILL before it stood".to_owned();
-                return Ok(Some(Event::Beside(PeerEvent::Gone(how))));
+                return Ok(Some(Event::Peer(PeerEvent::Exited(how))));
             }
             Action::Signal(worker, sig, to) => {
                 return self.signalled(*worker, *sig, *to).map(|()| None);
@@ -514,7 +532,9 @@ impl World {
             Action::Deliver(worker, _) if !self.processes.contains_key(worker) => {
                 return Err(format!("{worker:?} is signalled and does not live"));
             }
-            Action::Pin(generation, Source::Successor) if self.successor != Some(*generation) => {
+            Action::Pin(generation, PinSource::Successor)
+                if self.successor != Some(*generation) =>
+            {
                 self.successor = Some(*generation);
             }
             Action::Pin(generation, _) => {
@@ -550,7 +570,9 @@ impl World {
             Action::LookWhetherDumping(worker) => {
                 return Ok(Some(Event::Dumping(*worker, self.dice.below(2) == 0)));
             }
-            Action::LookAtQueues if self.dice.below(2) == 0 => return Ok(Some(Event::QueuesEmpty)),
+            Action::LookAtQueues if self.dice.below(2) == 0 => {
+                return Ok(Some(Event::QueueDepths(Vec::new())));
+            }
             Action::Exit(code, _) => {
                 if let Some((id, _)) = self.processes.iter().next() {
                     return Err(format!("exit while {id:?} lives"));
@@ -562,7 +584,7 @@ impl World {
         Ok(None)
     }
 
-    fn signalled(&mut self, worker: WorkerId, sig: Signal, to: To) -> Check {
+    fn signalled(&mut self, worker: WorkerId, sig: Signal, to: SignalTarget) -> Check {
         let graceful = self.policy.graceful_signal;
         if self.unborn.contains(&worker) {
             return Ok(());
@@ -571,11 +593,11 @@ impl World {
             return Err(format!("{worker:?} gets {sig} and does not live"));
         };
         match to {
-            To::Leader if !process.leader => {
+            SignalTarget::Leader if !process.leader => {
                 return Err(format!("{worker:?} gets {sig} and its leader is gone"));
             }
-            To::Leader if sig == graceful => process.graceful += 1,
-            To::Leader | To::Group => {}
+            SignalTarget::Leader if sig == graceful => process.graceful += 1,
+            SignalTarget::Leader | SignalTarget::Group => {}
         }
         process.told = true;
         process.killed |= sig == Signal::Kill;
@@ -585,29 +607,29 @@ impl World {
         Ok(())
     }
 
-    /// No rollout is half done.
+    /// Checks that no rollout ends half done.
     fn finished(&mut self, op: OpId, outcome: &Outcome) -> Check {
         self.open.remove(&op);
         let snapshot = self.supervisor.snapshot();
         let Some(rollout) = snapshot.rollout.filter(|rollout| rollout.op == op) else {
             return Ok(());
         };
-        // What was remembered may have followed in the same step.
-        if snapshot.state != "running" {
+        // An operation that waited may have begun in the same step.
+        if snapshot.state != ServiceState::Running {
             return Ok(());
         }
         let holders = || {
             snapshot
                 .slots
                 .iter()
-                .filter_map(|seat| seat.generation.map(|generation| (seat.slot, generation)))
+                .filter_map(|view| view.generation.map(|generation| (view.slot, generation)))
         };
         match outcome {
             Outcome::Done(..) => {
                 let strangers: Vec<(u32, Generation)> = holders()
                     .filter(|(_, generation)| *generation != rollout.to)
                     .collect();
-                let empty = snapshot.slots.iter().any(|seat| seat.worker.is_none());
+                let empty = snapshot.slots.iter().any(|view| view.worker.is_none());
                 if empty || !strangers.is_empty() || snapshot.generation != rollout.to {
                     return Err(format!("operation {op} is done and half: {strangers:?}"));
                 }
@@ -630,7 +652,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is left undone that only waits for somebody to look again: one more look at the same time changes nothing.
+    /// Checks that a step leaves nothing to do: a second step at the same time has no actions.
     fn is_settled(&self) -> Check {
         if self.supervisor.deadline().is_some_and(|at| at <= self.now) {
             return Ok(());
@@ -648,18 +670,18 @@ impl World {
         }
     }
 
-    /// The promises that concern the whole.
+    /// Checks the invariants about the whole state.
     fn check(&mut self, may_lower: bool) -> Check {
         self.is_settled()?;
         let snapshot = self.supervisor.snapshot();
         let surge = self.policy.surge.of(snapshot.wanted);
-        // One that is stopped or traced is no loss of the supervisor's.
-        let serves = |seat: &&SlotView| matches!(seat.state, "ready" | "held");
+        // A held worker (stopped or traced) is not the supervisor's loss.
+        let serves = |view: &&SlotView| matches!(view.state, SlotState::Ready | SlotState::Held);
         let ready = snapshot.slots.iter().filter(serves).count();
         let rolls_in_turn = surge == 0;
         if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
             return Err(format!(
-                "{} workers were ready, now {ready}, and nobody asked for that",
+                "{} workers were ready, now {ready}, and no request asked for that",
                 self.ready_before
             ));
         }
@@ -686,10 +708,13 @@ impl World {
         if alive.len() > self.supervisor.workers().count() {
             return Err("a process lives that the supervisor does not know".into());
         }
-        let settled =
-            snapshot.slots.iter().all(|seat| seat.state == "ready") && snapshot.retiring.is_empty();
+        let settled = snapshot
+            .slots
+            .iter()
+            .all(|view| view.state == SlotState::Ready)
+            && snapshot.retiring.is_empty();
         if settled
-            && snapshot.state == "running"
+            && snapshot.state == ServiceState::Running
             && !on_probation(&snapshot)
             && self.open.is_empty()
             && snapshot.replacements.is_empty()

@@ -1,6 +1,13 @@
-//! The model alone: transcripts, random lifetimes, every (state, event) pair. No process is started here.
+//! Tests of the model alone; no process is started.
+//!
+//! - `transcripts`: text files of commands and the exact actions that follow.
+//! - `lifetimes`: random lives of one supervisor, with invariants after each step.
+//! - `two_masters`: random upgrades by fork.
+//! - `handover`: what an upgrade in place takes along, written and read.
+//! - `pairs`: every phase of a worker with every input.
 
 mod beside;
+mod handover;
 mod lifetimes;
 mod pairs;
 mod render;

@@ -1,9 +1,13 @@
-//! Every pair of (worker state, input), once, by hand from the contract: what a worker does with what in which state.
+//! Every phase of a worker with every input: which phases may follow, and which effects. The rules
+//! are written by hand from the documented behaviour, not taken from the code.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use prefork_core::model::event::{Action, Cause, Ended, Generation, Saying, To, WorkerId};
+use prefork_core::model::action::{Action, SignalTarget};
+use prefork_core::model::event::WorkerMessage;
+use prefork_core::model::exit::{Cause, ExitStatus};
+use prefork_core::model::ids::{Generation, WorkerId};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity};
 use prefork_core::model::signal::Signal;
 use prefork_core::model::time::Time;
@@ -30,14 +34,14 @@ fn inputs() -> Vec<Input> {
         Input::SpawnFailed("why".into()),
         Input::Executed,
         Input::ExecFailed("why".into()),
-        Input::Said(Saying::Ready),
-        Input::Said(Saying::Beat),
-        Input::Said(Saying::Newline),
-        Input::Said(Saying::Closed),
-        Input::Said(Saying::Stopping),
-        Input::Said(Saying::Trigger),
-        Input::Said(Saying::Watchdog(Duration::from_secs(1))),
-        Input::Said(Saying::Extend(Duration::from_secs(1))),
+        Input::Said(WorkerMessage::Ready),
+        Input::Said(WorkerMessage::Beat),
+        Input::Said(WorkerMessage::Newline),
+        Input::Said(WorkerMessage::Closed),
+        Input::Said(WorkerMessage::Stopping),
+        Input::Said(WorkerMessage::Trigger),
+        Input::Said(WorkerMessage::Watchdog(Duration::from_secs(1))),
+        Input::Said(WorkerMessage::Extend(Duration::from_secs(1))),
         Input::BeatOverdue,
         Input::Pardon,
         Input::Held(true),
@@ -47,12 +51,12 @@ fn inputs() -> Vec<Input> {
         Input::OverLimit,
         Input::ReadyDelayElapsed,
         Input::StartOverdue,
-        Input::Tell(StopSeverity::Graceful),
-        Input::Tell(StopSeverity::Quick),
-        Input::Tell(StopSeverity::Kill),
+        Input::Stop(StopSeverity::Graceful),
+        Input::Stop(StopSeverity::Quick),
+        Input::Stop(StopSeverity::Kill),
         Input::Overdue,
-        Input::Exited(Ended::Exited(0), false),
-        Input::Exited(Ended::Exited(0), true),
+        Input::Exited(ExitStatus::Exited(0), false),
+        Input::Exited(ExitStatus::Exited(0), true),
         Input::Emptied,
         Input::LookAtGroup,
     ]
@@ -68,7 +72,8 @@ fn worker(phase: Phase, ready: Readiness) -> Worker {
     worker
 }
 
-/// What a phase may become: nothing ever comes back from being told, nor from being gone.
+/// Which phase may follow: a worker never comes back from stopping, nor from being gone, and a stop
+/// never becomes milder.
 fn may_become(from: Phase, to: Phase) -> bool {
     let rank = |phase: Phase| match phase {
         Phase::Spawning => (0, StopSeverity::Graceful),
@@ -83,7 +88,7 @@ fn may_become(from: Phase, to: Phase) -> bool {
 }
 
 #[test]
-fn every_pair_keeps_the_order_of_a_life() {
+fn every_phase_and_input_keeps_the_order_of_phases() {
     let ways = [
         Readiness::Auto,
         Readiness::Notify,
@@ -113,7 +118,7 @@ fn every_pair_keeps_the_order_of_a_life() {
                         "{pair}"
                     );
                     let became_ready = out.contains(&Effect::BecameReady);
-                    // One that asks for its own end in its first words was ready for a moment.
+                    // A worker whose first message asks for its own end was ready for a moment.
                     let aborted = worker.phase == Phase::Stopping(StopSeverity::Abort);
                     let is_ready = worker.phase == Phase::Ready;
                     assert!(
@@ -130,9 +135,9 @@ fn every_pair_keeps_the_order_of_a_life() {
     assert_eq!(pairs, ways.len() * phases().len() * inputs().len() * 2);
 }
 
-/// A signal goes out only when the worker is told harder than before, or its leader left others behind.
+/// A signal is sent only if the stop becomes harder, or if the leader left other processes behind.
 fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
-    let signals: Vec<(Signal, To)> = out
+    let signals: Vec<(Signal, SignalTarget)> = out
         .iter()
         .filter_map(|effect| match effect {
             Effect::Act(Action::Signal(_, sig, to)) => Some((*sig, *to)),
@@ -144,7 +149,7 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         Phase::Stopping(word) | Phase::Leaderless(word) => Some(word),
         _ => None,
     };
-    if let Input::Tell(word) = input
+    if let Input::Stop(word) = input
         && phase != Phase::Gone
     {
         assert_eq!(
@@ -154,14 +159,18 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         );
     }
     for (sig, to) in signals {
-        // KILL always goes to the group; a group without a leader has nobody else.
+        // KILL always goes to the group; without a leader every signal does.
         let leaderless =
             matches!(phase, Phase::Leaderless(_)) || matches!(input, Input::Exited(_, true));
-        assert_eq!(to == To::Group, sig == Signal::Kill || leaderless, "{pair}");
+        assert_eq!(
+            to == SignalTarget::Group,
+            sig == Signal::Kill || leaderless,
+            "{pair}"
+        );
     }
 }
 
-/// The end of a leader is told once, and only by what ends it.
+/// The leader's exit is reported once, and only by an input that ends the leader.
 fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
     let ends = out
         .iter()
@@ -178,37 +187,37 @@ fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
 }
 
 #[test]
-fn the_cause_of_an_end_is_told_truly() {
-    let cases: [(Option<StopSeverity>, Ended, Cause); 7] = [
-        (None, Ended::Exited(0), Cause::Exited),
+fn cause_of_an_exit_is_correct() {
+    let cases: [(Option<StopSeverity>, ExitStatus, Cause); 7] = [
+        (None, ExitStatus::Exited(0), Cause::Exited),
         (
             None,
-            Ended::Signaled(Some(Signal::Kill), false),
+            ExitStatus::Signaled(Some(Signal::Kill), false),
             Cause::Signaled,
         ),
         (
             Some(StopSeverity::Graceful),
-            Ended::Exited(0),
+            ExitStatus::Exited(0),
             Cause::Stopped,
         ),
         (
             Some(StopSeverity::Graceful),
-            Ended::Signaled(Some(Signal::Term), false),
+            ExitStatus::Signaled(Some(Signal::Term), false),
             Cause::Stopped,
         ),
         (
             Some(StopSeverity::Graceful),
-            Ended::Signaled(Some(Signal::Segv), true),
+            ExitStatus::Signaled(Some(Signal::Segv), true),
             Cause::Signaled,
         ),
         (
             Some(StopSeverity::Quick),
-            Ended::Signaled(Some(Signal::Int), false),
+            ExitStatus::Signaled(Some(Signal::Int), false),
             Cause::Stopped,
         ),
         (
             Some(StopSeverity::Kill),
-            Ended::Signaled(Some(Signal::Kill), false),
+            ExitStatus::Signaled(Some(Signal::Kill), false),
             Cause::Stopped,
         ),
     ];
@@ -216,7 +225,7 @@ fn the_cause_of_an_end_is_told_truly() {
         let mut worker = worker(Phase::Ready, Readiness::Notify);
         let mut out = Vec::new();
         if let Some(word) = told {
-            worker.handle(NOW, Input::Tell(word), true, &mut out);
+            worker.handle(NOW, Input::Stop(word), true, &mut out);
         }
         out.clear();
         worker.handle(NOW, Input::Exited(ended, false), true, &mut out);

@@ -1,6 +1,7 @@
-//! Actions as text: one line each, short enough to be read by the dozen.
+//! Actions as text, for transcripts: one short line each.
 
-use prefork_core::model::event::{Action, Outcome, Refusal, Source, To};
+use prefork_core::model::action::{Action, PinSource, Refusal, SignalTarget};
+use prefork_core::model::operation::Outcome;
 
 /// One action, as transcripts show it.
 pub fn action(action: &Action) -> String {
@@ -10,19 +11,21 @@ pub fn action(action: &Action) -> String {
             slot,
             generation,
         } => format!("spawn {} slot={slot} gen={generation}", worker.0),
-        Action::Signal(worker, sig, To::Leader) => format!("signal {} {sig}", worker.0),
-        Action::Signal(worker, sig, To::Group) => format!("signal {} {sig} to its group", worker.0),
+        Action::Signal(worker, sig, SignalTarget::Leader) => format!("signal {} {sig}", worker.0),
+        Action::Signal(worker, sig, SignalTarget::Group) => {
+            format!("signal {} {sig} to its group", worker.0)
+        }
         Action::Deliver(worker, sig) => format!("deliver {} {sig}", worker.0),
-        Action::Pin(generation, Source::Successor) => {
+        Action::Pin(generation, PinSource::Successor) => {
             format!("pin gen={generation} by its successor")
         }
-        Action::Pin(generation, Source::Asked { renewed: true, .. }) => {
+        Action::Pin(generation, PinSource::Asked { renewed: true, .. }) => {
             format!("pin gen={generation} with a new command")
         }
-        Action::Pin(generation, Source::Now | Source::Asked { .. }) => {
+        Action::Pin(generation, PinSource::Now | PinSource::Asked { .. }) => {
             format!("pin gen={generation}")
         }
-        Action::Pin(generation, Source::Of(old)) => format!("pin gen={generation} as gen={old}"),
+        Action::Pin(generation, PinSource::Of(old)) => format!("pin gen={generation} as gen={old}"),
         Action::Forget(generation) => format!("forget gen={generation}"),
         Action::LookAtBeat(worker) => format!("look at the beat of {}", worker.0),
         Action::LookForListeners(worker) => format!("look for listeners of {}", worker.0),
@@ -31,7 +34,6 @@ pub fn action(action: &Action) -> String {
         Action::LookWhetherHeld(worker) => format!("look whether {} is held", worker.0),
         Action::LookWhetherDumping(worker) => format!("look whether {} dumps core", worker.0),
         Action::LookAtQueues => "look at the queues".into(),
-        Action::AnnounceStop => "announce the stop".into(),
         Action::ReopenLogs => "reopen logs".into(),
         Action::PassUsr1 => "pass USR1 on".into(),
         Action::CloseListeners => "close listeners".into(),
@@ -59,8 +61,8 @@ pub fn action(action: &Action) -> String {
             };
             format!("operation {op} {kind}: {text}")
         }
-        Action::Beside(deed) => super::beside::deed(deed),
-        Action::Note(level, _, text) => format!("{level:?}: {text}").to_lowercase(),
+        Action::Peer(deed) => super::beside::deed(deed),
+        Action::Tell(fact) => format!("{:?}: {fact}", fact.level()).to_lowercase(),
         Action::Exit(code, None) => format!("exit {code}"),
         Action::Exit(code, Some(reason)) => format!("exit {code}: {reason}"),
     }

@@ -1,7 +1,8 @@
 //! Transcripts: text files of prose, commands, and the exact actions that follow.
 //!
-//! `tests/scenarios/*.txt`; a line that starts with `#` is prose, an indented line is an action that was the answer, every other line is a
-//! command (see [`Session::command`]). `PF_REWRITE=1 cargo test transcripts` writes the answers anew; the diff is the review.
+//! In `tests/scenarios/*.txt` a line that starts with `#` is prose, an indented line is an action,
+//! and every other line is a command ([`Session::command`]) that the actions below it answer.
+//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,18 +10,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prefork_core::model::Supervisor;
-use prefork_core::model::event::{
-    Action, Command, Ended, Event, Generation, Saying, Scale, Source, Ticket, WorkerId,
-};
-use prefork_core::model::fork::{PeerAction, PeerEvent};
+use prefork_core::model::action::{Action, PinSource};
+use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
+use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::ids::{Generation, Ticket, WorkerId};
+use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
-use prefork_core::model::service_manager::{Said, Upward};
+use prefork_core::model::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
 
 #[test]
-fn transcripts_answer_as_written() {
+fn transcripts_match_the_model() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let rewrite = std::env::var_os("PF_REWRITE").is_some();
     let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -59,7 +61,7 @@ fn first_difference(expected: &str, actual: &str) -> String {
         Some((number, (old, new))) => {
             format!("line {}:\n  written: {old}\n  answered: {new}", number + 1)
         }
-        None => "one is the other's beginning".into(),
+        None => "one text is the start of the other".into(),
     }
 }
 
@@ -85,17 +87,27 @@ struct Session {
     policy: Policy,
     pin_fails: Option<String>,
     tickets: u64,
-    upward: Option<Upward>,
+    notifier: Option<ServiceNotifier>,
     deaf: bool,
     answers: Vec<String>,
 }
 
 impl Session {
-    /// The commands: `new N [setting=value]...`, `start`, `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
-    /// `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`, `queues-empty`, `rebound LISTENER`,
-    /// `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`, `advance D`, `signal S [terminal]`, `pin-fails WHY`,
-    /// `set setting=value` (for the next pin), `manager [D]` (a service manager listens, for life too), `deaf`, `hears`, `slots`, `deadline`, `taken-over GEN`, `went-back GEN WHY`, and the verbs `reload [renewed]`,
-    /// `upgrade fork rollback scale stop pause resume restart reopen deliver`; and `heir ...`, `other ...`, see [`beside`](super::beside).
+    /// Runs one command:
+    ///
+    /// - `new N [setting=value]...`, `start`, `set setting=value` (for the next pin);
+    /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
+    ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
+    ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
+    ///   `emptied W`, `let-go W`;
+    /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
+    ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
+    /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
+    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
+    ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
+    /// - to look: `slots`, `deadline`;
+    /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
+    ///
     /// W is a worker or a range `A..B`.
     fn command(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -112,17 +124,23 @@ impl Session {
             "other" => self.step(super::beside::happened(rest)),
             "manager" => {
                 let limit = rest.first().map(|limit| duration(limit));
-                self.upward = Some(Upward::new(99, limit, Said::default(), self.now));
+                self.notifier = Some(ServiceNotifier::new(
+                    99,
+                    limit,
+                    Reported::default(),
+                    self.now,
+                ));
             }
             "deaf" => self.deaf = true,
             "hears" => self.deaf = false,
             "set" => rest
                 .iter()
                 .for_each(|setting| set(&mut self.policy, setting)),
-            // Another image of the master: the supervisor is what can be written down of it, and pins.
+            // An upgrade in place: the next image has what could be written of the supervisor, and
+            // pins.
             "taken-over" => {
-                let written = serde_json::to_string(self.supervisor()).expect("written");
-                self.supervisor = Some(serde_json::from_str(&written).expect("read"));
+                let written = super::handover::written(self.supervisor()).expect("written");
+                self.supervisor = Some(super::handover::read(&written).expect("read"));
                 let generation = Generation(rest[0].parse().expect("a generation"));
                 self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
             }
@@ -132,7 +150,7 @@ impl Session {
             }
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
-            // The master itself did nothing meanwhile: it was stopped, or the machine slept.
+            // The master itself did not run: it was stopped, or the machine was suspended.
             "sleep" => {
                 self.now = self.now + duration(rest[0]);
                 self.step(Event::Due);
@@ -144,7 +162,7 @@ impl Session {
                 self.answers.push(text);
             }
             "start" => self.step(Event::Start),
-            "queues-empty" => self.step(Event::QueuesEmpty),
+            "queues-empty" => self.step(Event::QueueDepths(Vec::new())),
             "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
                 let sender = if rest.get(1) == Some(&"terminal") {
@@ -168,19 +186,19 @@ impl Session {
         self.speak();
     }
 
-    /// What the service manager is told at the end of a turn.
+    /// Sends what the service manager is told at the end of a turn.
     fn speak(&mut self) {
-        let (Some(upward), Some(supervisor)) = (&mut self.upward, &self.supervisor) else {
+        let (Some(notifier), Some(supervisor)) = (&mut self.notifier, &self.supervisor) else {
             return;
         };
-        let facts = supervisor.facts();
-        while let Some(message) = upward.next(self.now, &facts) {
+        let summary = supervisor.service_summary();
+        while let Some(message) = notifier.next_message(self.now, &summary) {
             let text = render(&message).replace('\n', " ");
             if self.deaf {
-                upward.lost(self.now, true);
+                notifier.message_failed(self.now, true);
                 self.answers.push(format!("manager does not hear: {text}"));
             } else {
-                upward.sent();
+                notifier.message_sent();
                 self.answers.push(format!("manager: {text}"));
             }
         }
@@ -197,8 +215,8 @@ impl Session {
             let now = self.now;
             self.supervisor().step(now, event, &mut out);
             for action in out {
-                if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
-                    upward.reload_begins(now);
+                if let (Action::Pin(..), Some(notifier)) = (&action, &mut self.notifier) {
+                    notifier.reload_begins(now);
                 }
                 self.answers.push(super::render::action(&action));
                 events.extend(self.answer(&action));
@@ -206,20 +224,20 @@ impl Session {
         }
     }
 
-    /// What the driver would answer in the same turn.
+    /// The driver's answer in the same turn.
     fn answer(&mut self, action: &Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
-            // Another image answers, when the transcript says so.
-            Action::Pin(_, Source::Successor) => None,
+            // The next image answers: `taken-over` or `went-back` in the transcript.
+            Action::Pin(_, PinSource::Successor) => None,
             Action::Pin(generation, _) => Some(match self.pin_fails.take() {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
             }),
-            Action::Beside(PeerAction::Beget(_)) => {
-                Some(Event::Beside(match self.pin_fails.take() {
-                    Some(why) => PeerEvent::Unborn(why),
-                    None => PeerEvent::Born(60),
+            Action::Peer(PeerAction::StartMaster(_)) => {
+                Some(Event::Peer(match self.pin_fails.take() {
+                    Some(why) => PeerEvent::NotStarted(why),
+                    None => PeerEvent::Started(60),
                 }))
             }
             _ => None,
@@ -230,7 +248,10 @@ impl Session {
         let end = self.now + by;
         loop {
             let model = self.supervisor().deadline();
-            let all = [model, self.upward.as_ref().and_then(Upward::deadline)];
+            let all = [
+                model,
+                self.notifier.as_ref().and_then(ServiceNotifier::deadline),
+            ];
             let next = all.into_iter().flatten().min();
             let Some(at) = next.filter(|at| *at <= end) else {
                 break;
@@ -251,35 +272,39 @@ impl Session {
 
     fn show_slots(&mut self) {
         let snapshot = self.supervisor().snapshot();
-        let seat = |seat: &prefork_core::model::supervisor::snapshot::SlotView| {
-            let worker = seat
+        let view = |view: &prefork_core::model::snapshot::SlotView| {
+            let worker = view
                 .worker
                 .map_or("-".into(), |worker| worker.0.to_string());
-            let generation = seat
+            let generation = view
                 .generation
                 .map_or("-".into(), |generation| generation.to_string());
-            // Why nobody is there.
-            let before = seat.last_exit.as_ref().filter(|_| seat.worker.is_none());
+            // Why the slot has no worker.
+            let before = view.last_exit.as_ref().filter(|_| view.worker.is_none());
             let why = before.map_or(String::new(), |exit| {
                 format!(" ({} {})", exit.worker.0, exit.cause.name())
             });
-            format!("{}:{worker}/{generation} {}{why}", seat.slot, seat.state)
+            format!(
+                "{}:{worker}/{generation} {}{why}",
+                view.slot,
+                view.state.name()
+            )
         };
-        let list = |seats: &[prefork_core::model::supervisor::snapshot::SlotView]| {
-            seats.iter().map(seat).collect::<Vec<_>>().join(", ")
+        let list = |views: &[prefork_core::model::snapshot::SlotView]| {
+            views.iter().map(view).collect::<Vec<_>>().join(", ")
         };
         self.answers.push(format!(
             "{}, generation {}: {}",
-            snapshot.state,
+            snapshot.state.name(),
             snapshot.generation,
             list(&snapshot.slots)
         ));
-        for (name, seats) in [
+        for (name, views) in [
             ("starting", &snapshot.replacements),
             ("retiring", &snapshot.retiring),
         ] {
-            if !seats.is_empty() {
-                self.answers.push(format!("{name}: {}", list(seats)));
+            if !views.is_empty() {
+                self.answers.push(format!("{name}: {}", list(views)));
             }
         }
     }
@@ -305,16 +330,16 @@ fn range(text: &str) -> Vec<WorkerId> {
 fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
     match verb {
         "exec" => Event::Executed(worker),
-        "ready" => Event::Said(worker, Saying::Ready),
-        "beat" => Event::Said(worker, Saying::Beat),
-        "newline" => Event::Said(worker, Saying::Newline),
-        "closed" => Event::Said(worker, Saying::Closed),
-        "stopping" => Event::Said(worker, Saying::Stopping),
+        "ready" => Event::Said(worker, WorkerMessage::Ready),
+        "beat" => Event::Said(worker, WorkerMessage::Beat),
+        "newline" => Event::Said(worker, WorkerMessage::Newline),
+        "closed" => Event::Said(worker, WorkerMessage::Closed),
+        "stopping" => Event::Said(worker, WorkerMessage::Stopping),
         "no-exec" => Event::ExecFailed(worker, rest.join(" ")),
         "no-fork" => Event::SpawnFailed(worker, rest.join(" ")),
-        "trigger" => Event::Said(worker, Saying::Trigger),
-        "watchdog" => Event::Said(worker, Saying::Watchdog(duration(rest[0]))),
-        "extend" => Event::Said(worker, Saying::Extend(duration(rest[0]))),
+        "trigger" => Event::Said(worker, WorkerMessage::Trigger),
+        "watchdog" => Event::Said(worker, WorkerMessage::Watchdog(duration(rest[0]))),
+        "extend" => Event::Said(worker, WorkerMessage::Extend(duration(rest[0]))),
         "held" => Event::Held(worker, true),
         "not-held" => Event::Held(worker, false),
         "dumps" => Event::Dumping(worker, true),
@@ -323,8 +348,8 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
         "let-go" => Event::ListenersReleased(worker),
         "exit" => {
             let ended = match rest[0].split_once('=').expect("code= or signal=") {
-                ("code", code) => Ended::Exited(code.parse().expect("code")),
-                (_, signal) => Ended::Signaled(Some(signal.parse().expect("signal")), false),
+                ("code", code) => ExitStatus::Exited(code.parse().expect("code")),
+                (_, signal) => ExitStatus::Signaled(Some(signal.parse().expect("signal")), false),
             };
             Event::Exited {
                 worker,

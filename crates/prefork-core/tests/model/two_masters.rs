@@ -1,19 +1,26 @@
-//! Upgrades by fork in a fake world of two masters: what they tell each other takes its time, workers fail, one of the masters may be killed. Whatever
-//! happens, one master is left in the end, with all of its slots; and as long as nobody was killed there were never fewer workers ready in both together
-//! than slots. `PF_UPGRADES=N` tries more of them, `PF_SEED=S` one again.
+//! Random upgrades by fork in a fake world of two masters: their messages are delayed, workers
+//! fail, and one of the masters may be killed.
+//!
+//! In the end there must be one master with all of its slots. As long as no master was killed, both
+//! masters together must never have fewer ready workers than slots.
+//!
+//! `PF_UPGRADES=N` sets how many are run, `PF_SEED=S` runs one again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use prefork_core::model::Supervisor;
+use prefork_core::model::action::Action;
 use prefork_core::model::backoff::Dice;
-use prefork_core::model::event::{
-    Action, Command, Ended, Event, OpId, Outcome, Saying, Ticket, WorkerId,
-};
-use prefork_core::model::fork::{PeerAction, PeerEvent, PeerMessage};
+use prefork_core::model::event::{Command, Event, WorkerMessage};
+use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::ids::{OpId, Ticket, WorkerId};
+use prefork_core::model::operation::Outcome;
+use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
+use prefork_core::model::snapshot::Role;
 use prefork_core::model::time::Time;
 
 use super::render;
@@ -24,17 +31,17 @@ const SLOTS: usize = 3;
 enum Process {
     Starting,
     Ready,
-    PeerMessage,
+    Stopping,
 }
 
-/// One of the two.
+/// One of the two masters.
 struct Master {
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
     inbox: VecDeque<PeerEvent>,
-    /// How it ended.
+    /// The exit code, once the master has ended.
     ended: Option<u8>,
-    /// Its workers fail at their start.
+    /// The master's workers fail at their start.
     bad: bool,
 }
 
@@ -132,24 +139,24 @@ impl World {
             Action::Signal(worker, Signal::Kill, _) => self.exits(at, worker, events),
             Action::Signal(worker, ..) => {
                 if let Some(process) = self.masters[at].processes.get_mut(&worker) {
-                    *process = Process::PeerMessage;
+                    *process = Process::Stopping;
                 }
             }
             Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
             Action::Exit(code, _) => self.ends(at, code),
-            Action::Beside(deed) => self.perform_beside(at, deed, events),
+            Action::Peer(deed) => self.perform_beside(at, deed, events),
             _ => {}
         }
     }
 
     fn perform_beside(&mut self, at: usize, deed: PeerAction, events: &mut VecDeque<Event>) {
         match deed {
-            PeerAction::Beget(heir) => {
+            PeerAction::StartMaster(heir) => {
                 let policy = Rc::new(self.policy.clone());
-                let new = Supervisor::heir(policy, SLOTS, 9, 50, *heir);
+                let new = Supervisor::beside_old_master(policy, SLOTS, 9, 50, *heir);
                 self.masters.push(Master::new(new));
                 self.names = vec![1, 0];
-                events.push_back(Event::Beside(PeerEvent::Born(60)));
+                events.push_back(Event::Peer(PeerEvent::Started(60)));
             }
             PeerAction::Tell(told) => {
                 let other = self.other(at).expect("there is another");
@@ -166,13 +173,14 @@ impl World {
         if self.masters[at].processes.remove(&worker).is_some() {
             events.push_back(Event::Exited {
                 worker,
-                ended: Ended::Exited(0),
+                ended: ExitStatus::Exited(0),
                 rest: false,
             });
         }
     }
 
-    /// A master's process is gone, with all of its workers: the other one sees that after all that it has said.
+    /// A master's process is gone, with all of its workers. The other master sees that after all
+    /// messages of the dead one.
     fn ends(&mut self, at: usize, code: u8) {
         self.masters[at].ended = Some(code);
         self.masters[at].processes.clear();
@@ -180,12 +188,12 @@ impl World {
             let how = format!("exited with code {code}");
             let inbox = &mut self.masters[other].inbox;
             inbox.retain(PeerEvent::outlives_its_master);
-            inbox.push_back(PeerEvent::Gone(how));
+            inbox.push_back(PeerEvent::Exited(how));
         }
     }
 
     fn kill(&mut self, at: usize) {
-        // Of two: a service that loses its only master is gone.
+        // Only while both live: a service that loses its only master is gone.
         if self.masters.iter().all(|it| it.ended.is_none()) {
             self.story.push(format!("{at} is killed"));
             self.killed = true;
@@ -193,17 +201,17 @@ impl World {
         }
     }
 
-    /// Lets one thing happen that can; false if there is none.
+    /// Makes one possible thing happen; false if nothing can.
     fn happens(&mut self) -> bool {
-        // A master looks for the other's end before anything else.
-        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Gone(_));
+        // A master handles the other's end before anything else.
+        let gone = |it: &PeerEvent| matches!(it, PeerEvent::Exited(_));
         let first = (0..self.masters.len()).find(|at| {
             let master = &self.masters[*at];
             master.ended.is_none() && master.inbox.iter().any(gone)
         });
         if let Some(at) = first {
             let happened = self.masters[at].inbox.pop_front().expect("not empty");
-            self.step(at, Event::Beside(happened));
+            self.step(at, Event::Peer(happened));
             return true;
         }
         let mut can: Vec<(usize, Option<WorkerId>)> = Vec::new();
@@ -222,7 +230,7 @@ impl World {
         match can[pick] {
             (at, None) => {
                 let happened = self.masters[at].inbox.pop_front().expect("not empty");
-                self.step(at, Event::Beside(happened));
+                self.step(at, Event::Peer(happened));
             }
             (at, Some(worker)) => self.moves(at, worker),
         }
@@ -234,7 +242,7 @@ impl World {
         match self.masters[at].processes[&worker] {
             Process::Starting if fails => {
                 self.masters[at].processes.remove(&worker);
-                let ended = Ended::Exited(3);
+                let ended = ExitStatus::Exited(3);
                 let rest = false;
                 self.step(
                     at,
@@ -247,11 +255,11 @@ impl World {
             }
             Process::Starting => {
                 self.masters[at].processes.insert(worker, Process::Ready);
-                self.step(at, Event::Said(worker, Saying::Ready));
+                self.step(at, Event::Said(worker, WorkerMessage::Ready));
             }
             _ => {
                 self.masters[at].processes.remove(&worker);
-                let (ended, rest) = (Ended::Exited(0), false);
+                let (ended, rest) = (ExitStatus::Exited(0), false);
                 self.step(
                     at,
                     Event::Exited {
@@ -325,7 +333,7 @@ fn upgrade(seed: u64) {
                 }
                 _ => {}
             }
-            // Later ones come up: a release that can never start is another test's.
+            // Later workers start: a release that can never start is another test's subject.
             if world.killed {
                 world.masters[1].bad = false;
             }
@@ -337,14 +345,14 @@ fn upgrade(seed: u64) {
             .filter(|at| world.masters[*at].ended.is_none())
             .collect();
         if let [at] = alone[..]
-            && world.masters[at].supervisor.role() == "master"
+            && world.masters[at].supervisor.role() == Role::Master
             && world.masters[at].supervisor.is_ready()
             && world.masters[at].processes.len() == SLOTS
         {
             world.check("it has its names", world.names == [at]);
             world.check("all are ready", world.ready() == SLOTS);
             let done = matches!(world.outcome, Some(Outcome::Done(..)));
-            // The old one's word: it is gone when it was killed, and then says nothing.
+            // The old master reports the outcome; a killed one reports nothing.
             if doomed != 0 || !world.killed {
                 world.check("the outcome is true", done == (at == 1));
             }
@@ -362,7 +370,7 @@ fn upgrade(seed: u64) {
 }
 
 #[test]
-fn u16_u19_u20_whatever_happens_one_master_is_left_and_enough_workers_are_ready() {
+fn u16_u19_u20_one_master_and_enough_workers_are_left() {
     let seeds = match std::env::var("PF_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("PF_SEED is a number");

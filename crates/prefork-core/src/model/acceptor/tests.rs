@@ -1,11 +1,11 @@
-//! The tests of this room.
+//! Tests of the acceptor.
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn terms() -> Terms {
-    Terms {
+fn limits() -> AcceptLimits {
+    AcceptLimits {
         clients: 2,
         max_requests: None,
         client_timeout: None,
@@ -19,263 +19,290 @@ fn at(millis: u64) -> Time {
     Time(millis * 1_000_000)
 }
 
-fn alone(client: Client) -> Event {
-    let alone = true;
-    Event::Ended { client, alone }
-}
-
-fn leaving_others(client: Client) -> Event {
-    let alone = false;
-    Event::Ended { client, alone }
-}
-
-const LEAVE: Action = Action::Leave { well: true };
-
-fn serving(terms: Terms, clients: u64) -> Accepting {
-    let mut accepting = Accepting::new(terms, at(0));
-    for client in 0..clients {
-        assert!(accepting.wants());
-        assert_eq!(accepting.step(at(0), Event::Accepted(client)), []);
+fn ended(client: ClientId) -> Event {
+    Event::HandlerEnded {
+        client,
+        group_empty: true,
     }
-    accepting
+}
+
+fn ended_leaving_others(client: ClientId) -> Event {
+    Event::HandlerEnded {
+        client,
+        group_empty: false,
+    }
+}
+
+const EXIT: Action = Action::Exit { clean: true };
+
+fn serving(limits: AcceptLimits, clients: u64) -> Acceptor {
+    let mut acceptor = Acceptor::new(limits, at(0));
+    for client in 0..clients {
+        assert!(acceptor.wants_connection());
+        assert_eq!(acceptor.step(at(0), Event::Accepted(client)), []);
+    }
+    acceptor
 }
 
 #[test]
-fn w2_without_a_token_nothing_is_accepted() {
-    let mut accepting = serving(terms(), 2);
-    assert!(!accepting.wants());
-    assert_eq!(accepting.deadline(), None, "nothing to wake up for");
-    assert_eq!(accepting.step(at(1), alone(0)), []);
-    assert!(accepting.wants());
-    assert_eq!(accepting.step(at(1), alone(0)), [], "told twice");
-    assert_eq!(accepting.running(), 1);
+fn w2_no_connection_is_accepted_without_a_token() {
+    let mut acceptor = serving(limits(), 2);
+    assert!(!acceptor.wants_connection());
+    assert_eq!(acceptor.deadline(), None, "nothing to wake up for");
+    assert_eq!(acceptor.step(at(1), ended(0)), []);
+    assert!(acceptor.wants_connection());
+    assert_eq!(acceptor.step(at(1), ended(0)), [], "reported twice");
+    assert_eq!(acceptor.running(), 1);
 }
 
 #[test]
-fn w4_u33_a_graceful_end_waits_for_those_that_run() {
-    let mut accepting = serving(terms(), 2);
-    let closed = Action::Close(Why::Asked(Signal::Quit));
-    assert_eq!(accepting.step(at(5), Event::Signal(Signal::Quit)), [closed]);
-    assert!(!accepting.wants());
-    assert_eq!(accepting.step(at(6), alone(1)), []);
-    assert!(!accepting.wants());
-    assert_eq!(accepting.step(at(7), alone(0)), [LEAVE]);
-    assert_eq!(accepting.step(at(9), Event::Signal(Signal::Term)), []);
+fn w4_u33_graceful_end_waits_for_running_handlers() {
+    let mut acceptor = serving(limits(), 2);
+    let closed = Action::Close(CloseReason::Signal(Signal::Quit));
+    assert_eq!(acceptor.step(at(5), Event::Signal(Signal::Quit)), [closed]);
+    assert!(!acceptor.wants_connection());
+    assert_eq!(acceptor.step(at(6), ended(1)), []);
+    assert!(!acceptor.wants_connection());
+    assert_eq!(acceptor.step(at(7), ended(0)), [EXIT]);
+    assert_eq!(acceptor.step(at(9), Event::Signal(Signal::Term)), []);
 
-    let mut idle = serving(terms(), 0);
-    let closed = Action::Close(Why::Asked(Signal::Term));
+    let mut idle = serving(limits(), 0);
+    let closed = Action::Close(CloseReason::Signal(Signal::Term));
     let done = idle.step(at(5), Event::Signal(Signal::Term));
-    assert_eq!(done, [closed, LEAVE]);
+    assert_eq!(done, [closed, EXIT]);
 }
 
 #[test]
-fn g5_a_drain_that_takes_too_long_is_cut_short_and_is_an_error() {
-    let mut accepting = serving(terms(), 2);
-    accepting.step(at(0), Event::Signal(Signal::Term));
-    assert_eq!(accepting.deadline(), Some(at(25_000)));
-    let late = accepting.step(at(25_000), Event::Tick);
-    assert_eq!(late, [Action::Late(2), Action::End(0), Action::End(1)]);
-    assert_eq!(accepting.step(at(25_100), alone(1)), []);
-    assert_eq!(accepting.deadline(), Some(at(26_000)));
-    let killed = accepting.step(at(26_000), Event::Tick);
+fn g5_drain_timeout_ends_handlers_and_fails() {
+    let mut acceptor = serving(limits(), 2);
+    acceptor.step(at(0), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.deadline(), Some(at(25_000)));
+    let late = acceptor.step(at(25_000), Event::Tick);
+    assert_eq!(
+        late,
+        [
+            Action::DrainTimedOut(2),
+            Action::Terminate(0),
+            Action::Terminate(1)
+        ]
+    );
+    assert_eq!(acceptor.step(at(25_100), ended(1)), []);
+    assert_eq!(acceptor.deadline(), Some(at(26_000)));
+    let killed = acceptor.step(at(26_000), Event::Tick);
     assert_eq!(killed, [Action::Kill(0)]);
-    let left = accepting.step(at(26_001), alone(0));
-    assert_eq!(left, [Action::Leave { well: false }]);
+    let left = acceptor.step(at(26_001), ended(0));
+    assert_eq!(left, [Action::Exit { clean: false }]);
 }
 
 #[test]
-fn g5_a_second_word_or_int_ends_them_now_and_a_third_kills() {
+fn g5_second_signal_or_int_terminates_and_third_kills() {
     for (first, second) in [
         (Signal::Term, Signal::Quit),
         (Signal::Quit, Signal::Int),
         (Signal::Term, Signal::Term),
     ] {
-        let mut accepting = serving(terms(), 1);
-        accepting.step(at(0), Event::Signal(first));
-        let ended = accepting.step(at(1000), Event::Signal(second));
-        assert_eq!(ended, [Action::End(0)]);
-        let killed = accepting.step(at(1500), Event::Signal(Signal::Hup));
+        let mut acceptor = serving(limits(), 1);
+        acceptor.step(at(0), Event::Signal(first));
+        let terminated = acceptor.step(at(1000), Event::Signal(second));
+        assert_eq!(terminated, [Action::Terminate(0)]);
+        let killed = acceptor.step(at(1500), Event::Signal(Signal::Hup));
         assert_eq!(killed, [Action::Kill(0)]);
-        assert_eq!(accepting.step(at(1501), alone(0)), [LEAVE]);
+        assert_eq!(acceptor.step(at(1501), ended(0)), [EXIT]);
     }
-    let mut accepting = serving(terms(), 1);
-    let done = accepting.step(at(0), Event::Signal(Signal::Int));
-    let closed = Action::Close(Why::Asked(Signal::Int));
-    assert_eq!(done, [closed, Action::End(0)]);
-    assert_eq!(accepting.step(at(2), alone(0)), [LEAVE]);
+    let mut acceptor = serving(limits(), 1);
+    let done = acceptor.step(at(0), Event::Signal(Signal::Int));
+    let closed = Action::Close(CloseReason::Signal(Signal::Int));
+    assert_eq!(done, [closed, Action::Terminate(0)]);
+    assert_eq!(acceptor.step(at(2), ended(0)), [EXIT]);
 }
 
 #[test]
-fn the_same_signal_within_a_second_counts_once_and_others_do_not_count() {
-    let mut accepting = serving(terms(), 1);
-    accepting.step(at(0), Event::Signal(Signal::Term));
-    assert_eq!(accepting.step(at(999), Event::Signal(Signal::Term)), []);
-    assert_eq!(accepting.step(at(1000), Event::Signal(Signal::Usr1)), []);
-    let ended = accepting.step(at(2000), Event::Signal(Signal::Term));
-    assert_eq!(ended, [Action::End(0)]);
-    let mut serving = serving(terms(), 0);
+fn same_signal_within_a_second_counts_once() {
+    let mut acceptor = serving(limits(), 1);
+    acceptor.step(at(0), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.step(at(999), Event::Signal(Signal::Term)), []);
+    assert_eq!(acceptor.step(at(1000), Event::Signal(Signal::Usr1)), []);
+    let terminated = acceptor.step(at(2000), Event::Signal(Signal::Term));
+    assert_eq!(terminated, [Action::Terminate(0)]);
+    let mut serving = serving(limits(), 0);
     for signal in [Signal::Usr1, Signal::Usr2, Signal::Winch, Signal::Chld] {
         assert_eq!(serving.step(at(0), Event::Signal(signal)), []);
     }
-    assert!(serving.wants());
+    assert!(serving.wants_connection());
 }
 
 #[test]
-fn the_last_connection_of_max_requests_closes_and_has_its_time() {
-    let limit = Terms {
+fn max_requests_closes_listeners_and_last_client_finishes() {
+    let limit = AcceptLimits {
         max_requests: Some(2),
-        ..terms()
+        ..limits()
     };
-    let mut accepting = serving(limit, 1);
-    let closed = Action::Close(Why::Requests);
-    assert_eq!(accepting.step(at(1), Event::Accepted(1)), [closed]);
-    assert_eq!(accepting.step(at(2), alone(0)), []);
-    assert!(!accepting.wants());
-    assert_eq!(accepting.deadline(), None, "no limit of ours");
-    accepting.step(at(50_000), Event::Signal(Signal::Term));
-    assert_eq!(accepting.deadline(), Some(at(75_000)), "the drain's limit");
-    assert_eq!(accepting.step(at(60_000), alone(1)), [LEAVE]);
+    let mut acceptor = serving(limit, 1);
+    let closed = Action::Close(CloseReason::MaxRequests);
+    assert_eq!(acceptor.step(at(1), Event::Accepted(1)), [closed]);
+    assert_eq!(acceptor.step(at(2), ended(0)), []);
+    assert!(!acceptor.wants_connection());
+    assert_eq!(acceptor.deadline(), None, "no deadline");
+    acceptor.step(at(50_000), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.deadline(), Some(at(75_000)), "the drain's limit");
+    assert_eq!(acceptor.step(at(60_000), ended(1)), [EXIT]);
 }
 
 #[test]
-fn w8_a_client_has_its_time_and_then_its_group_is_ended() {
-    let limit = Terms {
+fn w8_client_timeout_sends_term_then_kill_to_the_group() {
+    let limit = AcceptLimits {
         client_timeout: Some(Duration::from_secs(10)),
-        ..terms()
+        ..limits()
     };
-    let mut accepting = serving(limit, 1);
-    accepting.step(at(3000), Event::Accepted(1));
-    let told = accepting.step(at(10_000), Event::Tick);
-    assert_eq!(told, [Action::TimeOut(0)]);
-    // Its process obeys, and another one of its group does not.
-    assert_eq!(accepting.step(at(10_010), leaving_others(0)), []);
-    assert!(accepting.wants(), "the token is back");
-    let killed = accepting.step(at(11_000), Event::Tick);
+    let mut acceptor = serving(limit, 1);
+    acceptor.step(at(3000), Event::Accepted(1));
+    let timed_out = acceptor.step(at(10_000), Event::Tick);
+    assert_eq!(timed_out, [Action::TimeOut(0)]);
+    // The handler obeys TERM; another process of its group does not.
+    assert_eq!(acceptor.step(at(10_010), ended_leaving_others(0)), []);
+    assert!(acceptor.wants_connection(), "the token is back");
+    let killed = acceptor.step(at(11_000), Event::Tick);
     assert_eq!(killed, [Action::Kill(0)]);
-    assert_eq!(accepting.step(at(11_001), Event::Gone(0)), []);
-    assert_eq!(accepting.deadline(), Some(at(13_000)));
-    accepting.step(at(13_000), Event::Tick);
-    accepting.step(at(14_000), Event::Tick);
-    let given_up = accepting.step(at(19_000), Event::Tick);
+    assert_eq!(acceptor.step(at(11_001), Event::GroupEmptied(0)), []);
+    assert_eq!(acceptor.deadline(), Some(at(13_000)));
+    acceptor.step(at(13_000), Event::Tick);
+    acceptor.step(at(14_000), Event::Tick);
+    let given_up = acceptor.step(at(19_000), Event::Tick);
     assert_eq!(given_up, [Action::GiveUp(1)]);
-    assert_eq!((accepting.running(), accepting.deadline()), (0, None));
+    assert_eq!((acceptor.running(), acceptor.deadline()), (0, None));
 }
 
 #[test]
-fn what_a_handler_leaves_behind_holds_up_the_end_and_no_token() {
-    let mut accepting = serving(terms(), 2);
-    assert_eq!(accepting.step(at(1), leaving_others(0)), []);
-    assert_eq!(accepting.step(at(1), leaving_others(1)), []);
-    assert!(accepting.wants());
-    accepting.step(at(2), Event::Signal(Signal::Term));
-    assert_eq!(accepting.step(at(3), Event::Gone(0)), []);
-    let ended = accepting.step(at(4), Event::Signal(Signal::Int));
-    assert_eq!(ended, [Action::End(1)]);
-    assert_eq!(accepting.step(at(5), Event::Gone(1)), [LEAVE]);
+fn leftover_group_delays_the_end_but_holds_no_token() {
+    let mut acceptor = serving(limits(), 2);
+    assert_eq!(acceptor.step(at(1), ended_leaving_others(0)), []);
+    assert_eq!(acceptor.step(at(1), ended_leaving_others(1)), []);
+    assert!(acceptor.wants_connection());
+    acceptor.step(at(2), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.step(at(3), Event::GroupEmptied(0)), []);
+    let terminated = acceptor.step(at(4), Event::Signal(Signal::Int));
+    assert_eq!(terminated, [Action::Terminate(1)]);
+    assert_eq!(acceptor.step(at(5), Event::GroupEmptied(1)), [EXIT]);
 }
 
 #[test]
-fn towards_the_end_it_is_looked_for_what_leaves_without_a_word() {
-    let mut accepting = serving(terms(), 2);
-    assert_eq!(accepting.step(at(1), leaving_others(0)), []);
-    assert_eq!(accepting.deadline(), None, "while it serves, that can wait");
-    accepting.step(at(2), Event::Signal(Signal::Term));
-    assert_eq!(accepting.deadline(), Some(at(102)));
-    assert_eq!(accepting.step(at(102), Event::Tick), [Action::Look]);
-    assert_eq!(accepting.step(at(202), Event::Tick), [Action::Look]);
-    accepting.step(at(203), Event::Gone(0));
-    assert_eq!(accepting.step(at(302), Event::Tick), [Action::Look]);
-    assert_eq!(accepting.deadline(), Some(at(25_002)), "no more of that");
+fn draining_looks_for_groups_that_became_empty() {
+    let mut acceptor = serving(limits(), 2);
+    assert_eq!(acceptor.step(at(1), ended_leaving_others(0)), []);
+    assert_eq!(acceptor.deadline(), None, "while serving, that can wait");
+    acceptor.step(at(2), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.deadline(), Some(at(102)));
+    assert_eq!(
+        acceptor.step(at(102), Event::Tick),
+        [Action::LookForEmptyGroups]
+    );
+    assert_eq!(
+        acceptor.step(at(202), Event::Tick),
+        [Action::LookForEmptyGroups]
+    );
+    acceptor.step(at(203), Event::GroupEmptied(0));
+    assert_eq!(
+        acceptor.step(at(302), Event::Tick),
+        [Action::LookForEmptyGroups]
+    );
+    assert_eq!(acceptor.deadline(), Some(at(25_002)), "no further look");
 }
 
 #[test]
-fn idle_time_runs_only_without_a_connection() {
-    let limit = Terms {
+fn idle_timeout_runs_only_without_a_connection() {
+    let limit = AcceptLimits {
         idle_timeout: Some(Duration::from_secs(5)),
-        ..terms()
+        ..limits()
     };
-    let mut accepting = serving(limit, 0);
-    assert_eq!(accepting.deadline(), Some(at(5000)));
-    accepting.step(at(4000), Event::Accepted(7));
-    assert_eq!(accepting.deadline(), None);
-    accepting.step(at(60_000), leaving_others(7));
-    assert_eq!(accepting.deadline(), None, "somebody may be served still");
-    accepting.step(at(61_000), Event::Gone(7));
-    assert_eq!(accepting.deadline(), Some(at(66_000)));
-    // Noise does not put it off.
-    accepting.step(at(65_000), Event::Signal(Signal::Winch));
-    let done = accepting.step(at(66_000), Event::Tick);
-    assert_eq!(done, [Action::Close(Why::Idle), LEAVE]);
+    let mut acceptor = serving(limit, 0);
+    assert_eq!(acceptor.deadline(), Some(at(5000)));
+    acceptor.step(at(4000), Event::Accepted(7));
+    assert_eq!(acceptor.deadline(), None);
+    acceptor.step(at(60_000), ended_leaving_others(7));
+    assert_eq!(
+        acceptor.deadline(),
+        None,
+        "a process that is left may still serve"
+    );
+    acceptor.step(at(61_000), Event::GroupEmptied(7));
+    assert_eq!(acceptor.deadline(), Some(at(66_000)));
+    // A signal that means nothing here does not restart the timeout.
+    acceptor.step(at(65_000), Event::Signal(Signal::Winch));
+    let done = acceptor.step(at(66_000), Event::Tick);
+    assert_eq!(done, [Action::Close(CloseReason::IdleTimeout), EXIT]);
 }
 
 #[test]
-fn shortness_pauses_longer_each_time_and_until_somebody_ends() {
-    let mut accepting = serving(terms(), 1);
+fn shortage_doubles_the_pause_until_a_handler_ends() {
+    let mut acceptor = serving(limits(), 1);
     for (millis, until) in [(0, 100), (100, 300), (300, 700), (700, 1500), (1500, 2500)] {
-        assert!(accepting.wants());
-        accepting.step(at(millis), Event::Short);
-        assert!(!accepting.wants());
-        assert_eq!(accepting.deadline(), Some(at(until)));
-        let tried = accepting.step(at(until), Event::Tick);
+        assert!(acceptor.wants_connection());
+        acceptor.step(at(millis), Event::ResourcesShort);
+        assert!(!acceptor.wants_connection());
+        assert_eq!(acceptor.deadline(), Some(at(until)));
+        let tried = acceptor.step(at(until), Event::Tick);
         assert_eq!(tried, [Action::Resume]);
     }
-    accepting.step(at(2500), Event::Short);
-    let tried = accepting.step(at(2501), alone(0));
+    acceptor.step(at(2500), Event::ResourcesShort);
+    let tried = acceptor.step(at(2501), ended(0));
     assert_eq!(tried, [Action::Resume]);
-    assert!(accepting.wants());
-    accepting.step(at(2503), Event::Short);
-    assert_eq!(accepting.deadline(), Some(at(2603)), "from the beginning");
-    accepting.step(at(2603), Event::Tick);
-    accepting.step(at(2604), Event::Plenty);
-    accepting.step(at(2605), Event::Short);
-    assert_eq!(accepting.deadline(), Some(at(2705)), "from the beginning");
+    assert!(acceptor.wants_connection());
+    acceptor.step(at(2503), Event::ResourcesShort);
+    assert_eq!(acceptor.deadline(), Some(at(2603)), "from the beginning");
+    acceptor.step(at(2603), Event::Tick);
+    acceptor.step(at(2604), Event::HandlerStarted);
+    acceptor.step(at(2605), Event::ResourcesShort);
+    assert_eq!(acceptor.deadline(), Some(at(2705)), "from the beginning");
 }
 
 #[test]
-fn a_client_without_a_handler_yet_is_tried_again_also_while_it_drains() {
-    let mut accepting = serving(terms(), 1);
-    accepting.step(at(0), Event::Short);
-    accepting.step(at(1), Event::Signal(Signal::Term));
-    let tried = accepting.step(at(100), Event::Tick);
+fn waiting_client_is_tried_again_while_draining() {
+    let mut acceptor = serving(limits(), 1);
+    acceptor.step(at(0), Event::ResourcesShort);
+    acceptor.step(at(1), Event::Signal(Signal::Term));
+    let tried = acceptor.step(at(100), Event::Tick);
     assert_eq!(tried, [Action::Resume]);
-    accepting.step(at(100), Event::Short);
-    let ended = accepting.step(at(101), Event::Signal(Signal::Int));
-    assert_eq!(ended, [Action::End(0)]);
-    // Nobody can be told: its connection is closed, and that is the end.
-    assert_eq!(accepting.step(at(101), alone(0)), [Action::Resume, LEAVE]);
+    acceptor.step(at(100), Event::ResourcesShort);
+    let terminated = acceptor.step(at(101), Event::Signal(Signal::Int));
+    assert_eq!(terminated, [Action::Terminate(0)]);
+    // No process can get the signal: the connection is closed, and that is the end.
+    assert_eq!(acceptor.step(at(101), ended(0)), [Action::Resume, EXIT]);
 }
 
 #[test]
-fn beats_come_as_asked_and_also_while_it_drains() {
-    let beating = Terms {
+fn beats_continue_while_draining() {
+    let beating = AcceptLimits {
         beat: Some(Duration::from_secs(2)),
-        ..terms()
+        ..limits()
     };
-    let mut accepting = serving(beating, 1);
-    assert_eq!(accepting.step(at(1999), Event::Tick), []);
-    assert_eq!(accepting.step(at(2000), Event::Tick), [Action::Beat]);
-    // Late by ten: one beat.
-    assert_eq!(accepting.step(at(22_000), Event::Tick), [Action::Beat]);
-    accepting.step(at(22_001), Event::Signal(Signal::Term));
-    assert_eq!(accepting.step(at(24_000), Event::Tick), [Action::Beat]);
+    let mut acceptor = serving(beating, 1);
+    assert_eq!(acceptor.step(at(1999), Event::Tick), []);
+    assert_eq!(acceptor.step(at(2000), Event::Tick), [Action::Beat]);
+    // Ten beats late: only one is sent.
+    assert_eq!(acceptor.step(at(22_000), Event::Tick), [Action::Beat]);
+    acceptor.step(at(22_001), Event::Signal(Signal::Term));
+    assert_eq!(acceptor.step(at(24_000), Event::Tick), [Action::Beat]);
 }
 
 #[test]
-fn what_cannot_be_killed_does_not_hold_up_the_end_for_ever() {
-    let mut accepting = serving(terms(), 2);
-    accepting.step(at(0), Event::Signal(Signal::Int));
-    let killed = accepting.step(at(1000), Event::Tick);
+fn unkillable_handler_is_given_up() {
+    let mut acceptor = serving(limits(), 2);
+    acceptor.step(at(0), Event::Signal(Signal::Int));
+    let killed = acceptor.step(at(1000), Event::Tick);
     assert_eq!(killed, [Action::Kill(0), Action::Kill(1)]);
-    accepting.step(at(1001), alone(0));
-    let left = accepting.step(at(6000), Event::Tick);
-    assert_eq!(left, [Action::GiveUp(1), Action::Leave { well: false }]);
+    acceptor.step(at(1001), ended(0));
+    let left = acceptor.step(at(6000), Event::Tick);
+    assert_eq!(left, [Action::GiveUp(1), Action::Exit { clean: false }]);
 }
 
 proptest! {
-    /// Whatever comes: never more than the tokens, nobody is told to end twice, and after a word to finish it leaves in time.
+    /// In any order of events there are never more handlers than tokens, no handler gets TERM
+    /// twice, and after TERM the acceptor exits in time.
     #[test]
-    fn any_order_of_events_ends_well(steps in proptest::collection::vec((0u8..8, 0u64..6, 0u64..3000), 0..200)) {
-        let terms = Terms {
+    fn any_order_of_events_ends_in_time(
+        steps in proptest::collection::vec((0u8..8, 0u64..6, 0u64..3000), 0..200),
+    ) {
+        let limits = AcceptLimits {
             clients: 3,
             max_requests: Some(60),
             client_timeout: Some(Duration::from_secs(4)),
@@ -283,43 +310,43 @@ proptest! {
             drain_timeout: Duration::from_secs(3),
             beat: None,
         };
-        let mut accepting = Accepting::new(terms, at(0));
+        let mut acceptor = Acceptor::new(limits, at(0));
         let (mut now, mut next) = (0, 0);
-        let mut told = BTreeSet::new();
-        let mut left = false;
+        let mut terminated = BTreeSet::new();
+        let mut exited = false;
         let mut check = |actions: Vec<Action>| {
             for action in actions {
-                if let Action::End(client) | Action::TimeOut(client) = action {
-                    assert!(told.insert(client));
+                if let Action::Terminate(client) | Action::TimeOut(client) = action {
+                    assert!(terminated.insert(client));
                 }
-                let leaves = matches!(action, Action::Leave { .. });
-                assert!(!(left && leaves));
-                left |= leaves;
+                let exits = matches!(action, Action::Exit { .. });
+                assert!(!(exited && exits));
+                exited |= exits;
             }
         };
-        for (what, whom, wait) in steps {
+        for (what, back, wait) in steps {
             now += wait;
-            let client = next - whom.min(next);
+            let client = next - back.min(next);
             let event = match what {
-                0..=2 if accepting.wants() => {
+                0..=2 if acceptor.wants_connection() => {
                     next += 1;
                     Event::Accepted(next)
                 }
-                3 => alone(client),
-                4 => leaving_others(client),
-                5 => Event::Gone(client),
-                6 => Event::Short,
-                7 if whom == 0 => Event::Signal(Signal::Term),
+                3 => ended(client),
+                4 => ended_leaving_others(client),
+                5 => Event::GroupEmptied(client),
+                6 => Event::ResourcesShort,
+                7 if back == 0 => Event::Signal(Signal::Term),
                 _ => Event::Tick,
             };
-            check(accepting.step(at(now), event));
-            prop_assert!(accepting.running() <= 3);
+            check(acceptor.step(at(now), event));
+            prop_assert!(acceptor.running() <= 3);
         }
-        check(accepting.step(at(now), Event::Signal(Signal::Term)));
+        check(acceptor.step(at(now), Event::Signal(Signal::Term)));
         for _ in 0..20 {
             now += 1000;
-            check(accepting.step(at(now), Event::Tick));
+            check(acceptor.step(at(now), Event::Tick));
         }
-        prop_assert!(left);
+        prop_assert!(exited);
     }
 }

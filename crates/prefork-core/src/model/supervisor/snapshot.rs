@@ -4,7 +4,7 @@ use crate::model::ids::{Generation, OpId};
 use crate::model::operation::{Operation, OperationKind, Outcome};
 use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
-use crate::model::service_manager::{Facts, Stage};
+use crate::model::service_manager::{ServiceStage, ServiceSummary};
 use crate::model::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
@@ -165,15 +165,15 @@ impl Supervisor {
         }
     }
 
-    /// What a service manager is told about.
-    pub fn facts(&self) -> Facts {
+    /// The state that a service manager is told about.
+    pub fn service_summary(&self) -> ServiceSummary {
         let under_way = self.rollout.is_some() || self.pinning.is_some();
         let stage = match self.mode {
-            Mode::Stopping(_) | Mode::Over => Stage::Stopping,
-            Mode::Idle => Stage::Starting,
-            Mode::Running | Mode::Paused(_) if self.serving.is_none() => Stage::Starting,
-            Mode::Running | Mode::Paused(_) if under_way => Stage::Reloading,
-            Mode::Running | Mode::Paused(_) => Stage::Ready,
+            Mode::Stopping(_) | Mode::Over => ServiceStage::Stopping,
+            Mode::Idle => ServiceStage::Starting,
+            Mode::Running | Mode::Paused(_) if self.serving.is_none() => ServiceStage::Starting,
+            Mode::Running | Mode::Paused(_) if under_way => ServiceStage::Reloading,
+            Mode::Running | Mode::Paused(_) => ServiceStage::Ready,
         };
         let serves = |id| {
             let worker = self.worker(id);
@@ -185,9 +185,9 @@ impl Supervisor {
             let is_new = |id| serves(id).is_some_and(|worker| worker.generation == to);
             count(&|slot| is_new(slot.current) || is_new(slot.replacement))
         };
-        Facts {
+        ServiceSummary {
             stage,
-            state: self.service_state().name(),
+            state: self.service_state(),
             generation: self.generation(),
             wanted: self.slots.len(),
             ready: count(&|slot| serves(slot.current).is_some()),
@@ -195,15 +195,15 @@ impl Supervisor {
             rollout: self
                 .rollout
                 .as_ref()
-                .map(|rollout| (rollout.kind.name(), rollout.to, rolled(rollout.to))),
+                .map(|rollout| (rollout.kind, rollout.to, rolled(rollout.to))),
             trouble: self.trouble(stage),
         }
     }
 
     /// What a person would want to know besides the numbers.
-    fn trouble(&self, stage: Stage) -> Option<String> {
+    fn trouble(&self, stage: ServiceStage) -> Option<String> {
         match stage {
-            Stage::Stopping => {
+            ServiceStage::Stopping => {
                 let failed_start = || {
                     let first = self.last_rollout.as_ref()?;
                     let why = first.error.as_ref().filter(|_| self.serving.is_none())?;
@@ -218,8 +218,8 @@ impl Supervisor {
                 let reason = self.stop_reason().map(str::to_owned);
                 reason.or_else(|| failed_start().filter(|_| is_over))
             }
-            Stage::Starting | Stage::Reloading => None,
-            Stage::Ready => {
+            ServiceStage::Starting | ServiceStage::Reloading => None,
+            ServiceStage::Ready => {
                 let last = self
                     .operations
                     .all()

@@ -1,4 +1,4 @@
-//! Where a socket is bound, as the system tells it.
+//! Where a socket is bound, as the kernel reports it (getsockname(2)).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::{Kind, VSOCK_ANY, escape, escape_path};
 
-/// The address of a bound socket. Two sockets with equal ones are listeners of the same address. Displays in the grammar of
-/// addresses, with the real port.
+/// The address of a bound socket. Two sockets with equal ones listen at the same address. Displays
+/// in the grammar of addresses, with the real port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     /// TCP.
@@ -16,7 +16,7 @@ pub enum Bound {
     Udp(SocketAddr),
     /// A Unix path.
     Unix(Kind, PathBuf),
-    /// A name in Linux's abstract namespace, which is of bytes.
+    /// A name in Linux's abstract namespace: any bytes, see unix(7).
     Abstract(Kind, Vec<u8>),
     /// Linux vsock.
     Vsock {
@@ -25,15 +25,16 @@ pub enum Bound {
         /// The port.
         port: u32,
     },
-    /// A socket of another family, or without an address: it can be passed on, but no address names it.
+    /// A socket of another family, or without an address: it can be passed on, but no address of
+    /// the grammar names it.
     Other {
-        /// The inode, which tells it from all others.
+        /// The inode, which no other socket has.
         inode: u64,
     },
 }
 
 impl Bound {
-    /// The port of a TCP or UDP address.
+    /// The port, if this is a TCP or UDP address.
     pub fn port(&self) -> Option<u16> {
         match self {
             Bound::Tcp(at) | Bound::Udp(at) => Some(at.port()),
@@ -41,7 +42,7 @@ impl Bound {
         }
     }
 
-    /// The same address with another port; other families stay as they are.
+    /// The same address with another port; addresses of other families stay as they are.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Bound {
         if let Bound::Tcp(at) | Bound::Udp(at) = &mut self {
@@ -50,7 +51,7 @@ impl Bound {
         self
     }
 
-    /// Whether sockets of this address listen and accept.
+    /// Whether a socket at this address listens and accepts.
     pub fn listens(&self) -> bool {
         match self {
             Bound::Tcp(_) | Bound::Vsock { .. } => true,
@@ -62,7 +63,7 @@ impl Bound {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What the system tells may hold anything; a line must stay a line.
+        // A path may hold control characters; the output must stay one line.
         let line = |text: String| text.replace(char::is_control, "?");
         match self {
             Bound::Tcp(at) => write!(f, "tcp:{at}"),

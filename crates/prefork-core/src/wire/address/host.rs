@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Which of the machine's addresses.
+/// Which addresses of the machine to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     /// All interfaces, by one dual-stack socket.
@@ -12,25 +12,24 @@ pub enum Host {
     V4(Ipv4Addr),
     /// An IPv6 address, with the interface of a link-local one (`fe80::1%eth0`).
     V6(Ipv6Addr, Option<String>),
-    /// A name to be resolved, when it is bound.
+    /// A name, which is resolved when the listener is bound.
     Name(String),
 }
 
-/// A port, by number or as a service's name that is looked up when it is bound.
+/// A port: a number, or a service's name, which is looked up when the listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Port {
-    /// A number; 0 for one that the system chooses.
+    /// A number; 0 means one that the kernel chooses.
     Number(u16),
-    /// A service, as in `/etc/services`.
+    /// A service of `/etc/services`, see services(5).
     Service(String),
 }
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Endpoint {
-    /// The host.
     pub host: Host,
-    /// The port.
     pub port: Port,
 }
 

@@ -1,9 +1,18 @@
-//! Addresses as people write them: `[NAME=]ADDRESS[,OPTION[=VALUE]]...`.
+//! Addresses as people write them: `[NAME=]ADDRESS[,OPTION[=VALUE]]...`, see pf-listen(1).
 //!
-//! A comma within a path is written `\,` and a backslash `\\` (a backslash before anything else stands for itself).
+//! In reading order:
 //!
-//! `NAME=` is told from an address that has a `=` in its path by its characters: a name has neither `:`, `/`
-//! nor `@`, and every form of address has one of these before a `=` could come.
+//! - [`ListenSpec`]: one argument of `pf-listen`, that is a [`Name`], an [`Address`] and
+//!   [`Options`]. It parses from this grammar (`parse.rs`) and displays in it.
+//! - [`Address`]: where to listen; [`Endpoint`] is its host and port (`host.rs`).
+//! - [`Options`]: how to listen, and which option fits which family (`options.rs`).
+//! - [`Bound`]: where a socket is bound, as the kernel reports it; displays in the same grammar.
+//!
+//! In a path a comma is written `\,` and a backslash `\\`; a backslash before any other character
+//! stands for itself.
+//!
+//! A path may hold a `=`, and still `NAME=` is not ambiguous: a name has no `:`, `/` or `@`, and
+//! every form of address has one of these before a `=` can come.
 
 mod bound;
 mod host;
@@ -22,10 +31,10 @@ pub use name::Name;
 pub use options::Options;
 pub use parse::MAX_UNIX;
 
-/// The CID that stands for every CID of this machine (`VMADDR_CID_ANY`).
+/// The vsock CID that means every CID of this machine (`VMADDR_CID_ANY`, vsock(7)).
 pub const VSOCK_ANY: u32 = u32::MAX;
 
-/// What kind of messages a Unix socket carries.
+/// The type of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `SOCK_STREAM`.
@@ -37,12 +46,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether sockets of this kind listen and accept.
+    /// Whether sockets of this type listen and accept.
     pub const fn listens(self) -> bool {
         !matches!(self, Kind::Datagram)
     }
 
-    /// The scheme of a Unix socket of this kind.
+    /// The scheme of a Unix socket of this type.
     pub const fn unix_scheme(self) -> &'static str {
         match self {
             Kind::Stream => "unix",
@@ -65,12 +74,12 @@ pub enum Address {
     Abstract(Kind, String),
     /// A Linux vsock stream socket.
     Vsock {
-        /// The context id; [`VSOCK_ANY`] for every one of this machine.
+        /// The context id; [`VSOCK_ANY`] means every CID of this machine.
         cid: u32,
-        /// The port; 0 for one that the system chooses.
+        /// The port; 0 means one that the kernel chooses.
         port: u32,
     },
-    /// A socket that is already open, as this descriptor.
+    /// A socket that is already open as this descriptor.
     Fd(i32),
 }
 
@@ -91,14 +100,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// One listener, or several of one address, as asked for. Parses from and displays as the grammar above.
+/// One listener, or several of one address (`copies=N`), as asked for. Parses from the grammar
+/// above, and displays in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenSpec {
-    /// What the listener is to be called.
+    /// The listener's name.
     pub name: Option<Name>,
-    /// Where.
+    /// Where to listen.
     pub address: Address,
-    /// How. That each option fits the address has been checked.
+    /// How to listen. The parser has checked that each option fits the address.
     pub options: Options,
 }
 
@@ -111,12 +121,13 @@ impl fmt::Display for ListenSpec {
     }
 }
 
-/// Makes text safe to stand between the commas.
+/// Escapes text that is to stand between commas.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace(',', "\\,")
 }
 
-/// The same for a path. A path that is relative and begins with `@` must not be read as an abstract name.
+/// Escapes a path. A relative path that begins with `@` gets `./` in front, or it would be read as
+/// an abstract name.
 fn escape_path(path: &std::path::Path) -> String {
     let text = escape(&path.to_string_lossy());
     if text.starts_with('@') {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name, as systemd has it for `LISTEN_FDNAMES`.
+/// The longest name in `LISTEN_FDNAMES`: systemd's limit, sd_listen_fds(3).
 const MAX: usize = 255;
 
 /// A listener's name: `[A-Za-z0-9_.-]{1,255}`.
@@ -11,27 +11,30 @@ const MAX: usize = 255;
 pub struct Name(String);
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `text` is a name that can be given to a listener.
+    /// Whether `text` can be given to a listener as its name.
     pub fn is_valid(text: &str) -> bool {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         (1..=MAX).contains(&text.len()) && text.chars().all(fits)
     }
 
-    /// A name that came with an inherited listener. Service managers also use characters that we do not let be given (systemd's
-    /// default is the unit's name, as in `web@1.socket`); such a name is passed on as it is. `None` for what means that there is no
-    /// name (`unknown`, nothing), and for what could not stand in a list or on a line (a colon, a space, control characters).
+    /// The name that came with an inherited listener.
+    ///
+    /// Service managers also use characters that `pf-listen` does not accept in a name: systemd's
+    /// default is the unit's name, as in `web@1.socket`. Such a name is passed on as it is. `None`:
+    /// the text means that there is no name (`unknown`, or empty), or it cannot stand in a list or
+    /// on a line (a colon, a space, a control character).
     pub fn inherited(text: &str) -> Option<Name> {
         let fits = (1..=MAX).contains(&text.len())
             && text.chars().all(|c| c.is_ascii_graphic() && c != ':');
         (fits && text != super::super::listen_env::NAMELESS).then(|| Name(text.to_owned()))
     }
 
-    /// The name of copy `index` of a listener with `copies=N`: `NAME.0`.
+    /// The name of copy `index` of a listener with `copies=N`, as in `NAME.0`.
     pub fn copy(&self, index: u32) -> Name {
         Name(format!("{self}.{index}"))
     }

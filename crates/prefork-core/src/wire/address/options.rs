@@ -1,4 +1,4 @@
-//! The options of an address, and which of them fit which family.
+//! The options of an address, and which option fits which family.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,14 +12,14 @@ pub const MAX_COPIES: u32 = 1024;
 /// The longest name of a network interface, without its NUL (`IFNAMSIZ`).
 const MAX_DEVICE: usize = 15;
 
-/// How to listen. What is absent is left to the system.
+/// How to listen. For an option that is absent the system's default holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// How many connections may wait to be accepted.
+    /// `listen(2)`'s backlog: how many connections may wait to be accepted.
     pub backlog: Option<u32>,
     /// `SO_REUSEPORT`.
     pub reuseport: bool,
-    /// That many sockets with `SO_REUSEPORT`.
+    /// Open this many sockets of the address, with `SO_REUSEPORT`.
     pub copies: Option<u32>,
     /// `IPV6_V6ONLY`.
     pub v6only: bool,
@@ -27,7 +27,7 @@ pub struct Options {
     pub nodelay: bool,
     /// `SO_KEEPALIVE`, which accepted connections inherit.
     pub keepalive: bool,
-    /// `TCP_FASTOPEN`: how many half-open ones may be pending.
+    /// `TCP_FASTOPEN`: how many connections may be half-open.
     pub fastopen: Option<u32>,
     /// `TCP_DEFER_ACCEPT`, in whole seconds.
     pub defer_accept: Option<Duration>,
@@ -35,7 +35,7 @@ pub struct Options {
     pub rcvbuf: Option<Size>,
     /// `SO_SNDBUF`, in bytes.
     pub sndbuf: Option<Size>,
-    /// `IP_FREEBIND`: the address need not exist yet.
+    /// `IP_FREEBIND`: the machine need not have the address yet.
     pub freebind: bool,
     /// `SO_BINDTODEVICE`.
     pub device: Option<String>,
@@ -43,11 +43,11 @@ pub struct Options {
     pub mark: Option<u32>,
     /// `O_NONBLOCK`.
     pub nonblock: bool,
-    /// The Unix path's permission bits.
+    /// The permission bits of the Unix socket's path.
     pub mode: Option<u32>,
-    /// The Unix path's owner, by name or number.
+    /// The owner of the path, by name or number.
     pub owner: Option<String>,
-    /// The Unix path's group, by name or number.
+    /// The group of the path, by name or number.
     pub group: Option<String>,
 }
 
@@ -74,8 +74,8 @@ impl Options {
             "mark" => once(key, &mut self.mark, mark(key, value)?),
             "nonblock" => flag(key, &mut self.nonblock, value),
             "mode" => once(key, &mut self.mode, mode(key, value)?),
-            "owner" => once(key, &mut self.owner, who(key, value)?),
-            "group" => once(key, &mut self.group, who(key, value)?),
+            "owner" => once(key, &mut self.owner, user_or_group(key, value)?),
+            "group" => once(key, &mut self.group, user_or_group(key, value)?),
             "" => {
                 Err("an option is missing after a comma (a comma in a path is written \\,)".into())
             }
@@ -85,7 +85,7 @@ impl Options {
         }
     }
 
-    /// The first option that does not fit `address`.
+    /// Returns the first option that does not fit `address`.
     pub(super) fn misfit(&self, address: &Address) -> Option<&'static str> {
         let fits = Fits::of(address);
         let given = [
@@ -111,7 +111,8 @@ impl Options {
     }
 }
 
-/// What makes sense for an address. An `fd:N` gets what can still be set on a bound socket; whether it is TCP is only seen then.
+/// Which groups of options fit an address. For `fd:N` these are the options that can still be set
+/// on a bound socket; its family is not known before the descriptor is looked at.
 struct Fits {
     listen: bool,
     inet: bool,
@@ -170,6 +171,7 @@ impl Fits {
     }
 }
 
+/// Sets an option that takes a value.
 fn once<T>(key: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
     match slot.replace(value) {
         None => Ok(()),
@@ -177,6 +179,7 @@ fn once<T>(key: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
     }
 }
 
+/// Sets an option that takes no value.
 fn flag(key: &str, slot: &mut bool, value: Option<&str>) -> Result<(), String> {
     match value {
         Some(_) => Err(format!("option '{key}' takes no value")),
@@ -194,7 +197,7 @@ fn given<'a>(key: &str, value: Option<&'a str>) -> Result<&'a str, String> {
         .ok_or_else(|| format!("option '{key}' needs a value"))
 }
 
-/// A number from 1 to what the system's `int` holds.
+/// A number from 1 to the largest `int`: the kernel takes these options as an `int`.
 fn count(key: &str, value: Option<&str>) -> Result<u32, String> {
     let text = given(key, value)?;
     match text.parse() {
@@ -215,7 +218,7 @@ fn copies(key: &str, value: Option<&str>) -> Result<u32, String> {
     }
 }
 
-/// The kernel counts whole seconds; part of one must not become none.
+/// A duration, rounded up: the kernel counts whole seconds, and 500ms must not become 0.
 fn seconds(key: &str, value: Option<&str>) -> Result<Duration, String> {
     let text = given(key, value)?;
     let duration =
@@ -247,7 +250,7 @@ fn device(key: &str, value: Option<&str>) -> Result<String, String> {
     ))
 }
 
-/// Decimal, or hexadecimal as netfilter's tools print it.
+/// A mark, decimal or hexadecimal (`0x10`, as netfilter's tools print it).
 fn mark(key: &str, value: Option<&str>) -> Result<u32, String> {
     let text = given(key, value)?;
     let number = match text.strip_prefix("0x") {
@@ -268,7 +271,7 @@ fn mode(key: &str, value: Option<&str>) -> Result<u32, String> {
     }
 }
 
-fn who(key: &str, value: Option<&str>) -> Result<String, String> {
+fn user_or_group(key: &str, value: Option<&str>) -> Result<String, String> {
     let text = given(key, value)?;
     if text.contains(|c: char| c.is_control() || c == ':') {
         return Err(format!(
@@ -280,7 +283,7 @@ fn who(key: &str, value: Option<&str>) -> Result<String, String> {
 }
 
 impl fmt::Display for Options {
-    /// `,backlog=5,nodelay`: each with the comma before it.
+    /// Writes `,backlog=5,nodelay`: each option with a comma before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = [
             ("reuseport", self.reuseport),

@@ -1,11 +1,11 @@
-//! Reading an address.
+//! Parses the grammar of addresses.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{Address, Endpoint, Kind, ListenSpec, Name, Options, VSOCK_ANY};
 
-/// The longest path or abstract name of a Unix socket, which is the system's (`sun_path` without its NUL).
+/// The longest path or abstract name of a Unix socket: `sun_path` without its NUL, unix(7).
 pub const MAX_UNIX: usize = 107;
 
 impl FromStr for ListenSpec {
@@ -27,7 +27,7 @@ impl FromStr for ListenSpec {
             return Err(format!("option '{option}' does not fit {address}"));
         }
         if let (Some(name), Some(copies)) = (&name, options.copies) {
-            // The last copy's name is the longest.
+            // The name of the last copy is the longest, and must still be a name.
             Name::from_str(name.copy(copies).as_str())?;
         }
         Ok(ListenSpec {
@@ -41,7 +41,7 @@ impl FromStr for ListenSpec {
 impl FromStr for Address {
     type Err = String;
 
-    /// Reads an address that stands alone: no name, no options, nothing escaped.
+    /// Parses an address that stands alone: without name, options and escapes.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("an address is missing".into());
@@ -68,7 +68,7 @@ impl FromStr for Address {
     }
 }
 
-/// Splits at commas that are not escaped, and takes the escapes away.
+/// Splits at the commas that are not escaped, and removes the escapes.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![];
     let mut part = String::new();
@@ -113,7 +113,8 @@ fn unix(kind: Kind, path: &str) -> Result<Address, String> {
 fn vsock(text: &str) -> Result<Address, String> {
     let fail = || {
         format!(
-            "'vsock:{text}' is not vsock:CID:PORT (two numbers; without CID: every one of this machine)"
+            "'vsock:{text}' is not vsock:CID:PORT \
+             (two numbers; without CID: every CID of this machine)"
         )
     };
     let number = |text: &str| {

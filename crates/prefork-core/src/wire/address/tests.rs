@@ -15,7 +15,7 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
-fn every_form_reads_and_is_written_in_its_plain_form() {
+fn every_form_displays_in_its_plain_form() {
     for (text, plain) in [
         ("tcp:127.0.0.1:80", "tcp:127.0.0.1:80"),
         ("127.0.0.1:80", "tcp:127.0.0.1:80"),
@@ -50,7 +50,7 @@ fn every_form_reads_and_is_written_in_its_plain_form() {
 }
 
 #[test]
-fn a_name_is_told_from_a_path_with_an_equals_sign() {
+fn a_name_differs_from_a_path_with_an_equals_sign() {
     let name = |text: &str| spec(text).name.map(|name| name.to_string());
     assert_eq!(name("web=8080"), Some("web".into()));
     assert_eq!(name("web=/run/a=b"), Some("web".into()));
@@ -87,8 +87,12 @@ fn a_comma_in_a_path_is_escaped() {
 }
 
 #[test]
-fn options_are_read() {
-    let options = spec("web=tcp:localhost:80,backlog=7,reuseport,copies=3,v6only,nodelay,keepalive,fastopen=4,defer-accept=1m 500ms,rcvbuf=64K,sndbuf=1M,freebind,device=lo,mark=0x10,nonblock").options;
+fn options_are_parsed() {
+    let options = spec(
+        "web=tcp:localhost:80,backlog=7,reuseport,copies=3,v6only,nodelay,keepalive,fastopen=4,\
+         defer-accept=1m 500ms,rcvbuf=64K,sndbuf=1M,freebind,device=lo,mark=0x10,nonblock",
+    )
+    .options;
     let expected = Options {
         backlog: Some(7),
         reuseport: true,
@@ -158,7 +162,7 @@ fn each_option_that_does_not_fit_is_named() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_in_one_line_that_tells_why() {
+fn bad_addresses_give_one_line_with_the_reason() {
     for (text, part) in [
         ("", "an address is missing"),
         ("web=", "an address is missing"),
@@ -227,7 +231,7 @@ fn inherited_names_are_passed_on_or_absent() {
 }
 
 #[test]
-fn what_the_system_tells_is_in_the_grammar() {
+fn bound_addresses_display_in_the_grammar() {
     let at = "127.0.0.1:8080".parse().expect("an address");
     assert_eq!(Bound::Tcp(at).to_string(), "tcp:127.0.0.1:8080");
     assert_eq!(Bound::Udp(at).with_port(9).to_string(), "udp:127.0.0.1:9");
@@ -333,7 +337,8 @@ fn any_options() -> impl Strategy<Value = Options> {
     })
 }
 
-/// Takes away what does not fit, one by one, so that every option is tried with every address.
+/// Removes the options that do not fit, one by one, so that every option is tried with every
+/// address.
 fn fitted(mut options: Options, address: &Address) -> Options {
     let none = Options::default();
     while let Some(misfit) = options.misfit(address) {
@@ -360,7 +365,11 @@ fn fitted(mut options: Options, address: &Address) -> Options {
 
 proptest! {
     #[test]
-    fn specs_round_trip(name in proptest::option::of("[A-Za-z0-9_.-]{1,12}"), address in any_address(), options in any_options()) {
+    fn specs_round_trip(
+        name in proptest::option::of("[A-Za-z0-9_.-]{1,12}"),
+        address in any_address(),
+        options in any_options(),
+    ) {
         let name = name.map(|name| name.parse().expect("a name"));
         let options = fitted(options, &address);
         let spec = ListenSpec { name, address, options };
@@ -368,14 +377,16 @@ proptest! {
     }
 
     #[test]
-    fn random_text_never_panics_and_never_reads_as_two_things(text in "\\PC{0,40}") {
+    fn random_text_never_panics_and_round_trips(text in "\\PC{0,40}") {
         if let Ok(spec) = text.parse::<ListenSpec>() {
             prop_assert_eq!(spec.to_string().parse(), Ok(spec));
         }
     }
 
     #[test]
-    fn text_of_the_grammars_own_characters_never_panics(text in "(tcp|udp|unix|fd|vsock|[a-z:=,@/.\\\\\\[\\]%0-9]){1,20}") {
+    fn text_of_the_grammars_characters_never_panics(
+        text in "(tcp|udp|unix|fd|vsock|[a-z:=,@/.\\\\\\[\\]%0-9]){1,20}",
+    ) {
         if let Ok(spec) = text.parse::<ListenSpec>() {
             prop_assert_eq!(spec.to_string().parse(), Ok(spec));
         }

@@ -1,14 +1,26 @@
-//! The other protocols by which servers tell a program which of its descriptors are listeners, besides systemd's ([`super::listen_env`]).
+//! Variables by which other servers pass listeners on (`--export`), besides systemd's
+//! ([`super::listen_env`]).
 //!
 //! | protocol | variables |
 //! | --- | --- |
 //! | einhorn | `EINHORN_FD_COUNT`, `EINHORN_FD_0` ...: numbers |
-//! | server-starter | `SERVER_STARTER_PORT`: `PORT=FD`, `HOST:PORT=FD`, `PATH=FD`, separated by `;` |
-//! | unicorn | `UNICORN_FD`: numbers, separated by `,` |
+//! | server-starter | `SERVER_STARTER_PORT`: `PORT=FD`, `HOST:PORT=FD`, `PATH=FD`, split by `;` |
+//! | unicorn | `UNICORN_FD`: numbers, split by `,` |
 //! | nginx | `NGINX`: numbers, each followed by `;` |
-//! | php-fpm | `FPM_SOCKETS`: `HOST:PORT=FD`, `PATH=FD`, separated by `,` |
+//! | php-fpm | `FPM_SOCKETS`: `HOST:PORT=FD`, `PATH=FD`, split by `,` |
 //!
-//! [`render`] writes them, [`read`](read()) reads them. None but einhorn's says which process it is meant for, and none has names.
+//! Only einhorn's variables name the process that they are meant for (`EINHORN_MASTER_PID`), and
+//! no protocol has names for listeners.
+//!
+//! In reading order:
+//!
+//! - [`Protocol`]: its name on the command line, its main variable.
+//! - [`Exports`]: the protocols for the next program, from `--export` or as inherited.
+//! - [`read`](read()) (`read.rs`): variables to [`Claim`]s. A claim is not trusted: `sys` checks
+//!   that the descriptor is a listener, and [`address_matches`] that it is the right one.
+//! - [`render`] (`render.rs`): listeners to variables; [`check_spec`] asks before anything is
+//!   bound whether a protocol can hold an address.
+//! - [`is_listener_variable`], [`is_master_variable`]: what must not be passed on unchanged.
 
 mod read;
 mod render;
@@ -19,10 +31,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{Claim, agrees, read};
-pub use render::{fits, holds, render};
+pub use read::{Claim, address_matches, read};
+pub use render::{check_spec, render};
 
-/// A protocol.
+/// A protocol that passes listeners on by environment variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -32,16 +44,16 @@ pub enum Protocol {
     Einhorn,
     /// Perl's Server::Starter.
     ServerStarter,
-    /// Unicorn, and what is made like it.
+    /// Unicorn, and servers made like it.
     Unicorn,
-    /// nginx's own, from one of its masters to the next.
+    /// nginx: its master uses it to pass listeners to its next binary.
     Nginx,
-    /// php-fpm's own, likewise.
+    /// php-fpm: its master uses it likewise.
     PhpFpm,
 }
 
 impl Protocol {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Protocol; 6] = [
         Protocol::Systemd,
         Protocol::Einhorn,
@@ -51,7 +63,7 @@ impl Protocol {
         Protocol::PhpFpm,
     ];
 
-    /// What it is called on a command line.
+    /// The protocol's name on a command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Protocol::Systemd => "systemd",
@@ -63,7 +75,7 @@ impl Protocol {
         }
     }
 
-    /// The variable that tells of the listeners, or of their number.
+    /// The variable that holds the listeners or their number.
     pub const fn variable(self) -> &'static str {
         match self {
             Protocol::Systemd => "LISTEN_FDS",
@@ -89,12 +101,13 @@ impl FromStr for Protocol {
         let found = Protocol::ALL.into_iter().find(|one| one.as_str() == text);
         found.ok_or_else(|| {
             let all = Protocol::ALL.map(Protocol::as_str).join(", ");
-            format!("'{text}' is no protocol (one of {all})")
+            format!("'{text}' is not a protocol (one of {all})")
         })
     }
 }
 
-/// Which of them the next program is told the listeners in, besides systemd's: those that were asked for, or else those in which we were told.
+/// The protocols in which the next program gets the listeners, besides systemd's: those that
+/// `--export` names, or else those in which this program inherited listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exports {
     asked: Vec<Protocol>,
@@ -102,7 +115,8 @@ pub struct Exports {
 }
 
 impl Exports {
-    /// Those that were `asked` for (none: not asked), and those that spoke of listeners that we `inherited`.
+    /// `asked`: those that `--export` names, if any. `inherited`: those in which this program
+    /// inherited listeners.
     pub fn new(asked: &[Protocol], inherited: &[Protocol]) -> Exports {
         let sorted = |protocols: &[Protocol]| {
             let mut protocols = protocols.to_vec();
@@ -116,7 +130,7 @@ impl Exports {
         }
     }
 
-    /// The protocols, in their order, without systemd's.
+    /// The protocols to export, in the order of [`Protocol`], without systemd's.
     pub fn protocols(&self) -> Vec<Protocol> {
         let all = if self.asked.is_empty() {
             &self.inherited
@@ -128,14 +142,15 @@ impl Exports {
         all
     }
 
-    /// Those in which we were told.
+    /// The protocols in which this program inherited listeners.
     pub fn inherited(&self) -> &[Protocol] {
         &self.inherited
     }
 }
 
-/// Whether a variable tells of listeners in one of these protocols. A program that passes listeners on must not pass old ones on.
-pub fn tells_of_listeners(name: &OsStr) -> bool {
+/// Whether a variable of one of these protocols holds listeners. A program that passes listeners
+/// on must not pass the variables on that it was given itself.
+pub fn is_listener_variable(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
@@ -147,9 +162,9 @@ pub fn tells_of_listeners(name: &OsStr) -> bool {
         || name.strip_prefix("EINHORN_FD_").is_some_and(numbered)
 }
 
-/// Whether a variable tells a worker of its master in one of these protocols.
-pub fn tells_of_master(name: &OsStr) -> bool {
-    const OF_MASTER: [&str; 6] = [
+/// Whether a variable of one of these protocols is about a worker's master.
+pub fn is_master_variable(name: &OsStr) -> bool {
+    const MASTER_VARIABLES: [&str; 6] = [
         "EINHORN_SOCK_PATH",
         "EINHORN_SOCK_FD",
         "EINHORN_MASTER_PID",
@@ -157,7 +172,7 @@ pub fn tells_of_master(name: &OsStr) -> bool {
         "SERVER_STARTER_GENERATION",
         "UNICORN_WORKER",
     ];
-    OF_MASTER.iter().any(|known| name == *known)
+    MASTER_VARIABLES.iter().any(|known| name == *known)
 }
 
 #[cfg(test)]
@@ -165,33 +180,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_are_called_as_the_state_has_them() {
+    fn protocol_names_are_the_same_in_json() {
         for protocol in Protocol::ALL {
             assert_eq!(protocol.to_string().parse(), Ok(protocol));
             let written = serde_json::to_string(&protocol).expect("JSON");
             assert_eq!(written, format!("\"{protocol}\""));
         }
+        let error = "upstart".parse::<Protocol>().expect_err("unknown");
         assert_eq!(
-            "upstart".parse::<Protocol>(),
-            Err("'upstart' is no protocol (one of systemd, einhorn, server-starter, unicorn, nginx, php-fpm)".into())
+            error,
+            "'upstart' is not a protocol \
+             (one of systemd, einhorn, server-starter, unicorn, nginx, php-fpm)"
         );
     }
 
     #[test]
-    fn what_is_asked_for_wins_over_what_was_inherited() {
+    fn asked_protocols_win_over_inherited_ones() {
         use Protocol::{Einhorn, Nginx, Systemd, Unicorn};
         let exports = Exports::new(&[], &[Unicorn, Einhorn]);
         assert_eq!(exports.protocols(), [Einhorn, Unicorn]);
         let exports = Exports::new(&[Nginx, Systemd, Nginx], &[Unicorn]);
         assert_eq!(exports.protocols(), [Nginx]);
         assert_eq!(exports.inherited(), [Unicorn]);
-        // That one alone: the others are not wanted.
+        // systemd's alone: the others are not wanted.
         assert_eq!(Exports::new(&[Systemd], &[Unicorn]).protocols(), []);
     }
 
     #[test]
-    fn variables_are_known_by_their_names() {
-        let listeners = |name: &str| tells_of_listeners(OsStr::new(name));
+    fn variables_are_recognised_by_name() {
+        let listeners = |name: &str| is_listener_variable(OsStr::new(name));
         for name in [
             "EINHORN_FD_COUNT",
             "EINHORN_FD_0",
@@ -213,7 +230,7 @@ mod tests {
         ] {
             assert!(!listeners(name), "{name}");
         }
-        assert!(tells_of_master(OsStr::new("EINHORN_SOCK_PATH")));
-        assert!(!tells_of_master(OsStr::new("EINHORN_FD_COUNT")));
+        assert!(is_master_variable(OsStr::new("EINHORN_SOCK_PATH")));
+        assert!(!is_master_variable(OsStr::new("EINHORN_FD_COUNT")));
     }
 }

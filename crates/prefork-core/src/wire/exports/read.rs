@@ -1,4 +1,4 @@
-//! Reading them.
+//! Reads the variables of the other protocols.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -7,22 +7,23 @@ use super::Protocol;
 use crate::wire::address::Bound;
 use crate::wire::listen_env::FIRST_FD;
 
-/// The most listeners that are believed.
+/// The most listeners of one variable; a variable that claims more is ignored.
 const MAX_FDS: usize = 1 << 16;
 
-/// One listener that a variable speaks of.
+/// One listener, as a variable claims it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The descriptor.
     pub fd: i32,
-    /// Where it is bound, as the protocol writes it; None: it does not tell.
+    /// Where it is bound, in the protocol's form; None: the protocol has no addresses.
     pub address: Option<OsString>,
 }
 
-/// The listeners that `protocol` speaks of in an environment, which `lookup` finds; none if it is silent. `parent`: the process that we
-/// were started by, if it is still known.
+/// Reads the listeners of `protocol` from an environment, which `lookup` reads; none if its
+/// variable is not set. `parent`: the pid of the process that started this one, if it is known.
 ///
-/// The error is one line: which variable is not to be believed, and why. It may be a left-over, or no word of this protocol at all.
+/// The error is one line: which variable is ignored, and why. The variable may be left over from
+/// another process, or may have nothing to do with this protocol.
 pub fn read(
     protocol: Protocol,
     lookup: impl Fn(&str) -> Option<OsString>,
@@ -34,7 +35,7 @@ pub fn read(
     };
     let bytes = value.as_bytes();
     match protocol {
-        // It has a parser of its own.
+        // `listen_env` parses systemd's variables.
         Protocol::Systemd => Ok(Vec::new()),
         Protocol::Einhorn => einhorn(&value, lookup, parent),
         Protocol::Unicorn => parts(bytes, b",").map(bare).collect(),
@@ -44,7 +45,7 @@ pub fn read(
     }
     .and_then(|claims: Vec<Claim>| {
         if claims.len() > MAX_FDS {
-            return Err("there are too many in it".to_owned());
+            return Err(format!("it has more than {MAX_FDS} listeners"));
         }
         Ok(claims)
     })
@@ -77,13 +78,14 @@ fn einhorn(
     (0..count).map(each).collect()
 }
 
-/// What stands between separators; nothing at all is nothing.
+/// The parts between separators; an empty value has no parts.
 fn parts<'a>(bytes: &'a [u8], separator: &'static [u8; 1]) -> impl Iterator<Item = &'a [u8]> {
     let parts = bytes.split(|byte| separator.contains(byte));
     parts.filter(move |_| !bytes.is_empty())
 }
 
-/// What stands before each `;` or `:`. What stands behind the last one nginx does not look at; here it is an error.
+/// The parts before each `;` or `:`. nginx ignores what follows the last one; here that is an
+/// error.
 fn terminated(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
     let parts = bytes.split_inclusive(|byte| matches!(byte, b';' | b':'));
     parts.map(move |part| match part.split_last() {
@@ -92,12 +94,13 @@ fn terminated(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
     })
 }
 
+/// A number alone.
 fn bare(number: &[u8]) -> Result<Claim, String> {
     let fd = descriptor(number)?;
     Ok(Claim { fd, address: None })
 }
 
-/// `ADDRESS=FD`. A path may hold a `=` for whoever reads from its end.
+/// `ADDRESS=FD`, split at the last `=`: a path may hold others.
 fn pair(part: &[u8]) -> Result<Claim, String> {
     let at = part.iter().rposition(|byte| *byte == b'=');
     let (address, number) = at
@@ -110,14 +113,14 @@ fn pair(part: &[u8]) -> Result<Claim, String> {
     })
 }
 
-/// A descriptor that is not one of the standard three.
+/// A descriptor, but not 0, 1 or 2.
 fn descriptor(text: &[u8]) -> Result<i32, String> {
     let number = whole(text)?;
     let fd = i32::try_from(number).ok().filter(|fd| *fd >= FIRST_FD);
     fd.ok_or_else(|| malformed(text))
 }
 
-/// Digits alone.
+/// A number of digits alone.
 fn whole(text: &[u8]) -> Result<u64, String> {
     let digits = text.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(text).ok().filter(|_| digits);
@@ -130,12 +133,13 @@ fn malformed(text: &[u8]) -> String {
     format!("'{}' is malformed", text.escape_ascii())
 }
 
-/// Whether a socket that is bound so can be the one that was spoken of: the port, or the path, is the same. A host may have been written by name.
-pub fn agrees(address: &OsStr, bound: &Bound) -> bool {
-    let said = address.as_bytes();
+/// Whether a socket that is bound at `bound` can be the one that a claim has the `address` of: the
+/// port or the path is the same. The host is not compared, since the claim may have it as a name.
+pub fn address_matches(address: &OsStr, bound: &Bound) -> bool {
+    let claimed = address.as_bytes();
     match bound {
         Bound::Tcp(at) | Bound::Udp(at) => {
-            let port = said.rsplit(|byte| *byte == b':').next();
+            let port = claimed.rsplit(|byte| *byte == b':').next();
             port.and_then(|port| whole(port).ok()) == Some(at.port().into())
         }
         Bound::Unix(_, path) => path.as_os_str() == address,
@@ -153,7 +157,7 @@ mod tests {
     use crate::wire::address::Kind;
     use crate::wire::exports::render;
 
-    fn said(
+    fn parsed(
         protocol: Protocol,
         variables: &[(&str, &str)],
     ) -> Result<Vec<(i32, Option<String>)>, String> {
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_is_read() {
+    fn each_format_is_parsed() {
         let numbers = Ok(vec![(8, None), (9, None)]);
         let pairs = |one: &str, other: &str| {
             Ok(vec![(4, Some(one.to_owned())), (5, Some(other.to_owned()))])
@@ -180,33 +184,33 @@ mod tests {
             ("EINHORN_FD_0", "8"),
             ("EINHORN_FD_1", "9"),
         ];
-        assert_eq!(said(Protocol::Einhorn, &einhorn), numbers);
-        assert_eq!(said(Protocol::Unicorn, &[("UNICORN_FD", "8,9")]), numbers);
-        assert_eq!(said(Protocol::Nginx, &[("NGINX", "8;9;")]), numbers);
-        assert_eq!(said(Protocol::Nginx, &[("NGINX", "8:9;")]), numbers);
+        assert_eq!(parsed(Protocol::Einhorn, &einhorn), numbers);
+        assert_eq!(parsed(Protocol::Unicorn, &[("UNICORN_FD", "8,9")]), numbers);
+        assert_eq!(parsed(Protocol::Nginx, &[("NGINX", "8;9;")]), numbers);
+        assert_eq!(parsed(Protocol::Nginx, &[("NGINX", "8:9;")]), numbers);
         assert_eq!(
-            said(
+            parsed(
                 Protocol::ServerStarter,
                 &[("SERVER_STARTER_PORT", "127.0.0.1:80=4;/run/a=b=5")]
             ),
             pairs("127.0.0.1:80", "/run/a=b")
         );
         assert_eq!(
-            said(
+            parsed(
                 Protocol::PhpFpm,
                 &[("FPM_SOCKETS", "::1:9000=4,/run/x.sock=5")]
             ),
             pairs("::1:9000", "/run/x.sock")
         );
         for protocol in Protocol::ALL {
-            assert_eq!(said(protocol, &[]), Ok(vec![]), "silence is no word");
+            assert_eq!(parsed(protocol, &[]), Ok(vec![]), "no variable, no claim");
         }
-        assert_eq!(said(Protocol::Unicorn, &[("UNICORN_FD", "")]), Ok(vec![]));
-        assert_eq!(said(Protocol::Nginx, &[("NGINX", "")]), Ok(vec![]));
+        assert_eq!(parsed(Protocol::Unicorn, &[("UNICORN_FD", "")]), Ok(vec![]));
+        assert_eq!(parsed(Protocol::Nginx, &[("NGINX", "")]), Ok(vec![]));
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn errors_name_the_malformed_part() {
         for (protocol, value, why) in [
             (Protocol::Nginx, "8;9", "'8;9' is malformed"),
             (Protocol::Nginx, "/etc/nginx", "'/etc/nginx' is malformed"),
@@ -226,30 +230,31 @@ mod tests {
             (Protocol::Einhorn, "999999999", "'999999999' is malformed"),
         ] {
             let variable = protocol.variable();
-            let error = said(protocol, &[(variable, value)]).expect_err(value);
+            let error = parsed(protocol, &[(variable, value)]).expect_err(value);
             assert_eq!(error, format!("{variable} is ignored: {why}"));
         }
     }
 
     #[test]
-    fn einhorn_says_whose_children_it_means() {
-        let said = |master| {
+    fn einhorn_variables_of_another_master_are_ignored() {
+        let parsed = |master| {
             let count = ("EINHORN_FD_COUNT", "0");
-            said(Protocol::Einhorn, &[count, ("EINHORN_MASTER_PID", master)])
+            parsed(Protocol::Einhorn, &[count, ("EINHORN_MASTER_PID", master)])
         };
-        assert_eq!(said("7"), Ok(vec![]));
-        let error = said("8").expect_err("another's");
+        assert_eq!(parsed("7"), Ok(vec![]));
+        let error = parsed("8").expect_err("another's");
         assert_eq!(
             error,
-            "EINHORN_FD_COUNT is ignored: it is meant for children of pid 8, and this is one of pid 7"
+            "EINHORN_FD_COUNT is ignored: \
+             it is meant for children of pid 8, and this is one of pid 7"
         );
-        assert!(said("x").is_err());
+        assert!(parsed("x").is_err());
     }
 
     #[test]
-    fn an_address_agrees_by_port_or_path() {
+    fn address_matches_by_port_or_path() {
         let tcp = Bound::Tcp("127.0.0.1:80".parse().expect("an address"));
-        for (said, bound, agree) in [
+        for (address, bound, matches) in [
             ("80", &tcp, true),
             ("127.0.0.1:80", &tcp, true),
             ("localhost:80", &tcp, true),
@@ -259,7 +264,11 @@ mod tests {
             ("/y", &Bound::Unix(Kind::Stream, "/x".into()), false),
             ("x", &Bound::Other { inode: 1 }, false),
         ] {
-            assert_eq!(agrees(OsStr::new(said), bound), agree, "{said}");
+            assert_eq!(
+                address_matches(OsStr::new(address), bound),
+                matches,
+                "{address}"
+            );
         }
     }
 
@@ -275,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rendered_is_read_back(
+        fn rendered_variables_are_read_back(
             listeners in proptest::collection::vec(addresses(), 1..5),
             protocol in proptest::sample::select(Protocol::ALL.to_vec()),
             first in 3..1000,
@@ -293,13 +302,16 @@ mod tests {
             }
             for (claim, bound) in claims.iter().zip(listeners) {
                 if let Some(address) = &claim.address {
-                    prop_assert!(agrees(address, bound), "{:?} {:?}", address, bound);
+                    prop_assert!(address_matches(address, bound), "{:?} {:?}", address, bound);
                 }
             }
         }
 
         #[test]
-        fn any_value_is_read(value in proptest::collection::vec(1..=255_u8, 0..24), second in "[0-9]{0,3}") {
+        fn random_values_never_panic(
+            value in proptest::collection::vec(1..=255_u8, 0..24),
+            second in "[0-9]{0,3}",
+        ) {
             for protocol in Protocol::ALL {
                 let lookup = |name: &str| match name {
                     "EINHORN_FD_0" | "EINHORN_MASTER_PID" => Some(OsString::from(&second)),

@@ -1,4 +1,4 @@
-//! Writing them, and what each of them cannot hold.
+//! Writes the variables of the other protocols, and knows which addresses each cannot hold.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,8 @@ use std::path::Path;
 use super::Protocol;
 use crate::wire::address::{Address, Bound, Kind, ListenSpec};
 
-/// The variables that tell of the listeners at `first`, `first + 1` and so on in these protocols; none where there is no listener.
+/// Renders the variables of these protocols for listeners at the descriptors `first`, `first + 1`
+/// and so on. Without a listener there are no variables.
 ///
 /// The error is one line: which protocol cannot hold which address, and why.
 pub fn render(
@@ -23,10 +24,10 @@ pub fn render(
     let listeners: Vec<(&Bound, i32)> = listeners.iter().copied().zip(first..).collect();
     for protocol in protocols {
         for (at, (address, _)) in listeners.iter().enumerate() {
-            holds(*protocol, address).map_err(|why| refusal(*protocol, address, why))?;
+            check_address(*protocol, address).map_err(|why| refusal(*protocol, address, why))?;
             let before = listeners.iter().take(at);
-            if tells_addresses(*protocol) && before.clone().any(|(other, _)| other == address) {
-                let why = "it is there twice, and is what tells one from the other";
+            if has_addresses(*protocol) && before.clone().any(|(other, _)| other == address) {
+                let why = "it comes twice, and the format identifies listeners by address";
                 return Err(refusal(*protocol, address, why));
             }
         }
@@ -40,8 +41,8 @@ fn refusal(protocol: Protocol, address: &impl std::fmt::Display, why: &str) -> S
     format!("--export {protocol}: {variable} cannot hold {address}: {why}")
 }
 
-/// Whether the format is one of addresses, which are hence unique.
-fn tells_addresses(protocol: Protocol) -> bool {
+/// Whether the format identifies listeners by address, so that each address may come once.
+fn has_addresses(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::ServerStarter | Protocol::PhpFpm)
 }
 
@@ -58,7 +59,7 @@ fn variables_of(protocol: Protocol, listeners: &[(&Bound, i32)]) -> Vec<(String,
                 .collect()
         }
         Protocol::Unicorn => vec![(name(), numbers().collect::<Vec<_>>().join(",").into())],
-        // The last one has its end too: without that it would be overlooked.
+        // The last number needs its `;` too: nginx ignores a number without one.
         Protocol::Nginx => {
             let each = numbers().map(|number| number + ";");
             vec![(name(), each.collect::<String>().into())]
@@ -81,7 +82,7 @@ fn pairs(
         match address {
             Bound::Unix(_, path) => all.push(path),
             Bound::Tcp(at) | Bound::Udp(at) => all.push(key(*at)),
-            // Not held, as was found out before.
+            // `check_address` has refused these.
             Bound::Abstract(..) | Bound::Vsock { .. } | Bound::Other { .. } => {}
         }
         all.push(format!("={fd}"));
@@ -89,7 +90,7 @@ fn pairs(
     all
 }
 
-/// The port alone where any IPv4 address will do.
+/// Server::Starter's form: the port alone for any IPv4 address.
 fn port_of_starter(at: SocketAddr) -> String {
     if at.ip() == Ipv4Addr::UNSPECIFIED {
         at.port().to_string()
@@ -98,13 +99,13 @@ fn port_of_starter(at: SocketAddr) -> String {
     }
 }
 
-/// As php-fpm writes it itself: no brackets.
+/// php-fpm's form: without brackets, also for IPv6.
 fn key_of_fpm(at: SocketAddr) -> String {
     format!("{}:{}", at.ip(), at.port())
 }
 
-/// Whether the format can hold an address, or why not.
-pub fn holds(protocol: Protocol, address: &Bound) -> Result<(), &'static str> {
+/// Checks whether the format can hold an address; the error says why it cannot.
+fn check_address(protocol: Protocol, address: &Bound) -> Result<(), &'static str> {
     const KINDS: &str = "it is for TCP and Unix stream sockets";
     match (protocol, address) {
         (Protocol::Systemd | Protocol::Einhorn, _) => Ok(()),
@@ -137,13 +138,14 @@ fn without(path: &Path, forbidden: &[u8]) -> Option<()> {
     clean.then_some(())
 }
 
-/// Whether the formats can hold what `spec` is going to be bound to, as far as that can be told before: the error is as that of [`render`].
-pub fn fits(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
+/// Checks before binding whether these protocols can hold the listeners of `spec`, as far as that
+/// is known before. The error is like that of [`render`].
+pub fn check_spec(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let bound = match &spec.address {
         Address::Tcp(_) => Bound::Tcp(anywhere),
         Address::Udp(_) => Bound::Udp(anywhere),
-        // It may yet be made absolute.
+        // A relative path may be made absolute when it is bound.
         Address::Unix(kind, path) => Bound::Unix(*kind, Path::new("/").join(path)),
         Address::Abstract(kind, name) => Bound::Abstract(*kind, name.clone().into_bytes()),
         Address::Vsock { cid, port } => Bound::Vsock {
@@ -153,9 +155,9 @@ pub fn fits(protocols: &[Protocol], spec: &ListenSpec) -> Result<(), String> {
         Address::Fd(_) => return Ok(()),
     };
     for protocol in protocols {
-        holds(*protocol, &bound).map_err(|why| refusal(*protocol, spec, why))?;
-        if tells_addresses(*protocol) && spec.options.copies.is_some_and(|copies| copies > 1) {
-            let why = "the address is what tells one from the other, and copies share it";
+        check_address(*protocol, &bound).map_err(|why| refusal(*protocol, spec, why))?;
+        if has_addresses(*protocol) && spec.options.copies.is_some_and(|copies| copies > 1) {
+            let why = "the format identifies listeners by address, and copies share one";
             return Err(refusal(*protocol, spec, why));
         }
     }
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_protocol_has_its_format() {
+    fn each_protocol_renders_its_format() {
         let all = [
             tcp("127.0.0.1:8080"),
             tcp("0.0.0.0:80"),
@@ -226,7 +228,7 @@ mod tests {
                 "no listener: no variable"
             );
         }
-        // The u of such a port is dropped, as the original does.
+        // Server::Starter too drops the `u` that marks a UDP port on its command line.
         let udp = [udp("127.0.0.1:53")];
         assert_eq!(
             rendered(Protocol::ServerStarter, &udp),
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_format_cannot_hold_is_refused_by_name() {
+    fn unsuitable_addresses_are_refused_by_name() {
         use Protocol::{Nginx, PhpFpm, ServerStarter, Unicorn};
         let packets = Bound::Unix(Kind::Seqpacket, "/x".into());
         let datagrams = Bound::Unix(Kind::Datagram, "/x".into());
@@ -291,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn one_address_twice_is_two_numbers_but_one_address() {
+    fn same_address_twice_is_refused_by_address_formats() {
         let twice = [tcp("127.0.0.1:80"), tcp("127.0.0.1:80")];
         for protocol in [Protocol::ServerStarter, Protocol::PhpFpm] {
             let error = rendered(protocol, &twice).expect_err("refused");
-            assert!(error.contains("it is there twice"), "{error}");
+            assert!(error.contains("it comes twice"), "{error}");
         }
         assert_eq!(
             rendered(Protocol::Unicorn, &twice),
@@ -304,9 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_told_before_anything_is_bound_is() {
-        let fits =
-            |protocol, spec: &str| super::fits(&[protocol], &spec.parse().expect("an address"));
+    fn unsuitable_specs_are_refused_before_binding() {
+        let check_spec = |protocol, spec: &str| {
+            super::check_spec(&[protocol], &spec.parse().expect("an address"))
+        };
         for (protocol, spec) in [
             (Protocol::Nginx, "vsock::1"),
             (Protocol::Unicorn, "udp:127.0.0.1:53"),
@@ -314,7 +317,7 @@ mod tests {
             (Protocol::ServerStarter, "/run/a=b"),
             (Protocol::ServerStarter, "127.0.0.1:0,copies=2"),
         ] {
-            let error = fits(protocol, spec).expect_err(spec);
+            let error = check_spec(protocol, spec).expect_err(spec);
             assert!(
                 error.contains("cannot hold")
                     && error.contains(spec.split(',').next().unwrap_or(spec)),
@@ -328,7 +331,7 @@ mod tests {
             (Protocol::Einhorn, "vsock::1"),
             (Protocol::Nginx, "udp:127.0.0.1:53"),
         ] {
-            assert_eq!(fits(protocol, spec), Ok(()), "{spec}");
+            assert_eq!(check_spec(protocol, spec), Ok(()), "{spec}");
         }
     }
 }

@@ -16,9 +16,8 @@ use serde_json::Value;
 use super::changes::Changes;
 use super::exports::Protocol;
 use super::text::Text;
-use crate::model::service_manager::Said;
 use service::Service;
-use values::{Moment, Settings, SignalName};
+use values::{Moment, ReportedToManager, Settings, SignalName};
 
 /// The format that is written.
 pub const FORMAT: u32 = 1;
@@ -89,9 +88,9 @@ pub struct State {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Upward {
     /// The pid that it has started: another than this master's if that has detached.
-    pub born: u32,
+    pub launch_pid: u32,
     /// What it was told.
-    pub said: Said,
+    pub reported: ReportedToManager,
 }
 
 /// The image that hands over, so that one that cannot take over can go back to it.

@@ -10,6 +10,7 @@ use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
 use crate::model::policy::{Policy, Readiness, StopSeverity, Surge};
 use crate::model::readiness_memory::ReadinessMemory;
+use crate::model::service_manager::{Reported, ServiceStage};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 
@@ -210,6 +211,55 @@ impl From<Settings> for Policy {
             backoff: settings.backoff,
             give_up: settings.give_up,
             fatal_exit: settings.fatal_exit,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    #[default]
+    Starting,
+    Ready,
+    Reloading,
+    Stopping,
+}
+
+/// What a service manager was told so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportedToManager {
+    stage: Stage,
+    main_pid: Option<u32>,
+    status: String,
+}
+
+impl From<&Reported> for ReportedToManager {
+    fn from(reported: &Reported) -> Self {
+        ReportedToManager {
+            stage: match reported.stage {
+                ServiceStage::Starting => Stage::Starting,
+                ServiceStage::Ready => Stage::Ready,
+                ServiceStage::Reloading => Stage::Reloading,
+                ServiceStage::Stopping => Stage::Stopping,
+            },
+            main_pid: reported.main_pid,
+            status: reported.status.clone(),
+        }
+    }
+}
+
+impl From<ReportedToManager> for Reported {
+    fn from(reported: ReportedToManager) -> Self {
+        Reported {
+            stage: match reported.stage {
+                Stage::Starting => ServiceStage::Starting,
+                Stage::Ready => ServiceStage::Ready,
+                Stage::Reloading => ServiceStage::Reloading,
+                Stage::Stopping => ServiceStage::Stopping,
+            },
+            main_pid: reported.main_pid,
+            status: reported.status,
         }
     }
 }
