@@ -32,7 +32,7 @@ use nix::sys::time::TimeVal;
 use nix::unistd::{ForkResult, fork};
 
 use super::group::{is_group_gone, signal_group_by_pidfd};
-use super::{procfs, wait};
+use super::{proc_info, wait};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::files::pidfile;
@@ -324,7 +324,7 @@ fn stop_workers(mut workers: Vec<GuardedWorker>) {
 
 impl GuardedWorker {
     fn signal_if_other_user(&self) {
-        if procfs::has_our_user(self.pid) == Some(false)
+        if proc_info::has_our_user(self.pid) == Some(false)
             && let Some(signal) = signal::from_number(self.signal)
         {
             // By the pidfd: if the pid was reused when we read /proc, no other process is hit.

@@ -7,7 +7,7 @@
 //! - How did it end? [`wait`]: look at an ended child, then reap it.
 //! - How is it signalled safely? [`group`]: its process group, by number or by pidfd.
 //! - What stops the workers when the master is killed? [`guard`].
-//! - What do other processes do and use? [`procfs`], [`descendants`].
+//! - What do other processes do and use? [`proc_info`], [`descendants`].
 //! - How does one image or master follow another? [`successor`] resolves the program, [`image`]
 //!   executes it in place, [`fork_master`] executes it beside this one.
 //! - How is the next program of a chain executed? [`exec`] in place, [`child`] as a child
@@ -22,8 +22,8 @@
 //! when [`group::Group::is_empty`] says so; until then the pidfd reaches what the worker left
 //! behind.
 //!
-//! Imports run one way: `wait`, `session` and `procfs` are low, `group` uses `wait` and `session`,
-//! and `guard` uses `group`.
+//! Imports run one way: `wait`, `session` and `proc_info` are low, `group` uses `wait` and
+//! `session`, and `guard` uses `group`.
 
 pub mod child;
 pub mod daemon;
@@ -34,7 +34,7 @@ pub mod group;
 pub mod guard;
 pub mod image;
 pub mod parent;
-pub mod procfs;
+pub mod proc_info;
 pub mod program;
 pub mod resident;
 pub mod session;
