@@ -12,7 +12,7 @@ use crate::model::event::{
 use crate::model::signal::Signal;
 use crate::sys::listener::accept_queue::Depths;
 use crate::sys::machine::clock;
-use crate::sys::process::procfs;
+use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 
 use super::pin::Pin;
@@ -210,11 +210,11 @@ impl Driver {
             .iter()
             .map(|listener| listener.inode())
             .collect();
-        let members = procfs::groups_members(&numbers);
+        let members = proc_info::groups_members(&numbers);
         let let_go = |pid: &i32| {
             let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
             // What cannot be looked at may well hold one.
-            matches!(procfs::holds_socket(members, &inodes), Ok(false))
+            matches!(proc_info::holds_socket(members, &inodes), Ok(false))
         };
         leaders
             .iter()
@@ -225,14 +225,14 @@ impl Driver {
 
     fn look_whether_held(&self, worker: WorkerId) -> Option<Event> {
         let pid = self.processes.get(worker)?.group.leader();
-        let stopped = matches!(procfs::state(pid), Some('T' | 't'));
-        let traced = procfs::tracer(pid).is_some_and(|tracer| tracer != 0);
+        let stopped = matches!(proc_info::state(pid), Some('T' | 't'));
+        let traced = proc_info::tracer(pid).is_some_and(|tracer| tracer != 0);
         Some(Event::Held(worker, stopped || traced))
     }
 
     fn look_whether_dumping(&self, worker: WorkerId) -> Option<Event> {
         let pid = self.processes.get(worker)?.group.leader();
-        Some(Event::Dumping(worker, procfs::is_dumping(pid)))
+        Some(Event::Dumping(worker, proc_info::is_dumping(pid)))
     }
 
     /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
@@ -269,7 +269,7 @@ impl Driver {
     fn pass_usr1(&mut self) {
         let usr1 = crate::sys::signal::number(Signal::Usr1);
         for process in self.processes.all().filter(|process| process.is_executed()) {
-            if procfs::catches(process.group.leader(), usr1) == Some(true)
+            if proc_info::catches(process.group.leader(), usr1) == Some(true)
                 && let Err(error) = process.group.signal_leader(Signal::Usr1)
             {
                 self.log.warn(format_args!(

@@ -13,7 +13,7 @@ use crate::model::event::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
 use crate::sys::process::spawn::{Launch, Leads};
-use crate::sys::process::{procfs, program};
+use crate::sys::process::{proc_info, program};
 use crate::wire::changes::{Changes, Text};
 use crate::wire::exports::{self, Exports, Protocol};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
@@ -167,7 +167,7 @@ impl Pin {
             death_signal: Some(policy.graceful_signal),
             nofile,
         };
-        let inode = procfs::program_inode(&program);
+        let inode = proc_info::program_inode(&program);
         Ok(Pin {
             generation,
             policy,
@@ -215,7 +215,7 @@ impl Pin {
                 ..self.launch.clone()
             },
             changes: self.changes.clone(),
-            inode: procfs::program_inode(&self.program),
+            inode: proc_info::program_inode(&self.program),
         })
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::event::{Generation, Refusal};
-use crate::sys::process::procfs;
+use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};
 
@@ -74,8 +74,8 @@ impl Driver {
                 to: Some(successor.program.display().to_string()),
             },
             inode: Change {
-                from: procfs::program_inode(Path::new(OWN_PROGRAM)),
-                to: procfs::program_inode(&successor.program),
+                from: proc_info::program_inode(Path::new(OWN_PROGRAM)),
+                to: proc_info::program_inode(&successor.program),
             },
             command: successor.argv.iter().map(text).collect(),
         })

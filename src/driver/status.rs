@@ -7,8 +7,8 @@ use crate::model::supervisor::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
 use crate::sys::listener::accept_queue::Depths;
 use crate::sys::machine::clock;
-use crate::sys::process::procfs;
-use crate::sys::process::procfs::Usage;
+use crate::sys::process::proc_info;
+use crate::sys::process::proc_info::Usage;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::status::{self, PROTOCOL, Status};
 
@@ -129,7 +129,7 @@ impl Driver {
         let last_beat = process.and_then(|process| process.last_beat);
         let usage = process
             .filter(|process| !process.leaderless)
-            .and_then(|process| procfs::usage(process.group.leader()));
+            .and_then(|process| proc_info::usage(process.group.leader()));
         status::Slot {
             slot: seat.slot,
             pid: seat.pid,

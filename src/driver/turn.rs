@@ -63,7 +63,7 @@ impl Driver {
     fn settle_down(&mut self) {
         if self.starting && self.supervisor.is_ready() {
             self.starting = false;
-            resident::let_go_of_code();
+            resident::release_code_pages();
         }
     }
 

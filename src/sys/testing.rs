@@ -1,5 +1,5 @@
-//! Tests that need a process of their own (signals, locks and children are per process) re-execute this test binary in a
-//! role, and talk to it over a socket that it has as its stdin.
+//! Tests that need a process of their own (signals, locks and children are per process): the test
+//! binary executes itself again in a role, and talks to it over a socket that is the role's stdin.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,10 +14,10 @@ mod skip;
 pub use skip::{skip, unavailable};
 
 const ROLE: &str = "PF_TEST_ROLE";
-/// No step of any test takes longer; what does is a hang, and fails.
+/// No step of any test takes longer than this; one that does is a hang, and fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A line-based talk over a socket; every read has a limit, so that a hang is a failure.
+/// Lines over a socket; every read has a time limit, so that a hang is a failure.
 pub struct Talk(BufReader<UnixStream>);
 
 impl Talk {
@@ -32,7 +32,7 @@ impl Talk {
         writeln!(self.0.get_mut(), "{line}").expect("the other side listens");
     }
 
-    /// The next line; `None` once the other side has gone.
+    /// The next line; `None` once the other side has closed the socket.
     pub fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         let count = self
@@ -43,7 +43,7 @@ impl Talk {
     }
 }
 
-/// A process that plays a role of [`role`].
+/// A process that plays one of the roles of [`role`].
 pub struct Peer {
     pub child: Child,
     pub talk: Talk,
@@ -54,7 +54,7 @@ impl Peer {
         Peer::start_under(&[], role, words)
     }
 
-    /// Under a command that executes what follows its own arguments.
+    /// Starts it under a command (`chain`) that executes what follows its own arguments.
     pub fn start_under(chain: &[&str], role: &str, words: &[&str]) -> Peer {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         let mut line: Vec<OsString> = chain.iter().map(OsString::from).collect();
@@ -95,7 +95,7 @@ impl Drop for Peer {
     }
 }
 
-/// What the other process runs.
+/// The process of the role runs this test.
 #[test]
 fn role() {
     let Ok(name) = std::env::var(ROLE) else {
@@ -104,13 +104,13 @@ fn role() {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().expect("stdin"));
     let mut talk = Talk::over(stream);
     match name.as_str() {
-        "breakable" => super::signal::interruptible::tests::play(&mut talk),
+        "interruptible" => super::signal::interruptible::tests::play(&mut talk),
         "control" => super::control::tests::play(&mut talk),
         "door" => super::listener::shared_accept::tests::play(&mut talk),
-        "signals" => super::signal::tests::play(&mut talk),
+        "signals" => super::signal::handlers::tests::play(&mut talk),
         "spawn-and-kill" => super::process::spawn::tests::play(&mut talk),
-        "strangers" => super::process::wait::tests::play(&mut talk),
-        "beget" => super::process::fork_master::tests::play(&mut talk),
+        "orphans" => super::process::wait::tests::play(&mut talk),
+        "fork-master" => super::process::fork_master::tests::play(&mut talk),
         "environment" => super::machine::environment::tests::play(&mut talk),
         "pidfile" => super::files::pidfile::tests::play(&mut talk),
         other => panic!("no role '{other}'"),

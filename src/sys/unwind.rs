@@ -1,7 +1,8 @@
-//! The unwinder, from the compiler's archive rather than from `libgcc_s.so`.
+//! Links the unwinder from the compiler's archive (`libgcc_eh.a`) rather than from `libgcc_s.so`.
 //!
-//! A shared library that is used only when something panics costs each start its opening, mapping and relocating, about a tenth of what a
-//! `pf-listen` adds to the chain, and each rest its resident pages. Whoever has the shared one to link with has the archive beside it.
+//! The unwinder is used only when something panics. As a shared library it is opened, mapped and
+//! relocated at each start, which is about a tenth of what `pf-listen` adds to the chain, and its
+//! pages stay resident. A compiler that can link the shared library has the archive beside it.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(

@@ -164,7 +164,7 @@ fn given() -> Result<Option<&'static page::Numbers>> {
     let copy = fd::duplicate(number)
         .map_err(|error| Error::system(format!("cannot use {what}"), error))?;
     let numbers = page_in(&copy, &what)?;
-    if environment::forget(|name| name == VARIABLE) {
+    if environment::remove_variables(|name| name == VARIABLE) {
         // It has just been seen to be open; and where it were not, there would be nothing to hide.
         let _ = fd::set_cloexec(number, true);
     }

@@ -260,7 +260,7 @@ fn inherit() -> Result<Found> {
         // What is ignored, because it is meant for others or a left-over, is nothing to a program that can do without.
         given(lookup, own, Some(parent), &mut |_| {})
     };
-    environment::forget(tells_of_listeners);
+    environment::remove_variables(tells_of_listeners);
     let listeners: Listeners = given?.listeners.into_iter().collect();
     Ok(match meant_for {
         _ if !listeners.is_empty() => Found::Ours(listeners),

@@ -14,7 +14,7 @@ use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::listener::Listener;
 use crate::sys::machine::clock;
 use crate::sys::process::spawn;
-use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
+use crate::sys::process::spawn::{Launch, Leads, Plumbing, SpawnOutcome};
 use crate::sys::process::successor::Origin;
 use crate::sys::process::{parent, program, wait};
 use crate::sys::signal::shutdown;
@@ -64,7 +64,7 @@ impl Restart {
     pub fn on_usr2() -> Result<Restart> {
         let dir = program::start_dir(std::env::var_os("PWD").as_deref())
             .map_err(|error| Error::system("cannot find the working directory", error))?;
-        let asked = shutdown::told_of(Signal::Usr2)
+        let asked = shutdown::signal_pipe(Signal::Usr2)
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(Restart {
             origin: Origin::of_this_process(None, dir),
@@ -75,7 +75,7 @@ impl Restart {
 
     /// Whether USR2 has come since the last call. Never waits: to wait, see the descriptor.
     pub fn is_asked(&self) -> bool {
-        shutdown::take_told(self.asked.as_fd())
+        shutdown::drain_signal_pipe(self.asked.as_fd())
     }
 
     /// Starts the program anew on these listeners; its pid. They stay ours as well.
@@ -120,7 +120,7 @@ impl Restart {
             // Before the one that it knows ends.
             notify::main_pid(std::process::id())?;
         }
-        parent::tell_parent(pid)
+        parent::terminate_parent(pid)
             .map_err(|error| Error::system(format!("cannot relieve pid {pid}"), error))
     }
 
@@ -146,19 +146,19 @@ impl Restart {
         let spawned = spawn::spawn(&launch, &plumbing, master).map_err(|error| failed(&error))?;
         let (until, mut about) = (clock::now() + EXEC, false);
         loop {
-            match spawn::outcome(spawned.outcome.as_fd(), &mut about) {
-                Outcome::Executed => return Ok(spawned.pid),
-                Outcome::Pending if clock::now() < until => {}
+            match spawn::read_outcome(spawned.outcome.as_fd(), &mut about) {
+                SpawnOutcome::Executed => return Ok(spawned.pid),
+                SpawnOutcome::Pending if clock::now() < until => {}
                 // Slow, and yet on its way.
-                Outcome::Pending => return Ok(spawned.pid),
-                Outcome::Died => {
+                SpawnOutcome::Pending => return Ok(spawned.pid),
+                SpawnOutcome::Died => {
                     let _ = wait::reap_blocking(spawned.pid);
                     return Err(failed(&"its process has died"));
                 }
-                Outcome::Failed { stage, errno } => {
+                SpawnOutcome::Failed { step, errno } => {
                     let _ = wait::reap_blocking(spawned.pid);
                     let error = std::io::Error::from_raw_os_error(errno);
-                    return Err(failed(&format!("{stage}: {error}")));
+                    return Err(failed(&format!("{step}: {error}")));
                 }
             }
             let ended = [(spawned.outcome.as_fd(), Interest::READ)];

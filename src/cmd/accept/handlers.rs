@@ -10,10 +10,10 @@ use crate::model::acceptor::ClientId;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::listener::shared_accept::Connection;
+use crate::sys::process::group::Group;
 use crate::sys::process::spawn;
-use crate::sys::process::spawn::{Launch, Outcome, Plumbing, Stage};
-use crate::sys::process::wait;
-use crate::sys::process::wait::{Ended, Group};
+use crate::sys::process::spawn::{Launch, Plumbing, SpawnOutcome, SpawnStep};
+use crate::sys::process::wait::{self, WaitStatus};
 use crate::wire::ucspi::{self, Ends, UNIX_LOCAL_PID};
 
 /// All that run, and what those that do not have left behind.
@@ -52,11 +52,11 @@ pub(super) struct End {
     pub(super) pid: i32,
     pub(super) ends: Ends,
     pub(super) began: Time,
-    pub(super) how: Ended,
+    pub(super) how: WaitStatus,
     /// We had told it to.
     pub(super) told: bool,
     /// It never ran its program.
-    pub(super) not_started: Option<(Stage, i32)>,
+    pub(super) not_started: Option<(SpawnStep, i32)>,
     /// Nobody is left in its group.
     pub(super) alone: bool,
 }
@@ -179,7 +179,7 @@ impl Handlers {
     /// Reaps everybody who has ended, also those who came to us because their parent had.
     pub(super) fn ended(&mut self) -> Vec<End> {
         let mut ends = Vec::new();
-        while let Some((pid, _)) = wait::any_ended() {
+        while let Some((pid, _)) = wait::peek_any() {
             match self.by_pid.remove(&pid) {
                 Some(client) => ends.extend(self.reaped(client)),
                 None => {
@@ -197,11 +197,11 @@ impl Handlers {
         let how = handler.group.reap().ok()??;
         handler.counted = None;
         // Without a descriptor for it what is left cannot be followed; but it must not stand in the way of the others.
-        let alone = handler.group.release() || handler.group.is_empty();
+        let alone = handler.group.reap_kept_leader() || handler.group.is_empty();
         let mut about = false;
-        let not_started = match spawn::outcome(handler.outcome.as_fd(), &mut about) {
-            Outcome::Failed { stage, errno } => Some((stage, errno)),
-            Outcome::Executed | Outcome::Died | Outcome::Pending => None,
+        let not_started = match spawn::read_outcome(handler.outcome.as_fd(), &mut about) {
+            SpawnOutcome::Failed { step, errno } => Some((step, errno)),
+            SpawnOutcome::Executed | SpawnOutcome::Died | SpawnOutcome::Pending => None,
         };
         let end = End {
             client,

@@ -183,9 +183,9 @@ impl Server {
 
     fn ended(&mut self, end: &End) {
         let (pid, who) = (end.pid, ucspi::client(&end.ends));
-        if let Some((stage, errno)) = end.not_started {
+        if let Some((step, errno)) = end.not_started {
             let why = std::io::Error::from_raw_os_error(errno);
-            let what = format!("handler {pid} for {who}: {stage}");
+            let what = format!("handler {pid} for {who}: {step}");
             return self.complain(Complaint::NoProgram, &what, &reason(why));
         }
         let how = Ended::from(end.how);

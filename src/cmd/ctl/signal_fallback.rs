@@ -9,7 +9,7 @@ use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
-use crate::sys::process::procfs;
+use crate::sys::process::proc_info;
 use crate::sys::signal::number;
 use crate::wire::control::ControlCommand;
 
@@ -59,7 +59,7 @@ fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<
     let until = job.deadline.map_or(within, |deadline| deadline.min(within));
     loop {
         clock::pause(APART);
-        if procfs::is_pending(master.pid(), number(signal)) != Some(true) {
+        if proc_info::is_pending(master.pid(), number(signal)) != Some(true) {
             return Ok(());
         }
         if clock::now() >= until {

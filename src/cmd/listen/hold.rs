@@ -16,12 +16,11 @@ use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::listener::Listener;
 use crate::sys::machine::clock;
-use crate::sys::process::child;
 use crate::sys::process::child::Child;
-use crate::sys::process::{exec, wait};
+use crate::sys::process::{exec, session, wait};
 use crate::sys::signal;
 use crate::sys::signal::forward;
-use crate::sys::signal::forward::{Arrived, Relay};
+use crate::sys::signal::forward::{ReceivedSignal, Relay};
 use crate::wire::listen_env::FIRST_FD;
 
 /// Tells COMMAND who holds it.
@@ -48,7 +47,7 @@ impl End {
         match self {
             End::Code(code) => code.into(),
             End::Signal(number) => {
-                forward::leave_no_core();
+                forward::disable_core_dumps();
                 forward::raise_default(number);
                 // Pid 1 of a container is still there: what a shell says of such an end.
                 u8::try_from(number)
@@ -174,14 +173,14 @@ impl Holder<'_> {
         }
     }
 
-    fn signalled(&mut self, arrived: Arrived) {
-        let Arrived {
+    fn signalled(&mut self, arrived: ReceivedSignal) {
+        let ReceivedSignal {
             number,
             signal,
             sender,
             pid,
         } = arrived;
-        let leader = child::session();
+        let leader = session::leader();
         let leads_session = i32::try_from(std::process::id()) == Ok(leader);
         if matches!(signal, Some(Signal::Tstp | Signal::Ttin | Signal::Ttou)) {
             self.stop = Some((number, clock::now()));
@@ -199,7 +198,7 @@ impl Holder<'_> {
         };
         // Without a child it was about one that is gone.
         if let Some(child) = &self.child
-            && let Err(error) = forward::pass_on(child.pid(), number)
+            && let Err(error) = forward::send_to_child(child.pid(), number)
         {
             self.log.error(format_args!(
                 "cannot pass {} on to {}: {error}",
@@ -211,27 +210,27 @@ impl Holder<'_> {
 
     /// COMMAND has ended or was stopped, or somebody else's child has come to us.
     fn look_at_children(&mut self) -> Option<End> {
-        if let Some(ended) = self.child.as_mut().and_then(Child::ended) {
+        if let Some(ended) = self.child.as_mut().and_then(Child::try_reap) {
             let pid = self.child.take().map_or(0, |child| child.pid());
             if let Some(end) = self.bury(pid, ended) {
                 return Some(end);
             }
         }
         let own = self.child.as_ref().map(Child::pid);
-        while wait::reap_stranger(&|pid| Some(pid) == own).is_some() {}
+        while wait::reap_orphan(&|pid| Some(pid) == own).is_some() {}
         if let Some(by) = self.child.as_ref().and_then(Child::stopped_by) {
             self.stopped = Some((by, clock::now()));
         }
         None
     }
 
-    fn bury(&mut self, pid: i32, (ended, failed): (wait::Ended, Option<u8>)) -> Option<End> {
+    fn bury(&mut self, pid: i32, (ended, failed): (wait::WaitStatus, Option<u8>)) -> Option<End> {
         let (how, told, end) = match (ended, failed) {
             (_, Some(code)) => {
                 let how = CommandExit::NotExecuted(code.into());
                 (how, "could not be executed".to_owned(), End::Code(code))
             }
-            (wait::Ended::Exited(code), None) => {
+            (wait::WaitStatus::Exited(code), None) => {
                 let end = End::Code(u8::try_from(code).unwrap_or(u8::MAX));
                 (
                     CommandExit::Exited(code),
@@ -239,7 +238,7 @@ impl Holder<'_> {
                     end,
                 )
             }
-            (wait::Ended::Signaled { signal, .. }, None) => {
+            (wait::WaitStatus::Signaled { signal, .. }, None) => {
                 let told = format!("was ended by {}", named(signal));
                 (
                     CommandExit::Signaled(signal::from_number(signal)),

@@ -3,10 +3,10 @@
 use super::cli::Args;
 use crate::error::{Error, Exit, Result};
 use crate::sys::notify;
-use crate::sys::process::child;
 use crate::sys::process::daemon;
 use crate::sys::process::daemon::{Caller, Side, Verdict};
-use crate::sys::process::wait::Ended;
+use crate::sys::process::parent;
+use crate::sys::process::wait::WaitStatus;
 use crate::sys::signal;
 use crate::sys::signal::Signals;
 
@@ -19,7 +19,7 @@ pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
         )
         .hint("leave the option out"));
     }
-    if child::is_held(std::env::var("PF_HOLD").ok().as_deref()) {
+    if parent::is_holder(std::env::var("PF_HOLD").ok().as_deref()) {
         return Err(Error::usage(
             "--daemonize: pf-listen --hold would take it for dead and start another",
         )
@@ -55,10 +55,10 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
     match verdict {
         Verdict::Ready => Ok(Exit::Done),
         Verdict::Failed(code, why) => Err(Error::new(known(code), why, "")),
-        Verdict::Died(Some(Ended::Exited(code))) => {
+        Verdict::Died(Some(WaitStatus::Exited(code))) => {
             Err(died(format!("exited with code {code} before it was ready")))
         }
-        Verdict::Died(Some(Ended::Signaled { signal, .. })) => {
+        Verdict::Died(Some(WaitStatus::Signaled { signal, .. })) => {
             let name = signal::from_number(signal)
                 .map_or_else(|| format!("signal {signal}"), |signal| signal.to_string());
             Err(died(format!("was killed by {name} before it was ready")))

@@ -26,7 +26,7 @@ use crate::sys::listener::{self, Bound, Given, Retry};
 use crate::sys::machine::{clock, cpus, limits, users};
 use crate::sys::process::daemon::Launcher;
 use crate::sys::process::successor::Origin;
-use crate::sys::process::{child, program, wait};
+use crate::sys::process::{parent, program, wait};
 use crate::sys::signal::Signals;
 use crate::wire::address::{Address, Kind, ListenSpec};
 use crate::wire::changes::Changes;
@@ -119,7 +119,7 @@ pub(super) fn prepare(
     check_numbers(&args, listeners.len())?;
     let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
     exports::render(&recipe.exports.protocols(), &addresses, FIRST_FD).map_err(Error::usage)?;
-    child::end_with(std::env::var("PF_HOLD").ok().as_deref());
+    parent::die_with_holder(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of workers become ours, so that a group can be seen to its end.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     // A number named twice is one descriptor.

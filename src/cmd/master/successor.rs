@@ -14,7 +14,7 @@ use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
 use crate::sys::io::fd;
 use crate::sys::machine::limits;
-use crate::sys::process::{image, wait};
+use crate::sys::process::{image, session, wait};
 use crate::sys::signal::Signals;
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
 use crate::wire::preflight::render_result;
@@ -34,7 +34,7 @@ pub(super) fn main() -> Option<ExitCode> {
 /// Answers whether it would do, and ends.
 fn check(answer: RawFd) -> ExitCode {
     let judged = guarded(|| {
-        if !image::leads_its_session() {
+        if !session::is_led_by_us() {
             // The child that was started does: executed for good, that one's end would be the service's.
             return Err(Error::system(
                 "this process is not the one that was started",

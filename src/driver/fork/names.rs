@@ -6,7 +6,7 @@ use crate::driver::Driver;
 use crate::error::Result;
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::Owner;
-use crate::sys::process::child;
+use crate::sys::process::parent;
 use crate::wire::names::{old_control, old_pid_file};
 
 /// Where the names of an old master belong when it is alone.
@@ -27,7 +27,7 @@ impl Driver {
         }
         let environment = &self.origin.environment;
         let holder = environment.iter().find(|(name, _)| name == "PF_HOLD");
-        if child::is_held(holder.and_then(|(_, pid)| pid.to_str())) {
+        if parent::is_holder(holder.and_then(|(_, pid)| pid.to_str())) {
             return Some(format!(
                 "pf-listen --hold keeps this one master running: {in_place}"
             ));

@@ -192,7 +192,7 @@ impl Processes {
             return Err(refused(&format!("it is user {uid}'s")));
         }
         let request = parse(line).map_err(|why| refused(&why))?;
-        let of = |pid| group::of(pid).and_then(|leader| self.by_pid.get(&leader).copied());
+        let of = |pid| group::group_of(pid).and_then(|leader| self.by_pid.get(&leader).copied());
         let id =
             of(pid).ok_or_else(|| refused("it is of no worker's process group, or has ended"))?;
         if of(request.pid) != Some(id) {

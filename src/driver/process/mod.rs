@@ -18,7 +18,7 @@ use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::Guard;
 use crate::sys::process::spawn;
-use crate::sys::process::spawn::{Outcome, Plumbing};
+use crate::sys::process::spawn::{Plumbing, SpawnOutcome};
 use crate::sys::process::wait;
 use crate::wire::notify::parse;
 
@@ -172,7 +172,7 @@ impl Processes {
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Process> {
         let mut process = self.by_id.remove(&id)?;
         self.by_pid.remove(&process.group.leader());
-        if process.group.release() {
+        if process.group.reap_kept_leader() {
             self.reap_strangers();
         }
         if let Some(guard) = &self.guard {
@@ -248,7 +248,7 @@ impl Processes {
         let mut reaped = 0;
         let others = [self.guard.as_ref().map(Guard::pid), self.spared];
         let known = |pid| others.contains(&Some(pid)) || self.by_pid.contains_key(&pid);
-        while wait::reap_stranger(&known).is_some() {
+        while wait::reap_orphan(&known).is_some() {
             reaped += 1;
         }
         reaped
@@ -288,8 +288,8 @@ impl Processes {
         self.guard = None;
         let guard = Guard::start()?;
         for process in self.by_id.values() {
-            if let Some(handle) = process.group.handle() {
-                guard.watch(process.group.leader(), handle.as_fd(), process.terms);
+            if let Some(pidfd) = process.group.pidfd() {
+                guard.watch(process.group.leader(), pidfd.as_fd(), process.terms);
             }
         }
         self.guard = Some(guard);
@@ -299,7 +299,7 @@ impl Processes {
     /// Nobody is left to be guarded.
     pub(super) fn dismiss_guard(&mut self) {
         if let Some(guard) = self.guard.take() {
-            guard.end();
+            guard.kill();
         }
     }
 
@@ -338,14 +338,14 @@ impl Processes {
             return;
         };
         let Some(fd) = &process.outcome else { return };
-        let event = match spawn::outcome(fd.as_fd(), &mut process.about_to_execute) {
-            Outcome::Pending => return,
-            Outcome::Executed => Some(Event::Executed(id)),
+        let event = match spawn::read_outcome(fd.as_fd(), &mut process.about_to_execute) {
+            SpawnOutcome::Pending => return,
+            SpawnOutcome::Executed => Some(Event::Executed(id)),
             // How, its end tells, which follows.
-            Outcome::Died => None,
-            Outcome::Failed { stage, errno } => Some(Event::ExecFailed(
+            SpawnOutcome::Died => None,
+            SpawnOutcome::Failed { step, errno } => Some(Event::ExecFailed(
                 id,
-                format!("{stage}: {}", reason(io::Error::from_raw_os_error(errno))),
+                format!("{step}: {}", reason(io::Error::from_raw_os_error(errno))),
             )),
         };
         let _ = self.nest.remove(fd.as_fd());

@@ -18,7 +18,7 @@ use crate::sys::machine::clock;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
 use crate::sys::process::spawn;
-use crate::sys::process::spawn::{Launch, Leads, Outcome, Plumbing};
+use crate::sys::process::spawn::{Launch, Leads, Plumbing, SpawnOutcome};
 use crate::sys::process::successor::{Origin, Successor};
 use crate::sys::process::wait;
 use crate::wire::control::Plan;
@@ -228,11 +228,11 @@ impl Preflight {
     }
 
     /// Why it has ended without an answer.
-    fn exit_message(&mut self, ended: wait::Ended) -> String {
-        let outcome = spawn::outcome(self.outcome.as_fd(), &mut self.about_to_execute);
-        if let Outcome::Failed { stage, errno } = outcome {
+    fn exit_message(&mut self, ended: wait::WaitStatus) -> String {
+        let outcome = spawn::read_outcome(self.outcome.as_fd(), &mut self.about_to_execute);
+        if let SpawnOutcome::Failed { step, errno } = outcome {
             let why = reason(io::Error::from_raw_os_error(errno));
-            return format!("{stage}: {why}");
+            return format!("{step}: {why}");
         }
         let how = Ended::from(ended);
         match self.complaint().pop() {

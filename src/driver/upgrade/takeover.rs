@@ -78,7 +78,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         upward,
         workers,
     } = fresh;
-    signals.also_ignored(&state.ignored);
+    signals.add_ignored(&state.ignored);
     let listeners = Rc::new(listeners);
     let mut sets = vec![Rc::clone(&listeners)];
     for set in state.listeners.iter().skip(1) {
@@ -145,7 +145,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         originals,
         pid_file: state.pid_file,
         workers,
-        went_back: image::went_back(),
+        went_back: image::successor_failure(),
     })
 }
 
@@ -241,7 +241,7 @@ pub(in crate::driver) fn restored(
 
 /// Executes the image before this one again, and has it tell why. Returns only if there is none that could be, or it could not: why.
 pub fn go_back(state_fd: RawFd, why: &str) -> String {
-    if image::went_back().is_some() {
+    if image::successor_failure().is_some() {
         return "there is no image to go back to: this is the one".to_owned();
     }
     let head = image::content(state_fd)

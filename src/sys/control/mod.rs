@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, fchmod};
 
 use super::files::dirlock::lock_dir_of;
 use super::machine::users::own_uid;
-use super::process::procfs;
+use super::process::proc_info;
 use crate::error::{Error, Result};
 use crate::wire::control::MAX_REQUEST;
 
@@ -144,7 +144,7 @@ fn clear(path: &Path) -> io::Result<()> {
 /// and counts as alive.
 fn owner_has_gone(probe: &OwnedFd) -> bool {
     getsockopt(probe, sockopt::PeerCredentials)
-        .is_ok_and(|peer| peer.pid() > 0 && !procfs::is_live(peer.pid()))
+        .is_ok_and(|peer| peer.pid() > 0 && !proc_info::is_live(peer.pid()))
 }
 
 fn listen_at(

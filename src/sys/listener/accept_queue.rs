@@ -56,7 +56,7 @@ impl Depths {
         }
         match socket.domain()? {
             Domain::IPV4 | Domain::IPV6 if kind == Type::STREAM => tcp_depth(fd),
-            Domain::UNIX => self.unix_depth(crate::sys::process::procfs::socket_inode(fd)?),
+            Domain::UNIX => self.unix_depth(crate::sys::process::proc_info::socket_inode(fd)?),
             _ => Ok(None),
         }
     }
@@ -262,7 +262,7 @@ mod tests {
     /// Whether this kernel can be asked about Unix sockets: it is, about one that is certainly there.
     fn unix_diag_is_there(depths: &mut Depths) -> bool {
         let socket = UnixDatagram::unbound().expect("a socket");
-        let inode = crate::sys::process::procfs::socket_inode(socket.as_fd()).expect("an inode");
+        let inode = crate::sys::process::proc_info::socket_inode(socket.as_fd()).expect("an inode");
         match depths.ask_unix(u32::try_from(inode).expect("32 bits")) {
             Ok(Answer::Depth(None)) => true,
             answer => {

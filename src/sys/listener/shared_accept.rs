@@ -27,7 +27,7 @@ use crate::model::time::Time;
 use crate::sys::io::nonblocking::is_the_clients;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
-use crate::sys::signal::interruptible::Breakable;
+use crate::sys::signal::interruptible::Interruptible;
 use crate::wire::address::{Bound, Kind};
 use crate::wire::ucspi::{Ends, UnixClient};
 
@@ -61,7 +61,7 @@ pub struct Door {
     listeners: Vec<Listener>,
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
-    breakable: Breakable,
+    breakable: Interruptible,
     /// Has had its turn at this listener, and not gone to the end of the line yet.
     served: Option<usize>,
     /// Only who holds the lock waits for connections; and whether that is us.
@@ -93,7 +93,7 @@ impl Door {
             listeners,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(BATCH),
-            breakable: Breakable::install(&HEARD)?,
+            breakable: Interruptible::install(&HEARD)?,
             served: None,
             lock: one_at_a_time.then_some(false),
             ears: ears.try_clone_to_owned()?,

@@ -1,4 +1,4 @@
-//! The clocks: the only place that looks at one.
+//! The clocks: the only code that reads one.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +7,10 @@ use rustix::event::{Timespec, poll};
 
 use crate::model::time::Time;
 
-/// Now, on `CLOCK_MONOTONIC`, which goes on across an exec. All deadlines are on this clock.
+/// Now, on `CLOCK_MONOTONIC`, which continues across an exec. All deadlines are on this clock.
 pub fn now() -> Time {
-    // This clock cannot fail on any system that we run on; should it, time standing still is harmless.
+    // This clock cannot fail on any system that we run on. If it did, a time that stands still
+    // would do no harm.
     let spec =
         clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
     let seconds = u64::try_from(spec.tv_sec()).unwrap_or(0);
@@ -17,7 +18,7 @@ pub fn now() -> Time {
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// The wall clock, for people to read; nothing is decided by it.
+/// The wall clock, for people to read; no decision depends on it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
@@ -31,7 +32,7 @@ pub fn rfc3339(moment: SystemTime) -> String {
     humantime::format_rfc3339_millis(moment).to_string()
 }
 
-/// Does nothing for `duration`; for the rare thing that has no descriptor to wait on.
+/// Sleeps for `duration`; for the rare wait without a descriptor.
 pub fn pause(duration: Duration) {
     let until = now() + duration;
     loop {
@@ -39,7 +40,8 @@ pub fn pause(duration: Duration) {
         if left.is_zero() {
             return;
         }
-        // An interrupted wait is taken up again by the loop; one too long for the system to express ends at a signal only.
+        // The loop repeats an interrupted wait. A wait too long for the system to express ends at a
+        // signal only.
         let _ = poll(&mut [], Timespec::try_from(left).ok().as_ref());
     }
 }

@@ -1,4 +1,4 @@
-//! How many CPUs we may use: the smaller of the affinity and the cgroup's quota.
+//! How many CPUs we may use: the affinity or the cgroup's quota, whichever is smaller.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-/// The default number of workers: CPUs of our affinity, or what the cgroup's quota (v1 or v2) lets us use, rounded up; at
-/// least 1.
+/// The default number of workers: the CPUs of our affinity, or what the cgroup's quota (v1 or v2)
+/// allows, rounded up; at least 1.
 pub fn usable() -> usize {
     let quota = quota(Path::new("/")).unwrap_or(usize::MAX);
     affinity().min(quota).max(1)
@@ -20,12 +20,14 @@ fn affinity() -> usize {
             .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
             .count()
     });
-    // More CPUs than the set can hold: the standard library asks differently.
+    // It fails if the machine has more CPUs than the set can hold; the standard library then counts
+    // in another way.
     own.unwrap_or_else(|_| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
-/// The cgroup's quota in whole CPUs, rounded up; `None` where there is no limit. `root` is `/`, or a made-up tree with
-/// `proc/self/cgroup`, `proc/self/mountinfo` and the files that these name.
+/// The cgroup's quota in whole CPUs, rounded up; `None` where there is no limit. `root` is `/`, or
+/// in a test a directory with `proc/self/cgroup`, `proc/self/mountinfo` and the files that these
+/// name.
 pub fn quota(root: &Path) -> Option<usize> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
@@ -35,46 +37,47 @@ pub fn quota(root: &Path) -> Option<usize> {
             let mut parts = line.splitn(3, ':');
             let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
             let version = match controllers {
-                "" => Version::Two,
-                list if list.split(',').any(|name| name == "cpu") => Version::One,
+                "" => CgroupVersion::V2,
+                list if list.split(',').any(|name| name == "cpu") => CgroupVersion::V1,
                 _ => return None,
             };
-            let mount = mounts.lines().find_map(|line| mount(line, version))?;
-            tightest(root, &mount, path, version)
+            let mount = mounts.lines().find_map(|line| parse_mount(line, version))?;
+            smallest_quota(root, &mount, path, version)
         })
         .min()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
+enum CgroupVersion {
+    V1,
+    V2,
 }
 
-struct Mount {
-    /// Which part of the hierarchy is mounted.
+struct CgroupMount {
+    /// The part of the hierarchy that is mounted.
     root: String,
     point: String,
 }
 
-/// Reads a line of mountinfo, if it is the mount of the CPU controller (proc_pid_mountinfo(5)).
-fn mount(line: &str, version: Version) -> Option<Mount> {
+/// Parses a line of mountinfo, if it is the mount of the CPU controller (proc_pid_mountinfo(5)).
+fn parse_mount(line: &str, version: CgroupVersion) -> Option<CgroupMount> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
     let kind = after.next()?;
     let matches = match version {
-        Version::Two => kind == "cgroup2",
-        Version::One => kind == "cgroup" && after.nth(1)?.split(',').any(|name| name == "cpu"),
+        CgroupVersion::V2 => kind == "cgroup2",
+        CgroupVersion::V1 => kind == "cgroup" && after.nth(1)?.split(',').any(|name| name == "cpu"),
     };
     let mut fields = before.split(' ').skip(3);
     let (root, point) = (fields.next()?, fields.next()?);
-    matches.then(|| Mount {
+    matches.then(|| CgroupMount {
         root: unescape(root),
         point: unescape(point),
     })
 }
 
-/// Blanks and the like are written as three octal digits.
+/// Replaces the octal escapes: the kernel writes blanks, tabs, line ends and backslashes as three
+/// octal digits.
 fn unescape(text: &str) -> String {
     [
         ("\\040", " "),
@@ -88,9 +91,14 @@ fn unescape(text: &str) -> String {
     })
 }
 
-/// The smallest quota of our cgroup and those above it, as far as they are mounted.
-fn tightest(root: &Path, mount: &Mount, group: &str, version: Version) -> Option<usize> {
-    // In a container the path may be told from the host's root, of which only our part is mounted.
+/// The smallest quota of our cgroup and its ancestors, as far as they are mounted.
+fn smallest_quota(
+    root: &Path,
+    mount: &CgroupMount,
+    group: &str,
+    version: CgroupVersion,
+) -> Option<usize> {
+    // In a container the path may start at the host's root, of which only our part is mounted.
     let below = group
         .strip_prefix(mount.root.trim_end_matches('/'))
         .unwrap_or("");
@@ -98,27 +106,28 @@ fn tightest(root: &Path, mount: &Mount, group: &str, version: Version) -> Option
     let own: PathBuf = top.join(below.trim_start_matches('/'));
     own.ancestors()
         .take_while(|dir| dir.starts_with(&top))
-        .filter_map(|dir| limit(dir, version))
+        .filter_map(|dir| quota_of(dir, version))
         .min()
 }
 
-fn limit(dir: &Path, version: Version) -> Option<usize> {
+fn quota_of(dir: &Path, version: CgroupVersion) -> Option<usize> {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
     match version {
-        Version::Two => {
+        CgroupVersion::V2 => {
             let text = read("cpu.max")?;
             let mut words = text.split_whitespace();
-            whole(words.next()?, words.next()?)
+            whole_cpus(words.next()?, words.next()?)
         }
-        Version::One => whole(
+        CgroupVersion::V1 => whole_cpus(
             read("cpu.cfs_quota_us")?.trim(),
             read("cpu.cfs_period_us")?.trim(),
         ),
     }
 }
 
-/// Microseconds a period, in whole CPUs; `max` and -1 are no number, hence no limit.
-fn whole(quota: &str, period: &str) -> Option<usize> {
+/// Microseconds per period, in whole CPUs. `max` and -1 do not parse as a quota, hence mean no
+/// limit.
+fn whole_cpus(quota: &str, period: &str) -> Option<usize> {
     let quota: u64 = quota.parse().ok()?;
     let period: u64 = period.parse().ok().filter(|period| *period > 0)?;
     usize::try_from(quota.div_ceil(period).max(1)).ok()
@@ -152,13 +161,16 @@ mod tests {
                 ("sys/fs/cgroup/a.slice/cpu.max", above),
             ])
         };
-        let told = |own, above| quota(files(own, above).path());
-        assert_eq!(told("150000 100000\n", "max 100000\n"), Some(2));
-        assert_eq!(told("400000 100000\n", "100000 100000\n"), Some(1));
-        assert_eq!(told("1000 100000\n", "max 100000\n"), Some(1));
-        assert_eq!(told("max 100000\n", "max 100000\n"), None);
+        let quota_of_files = |own, above| quota(files(own, above).path());
+        assert_eq!(quota_of_files("150000 100000\n", "max 100000\n"), Some(2));
+        assert_eq!(
+            quota_of_files("400000 100000\n", "100000 100000\n"),
+            Some(1)
+        );
+        assert_eq!(quota_of_files("1000 100000\n", "max 100000\n"), Some(1));
+        assert_eq!(quota_of_files("max 100000\n", "max 100000\n"), None);
         for garbage in ["", "x y", "1", "100 0", "-1 100"] {
-            assert_eq!(told(garbage, "max 100000"), None, "{garbage}");
+            assert_eq!(quota_of_files(garbage, "max 100000"), None, "{garbage}");
         }
     }
 
@@ -189,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_affinity_is_counted() {
-        // Of this thread alone, and put back.
+        // The affinity belongs to this thread alone, and is restored at the end.
         let before = sched_getaffinity(Pid::from_raw(0)).expect("asked");
         let first = (0..CpuSet::count())
             .find(|cpu| before.is_set(*cpu).unwrap_or(false))

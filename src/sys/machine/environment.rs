@@ -1,4 +1,4 @@
-//! This process's own environment: the one place that changes it.
+//! This process's own environment: the only code that changes it.
 #![expect(
     unsafe_code,
     reason = "removing a variable, which another thread might be reading"
@@ -6,12 +6,15 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// Removes the variables with such names, so that no child takes for its own what was meant for us; whether it did.
+/// Removes the variables whose names `which` accepts, so that no child takes them for its own.
+/// Returns whether it did.
 ///
-/// Changing the environment while another thread reads it (the C library does so in many places) is undefined, which is why
-/// [`std::env::remove_var`] is unsafe. So it is done only where this is the one thread of the process: what to call first in `main`, before
-/// threads and runtimes are started. Else nothing is changed, and who wants a child not to have the variables says so where it starts the child.
-pub fn forget(which: impl Fn(&OsStr) -> bool) -> bool {
+/// To change the environment while another thread reads it is undefined behaviour, and the C
+/// library reads it in many places; so [`std::env::remove_var`] is unsafe. This function changes
+/// nothing unless this is the only thread of the process: call it first in `main`, before threads
+/// and runtimes are started. If it returns false, leave the variables out where the child is
+/// started.
+pub fn remove_variables(which: impl Fn(&OsStr) -> bool) -> bool {
     if threads() != Some(1) {
         return false;
     }
@@ -21,8 +24,8 @@ pub fn forget(which: impl Fn(&OsStr) -> bool) -> bool {
             clippy::disallowed_methods,
             reason = "a library cannot choose the environment that its own process was given"
         )]
-        // SAFETY: the kernel has just listed the threads of this process, and there is one: this one, which alone could start another, and does
-        // not before the call returns.
+        // SAFETY: the kernel has just listed the threads of this process, and there is one: this
+        // one. Only this thread could start another, and it does not before the call returns.
         unsafe {
             std::env::remove_var(name);
         }
@@ -30,9 +33,9 @@ pub fn forget(which: impl Fn(&OsStr) -> bool) -> bool {
     true
 }
 
-/// How many threads this process has; None where that cannot be seen.
+/// How many threads this process has; None where that cannot be read.
 pub fn threads() -> Option<usize> {
-    // What cannot be read may be a thread, so it is no answer at all.
+    // An entry that cannot be read may be a thread, so a partial list is no answer.
     let listed: std::io::Result<Vec<_>> = std::fs::read_dir("/proc/self/task").ok()?.collect();
     Some(listed.ok()?.len())
 }
@@ -45,12 +48,14 @@ pub(crate) mod tests {
     use super::*;
     use crate::sys::testing::{Peer, Talk};
 
-    /// In a process whose other thread, the harness's, waits: a child of it has one thread, whatever this one has.
+    /// The role: this process has a second thread, the test harness's, which waits. A forked child
+    /// has one thread, whatever its parent has.
     pub fn play(talk: &mut Talk) {
-        // SAFETY: nobody holds a lock that the child takes, as the other thread waits for this one; the child ends by itself.
+        // SAFETY: no thread holds a lock that the child takes, as the other thread waits for this
+        // one; the child ends by itself.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
-                let done = forget(|name| name == "PATH");
+                let done = remove_variables(|name| name == "PATH");
                 let gone = std::env::var_os("PATH").is_none();
                 let others = std::env::vars_os().next().is_some();
                 // SAFETY: the end of a forked child.
@@ -58,12 +63,8 @@ pub(crate) mod tests {
             }
             ForkResult::Parent { child } => {
                 let ended = waitpid(child, None).expect("our own child");
-                let forgotten = matches!(ended, WaitStatus::Exited(_, 0));
-                talk.say(if forgotten {
-                    "forgotten"
-                } else {
-                    "not forgotten"
-                });
+                let removed = matches!(ended, WaitStatus::Exited(_, 0));
+                talk.say(if removed { "removed" } else { "not removed" });
             }
         }
     }
@@ -71,7 +72,7 @@ pub(crate) mod tests {
     #[test]
     fn alone_in_its_process_it_removes_what_was_named() {
         let mut peer = Peer::start("environment", &[]);
-        assert_eq!(peer.talk.hear().as_deref(), Some("forgotten"));
+        assert_eq!(peer.talk.hear().as_deref(), Some("removed"));
     }
 
     #[test]
@@ -80,7 +81,7 @@ pub(crate) mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || wait.recv());
             assert!(threads() >= Some(2));
-            assert!(!forget(|name| name == "PATH"));
+            assert!(!remove_variables(|name| name == "PATH"));
             drop(say);
         });
         assert!(std::env::var_os("PATH").is_some());

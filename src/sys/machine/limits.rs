@@ -1,4 +1,5 @@
-//! RLIMIT_NOFILE: the master takes all it may, its workers get what the master was given.
+//! RLIMIT_NOFILE: the master raises its soft limit to the hard one, and its workers get the limits
+//! that the master was given.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -7,20 +8,22 @@ pub fn nofile() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
-/// Raises the soft limit to the hard one; what both were before, for the workers. None where the limit cannot be read.
+/// Raises the soft limit to the hard one. Returns both as they were before, for the workers; None
+/// where the limit cannot be read.
 pub fn raise_nofile() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     if soft < hard {
-        // A refusal leaves the old limit, which is an answer as well.
+        // If the kernel refuses, the old limit stays, which works too.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     Some((soft, hard))
 }
 
-/// Gives the next program the limits that [`raise_nofile`] found; descriptors that are open stay so.
+/// Gives the next program the limits that [`raise_nofile`] found; open descriptors stay open.
 pub fn restore_nofile(found: Option<(u64, u64)>) {
     if let Some((soft, hard)) = found {
-        // Refused, the next program has more than it was promised, which is no reason not to start it.
+        // If the kernel refuses, the next program has a higher limit than the one given, which is
+        // no reason not to start it.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
 }

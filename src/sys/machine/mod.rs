@@ -1,4 +1,13 @@
-//! What the machine and the environment are like.
+//! What this process finds on its machine: time, CPUs, users, limits, randomness, environment.
+//!
+//! Each file is one small door to the kernel and imports no other one:
+//!
+//! - [`clock`]: the monotonic clock of all deadlines, the wall clock for people, a sleep.
+//! - [`cpus`]: how many CPUs we may use, the default of `-n`.
+//! - [`users`]: users and groups by name or number.
+//! - [`limits`]: RLIMIT_NOFILE, raised for the master and restored for its workers.
+//! - [`random`]: names that cannot be guessed.
+//! - [`environment`]: removing variables from our own environment, while there is one thread.
 
 pub mod clock;
 pub mod cpus;

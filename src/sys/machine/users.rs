@@ -9,7 +9,7 @@ pub fn own_uid() -> u32 {
     Uid::effective().as_raw()
 }
 
-/// The number of a user given by name or number. A number need not belong to anybody.
+/// The number of a user given by name or number. A number needs no entry in the user database.
 pub fn uid(text: &str) -> Result<Uid> {
     match text.parse() {
         Ok(number) => Ok(Uid::from_raw(number)),

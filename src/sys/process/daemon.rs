@@ -1,8 +1,11 @@
-//! Leaving the shell (`--daemonize`): a child in a session of its own becomes the service, and the process that was started waits until
-//! that is up, or tells why not.
+//! Detaching from the shell (`--daemonize`): a child in a session of its own becomes the service.
+//! The process that was started (the caller) waits until the service is up, or reports why it is
+//! not.
 //!
-//! One fork: the child's parent is whoever waits, so its end can be told exactly; being the leader of its session matters to nobody, as
-//! no terminal is ever opened without O_NOCTTY. Until the service is up the two belong together: the child has a death signal.
+//! There is one fork, not the usual two: so the daemon's parent is the caller that waits, and the
+//! caller sees exactly how the daemon ended. The daemon stays the leader of its session, which is
+//! harmless, as no terminal is ever opened without O_NOCTTY. Until the service is up, the daemon
+//! has a parent-death signal.
 #![expect(unsafe_code, reason = "fork")]
 
 use std::cell::RefCell;
@@ -22,7 +25,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::wait::{self, Ended};
+use super::wait::{self, WaitStatus};
 use crate::error::Exit;
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
@@ -30,12 +33,12 @@ use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::signal;
 use crate::sys::signal::HANDLED;
 
-/// Which of the two we are.
+/// Which of the two processes this is.
 #[derive(Debug)]
 pub enum Side {
     /// The process that was started; it waits.
     Caller(Caller),
-    /// The new one; it becomes the service.
+    /// The child; it becomes the service.
     Daemon(Launcher),
 }
 
@@ -44,33 +47,37 @@ pub enum Side {
 pub enum Verdict {
     /// The service is up.
     Ready,
-    /// It is not, as it said itself: its exit code and why.
+    /// The service is not up and has reported why: its exit code and the reason.
     Failed(u8, String),
-    /// It ended without a word; how, if that is known.
-    Died(Option<Ended>),
-    /// This signal came to the caller, was passed on, and the service has ended.
+    /// The service ended without a report; how, if that is known.
+    Died(Option<WaitStatus>),
+    /// This signal came to the caller, the caller passed it on, and the service has ended.
     Interrupted(Signal),
 }
 
-/// Forks. To be called while this process has one thread, and before it holds any lock that a child does not inherit.
+/// Forks. Call it while this process has one thread, and before it takes a lock that a child does
+/// not inherit.
 ///
-/// The daemon is in a session of its own, stdin, stdout and stderr at the null device, everything else as it was. It goes on only after
-/// [`Caller::release`]; if the caller dies before the service is up, it gets INT.
+/// The daemon is in a session of its own, with stdin, stdout and stderr at the null device; all
+/// else is as it was. The daemon goes on only after [`Caller::release`]. If the caller dies before
+/// the service is up, the daemon gets INT.
 ///
 /// # Errors
-/// What pipe2(2), fork(2) or signalfd(2) said; in the daemon what setsid(2) or prctl(2) said, or that the caller is gone.
+/// What pipe2(2), fork(2) or signalfd(2) returned; in the daemon what setsid(2) or prctl(2)
+/// returned, or that the caller is gone.
 pub fn detach() -> io::Result<Side> {
-    let (result, told) = fd::pipe()?;
+    let (result, report) = fd::pipe()?;
     let (go, release) = fd::pipe()?;
     let null = fd::null()?;
-    // The caller reads its signals from a descriptor: handlers would wake the daemon, whose loop has the same pipe.
+    // The caller reads its signals from a descriptor. A handler in the caller would wake the
+    // daemon's loop, because both processes have the same wake-up pipe.
     let mut set = SigSet::empty();
     for signal in HANDLED {
         set.add(NixSignal::try_from(signal::number(signal))?);
     }
-    let news = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mask = signal::block_all();
-    // SAFETY: this process has one thread, so the child may do whatever it likes.
+    // SAFETY: this process has one thread, so no lock is held and the child may run any code.
     match unsafe { fork() } {
         Err(errno) => {
             signal::restore(mask);
@@ -82,15 +89,15 @@ pub fn detach() -> io::Result<Side> {
             Ok(Side::Caller(Caller {
                 result,
                 release,
-                news,
+                signals,
                 child,
-                handle: pidfd_open(pid, PidfdFlags::empty())?,
+                pidfd: pidfd_open(pid, PidfdFlags::empty())?,
             }))
         }
         Ok(ForkResult::Child) => {
-            drop((result, release, news));
-            let launcher = Launcher(Rc::new(RefCell::new(Some(File::from(told)))));
-            if let Err(error) = settle(&null, go.as_fd()) {
+            drop((result, release, signals));
+            let launcher = Launcher(Rc::new(RefCell::new(Some(File::from(report)))));
+            if let Err(error) = become_daemon(&null, go.as_fd()) {
                 launcher.failed(Exit::System.code(), &format!("cannot detach: {error}"));
                 return Err(error);
             }
@@ -100,8 +107,8 @@ pub fn detach() -> io::Result<Side> {
     }
 }
 
-/// What makes the child a daemon.
-fn settle(null: &File, go: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes the child a daemon, and waits for [`Caller::release`].
+fn become_daemon(null: &File, go: BorrowedFd<'_>) -> io::Result<()> {
     setsid()?;
     set_pdeathsig(NixSignal::SIGINT)?;
     dup2_stdin(null)?;
@@ -109,19 +116,19 @@ fn settle(null: &File, go: BorrowedFd<'_>) -> io::Result<()> {
     dup2_stderr(null)?;
     Poller::new().wait(&[(go, Interest::READ)], None)?;
     match nix::unistd::read(go, &mut [0])? {
-        0 => Err(io::Error::other("whoever started it is gone")),
+        0 => Err(io::Error::other("the process that started it is gone")),
         _ => Ok(()),
     }
 }
 
-/// The waiting side.
+/// The process that waits for the daemon.
 #[derive(Debug)]
 pub struct Caller {
     result: OwnedFd,
     release: OwnedFd,
-    news: SignalFd,
+    signals: SignalFd,
     child: Pid,
-    handle: OwnedFd,
+    pidfd: OwnedFd,
 }
 
 impl Caller {
@@ -132,38 +139,40 @@ impl Caller {
 
     /// Lets the daemon go on.
     pub fn release(&self) {
-        // One that is gone is found gone by waiting for it.
+        // If the daemon has died, `wait` finds that out.
         let _ = nix::unistd::write(&self.release, &[1]);
     }
 
-    /// Waits until the daemon has said how it went, or has ended. Signals that end a program are passed on to it; its end is then
-    /// waited for. `ignored`: what the terminal cannot send, as we were started so.
+    /// Waits until the daemon has reported how its start went, or has ended. Signals that would end
+    /// the caller are passed on to the daemon; then this waits for the daemon's end. `ignored`:
+    /// signals that this process was started with ignored; of those, the ones that the terminal
+    /// sends are dropped.
     ///
     /// # Errors
-    /// What poll(2) or read(2) said.
+    /// What poll(2) or read(2) returned.
     pub fn wait(self, ignored: impl Fn(Signal) -> bool) -> io::Result<Verdict> {
-        let (mut poller, mut said, mut silent) = (Poller::new(), Vec::new(), false);
+        let (mut poller, mut report, mut is_closed) = (Poller::new(), Vec::new(), false);
         let mut interrupted = None;
         loop {
-            let more = if silent {
+            let interest = if is_closed {
                 Interest::NONE
             } else {
                 Interest::READ
             };
             let fds = [
-                (self.handle.as_fd(), Interest::READ),
-                (self.news.as_fd(), Interest::READ),
-                (self.result.as_fd(), more),
+                (self.pidfd.as_fd(), Interest::READ),
+                (self.signals.as_fd(), Interest::READ),
+                (self.result.as_fd(), interest),
             ];
             let ended = poller
-                .wait(&fds[..if silent { 2 } else { 3 }], None)?
+                .wait(&fds[..if is_closed { 2 } else { 3 }], None)?
                 .first()
                 .is_some_and(|ready| ready.any());
-            while let Some(news) = self.news.read_signal()? {
-                interrupted = self.pass_on(&news, &ignored).or(interrupted);
+            while let Some(info) = self.signals.read_signal()? {
+                interrupted = self.forward(&info, &ignored).or(interrupted);
             }
-            silent = silent || hear(&self.result, &mut said)?;
-            let verdict = parse(&said);
+            is_closed = is_closed || read_report(&self.result, &mut report)?;
+            let verdict = parse_report(&report);
             match (interrupted, verdict, ended) {
                 (Some(signal), _, true) => return Ok(Verdict::Interrupted(signal)),
                 (None, Some(Verdict::Ready), _) => return Ok(Verdict::Ready),
@@ -177,36 +186,37 @@ impl Caller {
         }
     }
 
-    /// The signal, if it is one that ends the caller.
-    fn pass_on(
+    /// Passes the signal on to the daemon and returns it, if it is one that would end the caller.
+    fn forward(
         &self,
-        news: &nix::sys::signalfd::siginfo,
+        info: &nix::sys::signalfd::siginfo,
         ignored: impl Fn(Signal) -> bool,
     ) -> Option<Signal> {
-        let signal = signal::from_number(i32::try_from(news.ssi_signo).ok()?)?;
-        if news.ssi_code == libc::SI_KERNEL && ignored(signal) {
+        let signal = signal::from_number(i32::try_from(info.ssi_signo).ok()?)?;
+        if info.ssi_code == libc::SI_KERNEL && ignored(signal) {
             return None;
         }
-        let told = match signal {
+        let forwarded = match signal {
             Signal::Int => NixSignal::SIGINT,
             Signal::Quit => NixSignal::SIGQUIT,
-            // A hang-up of the caller's terminal; to the daemon it would mean a reload.
+            // HUP comes when the caller's terminal hangs up. The daemon would take HUP for a
+            // reload.
             Signal::Term | Signal::Hup => NixSignal::SIGTERM,
             _ => return None,
         };
-        // It is our child, and not reaped: the number is its own.
-        let _ = kill(self.child, told);
+        // The daemon is our child and not reaped, so the number is still its own.
+        let _ = kill(self.child, forwarded);
         Some(signal)
     }
 }
 
-/// Reads what is there; whether that was the last.
-fn hear(result: &OwnedFd, said: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads what the pipe has; true at the end of file.
+fn read_report(result: &OwnedFd, report: &mut Vec<u8>) -> io::Result<bool> {
     let mut chunk = [0; 1024];
     loop {
         match nix::unistd::read(result, &mut chunk) {
             Ok(0) => return Ok(true),
-            Ok(length) => said.extend_from_slice(chunk.get(..length).unwrap_or_default()),
+            Ok(length) => report.extend_from_slice(chunk.get(..length).unwrap_or_default()),
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -214,9 +224,9 @@ fn hear(result: &OwnedFd, said: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-/// `CODE REASON`, a line.
-fn parse(said: &[u8]) -> Option<Verdict> {
-    let line = said.strip_suffix(b"\n")?;
+/// Parses the daemon's report, which is one line: `CODE REASON`. None while the line is incomplete.
+fn parse_report(report: &[u8]) -> Option<Verdict> {
+    let line = report.strip_suffix(b"\n")?;
     let (code, why) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     match code.parse().ok()? {
         0 => Some(Verdict::Ready),
@@ -224,37 +234,40 @@ fn parse(said: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// The daemon's word to whoever waits; said once, by whichever of its copies comes first.
+/// The daemon's report to the caller. It is sent once; the clones share the pipe, and the first
+/// that reports closes it.
 #[derive(Debug, Clone)]
 pub struct Launcher(Rc<RefCell<Option<File>>>);
 
 impl Launcher {
-    /// The service is up, and on its own from now on.
+    /// Reports that the service is up. From now on it runs without the caller.
     pub fn ready(&self) {
-        // First of all: the caller's end, which follows, is no reason to go any more.
+        // Before the report: the caller exits as soon as it has read it, and that must not signal
+        // us.
         let _ = set_pdeathsig(None);
-        self.say("0 \n");
+        self.send("0 \n");
     }
 
-    /// It is not up, and ends with this code.
+    /// Reports that the service is not up, and ends with this exit code.
     pub fn failed(&self, code: u8, why: &str) {
-        self.say(&format!("{code} {}\n", why.replace('\n', " ")));
+        self.send(&format!("{code} {}\n", why.replace('\n', " ")));
     }
 
-    fn say(&self, line: &str) {
+    fn send(&self, line: &str) {
         if let Some(mut pipe) = self.0.take() {
-            // Nobody is left to be told that nobody listens.
+            // A failed write means that the caller is gone; there is no process left to report to.
             let _ = pipe.write_all(line.as_bytes());
         }
     }
 }
 
-/// Stdout and stderr, and so the workers', to the end of this file.
+/// Redirects stdout and stderr, which the workers inherit, to the end of this file.
 ///
 /// # Errors
-/// What open(2) or dup2(2) said.
+/// What open(2) or dup2(2) returned.
 pub fn output_to(path: &Path) -> io::Result<()> {
-    // Opened like the log; and not the log's own descriptor, as workers share its flags.
+    // Opened like the log, but as an open file description of its own: workers share its flags, so
+    // O_NONBLOCK is cleared again.
     let file = OpenOptions::new()
         .append(true)
         .create(true)
@@ -267,7 +280,7 @@ pub fn output_to(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process by the signal, as if there had been no handler; returns only if that failed.
+/// Ends this process by the signal, as if there were no handler; returns only if that failed.
 pub fn die_of(signal: Signal) {
     let _ = signal_hook::low_level::emulate_default_handler(signal::number(signal));
 }
@@ -277,24 +290,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_a_whole_line_that_begins_with_the_code() {
-        assert_eq!(parse(b"0 \n"), Some(Verdict::Ready));
+    fn a_report_is_a_whole_line_that_begins_with_the_code() {
+        assert_eq!(parse_report(b"0 \n"), Some(Verdict::Ready));
         let failed = Verdict::Failed(6, "taken: by 7".into());
-        assert_eq!(parse(b"6 taken: by 7\n"), Some(failed));
+        assert_eq!(parse_report(b"6 taken: by 7\n"), Some(failed));
         for half in [&b""[..], b"0", b"6 taken", b"\n", b"x y\n", b"999 y\n"] {
-            assert_eq!(parse(half), None, "{half:?}");
+            assert_eq!(parse_report(half), None, "{half:?}");
         }
     }
 
     #[test]
-    fn a_word_is_said_once() {
+    fn a_report_is_sent_once() {
         let (read, write) = fd::pipe().expect("a pipe");
         let launcher = Launcher(Rc::new(RefCell::new(Some(File::from(write)))));
         let copy = launcher.clone();
         launcher.failed(1, "one\ntwo");
         copy.failed(2, "never");
-        let mut said = Vec::new();
-        assert!(hear(&read, &mut said).expect("read"), "and closed");
-        assert_eq!(parse(&said), Some(Verdict::Failed(1, "one two".into())));
+        let mut report = Vec::new();
+        assert!(read_report(&read, &mut report).expect("read"), "and closed");
+        assert_eq!(
+            parse_report(&report),
+            Some(Verdict::Failed(1, "one two".into()))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Who descends from a process.
+//! The descendants of a process: listing them, and killing them all.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,12 +7,13 @@ use std::os::fd::OwnedFd;
 use crate::model::signal::Signal;
 use crate::sys::files::pidfile;
 
-/// How often it is looked who descends from one that is to be killed with all its kin: each is stopped when it is seen, and what it had begun by then is
-/// seen the next time.
+/// How many times [`kill_descendants`] lists the descendants. Each one found is stopped; a child
+/// that it started before it was stopped is found in the next round.
 const ROUNDS: usize = 20;
 
-/// All that descend from a process: its children, and theirs. Those of a process that has ended are its heir's, and are not found here; nor
-/// is anybody where the kernel does not list children (CONFIG_PROC_CHILDREN).
+/// The descendants of a process: its children, their children, and so on. Children of a process
+/// that has ended belong to pid 1 or a subreaper and are not found. The list is empty where the
+/// kernel does not list children (CONFIG_PROC_CHILDREN).
 pub fn descendants(pid: i32) -> Vec<i32> {
     let mut all = Vec::new();
     let mut ancestors = vec![pid];
@@ -21,7 +22,8 @@ pub fn descendants(pid: i32) -> Vec<i32> {
         for task in tasks.into_iter().flatten().flatten() {
             let listed = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             let children = listed.split_whitespace().flat_map(str::parse::<i32>);
-            // The world changes meanwhile: nobody is looked at twice.
+            // Processes come and go while we read: skip the pids that we have seen, so that the
+            // loop ends.
             let new: Vec<i32> = children.filter(|child| !all.contains(child)).collect();
             all.extend(&new);
             ancestors.extend(new);
@@ -30,32 +32,35 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     all
 }
 
-/// Kills all that descend from a process that has been stopped. Its number must be its own all the time: `is_there` is asked after each look, and tells
-/// whether it still was. Whoever does it goes on, even as one of them.
+/// Kills all descendants of `ancestor`, which the caller has stopped. The number must stay the
+/// ancestor's own: `is_there` is called after each listing and returns whether it still is. The
+/// calling process is spared, even when it is itself a descendant.
 pub fn kill_descendants(ancestor: i32, is_there: &dyn Fn() -> bool) {
     let own = i32::try_from(std::process::id());
-    let mut held: BTreeMap<i32, OwnedFd> = BTreeMap::new();
+    let mut stopped: BTreeMap<i32, OwnedFd> = BTreeMap::new();
     for _ in 0..ROUNDS {
         let new = descendants(ancestor);
         let new = new
             .into_iter()
-            .filter(|pid| Ok(*pid) != own && !held.contains_key(pid));
-        let mut new: BTreeMap<i32, OwnedFd> = new
+            .filter(|pid| Ok(*pid) != own && !stopped.contains_key(pid));
+        let mut opened: BTreeMap<i32, OwnedFd> = new
             .filter_map(|pid| Some((pid, pidfile::open_process(pid).ok()?)))
             .collect();
-        // Whose number was another's by the time that it was opened is not among them now.
-        let still = descendants(ancestor);
-        new.retain(|pid, _| still.contains(pid));
-        // Those that were stopped before end all the same: nobody else would let them go on.
-        if new.is_empty() || !is_there() {
+        // A pid may have been reused between the listing and the open: then it is not in this
+        // second list.
+        let listed_again = descendants(ancestor);
+        opened.retain(|pid, _| listed_again.contains(pid));
+        // Those that were stopped in earlier rounds are killed all the same: no other process would
+        // continue them.
+        if opened.is_empty() || !is_there() {
             break;
         }
-        for process in new.values() {
+        for process in opened.values() {
             let _ = pidfile::pidfd_signal(process, Signal::Stop);
         }
-        held.append(&mut new);
+        stopped.append(&mut opened);
     }
-    for process in held.values() {
+    for process in stopped.values() {
         let _ = pidfile::pidfd_signal(process, Signal::Kill);
     }
 }
@@ -68,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn children_and_theirs_are_found() {
+    fn children_and_grandchildren_are_found() {
         let mut shell = Command::new("sh")
             .args(["-c", "(sleep 1000 & sleep 1000 & echo; wait) & wait"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("started");
-        let told = shell.stdout.as_mut().expect("piped").read_exact(&mut [0]);
-        told.expect("both are started");
+        let output = shell.stdout.as_mut().expect("piped").read_exact(&mut [0]);
+        output.expect("both are started");
         let own = i32::try_from(shell.id()).expect("a pid");
         let found = descendants(own);
         assert_eq!(found.len(), 3, "{found:?}");
@@ -89,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_stopped_ends_also_if_the_ancestor_goes_meanwhile() {
+    fn stopped_descendants_are_killed_when_the_ancestor_goes_meanwhile() {
         let script = "sleep 1000 & echo; read x; sleep 1000 & echo; wait";
         let mut shell = Command::new("sh")
             .args(["-c", script])
@@ -98,19 +103,22 @@ mod tests {
             .spawn()
             .expect("started");
         let own = i32::try_from(shell.id()).expect("a pid");
-        let mut told = shell.stdout.take().expect("piped");
-        told.read_exact(&mut [0]).expect("one is started");
+        let mut output = shell.stdout.take().expect("piped");
+        output.read_exact(&mut [0]).expect("one is started");
         let first = descendants(own);
-        let mut door = shell.stdin.take();
+        let mut input = shell.stdin.take();
         let looks = std::cell::Cell::new(0);
-        let told = std::cell::RefCell::new(told);
-        let door = std::cell::RefCell::new(&mut door);
+        let output = std::cell::RefCell::new(output);
+        let input = std::cell::RefCell::new(&mut input);
         kill_descendants(own, &|| {
             looks.set(looks.get() + 1);
             // Another comes, and then the number counts no more.
-            if let Some(door) = door.borrow_mut().take() {
-                drop(door);
-                told.borrow_mut().read_exact(&mut [0]).expect("another one");
+            if let Some(input) = input.borrow_mut().take() {
+                drop(input);
+                output
+                    .borrow_mut()
+                    .read_exact(&mut [0])
+                    .expect("another one");
             }
             looks.get() == 1
         });

@@ -1,4 +1,4 @@
-//! Becoming the next program of a chain.
+//! Replaces this process by the next program of the chain.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,10 +8,12 @@ use std::process::Command;
 
 use crate::error::{Error, Exit};
 
-/// Executes `program` with `args` in place of this process, with exactly the environment `environment`; PATH is looked up in that.
+/// Executes `program` with `args` in place of this process. The program's environment is exactly
+/// `environment`, and the program is looked up in the PATH in it.
 ///
-/// Returns only if that failed: with exit 127 if there is no such program, 126 if it cannot be executed (as env(1) and nice(1) do).
-/// SIGPIPE, which Rust's runtime ignores, is the default again in the next program; other dispositions are as they were.
+/// Returns only if that failed: with exit 127 if there is no such program, 126 if it cannot be
+/// executed (as env(1) and nice(1) do). SIGPIPE, which Rust's runtime ignores, is at its default
+/// again in the next program; other dispositions stay as they were.
 pub fn become_program<K, V>(
     program: &OsStr,
     args: &[OsString],

@@ -1,7 +1,9 @@
-//! Another process like this one: not a worker, but a master beside us, which outlives us.
+//! Forks another master, which runs beside this one and outlives it. It is not a worker.
 //!
-//! It stays in our session and process group and has our stdin, stdout and stderr. Every signal is blocked from before the fork until all
-//! dispositions are what this process was started with, so that none that is meant for it is taken by a handler of ours.
+//! The new master stays in our session and process group, and keeps our stdin, stdout and stderr.
+//! Every signal is blocked from before the fork until all dispositions in the child are those that
+//! this process was started with. Otherwise one of our handlers could take a signal that was sent
+//! to the new master.
 #![expect(
     unsafe_code,
     reason = "fork, signal dispositions, and _exit where exec has failed"
@@ -24,29 +26,30 @@ use crate::sys::io::fd;
 use crate::sys::machine::limits;
 use crate::sys::signal;
 
-/// A process that has been begotten.
+/// A master that has been forked.
 #[derive(Debug)]
 pub struct ForkedMaster {
-    /// Its pid.
+    /// Its pid, unless it has been reaped.
     pub pid: i32,
     failure: File,
 }
 
 impl ForkedMaster {
-    /// Why its program could not be executed, if so. To be asked once it has ended.
+    /// Why the new master's program could not be executed, if that failed. Call it after the child
+    /// has ended.
     pub fn failure(&mut self) -> Option<String> {
         let mut why = String::new();
-        // What there is; the pipe never blocks.
+        // Reads what is in the pipe; it never blocks.
         let _ = self.failure.read_to_string(&mut why);
         (!why.is_empty()).then_some(why)
     }
 }
 
-/// Forks, and executes `next` there with the descriptors `placed`, each at its number. `ignored`: the signals that are ignored in it. To be called while
-/// this process has one thread.
+/// Forks, and executes `next` in the child with the descriptors `placed`, each at its number.
+/// `ignored`: the signals that are ignored in the child. Call it while this process has one thread.
 ///
 /// # Errors
-/// What pipe2(2) or fork(2) said: EMFILE, EAGAIN, ENOMEM.
+/// What pipe2(2) or fork(2) returned: EMFILE, EAGAIN, ENOMEM.
 pub fn fork_master(
     next: &Next<'_>,
     placed: &[(RawFd, RawFd)],
@@ -54,11 +57,12 @@ pub fn fork_master(
 ) -> io::Result<ForkedMaster> {
     let (read, write) = fd::pipe()?;
     let mask = signal::block_all();
-    // SAFETY: this process has one thread, so the child may do whatever it likes; it never returns from here.
+    // SAFETY: this process has one thread, so no lock is held and the child may run any code; the
+    // child never returns from here.
     let forked = unsafe { fork() };
     if let Ok(ForkResult::Child) = forked {
         drop(read);
-        become_it(next, placed, ignored, write);
+        run_child(next, placed, ignored, write);
     }
     signal::restore(mask);
     match forked? {
@@ -70,10 +74,10 @@ pub fn fork_master(
     }
 }
 
-fn become_it(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal], report: OwnedFd) -> ! {
+fn run_child(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal], report: OwnedFd) -> ! {
     let all = placed.iter().map(|(_, target)| *target);
     let above = all.max().unwrap_or(2).saturating_add(1);
-    // Out of the way of whatever is placed, so that what fails can be told.
+    // Above all numbers that are about to be overwritten, so that a failure can still be reported.
     let report = fd::duplicate_above(report.as_raw_fd(), above).unwrap_or(report);
     let error = match prepare(placed, above, ignored) {
         Ok(()) => {
@@ -85,7 +89,7 @@ fn become_it(next: &Next<'_>, placed: &[(RawFd, RawFd)], ignored: &[Signal], rep
         Err(error) => format!("cannot prepare its start: {}", reason(error)),
     };
     let _ = File::from(report).write_all(error.as_bytes());
-    // SAFETY: the end of a forked child; nothing of the master's is to be run or flushed.
+    // SAFETY: the end of a forked child; no destructor and no buffer of the master may run here.
     unsafe { libc::_exit(126) }
 }
 
@@ -99,7 +103,8 @@ fn prepare(placed: &[(RawFd, RawFd)], above: RawFd, ignored: &[Signal]) -> io::R
             SigHandler::SigDfl
         };
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-        // SAFETY: no handler of ours is installed. What cannot be changed (KILL, STOP) is refused, which is fine.
+        // SAFETY: no handler of ours is installed. The kernel refuses to change KILL and STOP,
+        // which is fine.
         let _ = unsafe { sigaction(signal, &action) };
     }
     fd::close_from_on_exec(3)?;
@@ -125,7 +130,7 @@ fn execute(next: &Next<'_>) -> io::Error {
 pub(crate) mod tests {
     use super::*;
     use crate::sys::process::wait;
-    use crate::sys::process::wait::Ended;
+    use crate::sys::process::wait::WaitStatus;
     use crate::sys::testing::{Peer, Talk};
     use std::ffi::OsString;
     use std::path::Path;
@@ -141,7 +146,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn end_of(pid: i32) -> Ended {
+    fn reap_ended(pid: i32) -> WaitStatus {
         wait::tests::await_end(pid);
         wait::reap(pid).expect("ours").expect("ended")
     }
@@ -153,7 +158,7 @@ pub(crate) mod tests {
         ls /proc/$$/fd
         exit 0"#;
 
-    /// In a process that has one thread of interest: forks what stays beside it.
+    /// The role of a test process with one thread: forks a master that runs beside it.
     pub fn play(talk: &mut Talk) {
         let (read, write) = fd::pipe().expect("a pipe");
         let argv: Vec<OsString> = ["/bin/sh", "-c", SCRIPT, "sh", "one"]
@@ -167,26 +172,26 @@ pub(crate) mod tests {
         let forked = fork_master(&next(&argv, &environment), &placed, &[Signal::Hup]);
         let mut forked = forked.expect("forked");
         drop(write);
-        // HUP stays ignored in it.
-        assert_eq!(end_of(forked.pid), Ended::Exited(0));
-        let mut said = String::new();
-        File::from(read).read_to_string(&mut said).expect("text");
+        // The script sends itself HUP: HUP stays ignored in it, so it lives on and exits 0.
+        assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(0));
+        let mut output = String::new();
+        File::from(read).read_to_string(&mut output).expect("text");
         assert_eq!(forked.failure(), None);
         let group = nix::unistd::getpgrp();
-        let said = said.trim_end().replace('\n', " ");
-        talk.say(&said.replace(&format!("|{group}|"), "|our group|"));
+        let output = output.trim_end().replace('\n', " ");
+        talk.say(&output.replace(&format!("|{group}|"), "|our group|"));
 
         let argv = [OsString::from("/nowhere/at/all")];
         let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
-        assert_eq!(end_of(forked.pid), Ended::Exited(126));
-        talk.say(&forked.failure().expect("told"));
+        assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(126));
+        talk.say(&forked.failure().expect("a reason"));
     }
 
     #[test]
-    fn g6_it_stays_in_our_group_with_what_it_was_given_and_nothing_else() {
-        let mut peer = Peer::start("beget", &[]);
-        let said = peer.talk.hear();
-        assert_eq!(said.as_deref(), Some("b c|/|our group|one|0 1 2 7"));
+    fn g6_a_forked_master_stays_in_our_group_with_the_given_fds_alone() {
+        let mut peer = Peer::start("fork-master", &[]);
+        let output = peer.talk.hear();
+        assert_eq!(output.as_deref(), Some("b c|/|our group|one|0 1 2 7"));
         let why = "cannot execute /nowhere/at/all: No such file or directory";
         assert_eq!(peer.talk.hear().as_deref(), Some(why));
     }

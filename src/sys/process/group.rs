@@ -1,7 +1,9 @@
-//! A worker's process group, and how it is signalled without ever hitting another's.
+//! A worker's process group, signalled without ever hitting another process group.
 //!
-//! While the leader is not reaped its number belongs to it, so `kill` is safe. After the reap the number lives on only as long
-//! as the group has a member; a pidfd of the leader, opened before the reap, still names exactly that group.
+//! A pid stays allocated while the leader is not reaped, so until then `kill` is safe. After the
+//! reap the number belongs to the group only as long as the group has a member. A pidfd of the
+//! leader, opened before the reap, names exactly that group for ever (pidfd_send_signal(2) with
+//! PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9).
 #![expect(unsafe_code, reason = "no crate has pidfd_send_signal with flags yet")]
 
 use std::fs::{self, File};
@@ -14,42 +16,46 @@ use nix::sys::signal::{Signal as NixSignal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::child;
-use super::wait::{self, Ended};
+use super::session;
+use super::wait::{self, WaitStatus};
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::signal;
 use crate::wire::handover::Hold;
 
-/// Linux 6.9.
+/// PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// A worker's process group, by its leader: a child of ours that leads a session or a group of its own (or is about to).
+/// A worker's process group, by its leader: a child of ours that leads a session or a group of its
+/// own (or is about to).
 #[derive(Debug)]
 pub struct Group {
     leader: i32,
-    /// The session that it is in: its leader's own, unless it was made within another.
+    /// The session that the group is in: the leader's own, unless the group was made within our
+    /// session.
     session: i32,
-    state: Leader,
+    state: LeaderState,
 }
 
 #[derive(Debug)]
-enum Leader {
+enum LeaderState {
     /// Not reaped: the number is its own.
-    Present,
-    /// Ended, and not reaped for want of a pidfd (no descriptors, no memory): as long as it lies there the number is its own.
-    Kept,
-    /// Reaped; the pidfd still names the group, where the kernel gave us one.
+    Unreaped,
+    /// Ended, and deliberately not reaped, as no pidfd could be opened (no descriptors, no memory).
+    /// While it is a zombie, the number is its own.
+    KeptZombie,
+    /// Reaped; the pidfd still names the group, if the kernel gave us one.
     Reaped(Option<OwnedFd>),
-    /// Reaped, and nobody was left: from now on the number may be another's.
-    Alone,
+    /// Reaped, and the group was empty: from now on the number may belong to another process.
+    GroupGone,
 }
 
 impl Group {
     /// The group that the unreaped child `pid` leads.
     ///
     /// # Errors
-    /// EINVAL for a number that no child can have: `kill` would take it for "everybody".
+    /// EINVAL for a number that no child can have: kill(2) would take 0, 1 or less for other
+    /// processes, or for all.
     pub fn of_child(pid: i32) -> io::Result<Group> {
         if pid <= 1 {
             return Err(Errno::EINVAL.into());
@@ -57,232 +63,253 @@ impl Group {
         Ok(Group {
             leader: pid,
             session: pid,
-            state: Leader::Present,
+            state: LeaderState::Unreaped,
         })
     }
 
-    /// As [`Group::of_child`], of one that leads a group in the session that we are in ourselves.
+    /// Like [`Group::of_child`], for a child that leads a group within our own session.
     ///
     /// # Errors
     /// The same.
     pub fn of_child_in_our_session(pid: i32) -> io::Result<Group> {
         let mut group = Group::of_child(pid)?;
-        group.session = child::session();
+        group.session = session::leader();
         Ok(group)
     }
 
-    /// The leader's pid, which is the group's number.
+    /// The leader's pid, which is also the number of the group.
     pub fn leader(&self) -> i32 {
         self.leader
     }
 
-    /// Reaps the leader if it has ended, and keeps hold of the group by a pidfd if anything is left in it; or, without one, by
-    /// the leader itself, which is then reaped when this value is dropped.
+    /// Reaps the leader if it has ended. A pidfd, opened before, still names the group if members
+    /// are left. If no pidfd can be opened for lack of descriptors or memory, the leader stays a
+    /// zombie until [`Group::reap_kept_leader`] or the drop of this value.
     ///
     /// # Errors
-    /// ECHILD: it has been reaped already.
-    pub fn reap(&mut self) -> io::Result<Option<Ended>> {
+    /// ECHILD: the leader has been reaped already.
+    pub fn reap(&mut self) -> io::Result<Option<WaitStatus>> {
         match self.state {
-            Leader::Reaped(_) | Leader::Alone | Leader::Kept => {
+            LeaderState::Reaped(_) | LeaderState::GroupGone | LeaderState::KeptZombie => {
                 return Err(Errno::ECHILD.into());
             }
-            Leader::Present if wait::peek(self.leader)?.is_none() => return Ok(None),
-            Leader::Present => {}
+            LeaderState::Unreaped if wait::peek(self.leader)?.is_none() => return Ok(None),
+            LeaderState::Unreaped => {}
         }
-        // Before the reap: after it the number may be another's.
-        let handle = match rustix::process::Pid::from_raw(self.leader)
+        // Open the pidfd before the reap: afterwards the number may belong to another process.
+        let pidfd = match rustix::process::Pid::from_raw(self.leader)
             .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
         {
-            Some(Ok(handle)) => Some(handle),
+            Some(Ok(pidfd)) => Some(pidfd),
             Some(Err(
                 rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM,
             )) => {
-                self.state = Leader::Kept;
+                self.state = LeaderState::KeptZombie;
                 return wait::peek(self.leader);
             }
             Some(Err(_)) | None => None,
         };
         let ended = wait::reap(self.leader)?;
-        self.state = Leader::Reaped(handle);
-        if matches!(self.send_after_reap(0), Ok(Reached::Nobody)) {
-            self.state = Leader::Alone;
+        self.state = LeaderState::Reaped(pidfd);
+        if matches!(self.send_after_reap(0), Ok(Delivery::NoProcess)) {
+            self.state = LeaderState::GroupGone;
         }
         Ok(ended)
     }
 
-    /// Reaps a leader that was kept; false if none was. It is in the way of whoever reaps strangers, until then.
-    pub fn release(&mut self) -> bool {
-        let kept = matches!(self.state, Leader::Kept);
+    /// Reaps a leader that was kept as a zombie; false if there was none. Until then it blocks
+    /// [`wait::reap_orphan`], which stops at a child that has an owner.
+    pub fn reap_kept_leader(&mut self) -> bool {
+        let kept = matches!(self.state, LeaderState::KeptZombie);
         if kept {
             let _ = wait::reap(self.leader);
-            self.state = Leader::Alone;
+            self.state = LeaderState::GroupGone;
         }
         kept
     }
 
-    /// Sends `signal` to the leader; false if it has been reaped. One that has exited and is not reaped takes it without effect.
+    /// Sends `signal` to the leader; false if the leader has ended and [`Group::reap`] has seen
+    /// that. A leader that has exited and is not reaped yet takes the signal without effect.
     ///
     /// # Errors
-    /// EPERM: it has changed its user, and we are not root.
+    /// EPERM: the leader has changed its user, and we are not root.
     pub fn signal_leader(&self, signal: Signal) -> io::Result<bool> {
         match self.state {
-            Leader::Reaped(_) | Leader::Alone | Leader::Kept => Ok(false),
-            Leader::Present => {
-                reached(kill(Pid::from_raw(self.leader), named(signal))).map(Reached::somebody)
+            LeaderState::Reaped(_) | LeaderState::GroupGone | LeaderState::KeptZombie => Ok(false),
+            LeaderState::Unreaped => {
+                delivery_of(kill(Pid::from_raw(self.leader), nix_signal(signal)))
+                    .map(Delivery::is_delivered)
             }
         }
     }
 
-    /// Sends `signal` to every process of the group; false if there is none left.
+    /// Sends `signal` to every process of the group; false if the group is empty.
     ///
     /// # Errors
-    /// EPERM: none of them may be signalled by us.
+    /// EPERM: we may signal none of them.
     pub fn signal_group(&self, signal: Signal) -> io::Result<bool> {
-        let reached = match self.state {
-            Leader::Reaped(_) | Leader::Alone => self.send_after_reap(signal::number(signal))?,
-            Leader::Kept => reached(killpg(Pid::from_raw(self.leader), named(signal)))?,
-            Leader::Present => match reached(killpg(Pid::from_raw(self.leader), named(signal)))? {
-                // Just forked, it has not made its session yet: there is no group of this number, only the leader.
-                Reached::Nobody => reached(kill(Pid::from_raw(self.leader), named(signal)))?,
-                somebody => somebody,
-            },
+        let delivery = match self.state {
+            LeaderState::Reaped(_) | LeaderState::GroupGone => {
+                self.send_after_reap(signal::number(signal))?
+            }
+            LeaderState::KeptZombie => {
+                delivery_of(killpg(Pid::from_raw(self.leader), nix_signal(signal)))?
+            }
+            LeaderState::Unreaped => {
+                match delivery_of(killpg(Pid::from_raw(self.leader), nix_signal(signal)))? {
+                    // Just forked, the child has not called setsid(2) yet: there is no group of
+                    // this number, only the leader.
+                    Delivery::NoProcess => {
+                        delivery_of(kill(Pid::from_raw(self.leader), nix_signal(signal)))?
+                    }
+                    delivered => delivered,
+                }
+            }
         };
-        Ok(reached.somebody())
+        Ok(delivery.is_delivered())
     }
 
     /// Whether no live process is left in the group. Zombies do not count: pid 1 may reap late.
     pub fn is_empty(&self) -> bool {
-        let nobody = match self.state {
-            // By far the most: it is not worth a look at all processes.
-            Leader::Alone => return true,
-            Leader::Reaped(_) => matches!(self.send_after_reap(0), Ok(Reached::Nobody)),
+        let has_no_process = match self.state {
+            // By far the most frequent state; it needs no scan of /proc.
+            LeaderState::GroupGone => return true,
+            LeaderState::Reaped(_) => matches!(self.send_after_reap(0), Ok(Delivery::NoProcess)),
             // A running leader counts even before it has made its group.
-            Leader::Present if matches!(wait::peek(self.leader), Ok(None)) => return false,
-            Leader::Present | Leader::Kept => false,
+            LeaderState::Unreaped if matches!(wait::peek(self.leader), Ok(None)) => return false,
+            LeaderState::Unreaped | LeaderState::KeptZombie => false,
         };
-        // Without /proc nobody can tell a zombie from the living: better to wait for it.
-        nobody || has_live_member(self.leader, self.session) == Some(false)
+        // Without /proc zombies cannot be told from live processes. Then call the group alive: to
+        // wait too long is safer than to leave processes behind.
+        has_no_process || has_live_member(self.leader, self.session) == Some(false)
     }
 
-    fn send_after_reap(&self, number: libc::c_int) -> io::Result<Reached> {
-        let handle = match &self.state {
-            Leader::Alone => return Ok(Reached::Nobody),
-            Leader::Reaped(handle) => handle.as_ref(),
-            Leader::Present | Leader::Kept => None,
+    fn send_after_reap(&self, number: libc::c_int) -> io::Result<Delivery> {
+        let pidfd = match &self.state {
+            LeaderState::GroupGone => return Ok(Delivery::NoProcess),
+            LeaderState::Reaped(pidfd) => pidfd.as_ref(),
+            LeaderState::Unreaped | LeaderState::KeptZombie => None,
         };
-        send_by_handle(handle, self.leader, self.session, number)
+        send_by_pidfd(pidfd, self.leader, self.session, number)
     }
 
-    /// How the group is held, for the image that comes next.
+    /// How the group is held, for the hand-over to the next image of the master.
     pub fn hold(&self) -> Hold {
         match &self.state {
-            Leader::Present => Hold::Leader,
-            Leader::Kept => Hold::Kept,
-            Leader::Reaped(handle) => Hold::Handle(handle.as_ref().map(AsRawFd::as_raw_fd)),
-            Leader::Alone => Hold::Nobody,
+            LeaderState::Unreaped => Hold::Leader,
+            LeaderState::KeptZombie => Hold::Kept,
+            LeaderState::Reaped(pidfd) => Hold::Handle(pidfd.as_ref().map(AsRawFd::as_raw_fd)),
+            LeaderState::GroupGone => Hold::Nobody,
         }
     }
 
-    /// A group that the image before this one held.
+    /// The group that the previous image of the master held.
     ///
     /// # Errors
-    /// As [`Group::of_child`]; a handle that is not open.
+    /// As [`Group::of_child`]; or the descriptor of the pidfd is not open.
     pub fn taken_over(leader: i32, hold: Hold) -> io::Result<Group> {
         let mut group = Group::of_child(leader)?;
         group.state = match hold {
-            Hold::Leader => Leader::Present,
-            Hold::Kept => Leader::Kept,
-            Hold::Handle(handle) => Leader::Reaped(handle.map(fd::duplicate_raw).transpose()?),
-            Hold::Nobody => Leader::Alone,
+            Hold::Leader => LeaderState::Unreaped,
+            Hold::Kept => LeaderState::KeptZombie,
+            Hold::Handle(pidfd) => LeaderState::Reaped(pidfd.map(fd::duplicate_raw).transpose()?),
+            Hold::Nobody => LeaderState::GroupGone,
         };
         Ok(group)
     }
 
-    /// A pidfd of the leader, which names the group also when it has been reaped; None where the kernel gives none.
-    pub fn handle(&self) -> Option<OwnedFd> {
+    /// A pidfd of the leader, which names the group also after the reap; None if the kernel gives
+    /// none.
+    pub fn pidfd(&self) -> Option<OwnedFd> {
         match &self.state {
-            Leader::Present | Leader::Kept => rustix::process::Pid::from_raw(self.leader)
-                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
-            Leader::Reaped(handle) => handle.as_ref().and_then(|handle| handle.try_clone().ok()),
-            Leader::Alone => None,
+            LeaderState::Unreaped | LeaderState::KeptZombie => {
+                rustix::process::Pid::from_raw(self.leader)
+                    .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            }
+            LeaderState::Reaped(pidfd) => pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok()),
+            LeaderState::GroupGone => None,
         }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.release();
+        self.reap_kept_leader();
     }
 }
 
-/// Sends a signal (0: none, only whether it could be) to the group that `leader` leads or led.
-fn send_by_handle(
-    handle: Option<&OwnedFd>,
+/// Sends a signal to the group that `leader` leads or led; `number` 0 sends nothing and only
+/// checks.
+fn send_by_pidfd(
+    pidfd: Option<&OwnedFd>,
     leader: i32,
     session: i32,
     number: libc::c_int,
-) -> io::Result<Reached> {
-    if let Some(handle) = handle {
-        match reached(pidfd_signal_group(handle, number)) {
-            // A kernel before 6.9 knows no such flag.
+) -> io::Result<Delivery> {
+    if let Some(pidfd) = pidfd {
+        match delivery_of(pidfd_signal_group(pidfd, number)) {
+            // A kernel before 6.9 does not know the flag.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
             sent => return sent,
         }
     }
-    // Without the pidfd: only if a live member proves that the number still means our session. The gap between looking and
-    // sending is what an old kernel leaves.
+    // Without the pidfd: send only if a live member proves that the number still means our session.
+    // Between this look and the send the number could be reused; on an old kernel that race cannot
+    // be closed.
     if killpg(Pid::from_raw(leader), None) == Err(Errno::ESRCH)
         || has_live_member(leader, session) != Some(true)
     {
-        return Ok(Reached::Nobody);
+        return Ok(Delivery::NoProcess);
     }
     let signal = NixSignal::try_from(number).ok();
-    reached(killpg(Pid::from_raw(leader), signal))
+    delivery_of(killpg(Pid::from_raw(leader), signal))
 }
 
-/// Sends a signal to the group of a worker that is known by a pidfd alone. Nobody is there to be told of a failure.
-pub(in crate::sys) fn signal_group_by_handle(handle: &OwnedFd, leader: i32, number: libc::c_int) {
-    let _ = send_by_handle(Some(handle), leader, leader, number);
+/// Sends a signal to the group of a worker that is known by a pidfd alone. The guard calls this and
+/// has nowhere to report a failure.
+pub(in crate::sys) fn signal_group_by_pidfd(pidfd: &OwnedFd, leader: i32, number: libc::c_int) {
+    let _ = send_by_pidfd(Some(pidfd), leader, leader, number);
 }
 
 /// Whether no live process is left in the group of a worker that is known by a pidfd alone.
-pub(in crate::sys) fn group_by_handle_is_gone(handle: &OwnedFd, leader: i32) -> bool {
+pub(in crate::sys) fn is_group_gone(pidfd: &OwnedFd, leader: i32) -> bool {
     matches!(
-        send_by_handle(Some(handle), leader, leader, 0),
-        Ok(Reached::Nobody)
+        send_by_pidfd(Some(pidfd), leader, leader, 0),
+        Ok(Delivery::NoProcess)
     ) || has_live_member(leader, leader) == Some(false)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Somebody,
-    Nobody,
+enum Delivery {
+    Delivered,
+    NoProcess,
 }
 
-impl Reached {
-    fn somebody(self) -> bool {
-        self == Reached::Somebody
+impl Delivery {
+    fn is_delivered(self) -> bool {
+        self == Delivery::Delivered
     }
 }
 
-fn reached(sent: nix::Result<()>) -> io::Result<Reached> {
+fn delivery_of(sent: nix::Result<()>) -> io::Result<Delivery> {
     match sent {
-        Ok(()) => Ok(Reached::Somebody),
-        Err(Errno::ESRCH) => Ok(Reached::Nobody),
+        Ok(()) => Ok(Delivery::Delivered),
+        Err(Errno::ESRCH) => Ok(Delivery::NoProcess),
         Err(errno) => Err(errno.into()),
     }
 }
 
-fn named(signal: Signal) -> Option<NixSignal> {
+fn nix_signal(signal: Signal) -> Option<NixSignal> {
     NixSignal::try_from(signal::number(signal)).ok()
 }
 
-fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> {
-    // SAFETY: plain numbers and a null siginfo, which the call allows; the descriptor is open as long as `handle` lives.
+fn pidfd_signal_group(pidfd: &OwnedFd, number: libc::c_int) -> nix::Result<()> {
+    // SAFETY: plain numbers and a null siginfo, which the call allows; the descriptor is open as
+    // long as `pidfd` lives.
     let done = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            handle.as_raw_fd(),
+            pidfd.as_raw_fd(),
             number,
             std::ptr::null::<libc::siginfo_t>(),
             PIDFD_SIGNAL_PROCESS_GROUP,
@@ -291,7 +318,7 @@ fn pidfd_signal_group(handle: &OwnedFd, number: libc::c_int) -> nix::Result<()> 
     Errno::result(done).map(drop)
 }
 
-/// What is needed of a process's stat line stands in this many bytes; /proc gives them in one read.
+/// The fields that we need are within this many bytes of a stat line; /proc gives them in one read.
 const STAT_USED: usize = 512;
 
 /// Whether /proc has a live process of this group and this session; `None` without /proc.
@@ -303,7 +330,7 @@ fn has_live_member(group: i32, session: i32) -> Option<bool> {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        // It may have gone since the directory was read.
+        // The process may have gone since the directory was read.
         let read =
             File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut line));
         let Ok(length) = read else { continue };
@@ -314,42 +341,22 @@ fn has_live_member(group: i32, session: i32) -> Option<bool> {
 }
 
 fn is_live_member(stat: &str, group: i32, session: i32) -> bool {
-    // The command's name may hold anything, also `)`: what follows the last one is numbers.
+    // The command's name may contain anything, also `)`. What follows the last `)` is numbers.
     let Some((_, rest)) = stat.rsplit_once(')') else {
         return false;
     };
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|text| text.parse::<i32>().ok());
-    // A zombie with several threads is a process whose first thread has ended: alive.
+    // A zombie with several threads is a process whose main thread has ended: it is alive.
     let zombie = matches!(fields.first(), Some(&("Z" | "X" | "x"))) && number(17).unwrap_or(1) <= 1;
     !zombie && number(2) == Some(group) && number(3) == Some(session)
 }
 
 /// The process group of a process that has not been reaped.
-pub fn of(pid: i32) -> Option<i32> {
-    let known = Some(pid).filter(|pid| *pid > 0);
-    let group = known.and_then(|pid| getpgid(Some(Pid::from_raw(pid))).ok());
+pub fn group_of(pid: i32) -> Option<i32> {
+    let valid = Some(pid).filter(|pid| *pid > 0);
+    let group = valid.and_then(|pid| getpgid(Some(Pid::from_raw(pid))).ok());
     group.map(Pid::as_raw)
-}
-
-/// Whether the process has a handler for `signal`. One that has none would die of USR1 (U15). False if it has gone.
-pub fn catches(pid: i32, signal: Signal) -> bool {
-    in_mask(pid, "SigCgt:", signal)
-}
-
-/// Whether the process ignores `signal`.
-pub fn ignores(pid: i32, signal: Signal) -> bool {
-    in_mask(pid, "SigIgn:", signal)
-}
-
-fn in_mask(pid: i32, field: &str, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    mask >> (signal::number(signal) - 1) & 1 == 1
 }
 
 #[cfg(test)]

@@ -1,12 +1,19 @@
-//! The guard: a small process that sees to the workers when the master dies by SIGKILL.
+//! The guard: a small process that stops the workers when the master dies by SIGKILL.
 //!
-//! The kernel tells a worker's leader by its parent-death signal, and nobody else of its group. So the guard learns of each worker by one
-//! versioned line, which the worker itself sends before it executes its program, with a pidfd of itself: no worker can run that the guard does not
-//! know, and a number used again is never hit. At the end of file, when every copy of the master's end is closed, it acts: whatever a
-//! leader leaves behind gets the graceful signal (a leader is not told twice), and everything gets KILL when the time is over. A leader that has changed
-//! its user has lost its parent-death signal, as prctl(2) says, and is told by the guard.
+//! The kernel signals a worker's leader then by the leader's parent-death signal, but no other
+//! process of the worker's group. So the guard keeps a list of the workers. Each worker announces
+//! itself to the guard by one line, with a pidfd of itself, before it executes its program. So no
+//! worker can run that the guard does not know, and a reused pid is never hit.
 //!
-//! Lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd; `1 - PID`. The guard outlives upgrades of the master, so the lines are a contract.
+//! The guard acts at the end of file on its socket: that comes when every copy of the master's end
+//! is closed. When a leader is gone, the guard sends the graceful signal to the rest of its group
+//! (never twice to a leader), and KILL to every group when its time is over. A leader that has
+//! changed its user has lost its parent-death signal (prctl(2)), so the guard signals that leader
+//! itself.
+//!
+//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd adds a worker, `1 - PID` removes it. The
+//! leading 1 is the version. The guard outlives upgrades of the master, so the lines are a contract
+//! between versions.
 #![expect(
     unsafe_code,
     reason = "fork, and what the child does to become the guard"
@@ -24,8 +31,8 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::{ForkResult, fork};
 
-use super::group::{group_by_handle_is_gone, signal_group_by_handle};
-use super::{procfs, wait};
+use super::group::{is_group_gone, signal_group_by_pidfd};
+use super::{proc_info, wait};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::files::pidfile;
@@ -35,29 +42,31 @@ use crate::sys::machine::clock;
 use crate::sys::signal;
 use crate::wire::handover;
 
-/// The longest line.
+/// The longest line, in bytes.
 const MAX_LINE: usize = 64;
 
-/// How long a worker waits for a guard that does not read before it goes on without.
-const PATIENCE: i64 = 1;
+/// How many seconds a worker blocks in its announcement when the guard does not read; then the
+/// worker starts without it.
+const SEND_TIMEOUT_SECONDS: i64 = 1;
 
-/// How often groups without a leader are looked at: they have no descriptor that tells.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often groups without a leader are checked: no descriptor reports the end of a group.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long after KILL the guard stays.
-const AFTER_KILL: Duration = Duration::from_secs(5);
+/// How long the guard stays after the last KILL.
+const STAY_AFTER_KILL: Duration = Duration::from_secs(5);
 
-/// What the guard has to know of a worker.
+/// What the guard needs to know to stop a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopTerms {
-    /// What asks it to finish.
+    /// The graceful signal.
     pub signal: Signal,
-    /// How long it may take.
+    /// The time from the graceful signal to KILL.
     pub timeout: Duration,
 }
 
 impl StopTerms {
-    /// The line that announces a worker, up to its pid, which only the worker itself knows in time.
+    /// The line that announces a worker, up to its pid. Only the worker itself knows the pid in
+    /// time and appends it.
     pub fn line(self) -> String {
         format!(
             "1 + {} {} ",
@@ -67,7 +76,7 @@ impl StopTerms {
     }
 }
 
-/// The master's end.
+/// The master's end of the guard's socket, and the guard's pid.
 #[derive(Debug)]
 pub struct Guard {
     socket: OwnedFd,
@@ -75,10 +84,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Forks the guard. To be called while this process has one thread.
+    /// Forks the guard. Call it while this process has one thread.
     ///
     /// # Errors
-    /// What socketpair(2) or fork(2) said: EMFILE, EAGAIN, ENOMEM.
+    /// What socketpair(2) or fork(2) returned: EMFILE, EAGAIN, ENOMEM.
     pub fn start() -> io::Result<Guard> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
@@ -86,13 +95,19 @@ impl Guard {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        setsockopt(&ours, sockopt::SendTimeout, &TimeVal::new(PATIENCE, 0))?;
+        setsockopt(
+            &ours,
+            sockopt::SendTimeout,
+            &TimeVal::new(SEND_TIMEOUT_SECONDS, 0),
+        )?;
         let mask = signal::block_all();
-        // SAFETY: this process has one thread, so the child may do whatever it likes; it never returns from here.
+        // SAFETY: this process has one thread, so no lock is held and the child may run any code;
+        // the child never returns from here.
         let forked = unsafe { fork() };
         if let Ok(ForkResult::Child) = forked {
             drop(ours);
-            // Signals stay blocked: whoever stops the service means the master, and KILL it cannot refuse.
+            // Signals stay blocked in the guard: a signal that stops the service is meant for the
+            // master. KILL cannot be blocked.
             become_guard(theirs);
         }
         signal::restore(mask);
@@ -105,7 +120,8 @@ impl Guard {
         }
     }
 
-    /// The guard that the image before this one started; it goes on unawares.
+    /// The guard that the previous image of the master started; the guard does not notice an
+    /// upgrade.
     ///
     /// # Errors
     /// The descriptor is not open.
@@ -116,32 +132,35 @@ impl Guard {
         })
     }
 
-    /// Its pid.
+    /// The guard's pid, by which its end is recognised.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// What a worker sends its line through.
+    /// The socket that a worker sends its line through.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Tells a guard that was started anew of a worker that lives already; `handle`: a pidfd of its leader.
-    pub fn watch(&self, pid: i32, handle: BorrowedFd<'_>, terms: StopTerms) {
+    /// Announces a worker that runs already to a guard that was started anew. `pidfd` is the
+    /// leader's.
+    pub fn watch(&self, pid: i32, pidfd: BorrowedFd<'_>, terms: StopTerms) {
         let line = format!("{}{pid}", terms.line());
-        let fds = [handle.as_raw_fd()];
+        let fds = [pidfd.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];
-        self.say(line.as_bytes(), &rights);
+        self.send(line.as_bytes(), &rights);
     }
 
-    /// A worker's group is empty. A line that gets lost costs the guard a descriptor, and harms nobody.
+    /// Reports that a worker's group is empty. A lost line costs the guard a descriptor and does no
+    /// other harm.
     pub fn forget(&self, pid: i32) {
-        self.say(format!("1 - {pid}").as_bytes(), &[]);
+        self.send(format!("1 - {pid}").as_bytes(), &[]);
     }
 
-    fn say(&self, line: &[u8], rights: &[ControlMessage<'_>]) {
+    fn send(&self, line: &[u8], rights: &[ControlMessage<'_>]) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        // A guard that is gone is started anew when its end is seen, and then told of everybody.
+        // If the guard is gone, the driver sees its end, starts a new one and announces all workers
+        // again.
         let _ = sendmsg::<()>(
             self.socket.as_raw_fd(),
             &[IoSlice::new(line)],
@@ -151,8 +170,8 @@ impl Guard {
         );
     }
 
-    /// Ends the guard: nobody is left to be seen to.
-    pub fn end(self) {
+    /// Kills and reaps the guard: no worker is left.
+    pub fn kill(self) {
         let Guard { socket, pid } = self;
         drop(socket);
         let _ = nix::sys::signal::kill(
@@ -166,27 +185,28 @@ impl Guard {
 /// A worker that the guard knows.
 struct GuardedWorker {
     pid: i32,
-    handle: OwnedFd,
+    pidfd: OwnedFd,
     signal: i32,
     timeout: Duration,
-    /// Its leader has gone, and the rest was told.
-    told: bool,
+    /// The leader is gone and the rest of the group has been signalled.
+    is_rest_signalled: bool,
 }
 
 fn become_guard(socket: OwnedFd) -> ! {
-    let socket = bare(socket);
-    let mut wards = Vec::new();
+    let socket = drop_inherited_state(socket);
+    let mut workers = Vec::new();
     if let Some(socket) = &socket {
-        listen(socket.as_fd(), &mut wards);
+        track_workers(socket.as_fd(), &mut workers);
     }
     drop(socket);
-    see_to_them(wards);
-    // SAFETY: the end of a forked child; nothing of the master's is to be run or flushed.
+    stop_workers(workers);
+    // SAFETY: the end of a forked child; no destructor and no buffer of the master may run here.
     unsafe { libc::_exit(0) }
 }
 
-/// Lets go of everything of the master's but the socket: its listeners, its control socket, its terminal, its directory.
-fn bare(socket: OwnedFd) -> Option<OwnedFd> {
+/// Closes everything that the guard has from the master but the socket: its listeners, its control
+/// socket, its terminal, its directory.
+fn drop_inherited_state(socket: OwnedFd) -> Option<OwnedFd> {
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
     let null = fd::null().ok()?;
@@ -194,142 +214,148 @@ fn bare(socket: OwnedFd) -> Option<OwnedFd> {
         // SAFETY: a system call on numbers.
         unsafe { libc::dup2(null.as_raw_fd(), number) };
     }
-    // SAFETY: system calls on numbers; whatever owned these descriptors belongs to the master's copy of this memory, and is never dropped here.
+    // SAFETY: system calls on numbers. The values that own these descriptors are in the guard's
+    // copy of the master's memory, and are never dropped here.
     unsafe {
         libc::dup2(socket.as_raw_fd(), 3);
         libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0);
     }
     std::mem::forget((null, socket));
-    // Last: whoever finds the guard by its name finds it without anything of the master's.
+    // Last, so that a process called pf-guard holds nothing of the master's.
     let _ = nix::sys::prctl::set_name(c"pf-guard");
     fd::adopt(3).ok()
 }
 
-/// Learns of workers until the master is gone.
-fn listen(socket: BorrowedFd<'_>, wards: &mut Vec<GuardedWorker>) {
+/// Reads announcements until the master is gone.
+fn track_workers(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) {
     let mut poller = Poller::new();
     let mut sweep_at = 64;
     loop {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
-            clock::pause(LOOK_EVERY);
+            clock::pause(CHECK_INTERVAL);
         }
-        if !hear(socket, wards) {
+        if !read_lines(socket, workers) {
             return;
         }
-        if wards.len() > sweep_at {
-            // Only of those without a leader it takes a look through /proc to tell.
-            wards.retain(|ward| {
-                let handle = ward.handle.as_fd();
-                !(has_exited(handle) && group_by_handle_is_gone(&ward.handle, ward.pid))
+        if workers.len() > sweep_at {
+            // Check the leader's pidfd first: only for a group without a leader is a scan of /proc
+            // needed.
+            workers.retain(|worker| {
+                let pidfd = worker.pidfd.as_fd();
+                !(has_exited(pidfd) && is_group_gone(&worker.pidfd, worker.pid))
             });
-            sweep_at = wards.len() * 2 + 64;
+            sweep_at = workers.len() * 2 + 64;
         }
     }
 }
 
-/// Takes all that was said; false at the end of file.
-fn hear(socket: BorrowedFd<'_>, wards: &mut Vec<GuardedWorker>) -> bool {
+/// Reads all lines that are there; false at the end of file.
+fn read_lines(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) -> bool {
     loop {
         let mut line = [0; MAX_LINE];
         match cmsg::receive(socket, &mut line) {
             Ok(received) if received.len == 0 && received.fds.is_empty() => return false,
-            Ok(received) => take(&line[..received.len.min(MAX_LINE)], received.fds, wards),
+            Ok(received) => apply_line(&line[..received.len.min(MAX_LINE)], received.fds, workers),
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }
 
-/// Takes one line; what it does not understand comes from a newer master, and is not for this guard.
-fn take(line: &[u8], fds: Vec<OwnedFd>, wards: &mut Vec<GuardedWorker>) {
+/// Applies one line. A line that it cannot parse comes from a newer master and is not for this
+/// guard.
+fn apply_line(line: &[u8], fds: Vec<OwnedFd>, workers: &mut Vec<GuardedWorker>) {
     let text = String::from_utf8_lossy(line);
     let words: Vec<&str> = text.trim_end_matches('\0').split_whitespace().collect();
     match (words.as_slice(), fds.into_iter().next()) {
-        (["1", "+", signal, timeout, pid], Some(handle)) => {
+        (["1", "+", signal, timeout, pid], Some(pidfd)) => {
             if let (Ok(signal), Ok(timeout), Ok(pid)) =
                 (signal.parse(), timeout.parse(), pid.parse())
             {
                 let timeout = Duration::from_millis(timeout);
-                wards.retain(|ward| ward.pid != pid);
-                wards.push(GuardedWorker {
+                workers.retain(|worker| worker.pid != pid);
+                workers.push(GuardedWorker {
                     pid,
-                    handle,
+                    pidfd,
                     signal,
                     timeout,
-                    told: false,
+                    is_rest_signalled: false,
                 });
             }
         }
         (["1", "-", pid], _) => {
             if let Ok(pid) = pid.parse::<i32>() {
-                wards.retain(|ward| ward.pid != pid);
+                workers.retain(|worker| worker.pid != pid);
             }
         }
         _ => {}
     }
 }
 
-/// The master is gone: its workers' leaders have their parent-death signal, the rest is ours.
-fn see_to_them(mut wards: Vec<GuardedWorker>) {
+/// Stops the workers after the master's death. Their leaders have got their parent-death signal;
+/// the rest of each group is the guard's task.
+fn stop_workers(mut workers: Vec<GuardedWorker>) {
     let since = clock::now();
-    for ward in &wards {
-        ward.tell_another_user();
+    for worker in &workers {
+        worker.signal_if_other_user();
     }
     let mut poller = Poller::new();
     let mut last_kill = since;
-    while !wards.is_empty() {
+    while !workers.is_empty() {
         let now = clock::now();
         let mut next = now + Duration::from_secs(3600);
-        for ward in &mut wards {
-            last_kill = last_kill.max(since + ward.timeout);
-            next = next.min(ward.attend(since, now));
+        for worker in &mut workers {
+            last_kill = last_kill.max(since + worker.timeout);
+            next = next.min(worker.advance(since, now));
         }
-        wards.retain(|ward| !(ward.told && group_by_handle_is_gone(&ward.handle, ward.pid)));
-        if now >= last_kill + AFTER_KILL {
+        workers.retain(|worker| {
+            !(worker.is_rest_signalled && is_group_gone(&worker.pidfd, worker.pid))
+        });
+        if now >= last_kill + STAY_AFTER_KILL {
             return;
         }
-        let leaders: Vec<_> = wards
+        let leaders: Vec<_> = workers
             .iter()
-            .filter(|ward| !ward.told)
-            .map(|ward| (ward.handle.as_fd(), Interest::READ))
+            .filter(|worker| !worker.is_rest_signalled)
+            .map(|worker| (worker.pidfd.as_fd(), Interest::READ))
             .collect();
         let _ = poller.wait(&leaders, Some(next));
     }
 }
 
 impl GuardedWorker {
-    fn tell_another_user(&self) {
-        if procfs::has_our_user(self.pid) == Some(false)
+    fn signal_if_other_user(&self) {
+        if proc_info::has_our_user(self.pid) == Some(false)
             && let Some(signal) = signal::from_number(self.signal)
         {
-            // By the handle: if the number was another's when we looked, nobody is hit.
-            let _ = pidfile::pidfd_signal(&self.handle, signal);
+            // By the pidfd: if the pid was reused when we read /proc, no other process is hit.
+            let _ = pidfile::pidfd_signal(&self.pidfd, signal);
         }
     }
 
-    /// Does what is due; when to come back.
-    fn attend(&mut self, since: Time, now: Time) -> Time {
+    /// Does what is due for this worker; returns when to come back.
+    fn advance(&mut self, since: Time, now: Time) -> Time {
         let kill_at = since + self.timeout;
         if now >= kill_at {
-            signal_group_by_handle(&self.handle, self.pid, signal::number(Signal::Kill));
-            self.told = true;
-            return now + LOOK_EVERY;
+            signal_group_by_pidfd(&self.pidfd, self.pid, signal::number(Signal::Kill));
+            self.is_rest_signalled = true;
+            return now + CHECK_INTERVAL;
         }
-        if !self.told && has_exited(self.handle.as_fd()) {
-            signal_group_by_handle(&self.handle, self.pid, self.signal);
-            signal_group_by_handle(&self.handle, self.pid, signal::number(Signal::Cont));
-            self.told = true;
+        if !self.is_rest_signalled && has_exited(self.pidfd.as_fd()) {
+            signal_group_by_pidfd(&self.pidfd, self.pid, self.signal);
+            signal_group_by_pidfd(&self.pidfd, self.pid, signal::number(Signal::Cont));
+            self.is_rest_signalled = true;
         }
-        if self.told {
-            kill_at.min(now + LOOK_EVERY)
+        if self.is_rest_signalled {
+            kill_at.min(now + CHECK_INTERVAL)
         } else {
             kill_at
         }
     }
 }
 
-fn has_exited(handle: BorrowedFd<'_>) -> bool {
+fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     let mut poller = Poller::new();
     poller
-        .wait(&[(handle, Interest::READ)], Some(Time(0)))
+        .wait(&[(pidfd, Interest::READ)], Some(Time(0)))
         .is_ok_and(|ready| ready[0].any())
 }

@@ -1,4 +1,5 @@
-//! This process's own program, and another in its place: the pid, the children and whatever is open go on.
+//! This process's own program image, and executing another image in its place: the pid, the
+//! children and the open descriptors stay.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -22,7 +23,7 @@ use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 pub struct Next<'a> {
     /// The program's path.
     pub program: &'a Path,
-    /// Its arguments, the name that it is called by first.
+    /// The arguments; the first is the name that the program is called by.
     pub argv: &'a [OsString],
     /// Its environment.
     pub environment: &'a [(OsString, OsString)],
@@ -30,16 +31,16 @@ pub struct Next<'a> {
     pub dir: Option<&'a Path>,
     /// RLIMIT_NOFILE, soft and hard.
     pub nofile: Option<(u64, u64)>,
-    /// The descriptors that it gets, all at the numbers that they have.
+    /// The descriptors that the next image gets, all at their present numbers.
     pub fds: &'a [RawFd],
 }
 
-/// The file of the image that runs, also if it has been replaced or deleted meanwhile.
+/// The file of the running image, also if its path has been replaced or deleted since.
 ///
 /// # Errors
-/// What open(2) said; ENOENT without /proc.
+/// What open(2) returned; ENOENT without /proc.
 pub fn own() -> io::Result<OwnedFd> {
-    // A program may be executable and not readable.
+    // O_PATH: a program may be executable and not readable.
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)
@@ -47,25 +48,26 @@ pub fn own() -> io::Result<OwnedFd> {
     Ok(opened.into())
 }
 
-/// Where an open file can be executed.
+/// The path by which an open file can be executed.
 pub fn path_of(fd: RawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{fd}"))
 }
 
-/// A file of memory with this content.
+/// A file in memory with this content.
 ///
 /// # Errors
-/// What memfd_create(2) or write(2) said: EMFILE, ENOMEM.
+/// What memfd_create(2) or write(2) returned: EMFILE, ENOMEM.
 pub fn memory(content: &[u8]) -> io::Result<OwnedFd> {
     let file = File::from(memfd_create("pf-state", MemfdFlags::CLOEXEC)?);
     file.write_all_at(content, 0)?;
     Ok(file.into())
 }
 
-/// All that is in such a file, wherever its offset stands. `number`: a descriptor that stays as it is.
+/// The whole content of such a file, wherever its offset is. `number`: a descriptor, which stays
+/// open.
 ///
 /// # Errors
-/// The descriptor is not open; what fstat(2) or pread(2) said.
+/// The descriptor is not open; what fstat(2) or pread(2) returned.
 pub fn content(number: RawFd) -> io::Result<Vec<u8>> {
     let file = File::from(fd::duplicate_raw(number)?);
     let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
@@ -79,36 +81,33 @@ pub fn descriptor_in(name: &str) -> Option<RawFd> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Why the image after this one went back to it, if it did.
-pub fn went_back() -> Option<String> {
+/// Why the successor of this image executed this image again, if it did.
+pub fn successor_failure() -> Option<String> {
     std::env::var_os(FAILED).map(|why| why.to_string_lossy().into_owned())
 }
 
-/// Whether this image is only checked, or takes over.
+/// Whether a previous image started this one, to check it or to hand over to it.
 pub fn is_between_images() -> bool {
     [CHECK_FD, STATE_FD]
         .iter()
         .any(|name| std::env::var_os(name).is_some())
 }
 
-/// Whether this process leads its session.
-pub fn leads_its_session() -> bool {
-    rustix::process::getsid(None).is_ok_and(|leader| leader == rustix::process::getpid())
-}
-
-/// The environment that this image was given, without what is meant for it alone.
+/// The environment that this image was given, without the hand-over's variables, which are for this
+/// image alone.
 pub fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os()
         .filter(|(name, _)| [CHECK_FD, STATE_FD, FAILED].iter().all(|ours| name != ours))
         .collect()
 }
 
-/// Executes it. All signals are blocked from here until the handlers of the next image stand, so that none is lost and none ends it. Returns only
-/// if that failed; then everything is as it was, but for the working directory.
+/// Executes `next`. From here until the next image has installed its handlers, all signals are
+/// blocked, so that none is lost and none ends the process. Returns only if the exec failed; then
+/// everything is as before, except for the working directory.
 pub fn become_next(next: &Next<'_>) -> io::Error {
     let mask = signal::block_all();
     for fd in next.fds {
-        // One that is not open is missed by whoever looks for it.
+        // If a descriptor is not open, the next image reports that when it looks for it.
         let _ = fd::set_cloexec(*fd, false);
     }
     limits::restore_nofile(next.nofile);

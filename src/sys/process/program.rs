@@ -1,4 +1,4 @@
-//! Finding a program and a directory as exec will find them.
+//! Finds a program and a directory the way exec will find them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,11 +23,12 @@ pub fn real_dir(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The program that `name` means in `cwd`: one with a slash is a path, another is looked for in `path` (the PATH variable). Its
-/// directory is resolved, its last component stays as given, so that a `current` symlink is followed now and not later.
+/// The program that `name` means in `cwd`. A name with a slash is a path; another one is looked up
+/// in `path` (the PATH variable). The program's directory is resolved and its last component stays
+/// as given: so a `current` symlink is followed now, and a later change of it has no effect.
 ///
 /// # Errors
-/// ENOENT where there is none; EACCES where there is one that may not be executed.
+/// ENOENT: there is none. EACCES: there is one that may not be executed.
 pub fn find(name: &OsStr, cwd: &Path, path: Option<&OsStr>) -> io::Result<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return resolve(&cwd.join(name));
@@ -45,7 +46,7 @@ pub fn find(name: &OsStr, cwd: &Path, path: Option<&OsStr>) -> io::Result<PathBu
     Err(found.into())
 }
 
-/// Whether this is a file that we may execute, and, if it is a script, whether there is somebody to execute it.
+/// Checks that this is a file that we may execute, and that a script's interpreter may be executed.
 ///
 /// # Errors
 /// Why not: ENOENT, EACCES.
@@ -57,13 +58,13 @@ pub fn check(program: &Path) -> io::Result<()> {
     let Some(interpreter) = interpreter(program) else {
         return Ok(());
     };
-    // The kernel says the same of the script, and leaves one to wonder.
+    // The kernel reports a missing interpreter as ENOENT of the script itself, which misleads.
     let (kind, why) = match access(&interpreter, AccessFlags::X_OK) {
         Err(Errno::ENOENT) => (io::ErrorKind::NotFound, "does not exist"),
         Err(Errno::EACCES) => (io::ErrorKind::PermissionDenied, "may not be executed"),
         Ok(()) | Err(_) => return Ok(()),
     };
-    // The end of a line as Windows has it would hide itself.
+    // A carriage return from a Windows line end would be invisible in the message.
     let name = interpreter.display().to_string().replace('\r', "\\r");
     Err(io::Error::new(
         kind,
@@ -71,9 +72,10 @@ pub fn check(program: &Path) -> io::Result<()> {
     ))
 }
 
-/// What a script names in its first line. One with a relative path is not told of: where that leads to, depends on who executes it.
+/// The interpreter that a script names in its first line. None for a relative path: where it leads
+/// depends on the directory of the process that executes it.
 fn interpreter(program: &Path) -> Option<PathBuf> {
-    // As much as the kernel looks at.
+    // The kernel reads no more than this of a script's head.
     let mut head = Vec::new();
     let file = fs::OpenOptions::new()
         .read(true)
@@ -98,8 +100,8 @@ fn resolve(program: &Path) -> io::Result<PathBuf> {
     Ok(real_dir(dir)?.join(last))
 }
 
-/// The directory that this process was started in, as `$PWD` names it if that is the same directory: so that a path through a
-/// symlink is followed anew later (U17).
+/// The directory that this process was started in, as `$PWD` names it if that is the same
+/// directory: so a path through a symlink is followed again later (U17).
 ///
 /// # Errors
 /// The directory is gone, or cannot be read.
@@ -132,7 +134,7 @@ mod tests {
             ("#!/nowhere/sh -e\n", Some("/nowhere/sh does not exist")),
             ("#!/nowhere/sh\r\n", Some("/nowhere/sh\\r does not exist")),
             ("#!/etc/passwd\n", Some("/etc/passwd may not be executed")),
-            // Whoever executes these, it is not for us to say where they are.
+            // Relative: the answer depends on the directory of the process that executes it.
             ("#!bin/sh\n", None),
             ("#!", None),
             ("", None),

@@ -1,7 +1,8 @@
-//! What an upgrade executes, and with what: the command line, environment, directory and limits that this master was started with.
+//! What an upgrade executes: the program and its arguments, made from the command line,
+//! environment, directory and limits that this master was started with.
 //!
-//! All of it is kept as it was given and resolved when an upgrade asks for it, so that a replaced program and a switched `current` symlink are
-//! followed (U16, U17).
+//! All of these are kept as they were given and resolved when an upgrade asks for them. So a
+//! replaced program and a switched `current` symlink are followed (U16, U17).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,40 +14,42 @@ use crate::error::{Error, Exit, Result};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::peer::LINK_FD;
 
-/// Who reads `--reexec`.
+/// The shell that runs `--reexec`.
 const SHELL: &str = "/bin/sh";
 
-/// Variables that one image of the master sets for the next, or one master for another: no start's own.
+/// Variables that one image of the master sets for the next, or one master for another. They do not
+/// belong to the environment of the start.
 const BETWEEN_IMAGES: [&str; 4] = [STATE_FD, CHECK_FD, FAILED, LINK_FD];
 
 /// How this master was started.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// Its command line.
+    /// Its command line, `argv[0]` included.
     pub argv: Vec<OsString>,
-    /// `--reexec`: what sh is to run instead.
+    /// `--reexec`: what sh runs instead.
     pub reexec: Option<OsString>,
-    /// Its environment, without what an image of the master hands to the next.
+    /// Its environment, without the variables that an image of the master hands to the next.
     pub environment: Vec<(OsString, OsString)>,
     /// Where it was started, as `$PWD` named it (U17).
     pub dir: PathBuf,
-    /// RLIMIT_NOFILE as it was given, soft and hard, see [`crate::sys::machine::limits::restore_nofile`]; None: never changed.
+    /// RLIMIT_NOFILE as it was given, soft and hard; None: never changed. See
+    /// [`crate::sys::machine::limits::restore_nofile`].
     pub nofile: Option<(u64, u64)>,
 }
 
-/// What is to be executed, as the world stands now.
+/// What is to be executed, resolved now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Successor {
     /// The program, absolute: its directory resolved, its last component as given.
     pub program: PathBuf,
-    /// Its arguments, the name that it is called by first.
+    /// The arguments; the first is the name that the program is called by.
     pub argv: Vec<OsString>,
-    /// The `--reexec` line that this is.
+    /// The `--reexec` line, if this runs it.
     pub line: Option<OsString>,
 }
 
 impl fmt::Display for Successor {
-    /// As whoever upgrades knows it: the program, or the line of `--reexec`.
+    /// The program, or the line of `--reexec`: what the caller of the upgrade knows it by.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.line {
             Some(line) => write!(f, "--reexec '{}'", line.to_string_lossy()),
@@ -56,7 +59,7 @@ impl fmt::Display for Successor {
 }
 
 impl Origin {
-    /// The start of this process. `dir`: see [`program::start_dir`].
+    /// How this process was started. `dir`: see [`program::start_dir`].
     pub fn of_this_process(reexec: Option<OsString>, dir: PathBuf) -> Self {
         Origin {
             argv: std::env::args_os().collect(),
@@ -69,11 +72,13 @@ impl Origin {
         }
     }
 
-    /// What an upgrade executes, in [`Origin::dir`]: the own command line, whose program is looked up in PATH anew if it has no slash; or sh with
-    /// `--reexec`, to which the own command line is `"$0"` and `"$@"`.
+    /// What an upgrade executes, in [`Origin::dir`]. Without `--reexec`: the master's own command
+    /// line; a program without a slash is looked up in PATH again. With it: sh, to which the own
+    /// command line is `"$0"` and `"$@"`.
     ///
     /// # Errors
-    /// There is no such program, or it may not be executed: exit 1, and the program stands in the message.
+    /// There is no such program, or it may not be executed: exit 1, and the message names the
+    /// program.
     pub fn successor(&self) -> Result<Successor> {
         let own = self.argv.first().filter(|own| !own.is_empty());
         if let Some(line) = &self.reexec {
@@ -104,7 +109,7 @@ impl Origin {
         })
     }
 
-    /// Whether sh can read `--reexec`; nothing of it is run.
+    /// Checks that sh can parse `--reexec`; no part of it is run.
     ///
     /// # Errors
     /// What sh says: exit 2. There is no sh: exit 1.
@@ -112,18 +117,18 @@ impl Origin {
         let Some(line) = &self.reexec else {
             return self.successor().map(drop);
         };
-        let read = Command::new(SHELL)
+        let checked = Command::new(SHELL)
             .args([OsStr::new("-n"), OsStr::new("-c"), line])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .output()
             .map_err(|error| Error::new(Exit::Failed, format!("cannot run {SHELL}"), error))?;
-        if read.status.success() {
+        if checked.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&read.stderr);
+        let stderr = String::from_utf8_lossy(&checked.stderr);
         let mut wrong = Error::usage(format!("--reexec '{}'", line.to_string_lossy()));
-        wrong.why = said.trim().to_owned();
+        wrong.why = stderr.trim().to_owned();
         Err(wrong)
     }
 

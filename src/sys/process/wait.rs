@@ -1,7 +1,10 @@
-//! How children end. Looking and reaping are two steps: between them the pid, and the group it names, cannot be another's.
+//! How children ended: looking at an ended child (peek), and reaping it.
+//!
+//! These are two steps because a pid, and the process group of the same number, stay ours until the
+//! child is reaped: between peek and reap they can be signalled without hitting another process.
 #![expect(
     unsafe_code,
-    reason = "waitid of any child: nix refuses real-time signals, rustix does not tell the pid"
+    reason = "waitid of any child: nix refuses real-time signals, rustix does not return the pid"
 )]
 
 use std::io;
@@ -10,29 +13,29 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::model::event;
-
-pub use super::group::{Group, catches};
+use crate::sys::signal;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, with this status (0 to 255).
+pub enum WaitStatus {
+    /// It exited with this code (0 to 255).
     Exited(i32),
-    /// By a signal.
+    /// A signal ended it.
     Signaled {
-        /// Its number, as the machine has it: also those that have no name here.
+        /// The signal's number on this machine; it may be one without a name, such as a real-time
+        /// signal.
         signal: i32,
         /// Whether it left a core.
         core: bool,
     },
 }
 
-impl From<Ended> for event::Ended {
-    fn from(ended: Ended) -> event::Ended {
-        match ended {
-            Ended::Exited(code) => event::Ended::Exited(code),
-            Ended::Signaled { signal, core } => {
-                event::Ended::Signaled(crate::sys::signal::from_number(signal), core)
+impl From<WaitStatus> for event::Ended {
+    fn from(status: WaitStatus) -> event::Ended {
+        match status {
+            WaitStatus::Exited(code) => event::Ended::Exited(code),
+            WaitStatus::Signaled { signal, core } => {
+                event::Ended::Signaled(signal::from_number(signal), core)
             }
         }
     }
@@ -42,16 +45,16 @@ impl From<Ended> for event::Ended {
 ///
 /// # Errors
 /// ECHILD: there is no such child (any more).
-pub fn peek(pid: i32) -> io::Result<Option<Ended>> {
-    Ok(waitid(child(pid)?, libc::WNOWAIT)?.map(|(_, ended)| ended))
+pub fn peek(pid: i32) -> io::Result<Option<WaitStatus>> {
+    Ok(waitid(id_of(pid)?, libc::WNOWAIT)?.map(|(_, status)| status))
 }
 
-/// Reaps the child `pid` if it has ended. Its number may be given to another process at once.
+/// Reaps the child `pid` if it has ended. The kernel may reuse its number at once.
 ///
 /// # Errors
 /// ECHILD: there is no such child (any more).
-pub fn reap(pid: i32) -> io::Result<Option<Ended>> {
-    Ok(waitid(child(pid)?, 0)?.map(|(_, ended)| ended))
+pub fn reap(pid: i32) -> io::Result<Option<WaitStatus>> {
+    Ok(waitid(id_of(pid)?, 0)?.map(|(_, status)| status))
 }
 
 /// Waits for the child `pid` to end, and reaps it.
@@ -71,9 +74,10 @@ pub fn reap_blocking(pid: i32) -> io::Result<()> {
     }
 }
 
-/// Reaps one ended child that nobody here started: an orphan that came to us as pid 1 or subreaper (U7). Tells its pid; `None`
-/// if there is none, or if a child that `is_known` is to be reaped first. To be repeated until `None`.
-pub fn reap_stranger(is_known: &dyn Fn(i32) -> bool) -> Option<i32> {
+/// Reaps one ended child that this program did not start: an orphan that came to us as pid 1 or
+/// subreaper (U7). Returns its pid; `None` if there is none, or if the kernel lists a child first
+/// that `is_known` (its owner must reap that one first). Call it until it returns `None`.
+pub fn reap_orphan(is_known: &dyn Fn(i32) -> bool) -> Option<i32> {
     let any = (libc::P_ALL, 0);
     let (pid, _) = waitid(any, libc::WNOWAIT).ok()??;
     if is_known(pid) {
@@ -83,23 +87,26 @@ pub fn reap_stranger(is_known: &dyn Fn(i32) -> bool) -> Option<i32> {
     Some(pid)
 }
 
-/// A child that has ended, whoever started it, and how; it stays to be reaped. `None`: none has.
-pub fn any_ended() -> Option<(i32, Ended)> {
+/// A child that has ended, our own or an orphan, and how; it stays to be reaped. `None`: no child
+/// has ended.
+pub fn peek_any() -> Option<(i32, WaitStatus)> {
     waitid((libc::P_ALL, 0), libc::WNOWAIT).ok()?
 }
 
-/// Makes this process the one that inherits its descendants' orphans.
+/// Makes this process the subreaper: it inherits the orphans among its descendants (prctl(2),
+/// PR_SET_CHILD_SUBREAPER).
 ///
 /// # Errors
 /// EINVAL: the kernel cannot (before Linux 3.4).
 pub fn become_subreaper() -> io::Result<()> {
-    // Any pid but none means yes; it is our own attribute, and no child inherits it.
+    // rustix takes any pid for "yes" and None for "no". The attribute is our own; no child inherits
+    // it.
     let yes = rustix::process::Pid::INIT;
     Ok(rustix::process::set_child_subreaper(Some(yes))?)
 }
 
-fn child(pid: i32) -> io::Result<(libc::idtype_t, libc::id_t)> {
-    // 0 and below would mean "any child of my group", or worse.
+fn id_of(pid: i32) -> io::Result<(libc::idtype_t, libc::id_t)> {
+    // 0 and less are no pid: the wait calls take them for any child of our group, or for more.
     match libc::id_t::try_from(pid) {
         Ok(id) if id > 0 => Ok((libc::P_PID, id)),
         _ => Err(Errno::ECHILD.into()),
@@ -109,7 +116,7 @@ fn child(pid: i32) -> io::Result<(libc::idtype_t, libc::id_t)> {
 fn waitid(
     (kind, id): (libc::idtype_t, libc::id_t),
     flags: libc::c_int,
-) -> io::Result<Option<(i32, Ended)>> {
+) -> io::Result<Option<(i32, WaitStatus)>> {
     loop {
         // SAFETY: all zeroes is a valid siginfo_t: plain numbers and a union of such.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -117,9 +124,10 @@ fn waitid(
         // SAFETY: `info` is ours and lives through the call.
         let done = unsafe { libc::waitid(kind, id, &raw mut info, options) };
         if done == 0 {
-            // SAFETY: waitid has filled in a SIGCHLD's information, or left the zeroes: these fields are valid in both.
+            // SAFETY: waitid has filled in the information of a SIGCHLD, or left the zeroes: these
+            // fields are valid in both cases.
             let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-            return Ok((pid != 0).then(|| (pid, ended(info.si_code, status))));
+            return Ok((pid != 0).then(|| (pid, wait_status(info.si_code, status))));
         }
         match Errno::last() {
             Errno::EINTR => {}
@@ -128,10 +136,10 @@ fn waitid(
     }
 }
 
-fn ended(code: i32, status: i32) -> Ended {
+fn wait_status(code: i32, status: i32) -> WaitStatus {
     match code {
-        libc::CLD_EXITED => Ended::Exited(status),
-        _ => Ended::Signaled {
+        libc::CLD_EXITED => WaitStatus::Exited(status),
+        _ => WaitStatus::Signaled {
             signal: status,
             core: code == libc::CLD_DUMPED,
         },
@@ -148,7 +156,7 @@ pub(crate) mod tests {
     use crate::sys::testing::{Peer, Talk};
 
     /// Waits for the end of a child without reaping it.
-    pub fn await_end(pid: i32) -> Ended {
+    pub fn await_end(pid: i32) -> WaitStatus {
         let limit = Some(now() + crate::sys::testing::PATIENCE);
         let raw = rustix::process::Pid::from_raw(pid).expect("a pid");
         let fd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())
@@ -175,9 +183,9 @@ pub(crate) mod tests {
     #[test]
     fn u7_an_end_is_seen_before_it_is_reaped() {
         let pid = sh("exit 7");
-        assert_eq!(await_end(pid), Ended::Exited(7));
-        assert_eq!(peek(pid).expect("still there"), Some(Ended::Exited(7)));
-        assert_eq!(reap(pid).expect("ours"), Some(Ended::Exited(7)));
+        assert_eq!(await_end(pid), WaitStatus::Exited(7));
+        assert_eq!(peek(pid).expect("still there"), Some(WaitStatus::Exited(7)));
+        assert_eq!(reap(pid).expect("ours"), Some(WaitStatus::Exited(7)));
         let gone = reap(pid).expect_err("reaped already");
         assert_eq!(gone.raw_os_error(), Some(libc::ECHILD));
     }
@@ -185,7 +193,7 @@ pub(crate) mod tests {
     #[test]
     fn real_time_signals_and_live_children_are_told_too() {
         let pid = sh("kill -s KILL $$");
-        let killed = Ended::Signaled {
+        let killed = WaitStatus::Signaled {
             signal: 9,
             core: false,
         };
@@ -193,7 +201,10 @@ pub(crate) mod tests {
         assert_eq!(reap(pid).expect("ours"), Some(killed));
 
         let pid = sh("kill -40 $$");
-        assert!(matches!(await_end(pid), Ended::Signaled { signal: 40, .. }));
+        assert!(matches!(
+            await_end(pid),
+            WaitStatus::Signaled { signal: 40, .. }
+        ));
         reap(pid).expect("ours").expect("ended");
 
         let pid = sh("read never </dev/zero; sleep 60");
@@ -214,7 +225,8 @@ pub(crate) mod tests {
     /// A subreaper with one child of its own and one orphan.
     pub fn play(talk: &mut Talk) {
         become_subreaper().expect("a subreaper");
-        // The middle process tells its child's number and dies, which makes the child ours; only then it may end.
+        // The middle process prints its child's number and dies, which makes the child ours; only
+        // then may the child end.
         let mut middle = Command::new("sh")
             .args([
                 "-c",
@@ -226,27 +238,27 @@ pub(crate) mod tests {
             .expect("sh runs");
         let go = middle.stdin.take();
         let out = middle.wait_with_output().expect("ended");
-        let told = String::from_utf8_lossy(&out.stdout);
-        let orphan: i32 = told.trim().parse().expect("a pid");
+        let output = String::from_utf8_lossy(&out.stdout);
+        let orphan: i32 = output.trim().parse().expect("a pid");
         assert_eq!(peek(orphan).expect("ours now"), None);
         drop(go);
-        assert_eq!(await_end(orphan), Ended::Exited(3));
+        assert_eq!(await_end(orphan), WaitStatus::Exited(3));
         let known = sh("exit 4");
-        assert_eq!(await_end(known), Ended::Exited(4));
+        assert_eq!(await_end(known), WaitStatus::Exited(4));
         let is_known = |pid| pid == known;
-        // The orphan may stand behind our own child, whose turn is then first.
-        let first = reap_stranger(&is_known);
-        assert_eq!(peek(known).expect("ours"), Some(Ended::Exited(4)));
+        // waitid may list our own child before the orphan; then the first call returns None.
+        let first = reap_orphan(&is_known);
+        assert_eq!(peek(known).expect("ours"), Some(WaitStatus::Exited(4)));
         reap(known).expect("ours").expect("ended");
-        let stranger = first.or_else(|| reap_stranger(&is_known));
-        assert_eq!(stranger, Some(orphan));
-        assert_eq!(reap_stranger(&is_known), None);
+        let orphan_pid = first.or_else(|| reap_orphan(&is_known));
+        assert_eq!(orphan_pid, Some(orphan));
+        assert_eq!(reap_orphan(&is_known), None);
         talk.say("done");
     }
 
     #[test]
-    fn u7_strangers_are_reaped_and_our_own_left_alone() {
-        let mut peer = Peer::start("strangers", &[]);
+    fn u7_orphans_are_reaped_and_our_own_children_left_alone() {
+        let mut peer = Peer::start("orphans", &[]);
         assert_eq!(peer.talk.hear().as_deref(), Some("done"));
     }
 }

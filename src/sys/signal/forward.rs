@@ -1,7 +1,9 @@
-//! Signals of a process that stands in for another: every one that can be held back is, and told with its sender, to be passed on.
+//! Signals of a process that passes them on to a child: every signal that can be blocked is blocked
+//! and read, with its sender.
 //!
-//! They are blocked and read from a descriptor, not handled: so the dispositions stay as they were given, and a child that puts the mask back has
-//! them as an exec would have left them, with no handler of ours that could swallow a signal on the way.
+//! The signals are blocked and read from a signalfd(2), not handled. So the dispositions stay as
+//! they were given, and a child that restores the mask has them as after an exec. No handler of
+//! ours can swallow a signal on the way.
 #![expect(
     unsafe_code,
     reason = "signals of any number, the real-time ones too, and SIGCHLD's disposition"
@@ -15,11 +17,13 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::disposition::is_ignored;
+use super::numbers;
 use crate::model::signal::{Sender, Signal};
-use crate::sys::signal;
 
-/// What the processor itself raises, and what the Rust runtime ignores: to block it would make of a broken pipe a message.
-const NOT_HELD: [NixSignal; 7] = [
+/// Signals that are not blocked: those that the processor raises, and SIGPIPE, which the Rust
+/// runtime ignores. A blocked SIGPIPE would turn every broken pipe into a message.
+const NOT_BLOCKED: [NixSignal; 7] = [
     NixSignal::SIGILL,
     NixSignal::SIGTRAP,
     NixSignal::SIGBUS,
@@ -31,18 +35,18 @@ const NOT_HELD: [NixSignal; 7] = [
 
 /// A signal that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrived {
-    /// Its number.
+pub struct ReceivedSignal {
+    /// The signal's number on this machine.
     pub number: i32,
-    /// Its name, if it has one everywhere.
+    /// The signal's name, if it is one that every system has.
     pub signal: Option<Signal>,
-    /// Who sent it.
+    /// What sent the signal: the terminal or a process.
     pub sender: Sender,
-    /// The pid of the process that did; 0: of another pid namespace, or of none.
+    /// The pid of the sending process; 0: of another pid namespace, or no process.
     pub pid: i32,
 }
 
-/// The signals, held back.
+/// The blocked signals, and the state to restore in a child.
 #[derive(Debug)]
 pub struct Relay {
     fd: SignalFd,
@@ -52,23 +56,23 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Holds all signals back from now on.
+    /// Blocks all signals from now on.
     ///
     /// # Errors
-    /// What sigprocmask(2), signalfd(2) or sigaction(2) said: EMFILE, ENFILE, ENOMEM.
+    /// What sigprocmask(2), signalfd(2) or sigaction(2) returned: EMFILE, ENFILE, ENOMEM.
     pub fn install() -> io::Result<Relay> {
-        let mut held = SigSet::all();
-        for signal in NOT_HELD {
-            held.remove(signal);
+        let mut blocked = SigSet::all();
+        for signal in NOT_BLOCKED {
+            blocked.remove(signal);
         }
-        let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let ignored = (1..=libc::SIGRTMAX()).filter(|number| is_ignored(*number));
         let ignored = ignored.collect();
-        // With that ignored no child could be waited for.
+        // With SIGCHLD ignored, the kernel reaps children itself and none could be waited for.
         // SAFETY: the default is no handler.
         let before = unsafe { nix::sys::signal::signal(NixSignal::SIGCHLD, SigHandler::SigDfl) }?;
         let mask = SigSet::thread_get_mask()?;
-        held.thread_set_mask()?;
+        blocked.thread_set_mask()?;
         Ok(Relay {
             fd,
             mask,
@@ -82,15 +86,16 @@ impl Relay {
         self.fd.as_fd()
     }
 
-    /// What has arrived since the last call. No kind of signal is lost; repeats of one may be merged.
-    pub fn pending(&mut self) -> Vec<Arrived> {
+    /// The signals that have arrived since the last call. No kind of signal is lost; repeats of one
+    /// kind may be merged.
+    pub fn pending(&mut self) -> Vec<ReceivedSignal> {
         let mut all = Vec::new();
-        // A descriptor of our own that is open and non-blocking gives signals, or nothing.
+        // A read of our own open, non-blocking signalfd returns signals, or none.
         while let Ok(Some(info)) = self.fd.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
-            all.push(Arrived {
+            all.push(ReceivedSignal {
                 number,
-                signal: signal::from_number(number),
+                signal: numbers::from_number(number),
                 sender: if info.ssi_code == libc::SI_KERNEL {
                     Sender::Terminal
                 } else {
@@ -102,14 +107,15 @@ impl Relay {
         all
     }
 
-    /// Whether it was ignored before [`install`](Self::install).
+    /// Whether the signal was ignored before [`install`](Self::install).
     pub fn was_ignored(&self, number: i32) -> bool {
         self.ignored.contains(&number)
     }
 
-    /// Makes dispositions and mask as they were before [`install`](Self::install): in a child that is about to execute a program. What was sent to
-    /// that child meanwhile arrives now.
-    pub fn give_back(&self) {
+    /// Restores the dispositions and the mask from before [`install`](Self::install): for a child
+    /// that is about to execute a program. A signal that was sent to that child meanwhile arrives
+    /// now.
+    pub fn restore(&self) {
         if self.ignores_children {
             // SAFETY: to ignore is no handler.
             let _ = unsafe { nix::sys::signal::signal(NixSignal::SIGCHLD, SigHandler::SigIgn) };
@@ -119,22 +125,13 @@ impl Relay {
     }
 }
 
-fn is_ignored(number: i32) -> bool {
-    // SAFETY: all zeroes is a valid sigaction, and the call only reads.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0
-            && action.sa_sigaction == libc::SIG_IGN
-    }
-}
-
 /// Sends a signal of any number to the process `pid`, which has to be an unreaped child.
 ///
 /// # Errors
 /// EPERM: it has changed its user; ESRCH: there is none.
-pub fn pass_on(pid: i32, number: i32) -> io::Result<()> {
+pub fn send_to_child(pid: i32, number: i32) -> io::Result<()> {
     if pid <= 1 {
-        // kill(2) would take it for "everybody".
+        // kill(2) would take 0, 1 or less for other processes, or for all.
         return Err(Errno::ESRCH.into());
     }
     // SAFETY: a system call on two numbers.
@@ -142,10 +139,12 @@ pub fn pass_on(pid: i32, number: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Does to this process what the signal does by default: stops it until somebody lets it go on, or ends it. Returns at once where that cannot be: pid 1
-/// of a container is not ended, and a process that nobody could continue is not stopped.
+/// Does to this process what the signal does by default: stops it until it is continued, or ends
+/// it. Returns at once where that is impossible: the kernel does not end pid 1 of a container, and
+/// does not stop a process in an orphaned process group, as no shell could continue it.
 pub fn raise_default(number: i32) {
-    // SAFETY: the default is no handler; to send and to unblock are system calls on a number and on memory of this frame.
+    // SAFETY: the default is no handler; to send and to unblock are system calls on a number and on
+    // memory of this frame.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
@@ -157,8 +156,9 @@ pub fn raise_default(number: i32) {
     }
 }
 
-/// From now on no core is left of this process: what it dies of may be another's fault.
-pub fn leave_no_core() {
-    // It fails only for a value that is neither yes nor no.
+/// From now on this process leaves no core: the signal that it dies of may have been meant for the
+/// child.
+pub fn disable_core_dumps() {
+    // It fails only for a value other than yes or no.
     let _ = nix::sys::prctl::set_dumpable(false);
 }

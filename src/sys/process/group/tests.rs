@@ -1,5 +1,3 @@
-//! The tests of this room.
-
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 use crate::sys::process::wait::tests::await_end;
 
-/// A shell that leads a session of its own, and the line that it says once it stands.
+/// Starts a shell that leads a session of its own; returns it with the first line that it prints.
 fn leader(script: &str) -> (Child, String) {
     let mut command = Command::new("sh");
     command
@@ -31,46 +29,46 @@ fn pid(child: &Child) -> i32 {
 
 #[test]
 fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() {
-    // A subreaper would adopt the rest; here pid 1 does, so only signals tell.
+    // Orphans go to pid 1 here, as this process is no subreaper: only signals show that they live.
     let (child, rest) = leader("sleep 60 >/dev/null & echo $!; exit 5");
     let rest: i32 = rest.parse().expect("a pid");
     let mut group = Group::of_child(pid(&child)).expect("a child");
-    assert_eq!(await_end(group.leader()), Ended::Exited(5));
+    assert_eq!(await_end(group.leader()), WaitStatus::Exited(5));
     assert!(group.signal_group(Signal::Cont).expect("sent"));
-    assert_eq!(group.reap().expect("ours"), Some(Ended::Exited(5)));
+    assert_eq!(group.reap().expect("ours"), Some(WaitStatus::Exited(5)));
     assert!(group.reap().is_err());
 
     assert!(
-        matches!(group.state, Leader::Reaped(Some(_))),
-        "by its handle"
+        matches!(group.state, LeaderState::Reaped(Some(_))),
+        "by its pidfd"
     );
     assert!(!group.is_empty());
-    assert!(!group.signal_leader(Signal::Term).expect("told"));
-    let handle = pidfd_open(
+    assert!(!group.signal_leader(Signal::Term).expect("no error"));
+    let pidfd = pidfd_open(
         rustix::process::Pid::from_raw(rest).expect("a pid"),
         PidfdFlags::empty(),
     )
     .expect("the rest lives");
     assert!(group.signal_group(Signal::Kill).expect("sent"));
     let ended = crate::sys::files::pidfile::pidfd_wait(
-        &handle,
+        &pidfd,
         Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE),
     );
     assert!(ended.expect("waited"), "the rest has ended");
     assert!(group.is_empty());
-    // The number is free now, and whoever gets it is not ours: the handle names the old group alone.
-    if let Leader::Reaped(Some(handle)) = &group.state {
-        let sent = reached(pidfd_signal_group(handle, libc::SIGKILL)).expect("told");
+    // The number is free now, and its next owner is not ours: the pidfd names the old group alone.
+    if let LeaderState::Reaped(Some(pidfd)) = &group.state {
+        let sent = delivery_of(pidfd_signal_group(pidfd, libc::SIGKILL)).expect("no error");
         // Until pid 1 has reaped it, the rest is a zombie of the group.
         let zombie = fs::read_to_string(format!("/proc/{rest}/stat"))
             .is_ok_and(|stat| stat.contains(") Z "));
-        assert!(zombie || sent == Reached::Nobody, "{sent:?}");
+        assert!(zombie || sent == Delivery::NoProcess, "{sent:?}");
     }
 }
 
 #[test]
 fn r99_a_reused_number_is_never_hit() {
-    // The number is taken again on purpose (ns_last_pid, root only): the new owner is of another group.
+    // The number is reused on purpose (ns_last_pid, root only): the new owner is of another group.
     let (child, _) = leader("echo up");
     let mut group = Group::of_child(pid(&child)).expect("a child");
     let number = group.leader();
@@ -87,8 +85,8 @@ fn r99_a_reused_number_is_never_hit() {
         let again = pid(&other) == number;
         if again {
             assert_eq!(pidfd_signal_group(&kept, libc::SIGKILL), Err(Errno::ESRCH));
-            group.state = Leader::Reaped(Some(kept.try_clone().expect("a copy")));
-            assert!(!group.signal_group(Signal::Kill).expect("told"));
+            group.state = LeaderState::Reaped(Some(kept.try_clone().expect("a copy")));
+            assert!(!group.signal_group(Signal::Kill).expect("no error"));
             assert!(wait::peek(number).expect("our child").is_none(), "alive");
         }
         other.kill().expect("ours");
@@ -101,21 +99,21 @@ fn r99_a_reused_number_is_never_hit() {
 }
 
 #[test]
-fn without_a_handle_a_live_member_proves_the_number() {
+fn without_a_pidfd_a_live_member_proves_the_number() {
     let (child, rest) = leader("sleep 60 >/dev/null & echo $!");
     let rest: i32 = rest.parse().expect("a pid");
     let mut group = Group::of_child(pid(&child)).expect("a child");
     await_end(group.leader());
     group.reap().expect("ours").expect("ended");
-    group.state = Leader::Reaped(None);
+    group.state = LeaderState::Reaped(None);
     assert!(!group.is_empty());
     let raw = rustix::process::Pid::from_raw(rest).expect("a pid");
-    let handle = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
+    let pidfd = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
     assert!(group.signal_group(Signal::Kill).expect("sent"));
     let limit = crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE;
-    assert!(crate::sys::files::pidfile::pidfd_wait(&handle, Some(limit)).expect("waited"));
+    assert!(crate::sys::files::pidfile::pidfd_wait(&pidfd, Some(limit)).expect("waited"));
     assert!(group.is_empty());
-    assert!(!group.signal_group(Signal::Kill).expect("told"));
+    assert!(!group.signal_group(Signal::Kill).expect("no error"));
 }
 
 #[test]
@@ -126,7 +124,7 @@ fn a_group_of_zombies_is_empty() {
     assert!(group.is_empty(), "only the unreaped leader is left");
     group.reap().expect("ours").expect("ended");
     assert!(group.is_empty());
-    assert!(!group.signal_group(Signal::Kill).expect("told"));
+    assert!(!group.signal_group(Signal::Kill).expect("no error"));
 }
 
 #[test]
@@ -150,17 +148,4 @@ fn members_are_told_by_group_session_state_and_threads() {
     for garbage in ["", "7", "7 (x)", "7 (x) S", "7 (x) S a b c"] {
         assert!(!is_live_member(garbage, 7, 7));
     }
-}
-
-#[test]
-fn u15_a_handler_is_seen_in_proc() {
-    let (mut child, _) = leader("trap : USR1; trap '' USR2; echo up; read x </dev/zero");
-    let number = pid(&child);
-    assert!(catches(number, Signal::Usr1));
-    assert!(!catches(number, Signal::Usr2));
-    assert!(ignores(number, Signal::Usr2));
-    assert!(!ignores(number, Signal::Usr1));
-    child.kill().expect("ours");
-    child.wait().expect("ours");
-    assert!(!catches(number, Signal::Usr1));
 }

@@ -1,4 +1,4 @@
-//! What the child does until its program runs, on values that it alone has.
+//! What the child does between fork and exec, on values that belong to the child alone.
 #![expect(unsafe_code, reason = "the system calls between fork and exec")]
 
 use std::ffi::CStr;
@@ -6,27 +6,22 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::libc;
 
-use super::stamped::Stamped;
+use super::launch::{Launch, Leads, Plumbing};
+use super::pid_text::PidText;
+use super::report::{ABOUT_TO_EXECUTE, RECORD, SpawnStep};
 use super::strip::{
     changed_dispositions, default_dispositions, gaps, mark_one_by_one, unblock_all,
 };
 use super::syscall::{Returned, call};
-use super::{Launch, Leads, Plumbing, Stage};
 use crate::sys::signal;
 
-/// The length of what is told of a start.
-pub(super) const RECORD: usize = 8;
-
-/// In place of a stage: nothing has failed, and the next step is exec.
-pub(super) const ABOUT_TO_EXECUTE: u8 = 0xff;
-
 /// The step that failed, and its error number.
-type Failed = (Stage, i32);
+type FailedStep = (SpawnStep, i32);
 
-/// Everything that the child needs, in the form in which the system calls want it. It owns what it points to: the child may still be at
-/// work when the master goes on.
-pub(super) struct Prepared {
-    /// What the pointers below point into.
+/// Everything that the child needs, in the form that the system calls take. It owns what it points
+/// to, because the child may still be at work when the master goes on.
+pub(super) struct PreparedChild {
+    /// The strings that the pointers below point into.
     _texts: Vec<u8>,
     program: *const libc::c_char,
     /// Null: ours.
@@ -35,23 +30,23 @@ pub(super) struct Prepared {
     argv: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     /// Variables that end in the pid; `env` points to them too.
-    stamped: Vec<Stamped>,
+    pid_texts: Vec<PidText>,
     dispositions: &'static [libc::c_int],
     nofile: Option<libc::rlimit64>,
     master: i32,
     death_signal: Option<libc::c_int>,
-    /// What the guard is told.
-    guard: Option<(RawFd, Stamped)>,
+    /// The guard's socket, and the line that announces this worker.
+    guard: Option<(RawFd, PidText)>,
     /// The descriptors: where each is, and the number that it gets.
     moves: Vec<(RawFd, RawFd)>,
-    /// Above all targets: what is here is in nobody's way.
+    /// The first number above all targets: a descriptor from here on is never overwritten.
     above: RawFd,
     /// The ranges of numbers that the worker does not get.
     gaps: Vec<(libc::c_uint, libc::c_uint)>,
     report: RawFd,
 }
 
-impl Prepared {
+impl PreparedChild {
     pub(super) fn new(
         launch: &Launch,
         plumbing: &Plumbing<'_>,
@@ -65,7 +60,7 @@ impl Prepared {
             .chain(plumbing.env)
             .map(|text| text.as_c_str())
             .collect();
-        // One piece of memory for all of them.
+        // One allocation for all of them.
         let mut texts = Vec::with_capacity(strings.iter().map(|text| text.count_bytes() + 1).sum());
         for text in &strings {
             texts.extend_from_slice(text.to_bytes_with_nul());
@@ -81,13 +76,13 @@ impl Prepared {
         let mut argv: Vec<_> = pointers.by_ref().take(launch.argv.len()).collect();
         argv.push(std::ptr::null());
         let mut env: Vec<_> = pointers.collect();
-        let mut stamped: Vec<Stamped> = launch
+        let mut pid_texts: Vec<PidText> = launch
             .own_pid_in
             .iter()
-            .map(|name| Stamped::new(&format!("{name}=")))
+            .map(|name| PidText::new(&format!("{name}=")))
             .collect();
         env.extend(
-            stamped
+            pid_texts
                 .iter_mut()
                 .map(|variable| variable.text.as_mut_ptr().cast_const().cast()),
         );
@@ -102,14 +97,14 @@ impl Prepared {
         let mut targets: Vec<RawFd> = moves.iter().map(|(_, target)| *target).collect();
         targets.extend([1, 2]);
         targets.sort_unstable();
-        Prepared {
+        PreparedChild {
             _texts: texts,
             program,
             cwd: cwd.unwrap_or_else(std::ptr::null),
             leads: launch.leads,
             argv,
             env,
-            stamped,
+            pid_texts,
             dispositions: changed_dispositions(),
             nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 {
                 rlim_cur: soft,
@@ -119,7 +114,7 @@ impl Prepared {
             death_signal: launch.death_signal.map(signal::number),
             guard: plumbing
                 .guard
-                .map(|(socket, line)| (socket.as_raw_fd(), Stamped::new(line))),
+                .map(|(socket, line)| (socket.as_raw_fd(), PidText::new(line))),
             moves,
             above: targets.last().map_or(3, |last| last.saturating_add(1)),
             gaps: gaps(&targets),
@@ -127,36 +122,39 @@ impl Prepared {
         }
     }
 
-    /// The child.
+    /// Runs the child: prepares it, executes its program, and exits if any of that fails.
     ///
     /// # Safety
-    /// Only in a process that has just been forked, with every signal blocked, and on a value that nobody else touches as long as it runs.
-    /// Nothing here allocates, locks or panics, and nothing but `raw` calls the system: the C library would write to the master's errno.
+    /// Only in a process that has just been forked, with every signal blocked, and on a value that
+    /// no other code touches as long as it runs. Nothing here allocates, locks or panics, and all
+    /// system calls go through `syscall`: the C library would write to the master's errno.
     pub(super) unsafe fn run(&mut self) -> ! {
         // SAFETY: calls on numbers and on memory of `self`.
         unsafe {
-            let (stage, errno) = match self.prepare() {
+            let (step, errno) = match self.prepare() {
                 Err(failed) => failed,
                 Ok(()) => {
-                    // All that was pending has been delivered by now: whoever gets here is executed, or killed by the next signal.
-                    self.tell(ABOUT_TO_EXECUTE, 0);
+                    // All signals that were pending have been delivered by now: from here on the
+                    // child executes its program, or the next signal kills it.
+                    self.send_report(ABOUT_TO_EXECUTE, 0);
                     let (argv, env) = (self.argv.as_ptr() as usize, self.env.as_ptr() as usize);
                     let done = call(libc::SYS_execve, [self.program as usize, argv, env, 0]);
-                    (Stage::Exec, done.err().unwrap_or(libc::EIO))
+                    (SpawnStep::Exec, done.err().unwrap_or(libc::EIO))
                 }
             };
-            self.tell(stage as u8, errno);
-            // What a shell says of a program that is not there, or cannot be run.
-            let missing = stage == Stage::Exec && errno == libc::ENOENT;
+            self.send_report(step as u8, errno);
+            // The exit codes of a shell: 127 for a program that does not exist, 126 for one that
+            // cannot be executed.
+            let missing = step == SpawnStep::Exec && errno == libc::ENOENT;
             exit(if missing { 127 } else { 126 })
         }
     }
 
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn tell(&self, stage: u8, errno: i32) {
+    unsafe fn send_report(&self, step: u8, errno: i32) {
         let [a, b, c, d] = errno.to_ne_bytes();
-        let record: [u8; RECORD] = [stage, 0, 0, 0, a, b, c, d];
+        let record: [u8; RECORD] = [step, 0, 0, 0, a, b, c, d];
         let from = record.as_ptr() as usize;
         // SAFETY: as `run`.
         let _ = unsafe { call(libc::SYS_write, [self.report as usize, from, RECORD, 0]) };
@@ -164,41 +162,42 @@ impl Prepared {
 
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn prepare(&mut self) -> Result<(), Failed> {
+    unsafe fn prepare(&mut self) -> Result<(), FailedStep> {
         // SAFETY: as `run`.
         unsafe {
-            // First of all, so that whatever fails can be told.
-            self.report = self.moved_up(self.report)?;
+            // First, so that every later failure can be reported.
+            self.report = self.move_above_targets(self.report)?;
             let done = match self.leads {
                 Leads::Session => call(libc::SYS_setsid, [0; 4]),
                 Leads::Group => call(libc::SYS_setpgid, [0; 4]),
                 Leads::Nothing => Ok(0),
             };
-            step(Stage::Session, done)?;
+            check(SpawnStep::Session, done)?;
             default_dispositions(self.dispositions);
-            // Before any descriptor is moved, and before anything of the worker's own runs.
+            // Before any descriptor is moved, and before any code of the worker runs.
             self.announce();
-            self.place()?;
-            self.close_the_rest();
+            self.place_fds()?;
+            self.close_other_fds();
             if let Some(limit) = &self.nofile {
                 let (resource, limit) = (libc::RLIMIT_NOFILE as usize, std::ptr::from_ref(limit));
                 let done = call(libc::SYS_prlimit64, [0, resource, limit as usize, 0]);
-                step(Stage::Limits, done)?;
+                check(SpawnStep::Limits, done)?;
             }
             if !self.cwd.is_null() {
                 let done = call(libc::SYS_chdir, [self.cwd as usize, 0, 0, 0]);
-                step(Stage::Directory, done)?;
+                check(SpawnStep::Directory, done)?;
             }
             let pid = own_pid();
-            for variable in &mut self.stamped {
-                variable.stamp(pid);
+            for variable in &mut self.pid_texts {
+                variable.append_pid(pid);
             }
             if let Some(signal) = self.death_signal {
                 let (what, signal) = (libc::PR_SET_PDEATHSIG as usize, signal as usize);
                 let done = call(libc::SYS_prctl, [what, signal, 0, 0]);
-                step(Stage::DeathSignal, done)?;
+                check(SpawnStep::DeathSignal, done)?;
                 if call(libc::SYS_getppid, [0; 4]) != Ok(self.master as isize) {
-                    // The master died before the signal was armed: nobody wants this worker, and nobody reads the report.
+                    // The master died before the death signal was armed: the worker is not needed,
+                    // and no process reads the report.
                     exit(126);
                 }
             }
@@ -207,8 +206,8 @@ impl Prepared {
         }
     }
 
-    /// Tells the guard of this worker, with a handle that no other process can ever be taken for. What the guard cannot be told, it is told
-    /// by the master when it is started anew.
+    /// Announces this worker to the guard, with a pidfd that names exactly this process. If that
+    /// fails, the guard does not know the worker until the master starts a new guard.
     ///
     /// # Safety
     /// As [`run`](Self::run).
@@ -222,7 +221,7 @@ impl Prepared {
             let Ok(handle) = call(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0]) else {
                 return;
             };
-            line.stamp(pid);
+            line.append_pid(pid);
             let mut part = libc::iovec {
                 iov_base: line.text.as_mut_ptr().cast(),
                 iov_len: line.text.len(),
@@ -249,23 +248,27 @@ impl Prepared {
         }
     }
 
-    /// Moves every descriptor that could be overwritten out of the way before the first is overwritten.
+    /// Gives each descriptor its number. First every descriptor that could be overwritten is moved
+    /// above all targets.
     ///
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn place(&mut self) -> Result<(), Failed> {
+    unsafe fn place_fds(&mut self) -> Result<(), FailedStep> {
         // SAFETY: as `run`.
         unsafe {
             for at in 0..self.moves.len() {
-                let up = self.moves.get(at).map(|(source, _)| self.moved_up(*source));
+                let up = self
+                    .moves
+                    .get(at)
+                    .map(|(source, _)| self.move_above_targets(*source));
                 if let (Some(up), Some((source, _))) = (up, self.moves.get_mut(at)) {
                     *source = up?;
                 }
             }
             for (source, target) in &self.moves {
-                // Never the same number, which dup3 would refuse: all sources are above by now.
+                // dup3(2) refuses equal numbers, but all sources are above the targets by now.
                 let done = call(libc::SYS_dup3, [*source as usize, *target as usize, 0, 0]);
-                step(Stage::Descriptors, done)?;
+                check(SpawnStep::Descriptors, done)?;
             }
             Ok(())
         }
@@ -275,22 +278,23 @@ impl Prepared {
     ///
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn moved_up(&self, fd: RawFd) -> Result<RawFd, Failed> {
+    unsafe fn move_above_targets(&self, fd: RawFd) -> Result<RawFd, FailedStep> {
         if fd >= self.above {
             return Ok(fd);
         }
         let (copy, above) = (libc::F_DUPFD_CLOEXEC as usize, self.above as usize);
         // SAFETY: as `run`.
         let done = unsafe { call(libc::SYS_fcntl, [fd as usize, copy, above, 0]) };
-        step(Stage::Descriptors, done).map(|up| up as RawFd)
+        check(SpawnStep::Descriptors, done).map(|up| up as RawFd)
     }
 
-    /// Marks close-on-exec whatever the master itself was given without. What exec cannot take away stays: a leak of the
-    /// caller's is no reason to have no worker.
+    /// Marks close-on-exec all descriptors that the worker was not given, also those that the
+    /// master inherited without the flag. A descriptor that cannot be marked stays open: a leak of
+    /// the master's parent is no reason to have no worker.
     ///
     /// # Safety
     /// As [`run`](Self::run).
-    unsafe fn close_the_rest(&self) {
+    unsafe fn close_other_fds(&self) {
         // SAFETY: as `run`.
         unsafe {
             for (first, last) in &self.gaps {
@@ -310,8 +314,8 @@ const RIGHTS_ROOM: usize = 64;
 #[repr(C, align(8))]
 struct Rights([u8; RIGHTS_ROOM]);
 
-fn step(stage: Stage, done: Returned) -> Result<isize, Failed> {
-    done.map_err(|errno| (stage, errno))
+fn check(step: SpawnStep, done: Returned) -> Result<isize, FailedStep> {
+    done.map_err(|errno| (step, errno))
 }
 
 /// # Safety

@@ -1,9 +1,11 @@
-//! The fork of a worker, without a copy of our memory.
+//! Forks a worker without copying our memory.
 //!
-//! A copy is made for nothing, as the child is about to execute something else, and it is most of what a start costs: the tables of all pages are
-//! copied, and then each page that either side writes to, one fault at a time. So the child works in our memory (`CLONE_VM`), on a stack and on
-//! values of its own, while we go on: nothing that the child waits for, like the file system of its program, holds the master up, as
-//! it would with vfork. The kernel tells when the child has left our memory, by exec or by its end: then both are taken back.
+//! A copy would be wasted, as the child is about to execute another program, and it is most of what
+//! a start costs: the kernel copies all page tables, and then each page that either side writes to,
+//! one fault at a time. So the child works in our memory (`CLONE_VM`, see clone(2)), on a stack and
+//! on values of its own, while we go on. With vfork(2) the master would stop until the exec, for
+//! example while the file system reads the program. The kernel reports when the child has left our
+//! memory, by exec or by its end (`CLONE_CHILD_CLEARTID`): then the stack and the values are freed.
 #![expect(unsafe_code, reason = "clone, and memory that the child is lent")]
 
 use std::cell::RefCell;
@@ -16,31 +18,32 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::child::Prepared;
+use super::child::PreparedChild;
 use super::syscall;
 
 /// How a child is forked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// In our memory.
-    Shared,
-    /// With a copy of our memory.
-    Copied,
+pub(super) enum ForkMethod {
+    /// The child runs in our memory.
+    SharedMemory,
+    /// The child gets a copy of our memory, as with fork(2).
+    CopiedMemory,
 }
 
-impl Way {
-    /// The way for this machine. Before Linux 5.16 a signal that makes the child dump core before it has executed its program would
-    /// kill whoever shares its memory: the master.
-    pub(super) fn usual() -> Way {
-        static USUAL: OnceLock<Way> = OnceLock::new();
-        *USUAL.get_or_init(|| {
+impl ForkMethod {
+    /// The method for this machine. Before Linux 5.16, a signal that makes the child dump core
+    /// before it has executed its program would kill every process that shares its memory: the
+    /// master too.
+    pub(super) fn for_this_machine() -> ForkMethod {
+        static METHOD: OnceLock<ForkMethod> = OnceLock::new();
+        *METHOD.get_or_init(|| {
             let kernel = nix::sys::utsname::uname()
                 .ok()
                 .and_then(|names| version(names.release().to_str()?));
             if syscall::TOUCHES_NOTHING && kernel >= Some((5, 16)) {
-                Way::Shared
+                ForkMethod::SharedMemory
             } else {
-                Way::Copied
+                ForkMethod::CopiedMemory
             }
         })
     }
@@ -52,40 +55,43 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Room for the child's stack: it makes a few system calls.
+/// Enough stack for the child, which only makes a few system calls.
 const STACK: NonZeroUsize = NonZeroUsize::new(32 * 1024).expect("not zero");
 
-/// What a child in our memory is lent.
-struct Lent {
-    prepared: Prepared,
+/// What a child in our memory uses until it leaves.
+struct LentMemory {
+    prepared: PreparedChild,
     stack: NonNull<libc::c_void>,
-    /// Cleared by the kernel when the child has left our memory.
+    /// Set to 0 by the kernel when the child has left our memory.
     inside: AtomicI32,
 }
 
-impl Drop for Lent {
+impl Drop for LentMemory {
     fn drop(&mut self) {
-        // SAFETY: mapped by `fork`, and whoever drops this knows that nobody stands on it.
+        // SAFETY: mapped by `fork`; the code that drops this knows that the child does not use the
+        // stack any more.
         let _ = unsafe { munmap(self.stack, STACK.get()) };
     }
 }
 
 thread_local! {
-    /// What is lent by this thread. Should the thread end first, it stays lent.
-    static LENT: RefCell<Vec<NonNull<Lent>>> = const { RefCell::new(Vec::new()) };
+    /// What children that this thread forked still use. If the thread ends first, that memory is
+    /// never freed, which is safe.
+    static LENT: RefCell<Vec<NonNull<LentMemory>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Forks a child that runs `prepared`; its pid. Every signal is to be blocked.
+/// Forks a child that runs `prepared`; returns its pid. Every signal must be blocked.
 ///
 /// # Errors
-/// What fork(2) or mmap(2) said: EAGAIN, ENOMEM.
-pub(super) fn fork(way: Way, mut prepared: Prepared) -> nix::Result<libc::pid_t> {
-    tidy();
-    match way {
-        Way::Shared => fork_in_our_memory(prepared),
-        Way::Copied => {
-            // SAFETY: until exec or _exit the child makes only system calls on memory that was prepared before; it neither allocates
-            // nor takes a lock that another thread could have held.
+/// What fork(2) or mmap(2) returned: EAGAIN, ENOMEM.
+pub(super) fn fork(method: ForkMethod, mut prepared: PreparedChild) -> nix::Result<libc::pid_t> {
+    free_lent_memory();
+    match method {
+        ForkMethod::SharedMemory => fork_in_our_memory(prepared),
+        ForkMethod::CopiedMemory => {
+            // SAFETY: until exec or _exit the child makes only system calls on memory that was
+            // prepared before; it neither allocates nor takes a lock that another thread could have
+            // held.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
                 // SAFETY: this is the child.
@@ -96,49 +102,59 @@ pub(super) fn fork(way: Way, mut prepared: Prepared) -> nix::Result<libc::pid_t>
     }
 }
 
-fn fork_in_our_memory(prepared: Prepared) -> nix::Result<libc::pid_t> {
+fn fork_in_our_memory(prepared: PreparedChild) -> nix::Result<libc::pid_t> {
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: new memory.
     let stack = unsafe { mmap_anonymous(None, STACK, access, MapFlags::MAP_PRIVATE)? };
-    let lent = NonNull::from(Box::leak(Box::new(Lent {
+    let lent = NonNull::from(Box::leak(Box::new(LentMemory {
         prepared,
         stack,
         inside: AtomicI32::new(1),
     })));
     let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    // SAFETY: the child stands on a stack of its own and works on what `lent` points to, which nobody else looks at until the kernel
-    // has cleared `inside`. All else that it does with our memory is to read what never changes: the table of signals, the program.
+    // SAFETY: the child runs on a stack of its own and works on what `lent` points to, which no
+    // other code touches until the kernel has cleared `inside`. All else that it does with our
+    // memory is to read what never changes: the table of signals, the program.
     let forked = Errno::result(unsafe {
         let none = std::ptr::null_mut::<libc::c_void>();
         let inside = &raw mut (*lent.as_ptr()).inside;
         let top = stack.as_ptr().wrapping_byte_add(STACK.get());
-        libc::clone(run, top, flags, lent.as_ptr().cast(), none, none, inside)
+        libc::clone(
+            run_child,
+            top,
+            flags,
+            lent.as_ptr().cast(),
+            none,
+            none,
+            inside,
+        )
     });
     match forked {
         Ok(_) => LENT.with_borrow_mut(|all| all.push(lent)),
-        // SAFETY: there is no child, so it is still ours alone.
+        // SAFETY: there is no child, so this is the only pointer to it.
         Err(_) => drop(unsafe { Box::from_raw(lent.as_ptr()) }),
     }
     forked
 }
 
-extern "C" fn run(lent: *mut libc::c_void) -> libc::c_int {
-    let lent = lent.cast::<Lent>();
-    // SAFETY: this is the child of the clone above, which was given this pointer, and alone looks at `prepared`.
+extern "C" fn run_child(lent: *mut libc::c_void) -> libc::c_int {
+    let lent = lent.cast::<LentMemory>();
+    // SAFETY: this is the child of the clone above, which was given this pointer, and no other code
+    // looks at `prepared`.
     let prepared = unsafe { &mut (*lent).prepared };
     // SAFETY: it has just been forked, with every signal blocked.
     unsafe { prepared.run() }
 }
 
-/// Takes back what was lent to children that have left.
-pub(super) fn tidy() {
+/// Frees the memory of children that have left it.
+pub(super) fn free_lent_memory() {
     LENT.with_borrow_mut(|all| {
         all.retain(|lent| {
-            // SAFETY: it is freed only here, and forgotten then.
+            // SAFETY: it is freed only here, and removed from the list then.
             let inside = unsafe { &(*lent.as_ptr()).inside };
             let stays = inside.load(Ordering::Acquire) != 0;
             if !stays {
-                // SAFETY: made by `Box::leak`, and the child is gone from our memory.
+                // SAFETY: made by `Box::leak`, and the child has left our memory.
                 drop(unsafe { Box::from_raw(lent.as_ptr()) });
             }
             stays
@@ -148,7 +164,7 @@ pub(super) fn tidy() {
 
 /// How many children may still be in our memory.
 #[cfg(test)]
-pub(super) fn lent() -> usize {
+pub(super) fn lent_count() -> usize {
     LENT.with_borrow(Vec::len)
 }
 

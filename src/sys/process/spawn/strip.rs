@@ -1,4 +1,4 @@
-//! What a worker must not inherit: descriptors without a place, and dispositions of signals.
+//! What a worker must not inherit: descriptors that it was not given, and dispositions of signals.
 #![expect(unsafe_code, reason = "system calls between fork and exec")]
 
 use std::os::fd::RawFd;
@@ -8,7 +8,7 @@ use nix::libc;
 
 use super::syscall::call;
 
-/// The ranges between `targets`, which are sorted, and above them.
+/// The ranges of numbers between `targets`, which are sorted, and above them.
 pub(super) fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
     let mut gaps = Vec::new();
     let mut next: libc::c_uint = 0;
@@ -23,36 +23,41 @@ pub(super) fn gaps(targets: &[RawFd]) -> Vec<(libc::c_uint, libc::c_uint)> {
     gaps
 }
 
-/// `struct sigaction` as the kernel has it: a handler, flags, a restorer where there is one, a mask. All zeroes: the default.
+/// `struct sigaction` as the kernel has it: a handler, flags, a restorer on some architectures, a
+/// mask. All zeroes: the default action.
 #[repr(C)]
 #[derive(Default, PartialEq, Eq)]
 struct KernelAction([u64; 4]);
 
-/// What the kernel's mask of signals takes, in bytes.
+/// The size of the kernel's signal mask, in bytes.
 const MASK: usize = size_of::<u64>();
 
-/// The signals that are not at their default in this process: what Rust and the master handle, and what our parent had us ignore. Looked
-/// at once, when the first worker is started: all handlers stand by then.
+/// The signals that are not at their default in this process: those that Rust and the master
+/// handle, and those that our parent left ignored. Read once, when the first worker is started: all
+/// handlers are installed by then.
 pub(super) fn changed_dispositions() -> &'static [libc::c_int] {
     static CHANGED: OnceLock<Vec<libc::c_int>> = OnceLock::new();
     CHANGED.get_or_init(|| {
         let changed = |number: &libc::c_int| {
             let mut action = KernelAction::default();
             let none = std::ptr::null::<KernelAction>();
-            // SAFETY: the kernel writes its own structure, which has that size. It is asked itself as the C library keeps two numbers to
-            // itself, which somebody may have had us ignore all the same.
-            let told = unsafe {
+            // SAFETY: the kernel writes its own structure, which has that size. This calls the
+            // kernel, not the C library, because the C library refuses the two signal numbers that
+            // it uses itself, and our parent may have left those ignored too.
+            let result = unsafe {
                 let (call, into) = (libc::SYS_rt_sigaction, &raw mut action);
                 libc::syscall(call, *number, none, into, MASK)
             };
-            told != 0 || action != KernelAction::default()
+            result != 0 || action != KernelAction::default()
         };
         (1..=64).filter(changed).collect()
     })
 }
 
-/// Ignored signals survive exec: SIGPIPE, which Rust ignores, what `nohup` ignored, and whatever our parent left behind. And a handler that
-/// stood when the signals are unblocked would swallow what was sent to the worker at once.
+/// Sets the signals `changed` to their default. Ignored signals survive exec: SIGPIPE, which Rust
+/// ignores, what `nohup` ignored, and whatever our parent left ignored. And a handler that is still
+/// installed when the signals are unblocked would swallow a signal that was sent to the worker at
+/// once.
 ///
 /// # Safety
 /// In the child alone, with every signal blocked.
@@ -60,7 +65,8 @@ pub(super) unsafe fn default_dispositions(changed: &[libc::c_int]) {
     let action = KernelAction::default();
     let action = std::ptr::from_ref(&action) as usize;
     for number in changed {
-        // SAFETY: all zeroes is SIG_DFL with no flags and an empty mask. What cannot be changed is refused, which is fine.
+        // SAFETY: all zeroes is SIG_DFL with no flags and an empty mask. The kernel refuses to
+        // change KILL and STOP, which is fine.
         let _ = unsafe { call(libc::SYS_rt_sigaction, [*number as usize, action, 0, MASK]) };
     }
 }
@@ -79,7 +85,8 @@ pub(super) unsafe fn unblock_all() {
     let _ = unsafe { call(libc::SYS_rt_sigprocmask, [how, set, 0, MASK]) };
 }
 
-/// For kernels before 5.11, and sandboxes that refuse close_range.
+/// Marks a range of descriptors close-on-exec one by one: for kernels before 5.11, and sandboxes
+/// that refuse close_range(2).
 ///
 /// # Safety
 /// In the child alone.
@@ -92,7 +99,8 @@ pub(super) unsafe fn mark_one_by_one(first: libc::c_uint, last: libc::c_uint) {
         libc::RLIMIT_NOFILE as usize,
         std::ptr::from_mut(&mut limit) as usize,
     );
-    // SAFETY: system calls on numbers, and one that fills `limit`; a descriptor that is not open is refused.
+    // SAFETY: system calls on numbers, and one that fills `limit`; the kernel refuses a descriptor
+    // that is not open.
     unsafe {
         let _ = call(libc::SYS_prlimit64, [0, resource, 0, into]);
         let end = limit.rlim_cur.min(u64::from(last).saturating_add(1));

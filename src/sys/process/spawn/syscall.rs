@@ -1,25 +1,26 @@
-//! System calls without the C library: it would write what failed to `errno`, which is the master's as long as the child has the master's memory.
+//! System calls without the C library. The C library would write a failure to `errno`, which is the
+//! master's `errno` as long as the child shares the master's memory.
 #![expect(unsafe_code, reason = "the instruction that calls the system")]
 
 use nix::libc;
 
-/// Whether [`call`] leaves everything alone but what its arguments point to.
+/// Whether [`call`] changes no memory but what its arguments point to (so it leaves `errno` alone).
 pub(super) const TOUCHES_NOTHING: bool = cfg!(any(
     all(target_arch = "x86_64", target_pointer_width = "64"),
     target_arch = "aarch64"
 ));
 
-/// What a call has returned, or its error number.
+/// The result of a call, or its error number.
 pub(super) type Returned = Result<isize, i32>;
 
 /// Calls the system. Numbers and addresses are passed as they are.
 ///
 /// # Safety
-/// What the call does with memory that its arguments point to must be in order.
+/// The memory that the arguments point to must be valid for what the call does with it.
 pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 4]) -> Returned {
     // SAFETY: as this function.
     let returned = unsafe { instruction(number, arguments) };
-    // The last 4095 numbers are errors.
+    // Results from -4095 to -1 are error numbers.
     if (-4095..0).contains(&returned) {
         Err(i32::try_from(-returned).unwrap_or(libc::EINVAL))
     } else {
@@ -32,7 +33,8 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 4]) -> Return
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 unsafe fn instruction(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
     let returned: isize;
-    // SAFETY: the kernel's convention: it changes the result, rcx and r11, and memory only as the call is said to.
+    // SAFETY: the kernel's convention: it changes the result, rcx and r11, and memory only as the
+    // call is documented to.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -54,7 +56,8 @@ unsafe fn instruction(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
 #[cfg(target_arch = "aarch64")]
 unsafe fn instruction(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
     let returned: isize;
-    // SAFETY: the kernel's convention: it changes the result, and memory only as the call is said to.
+    // SAFETY: the kernel's convention: it changes the result, and memory only as the call is
+    // documented to.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -69,7 +72,7 @@ unsafe fn instruction(number: libc::c_long, [a, b, c, d]: [usize; 4]) -> isize {
     returned
 }
 
-/// Elsewhere by the C library: there the child has a copy of the memory.
+/// On other architectures: by the C library. There the child has a copy of the memory.
 ///
 /// # Safety
 /// As [`call`].
@@ -111,7 +114,7 @@ mod tests {
         let text = *b"through a pipe";
         let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let fd = std::os::fd::AsRawFd::as_raw_fd(&write) as usize;
-        // SAFETY: the text is as long as is said.
+        // SAFETY: the length is the text's.
         let written = unsafe { call(libc::SYS_write, [fd, text.as_ptr() as usize, text.len(), 0]) };
         assert_eq!(written, Ok(text.len() as isize));
         let mut back = [0; 32];

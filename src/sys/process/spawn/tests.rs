@@ -1,21 +1,22 @@
-//! The tests of this room.
-
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use nix::libc;
 
 use super::strip::gaps;
 use super::*;
+use crate::model::signal::Signal;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
+use crate::sys::process::group::Group;
+use crate::sys::process::wait::WaitStatus;
 use crate::sys::process::wait::tests::await_end;
-use crate::sys::process::wait::{Ended, Group};
 use crate::sys::signal::Signals;
 use crate::sys::testing::{Peer, Talk};
 
-const WAYS: [Way; 2] = [Way::Shared, Way::Copied];
+const METHODS: [ForkMethod; 2] = [ForkMethod::SharedMemory, ForkMethod::CopiedMemory];
 
 fn master() -> i32 {
     i32::try_from(std::process::id()).expect("a pid")
@@ -42,29 +43,29 @@ fn null() -> File {
     File::open("/dev/null").expect("/dev/null")
 }
 
-fn settled(spawned: &Spawned) -> Outcome {
+fn wait_for_outcome(spawned: &Spawned) -> SpawnOutcome {
     let fds = [(spawned.outcome.as_fd(), Interest::READ)];
     let mut about = false;
     let until = now() + crate::sys::testing::PATIENCE;
     while now() < until {
         Poller::new().wait(&fds, Some(until)).expect("poll");
-        match outcome(spawned.outcome.as_fd(), &mut about) {
-            Outcome::Pending => {}
-            told => return told,
+        match read_outcome(spawned.outcome.as_fd(), &mut about) {
+            SpawnOutcome::Pending => {}
+            known => return known,
         }
     }
-    Outcome::Pending
+    SpawnOutcome::Pending
 }
 
-fn reap(pid: i32) -> Ended {
+fn reap(pid: i32) -> WaitStatus {
     await_end(pid);
     crate::sys::process::wait::reap(pid)
         .expect("ours")
         .expect("ended")
 }
 
-/// Runs a program with a pipe as its stdout and `more` descriptors; what it wrote, and its pid.
-fn output(way: Way, launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
+/// Runs a program with a pipe as its stdout and `more` descriptors; returns its output and its pid.
+fn output(method: ForkMethod, launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (String, i32) {
     let null = null();
     let (read, write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     let mut fds = vec![(write.as_fd(), 1)];
@@ -75,12 +76,12 @@ fn output(way: Way, launch: &Launch, more: &[(BorrowedFd<'_>, RawFd)]) -> (Strin
         guard: None,
         env: &[],
     };
-    let spawned = spawn_in(way, launch, &plumbing, master()).expect("forked");
-    assert_eq!(settled(&spawned), Outcome::Executed);
+    let spawned = spawn_by(method, launch, &plumbing, master()).expect("forked");
+    assert_eq!(wait_for_outcome(&spawned), SpawnOutcome::Executed);
     drop(write);
     let mut text = String::new();
     File::from(read).read_to_string(&mut text).expect("read");
-    assert_eq!(reap(spawned.pid), Ended::Exited(0), "{text}");
+    assert_eq!(reap(spawned.pid), WaitStatus::Exited(0), "{text}");
     (text, spawned.pid)
 }
 
@@ -91,7 +92,8 @@ fn field<'a>(text: &'a str, name: &str) -> &'a str {
         .trim()
 }
 
-/// 40 times: a signal sent as soon as fork has returned, with the master's handlers standing.
+/// 40 times: sends a signal as soon as fork has returned, while the master's handlers are
+/// installed.
 pub fn play(talk: &mut Talk) {
     let mut signals = Signals::install().expect("handlers");
     let null = null();
@@ -103,12 +105,12 @@ pub fn play(talk: &mut Talk) {
     };
     let launch = launch(&["/bin/sleep", "60"]);
     for round in 0..40 {
-        let way = if round % 8 < 4 {
-            Way::Shared
+        let method = if round % 8 < 4 {
+            ForkMethod::SharedMemory
         } else {
-            Way::Copied
+            ForkMethod::CopiedMemory
         };
-        let spawned = spawn_in(way, &launch, &plumbing, master()).expect("forked");
+        let spawned = spawn_by(method, &launch, &plumbing, master()).expect("forked");
         let group = Group::of_child(spawned.pid).expect("a child");
         let (signal, number) = if round % 2 == 0 {
             (Signal::Term, 15)
@@ -122,7 +124,7 @@ pub fn play(talk: &mut Talk) {
             group.signal_group(signal)
         };
         assert!(sent.expect("sent"));
-        let ended = Ended::Signaled {
+        let ended = WaitStatus::Signaled {
             signal: number,
             core: false,
         };
@@ -144,30 +146,34 @@ fn u28_a_signal_sent_at_once_after_the_fork_is_never_lost() {
 
 #[test]
 fn u28_a_worker_starts_with_a_clean_signal_state() {
-    for way in WAYS {
+    for method in METHODS {
         let mask = signal::block_all();
-        let (status, _) = output(way, &launch(&["/bin/cat", "/proc/self/status"]), &[]);
+        let (status, _) = output(method, &launch(&["/bin/cat", "/proc/self/status"]), &[]);
         signal::restore(mask);
         for name in ["SigBlk:", "SigIgn:", "SigCgt:"] {
-            assert_eq!(field(&status, name), "0000000000000000", "{way:?}, {name}");
+            assert_eq!(
+                field(&status, name),
+                "0000000000000000",
+                "{method:?}, {name}"
+            );
         }
     }
 }
 
 #[test]
 fn u21_a_worker_has_the_descriptors_that_it_was_given_and_no_other() {
-    WAYS.into_iter().for_each(it_has_its_descriptors);
+    METHODS.into_iter().for_each(it_has_its_descriptors);
 }
 
-fn it_has_its_descriptors(way: Way) {
+fn it_has_its_descriptors(method: ForkMethod) {
     let dir = tempfile::tempdir().expect("a directory");
     let open = |name: &str| File::create_new(dir.path().join(name)).expect("a file");
     let (one, two, three) = (open("one"), open("two"), open("three"));
-    // Inherited by the master without close-on-exec, in a gap and above.
+    // Two descriptors that the master inherited without close-on-exec, in a gap and above.
     let stray = rustix::io::dup(&three).expect("a copy");
     let high = rustix::io::fcntl_dupfd_cloexec(&three, 200).expect("a copy");
     rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).expect("no close-on-exec");
-    // Each target is another's source, so that a naive dup2 would lose one.
+    // Each target is the source of the other, so that a naive dup2 would lose one.
     let (a, b) = (one.as_raw_fd(), two.as_raw_fd());
     let more = [
         (one.as_fd(), b),
@@ -175,12 +181,12 @@ fn it_has_its_descriptors(way: Way) {
         (three.as_fd(), a.max(b) + 40),
     ];
     let list = launch(&["/bin/ls", "-l", "/proc/self/fd"]);
-    let (text, _) = output(way, &list, &more);
+    let (text, _) = output(method, &list, &more);
     let name = |name: &str| dir.path().join(name).display().to_string();
     let entries: Vec<(i32, String)> = text
         .lines()
         .filter_map(|line| line.split_once(" -> "))
-        // What ls itself has open is the directory that it lists.
+        // ls itself has the directory open that it lists.
         .filter(|(_, what)| !what.starts_with("/proc/"))
         .map(|(words, what)| {
             let fd = words.rsplit(' ').next().expect("a word");
@@ -212,7 +218,7 @@ fn a_worker_has_its_own_session_pid_directory_and_limits() {
     ]);
     launch.cwd = CString::new(dir.as_os_str().as_encoded_bytes()).ok();
     launch.nofile = Some((100, 200));
-    let (text, pid) = output(Way::usual(), &launch, &[]);
+    let (text, pid) = output(ForkMethod::for_this_machine(), &launch, &[]);
     assert_eq!(field(&text, "pid "), format!("{pid} {pid}"));
     assert_eq!(field(&text, "cwd "), dir.display().to_string());
     assert_eq!(field(&text, "soft "), "100");
@@ -230,13 +236,17 @@ fn a_worker_has_its_own_session_pid_directory_and_limits() {
 #[test]
 fn listen_pid_stands_only_where_it_is_asked_for() {
     let mut launch = launch(&["/usr/bin/env"]);
-    let (text, pid) = output(Way::usual(), &launch, &[]);
+    let (text, pid) = output(ForkMethod::for_this_machine(), &launch, &[]);
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     let stamped = format!("LISTEN_PID={pid}");
     assert_eq!(lines, ["K=v", stamped.as_str(), "PATH=/usr/bin:/bin"]);
     launch.own_pid_in.clear();
-    assert!(!output(Way::usual(), &launch, &[]).0.contains("LISTEN_PID"));
+    assert!(
+        !output(ForkMethod::for_this_machine(), &launch, &[])
+            .0
+            .contains("LISTEN_PID")
+    );
 }
 
 #[test]
@@ -255,25 +265,26 @@ fn a_failure_in_the_child_names_its_step() {
     let mut unlimited = launch(&["/bin/true"]);
     unlimited.nofile = Some((2, 1));
     let failures = [
-        (missing, Stage::Exec, libc::ENOENT, 127),
-        (not_executable, Stage::Exec, libc::EACCES, 126),
-        (nowhere, Stage::Directory, libc::ENOENT, 126),
-        (unlimited, Stage::Limits, libc::EINVAL, 126),
+        (missing, SpawnStep::Exec, libc::ENOENT, 127),
+        (not_executable, SpawnStep::Exec, libc::EACCES, 126),
+        (nowhere, SpawnStep::Directory, libc::ENOENT, 126),
+        (unlimited, SpawnStep::Limits, libc::EINVAL, 126),
     ];
-    for way in WAYS {
-        for (launch, stage, errno, code) in &failures {
-            let spawned = spawn_in(way, launch, &plumbing, master()).expect("forked");
-            let told = Outcome::Failed {
-                stage: *stage,
+    for method in METHODS {
+        for (launch, step, errno, code) in &failures {
+            let spawned = spawn_by(method, launch, &plumbing, master()).expect("forked");
+            let failed = SpawnOutcome::Failed {
+                step: *step,
                 errno: *errno,
             };
-            assert_eq!(settled(&spawned), told, "{way:?}");
-            assert_eq!(reap(spawned.pid), Ended::Exited(*code), "{way:?}");
+            assert_eq!(wait_for_outcome(&spawned), failed, "{method:?}");
+            assert_eq!(reap(spawned.pid), WaitStatus::Exited(*code), "{method:?}");
         }
     }
 }
 
-/// The child of `Way::Shared` is at work while its caller goes on, and forgets or changes what it was started from.
+/// A child that shares our memory works while its caller goes on and frees what it was started
+/// from.
 #[test]
 fn what_a_child_was_started_from_may_go_while_it_starts_and_its_memory_comes_back() {
     let null = null();
@@ -288,18 +299,19 @@ fn what_a_child_was_started_from_may_go_while_it_starts_and_its_memory_comes_bac
             guard: None,
             env: &own,
         };
-        let spawned = spawn_in(Way::Shared, &launch, &plumbing, master()).expect("forked");
+        let spawned =
+            spawn_by(ForkMethod::SharedMemory, &launch, &plumbing, master()).expect("forked");
         drop((launch, own, write));
-        // Whatever is allocated now may stand where they stood.
+        // New allocations may reuse the memory where they were.
         let overwritten = vec![[b'x'; 64]; 64];
         let mut text = String::new();
         File::from(read).read_to_string(&mut text).expect("read");
         assert_eq!(text, "v too\n");
-        assert_eq!(reap(spawned.pid), Ended::Exited(0));
+        assert_eq!(reap(spawned.pid), WaitStatus::Exited(0));
         drop(overwritten);
     }
-    clone_vm::tidy();
-    assert_eq!(clone_vm::lent(), 0);
+    clone_vm::free_lent_memory();
+    assert_eq!(clone_vm::lent_count(), 0);
 }
 
 #[test]
@@ -312,9 +324,9 @@ fn a_worker_of_a_master_that_has_died_does_not_start() {
         env: &[],
     };
     let launch = launch(&["/bin/sleep", "60"]);
-    for way in WAYS {
-        let spawned = spawn_in(way, &launch, &plumbing, master() + 1).expect("forked");
-        assert_eq!(reap(spawned.pid), Ended::Exited(126), "{way:?}");
+    for method in METHODS {
+        let spawned = spawn_by(method, &launch, &plumbing, master() + 1).expect("forked");
+        assert_eq!(reap(spawned.pid), WaitStatus::Exited(126), "{method:?}");
     }
 }
 

@@ -1,5 +1,3 @@
-//! The tests of this room.
-
 use super::*;
 use std::io::Write;
 use std::net::TcpListener;
@@ -7,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A `cat` in a group of its own, which lives until its input is closed; killed and reaped at the end.
+/// A `cat` in a group of its own, which lives until its input is closed; killed and reaped on drop.
 struct Cat {
     child: Child,
     input: Option<ChildStdin>,
@@ -22,7 +20,7 @@ impl Cat {
             .spawn()
             .expect("cat");
         let mut input = child.stdin.take().expect("piped");
-        // One line there and back: it has executed.
+        // One byte there and back: cat has been executed.
         input.write_all(b"x").expect("written");
         child
             .stdout
@@ -71,7 +69,7 @@ fn usage_of_this_process_is_plausible() {
 }
 
 #[test]
-fn a_process_that_is_gone_is_not_there() {
+fn a_process_that_is_gone_has_no_usage() {
     let mut cat = Cat::start();
     let pid = cat.pid();
     assert!(usage(pid).is_some());
@@ -84,9 +82,9 @@ fn a_process_that_is_gone_is_not_there() {
     assert_eq!(tracer(pid), None);
     assert_eq!(catches(pid, 15), None);
     assert!(!holds_socket(&[pid], &HashSet::from([1])).expect("gone is no error"));
-    for nobody in [0, -1, i32::MIN, i32::MAX] {
-        assert_eq!(usage(nobody), None);
-        assert_eq!(state(nobody), None);
+    for invalid in [0, -1, i32::MIN, i32::MAX] {
+        assert_eq!(usage(invalid), None);
+        assert_eq!(state(invalid), None);
     }
 }
 
@@ -158,7 +156,7 @@ fn u15_caught_signals_are_known() {
         .as_mut()
         .expect("piped")
         .read_exact(&mut [0])
-        .expect("the trap stands");
+        .expect("the trap is set");
     let pid = i32::try_from(shell.id()).expect("a pid");
     assert_eq!(catches(pid, nix::libc::SIGUSR1), Some(true));
     assert_eq!(catches(pid, nix::libc::SIGUSR2), Some(false));
@@ -181,7 +179,7 @@ fn a_program_is_its_inode() {
 }
 
 #[test]
-fn a_signal_that_nobody_has_taken_is_pending() {
+fn a_signal_to_a_stopped_process_is_pending() {
     let cat = Cat::start();
     let pid = cat.pid();
     killpg(Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).expect("it lives");

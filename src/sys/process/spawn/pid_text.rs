@@ -1,4 +1,5 @@
-//! Texts that end in the child's pid: prepared before the fork, finished in the child without an allocation.
+//! Texts that end in the child's pid: allocated before the fork, completed in the child without an
+//! allocation.
 #![expect(unsafe_code, reason = "writing digits where no allocation may happen")]
 
 use nix::libc;
@@ -7,32 +8,32 @@ use nix::libc;
 const PID_ROOM: usize = 11;
 
 /// A text that ends in the child's pid, which only the child knows.
-pub(super) struct Stamped {
+pub(super) struct PidText {
     pub(super) text: Vec<u8>,
     digits_at: usize,
 }
 
-impl Stamped {
+impl PidText {
     pub(super) fn new(beginning: &str) -> Self {
         let mut text = beginning.as_bytes().to_vec();
         text.resize(beginning.len() + PID_ROOM, 0);
-        Stamped {
+        PidText {
             text,
             digits_at: beginning.len(),
         }
     }
 
     /// # Safety
-    /// None but that of the child: it writes to memory that was prepared.
-    pub(super) unsafe fn stamp(&mut self, pid: libc::pid_t) {
+    /// As all that the child does: it writes only to memory that was allocated before the fork.
+    pub(super) unsafe fn append_pid(&mut self, pid: libc::pid_t) {
         // SAFETY: `PID_ROOM` bytes follow the beginning.
-        unsafe { stamp(self.text.as_mut_ptr().wrapping_add(self.digits_at), pid) }
+        unsafe { write_decimal(self.text.as_mut_ptr().wrapping_add(self.digits_at), pid) }
     }
 }
 
 /// # Safety
 /// `digits` has room for `PID_ROOM` bytes.
-unsafe fn stamp(digits: *mut u8, pid: libc::pid_t) {
+unsafe fn write_decimal(digits: *mut u8, pid: libc::pid_t) {
     let mut divisor: libc::pid_t = 1;
     while pid / divisor >= 10 {
         divisor *= 10;
@@ -57,11 +58,11 @@ mod tests {
     #[test]
     fn pids_are_written_digit_by_digit() {
         for pid in [1, 9, 10, 99, 100, 4_194_304, i32::MAX] {
-            let mut stamped = Stamped::new("PID=");
-            stamped.text[4..].fill(b'x');
+            let mut pid_text = PidText::new("PID=");
+            pid_text.text[4..].fill(b'x');
             // SAFETY: it has the room that it was made with.
-            unsafe { stamped.stamp(pid) };
-            let text: Vec<u8> = stamped
+            unsafe { pid_text.append_pid(pid) };
+            let text: Vec<u8> = pid_text
                 .text
                 .into_iter()
                 .take_while(|byte| *byte != 0)

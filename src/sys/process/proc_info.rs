@@ -1,7 +1,9 @@
-//! What the kernel tells about other processes: memory, processor time, process groups, open sockets, caught signals.
+//! What the kernel reports about other processes: memory, processor time, process groups, open
+//! sockets, caught signals.
 //!
-//! Everything is total. A process that vanishes meanwhile is simply not there: `None`, or absent from the list.
-//! Plain reads into a buffer on the stack, because the status of 1,000 workers must not take 20 ms.
+//! No function here fails because a process has gone: the answer is then `None`, or the process is
+//! not in the list. Files are read into a buffer on the stack, because the status of 1,000 workers
+//! must not take 20 ms.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -20,7 +22,7 @@ use nix::unistd::{Pid, SysconfVar, getpgid, sysconf};
 /// What a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// The state letter, as [`state`] tells it.
+    /// The state letter, see [`state`].
     pub state: char,
     /// Resident memory in bytes; 0 for a zombie.
     pub rss_bytes: u64,
@@ -30,7 +32,8 @@ pub struct Usage {
 
 /// What the process `pid` uses, or `None` if there is no such process (any more).
 ///
-/// State and memory are fields of `/proc/PID/stat`; time is the process's CPU clock, which counts nanoseconds where that file counts ticks.
+/// State and memory are fields of `/proc/PID/stat`. The time is the process's CPU clock
+/// (clock_getcpuclockid(3)): it counts nanoseconds where that file counts ticks.
 pub fn usage(pid: i32) -> Option<Usage> {
     const STATE: usize = 0;
     const PAGES: usize = 21;
@@ -48,17 +51,20 @@ pub fn usage(pid: i32) -> Option<Usage> {
     })
 }
 
-/// The live processes of the process group `pgid`. Zombies do not count: a group of zombies is gone.
+/// The live processes of the process group `pgid`. Zombies do not count: a group of zombies is
+/// gone.
 ///
-/// Where `/proc` cannot be read, a group that kill(2) still finds is told as its leader alone: a group wrongly called
-/// gone would leave processes behind, one wrongly called alive is only waited for.
+/// If `/proc` cannot be read, a group that kill(2) still finds is reported as its leader alone. A
+/// group wrongly called gone would leave processes behind; a group wrongly called alive is only
+/// waited for.
 pub fn group_members(pgid: i32) -> Vec<i32> {
     groups_members(&[pgid]).remove(&pgid).unwrap_or_default()
 }
 
-/// The live processes of many process groups, by one scan of `/proc`; every group asked for has an entry.
+/// The live processes of many process groups, by one scan of `/proc`. Every group that was asked
+/// for has an entry.
 ///
-/// As [`group_members`] otherwise.
+/// Otherwise as [`group_members`].
 pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     let mut members: BTreeMap<i32, Vec<i32>> =
         pgids.iter().map(|pgid| (*pgid, Vec::new())).collect();
@@ -71,7 +77,8 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
             else {
                 continue;
             };
-            // One cheap system call decides for most processes of the machine that they do not matter.
+            // getpgid(2) is cheap and rules out most processes of the machine before their files
+            // are read.
             let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
                 continue;
             };
@@ -95,12 +102,14 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     members
 }
 
-/// Whether one of the processes `pids` has one of the sockets with these inodes open (see [`socket_inode`]).
+/// Whether one of the processes `pids` has one of the sockets with these inodes open (see
+/// [`socket_inode`]).
 ///
 /// A process that has gone holds nothing.
 ///
 /// # Errors
-/// What the system said where a process's descriptors may not be looked at and no other process is found to hold one.
+/// What the system returned where a process's descriptors may not be read and no other process is
+/// found to hold a socket.
 pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
     let mut failure = None;
     for pid in pids {
@@ -118,7 +127,7 @@ fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let target = match fs::read_link(entry?.path()) {
             Ok(target) => target,
-            // Closed between the listing and the look.
+            // The descriptor was closed between readdir and readlink.
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
@@ -145,17 +154,19 @@ fn linked_socket(target: &str) -> Option<u64> {
 /// The inode of an open socket, as `/proc/PID/fd` and the kernel's socket tables name it.
 ///
 /// # Errors
-/// What fstat(2) said.
+/// What fstat(2) returned.
 pub fn socket_inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(nix::sys::stat::fstat(fd)?.st_ino)
 }
 
-/// Whether the process `pid` has a handler for the signal `number`, from the mask `SigCgt`.
+/// Whether the process `pid` has a handler for the signal `number`, from the mask `SigCgt`. A
+/// process without a handler for USR1 dies of it (U15).
 pub fn catches(pid: i32, number: i32) -> Option<bool> {
     is_in_mask(pid, "SigCgt:", number)
 }
 
-/// Whether the signal `number` waits for the process `pid` to take it, from the mask `ShdPnd`: another of it would be merged with that one.
+/// Whether the signal `number` is pending for the process `pid`, from the mask `ShdPnd`: another
+/// one would be merged with it.
 pub fn is_pending(pid: i32, number: i32) -> Option<bool> {
     is_in_mask(pid, "ShdPnd:", number)
 }
@@ -169,17 +180,18 @@ fn is_in_mask(pid: i32, key: &str, number: i32) -> Option<bool> {
     Some(mask & (1 << bit) != 0)
 }
 
-/// The pid that traces the process `pid`; `None` if nobody does.
+/// The pid of the process that traces the process `pid`; `None` if it is not traced.
 pub fn tracer(pid: i32) -> Option<i32> {
     positive(status_field(pid, "TracerPid:")?.parse().ok()?)
 }
 
-/// Whether the kernel is writing the core of the process `pid`, which must not be cut short.
+/// Whether the kernel is writing the core of the process `pid`, which a KILL would cut short.
 pub fn is_dumping(pid: i32) -> bool {
     status_field(pid, "CoreDumping:").is_some_and(|value| value == "1")
 }
 
-/// The state letter of the process `pid` as in proc(5): `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, ...
+/// The state letter of the process `pid` as in proc(5): `R`, `S`, `D`, `T` (stopped), `t` (traced),
+/// `Z`, ...
 pub fn state(pid: i32) -> Option<char> {
     let pid = positive(pid)?;
     let mut buffer = [0; 1024];
@@ -188,12 +200,13 @@ pub fn state(pid: i32) -> Option<char> {
     Some(letter)
 }
 
-/// The inode of a program file, symlinks followed: tells whether a path leads to another program than before.
+/// The inode of a program file, symlinks followed: it differs when the path leads to another
+/// program than before.
 pub fn program_inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|meta| meta.ino())
 }
 
-/// Whether the process is there and not a zombie. What cannot be read counts as live.
+/// Whether the process exists and is no zombie. A process that cannot be read counts as live.
 pub(in crate::sys) fn is_live(pid: i32) -> bool {
     let mut buffer = [0; 1024];
     match read_into(&mut buffer, &format!("/proc/{pid}/stat")) {
@@ -202,8 +215,8 @@ pub(in crate::sys) fn is_live(pid: i32) -> bool {
     }
 }
 
-/// The same, from the fields of `/proc/PID/stat` that follow the name. A main thread that has ended shows as a zombie
-/// while other threads of its process live on.
+/// The same, from the fields of `/proc/PID/stat` that follow the name. A process whose main thread
+/// has ended shows as a zombie while its other threads live on.
 fn is_live_stat(fields: &[u8]) -> bool {
     const STATE: usize = 0;
     const THREADS: usize = 17;
@@ -213,13 +226,14 @@ fn is_live_stat(fields: &[u8]) -> bool {
     }
 }
 
-/// What follows the name in `/proc/PID/stat`. The name may hold anything, `)` and spaces too, so its end is the last `)`.
+/// What follows the name in `/proc/PID/stat`. The name may contain anything, `)` and spaces too, so
+/// it ends at the last `)`.
 fn after_name(stat: &[u8]) -> Option<&[u8]> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     stat.get(end + 1..)
 }
 
-/// The field with this index among fields parted by white space.
+/// The field with this index among fields separated by white space.
 fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
     let field = line
         .split(u8::is_ascii_whitespace)
@@ -228,7 +242,8 @@ fn field<T: std::str::FromStr>(line: &[u8], index: usize) -> Option<T> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// Whether all users and groups of a process (real, effective, saved, of the file system) are those of this one.
+/// Whether all users and groups of a process (real, effective, saved, of the file system) are those
+/// of this process.
 pub(in crate::sys) fn has_our_user(pid: i32) -> Option<bool> {
     let own = i32::try_from(std::process::id()).ok()?;
     let users = |pid| Some((status_field(pid, "Uid:")?, status_field(pid, "Gid:")?));
@@ -238,20 +253,20 @@ pub(in crate::sys) fn has_our_user(pid: i32) -> Option<bool> {
 /// The value of a line of `/proc/PID/status`.
 fn status_field(pid: i32, key: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{}/status", positive(pid)?)).ok()?;
-    // A process can put what it likes into its name, but the kernel escapes line ends there.
+    // A process can put any text into its name, but the kernel escapes line ends there.
     let line = status
         .split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(key.as_bytes()))?;
     Some(std::str::from_utf8(line).ok()?.trim().to_owned())
 }
 
-/// Reads the beginning of a file that the kernel makes up, all of it if it fits.
+/// Reads the beginning of a file of /proc, or all of it if it fits.
 fn read_into<'a>(buffer: &'a mut [u8], path: &str) -> io::Result<&'a [u8]> {
     let read = File::open(path)?.read(buffer)?;
     Ok(buffer.get(..read).unwrap_or_default())
 }
 
-/// Whether an error means that the process, or its descriptor, is not there any more.
+/// Whether an error means that the process, or its descriptor, does not exist any more.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
