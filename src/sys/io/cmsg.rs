@@ -1,8 +1,8 @@
 //! Receives a message together with the sender's credentials and the descriptors that it carries.
 #![expect(
     unsafe_code,
-    reason = "nix leaks the descriptors of a truncated control message; rustix does not know pid 0, \
-              which is a sender of another pid namespace"
+    reason = "nix leaks the descriptors of a truncated control message; rustix has no pid 0, \
+              which the kernel reports for a sender of another pid namespace"
 )]
 
 use std::io;
@@ -53,7 +53,8 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     message.msg_controllen = ROOM as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     let len = loop {
-        // SAFETY: `message` points to `part`, `buffer` and `control`, which all live through the call.
+        // SAFETY: `message` points to `part`, `buffer` and `control`, which all live through the
+        // call.
         let done = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
         match Errno::result(done) {
             Ok(done) => break usize::try_from(done).unwrap_or(0),
@@ -67,7 +68,8 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
         sender: None,
         fds: Vec::new(),
     };
-    // Also if MSG_CTRUNC is set: the descriptors that arrived are open, so an owner has to close them.
+    // Also if MSG_CTRUNC is set: the descriptors that arrived are open, so an owner has to close
+    // them.
     // SAFETY: the kernel has filled in `control` and its length in `message`.
     unsafe { take_control_messages(&message, &mut received) };
     Ok(received)

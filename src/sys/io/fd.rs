@@ -14,17 +14,17 @@ use crate::error::{Error, Result};
 
 /// Borrows a descriptor by its number, for one system call.
 fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
-    // SAFETY: any number but -1 may be borrowed; the system call that follows fails with EBADF if it
-    // is not open.
+    // SAFETY: any number but -1 may be borrowed; the system call that follows fails with EBADF if
+    // it is not open.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Takes over the inherited descriptor `fd` and makes it close-on-exec, so that the next program gets
-/// it only if it is placed for it. Call it once for each descriptor.
+/// Takes over the inherited descriptor `fd` and makes it close-on-exec, so that the next program
+/// gets it only if it is placed for it. Call it once for each descriptor.
 ///
 /// # Errors
-/// Exit 111: it is not open, or it is close-on-exec. The second makes sure that a wrong number never
-/// takes a descriptor that this process opened itself.
+/// Exit 111: it is not open, or it is close-on-exec. The second makes sure that a wrong number
+/// never takes a descriptor that this process opened itself.
 pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
     if !survives_exec(fd) {
         return Err(Error::system(
@@ -96,19 +96,19 @@ pub fn place_each(placed: &[(RawFd, RawFd)], above: RawFd) -> std::io::Result<()
         .map(|(fd, target)| Ok((duplicate_above(*fd, above)?, *target)))
         .collect::<std::io::Result<_>>()?;
     for (copy, target) in &copies {
-        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the exec
-        // that follows ends all owners.
+        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the
+        // exec that follows ends all owners.
         Errno::result(unsafe { libc::dup2(copy.as_raw_fd(), *target) })?;
     }
     Ok(())
 }
 
-/// Closes descriptor `fd`, which the previous image of this process left open. Nothing in this image
-/// may own it.
+/// Closes descriptor `fd`, which the previous image of this process left open. Nothing in this
+/// image may own it.
 pub fn close_left_over(fd: RawFd) {
     if fd > 2 && survives_exec(fd) {
-        // SAFETY: it is open; everything that this process owns is close-on-exec, and it is not; the
-        // caller has promised that nothing else owns it.
+        // SAFETY: it is open; everything that this process owns is close-on-exec, and it is not;
+        // the caller has promised that nothing else owns it.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
@@ -153,16 +153,16 @@ pub fn describe_file(fd: RawFd) -> String {
     target.map_or_else(|_| "unknown".into(), |target| target.display().to_string())
 }
 
-/// Places the descriptors `sources` at `first`, `first + 1` and so on, open across an exec; what was
-/// open there is closed. A source that stood at the target of another one is moved above the range,
-/// and `sources` then has its new number.
+/// Places the descriptors `sources` at `first`, `first + 1` and so on, open across an exec; what
+/// was open there is closed. A source that stood at the target of another one is moved above the
+/// range, and `sources` then has its new number.
 ///
 /// Does not allocate: usable between fork and exec. On failure some may have been placed.
 pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
     let count = RawFd::try_from(sources.len()).map_err(|_| Errno::EMFILE)?;
     let end = first.checked_add(count).ok_or(Errno::EMFILE)?;
-    // Move those that stand at the target of another one before the first dup2 closes them: the order
-    // of the sources is arbitrary.
+    // Move those that stand at the target of another one before the first dup2 closes them: the
+    // order of the sources is arbitrary.
     for (source, target) in sources.iter_mut().zip(first..) {
         if (first..end).contains(source) && *source != target {
             let fd = borrow(*source).ok_or(Errno::EBADF)?;
@@ -176,8 +176,8 @@ pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
             set_cloexec(target, false)?;
             continue;
         }
-        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the exec
-        // that follows ends all owners.
+        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the
+        // exec that follows ends all owners.
         Errno::result(unsafe { libc::dup2(*source, target) })?;
     }
     Ok(())
@@ -325,13 +325,20 @@ mod tests {
         }
     }
 
+    /// One to five numbers from `HIGH` on, in any order.
+    fn some_numbers() -> impl Strategy<Value = Vec<RawFd>> {
+        proptest::sample::subsequence((HIGH..HIGH + 8).collect::<Vec<_>>(), 1..6).prop_shuffle()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         /// Wherever the descriptors stand, within the range or above it, they end in order.
         #[test]
-        fn descriptors_end_in_order_wherever_they_were(numbers in proptest::sample::subsequence((HIGH..HIGH + 8).collect::<Vec<_>>(), 1..6).prop_shuffle()) {
-            let texts: Vec<String> = (0..numbers.len()).map(|index| format!("file {index}")).collect();
-            let mut sources: Vec<RawFd> = numbers.iter().zip(&texts).map(|(fd, text)| open_at(*fd, text)).collect();
+        fn descriptors_end_in_order_wherever_they_were(numbers in some_numbers()) {
+            let texts: Vec<String> =
+                (0..numbers.len()).map(|index| format!("file {index}")).collect();
+            let opened = numbers.iter().zip(&texts).map(|(fd, text)| open_at(*fd, text));
+            let mut sources: Vec<RawFd> = opened.collect();
             let count = RawFd::try_from(sources.len()).expect("few");
             place(&mut sources, HIGH).expect("placed");
             let placed: Vec<String> = (HIGH..HIGH + count).map(content).collect();

@@ -19,8 +19,8 @@ pub enum LogWriter {
     Plain(File),
     /// A socket: each write uses MSG_DONTWAIT.
     Socket(OwnedFd),
-    /// An open file description that other processes share and that could not be opened again: poll(2)
-    /// comes before each write.
+    /// An open file description that other processes share and that could not be opened again:
+    /// poll(2) comes before each write.
     PolledFirst(File),
 }
 
@@ -50,8 +50,9 @@ impl LogWriter {
 
     /// A descriptor whose open file description other processes may share.
     ///
-    /// O_NONBLOCK belongs to the description. The shell and every worker share the one of stderr, so
-    /// it must not be set there. Opening the terminal or pipe again gives a description of our own.
+    /// O_NONBLOCK belongs to the description. The shell and every worker share the one of stderr,
+    /// so it must not be set there. Opening the terminal or pipe again gives a description of our
+    /// own.
     ///
     /// # Errors
     /// What fstat(2) said.
@@ -84,7 +85,8 @@ impl LogWriter {
                 let ready = Poller::new()
                     .wait(&[(file.as_fd(), Interest::WRITE)], Some(now()))
                     .map(|ready| ready.iter().any(|ready| ready.write));
-                // A writable pipe has room for PIPE_BUF bytes, so a longer write could block: pipe(7).
+                // A writable pipe has room for PIPE_BUF bytes, so a longer write could block:
+                // pipe(7).
                 let fits = line.get(..line.len().min(libc::PIPE_BUF));
                 match ready {
                     Ok(true) => write(file, fits.unwrap_or_default()),

@@ -5,7 +5,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | [`fd`] | descriptors by number: take over inherited ones, place them for an exec |
-//! | [`poll`] | [`poll::Poller`], the one wait of the loop; [`poll::NestedEpoll`] for many descriptors |
+//! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
 //! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |

@@ -23,9 +23,9 @@ pub fn accept(listener: &Socket) -> io::Result<Option<Socket>> {
     }
 }
 
-/// Whether an error of accept(2) only means that there is no connection (any more): the client left,
-/// another process accepted it, or an error of the client's network came along. accept(2) lists these
-/// under "Error handling". All other errors are about this process or the listener.
+/// Whether an error of accept(2) only means that there is no connection (any more): the client
+/// left, another process accepted it, or an error of the client's network came along. see
+/// "Error handling" in accept(2). All other errors are about this process or the listener.
 pub(in crate::sys) fn is_peer_error(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(

@@ -74,9 +74,9 @@ impl Poller {
         Self::default()
     }
 
-    /// Waits until one of `fds` is ready or `deadline` has come. `None` waits for ever; a deadline in
-    /// the past only looks. The result has one entry for each of `fds`, in their order; all are idle
-    /// if the deadline came first. A signal ends the wait only through its own descriptor.
+    /// Waits until one of `fds` is ready or `deadline` has come. `None` waits for ever; a deadline
+    /// in the past only looks. The result has one entry for each of `fds`, in their order; all are
+    /// idle if the deadline came first. A signal ends the wait only through its own descriptor.
     ///
     /// # Errors
     /// What ppoll(2) said: ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
@@ -182,7 +182,8 @@ impl NestedEpoll {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    /// Replaces the content of `found` by the descriptors that are ready now, at most 256. Never waits.
+    /// Replaces the content of `found` by the descriptors that are ready now, at most 256. Never
+    /// waits.
     ///
     /// # Errors
     /// What epoll_wait(2) said.

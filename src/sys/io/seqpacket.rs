@@ -68,8 +68,8 @@ impl Link {
         Ok(())
     }
 
-    /// Queues a message, to be sent as soon as there is room. If the other end is closed, the message
-    /// is dropped.
+    /// Queues a message, to be sent as soon as there is room. If the other end is closed, the
+    /// message is dropped.
     pub fn send(&mut self, text: Vec<u8>) {
         self.waiting.push_back(text);
         self.flush();
@@ -154,7 +154,8 @@ mod tests {
         ours.send(b"last".to_vec());
         drop(ours);
         assert_eq!(theirs.receive(64).expect("a message").text, b"last");
-        // Another test may be forking: its child has a copy of our end until it executes its program.
+        // Another test may be forking: its child has a copy of our end until it executes its
+        // program.
         let until = Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE);
         let fds = [(theirs.socket.as_fd(), crate::sys::io::poll::Interest::READ)];
         crate::sys::io::poll::Poller::new()

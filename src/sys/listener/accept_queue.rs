@@ -93,8 +93,8 @@ impl QueueReader {
             MsgFlags::MSG_DONTWAIT,
         )?;
         let mut buffer = [0; 4096];
-        // The kernel queues its reply within send(2), so recv(2) need not wait. A reply with an older
-        // sequence number belongs to a request that failed half-way: skip it.
+        // The kernel queues its reply within send(2), so recv(2) need not wait. A reply with an
+        // older sequence number belongs to a request that failed half-way: skip it.
         loop {
             let read = recv(netlink, &mut buffer, MsgFlags::MSG_DONTWAIT)?;
             match parse_reply(buffer.get(..read).unwrap_or_default(), inode, self.sequence) {

@@ -239,8 +239,8 @@ fn set_options(listener: &mut Listener, spec: &ListenSpec, log: Log) -> Result<(
         Access::of(&spec.options)?.set_on_inherited(path)?;
     }
     let backlog = Backlog::new(spec.options.backlog);
-    // Without a backlog in the spec, a listening socket keeps its own. A stream socket that does not
-    // listen yet is of no use, so it listens now.
+    // Without a backlog in the spec, a listening socket keeps its own. A stream socket that does
+    // not listen yet is of no use, so it listens now.
     if spec.options.backlog.is_some() || (listener.address.listens() && !listener.accepts()) {
         let listening = SockRef::from(&listener.fd).listen(backlog.argument());
         listening.map_err(|error| {

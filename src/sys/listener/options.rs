@@ -34,8 +34,8 @@ impl Backlog {
         }
     }
 
-    /// The argument of listen(2). It is not capped here: the kernel caps it, and knows its own limit
-    /// where somaxconn cannot be read.
+    /// The argument of listen(2). It is not capped here: the kernel caps it, and knows its own
+    /// limit where somaxconn cannot be read.
     pub fn argument(self) -> i32 {
         i32::try_from(self.asked.unwrap_or(u32::MAX)).unwrap_or(i32::MAX)
     }
@@ -154,7 +154,8 @@ fn bytes(size: Size) -> usize {
 /// One line for each size that the kernel set lower than was asked for.
 pub fn shortfalls(fd: &impl AsFd, at: &Bound, options: &Options) -> Vec<String> {
     let socket = SockRef::from(fd);
-    // The kernel doubles the size, for its own book-keeping, and reports the doubled one: socket(7).
+    // The kernel doubles the size, for its own book-keeping, and reports the doubled one:
+    // socket(7).
     let line = |option: &str, limit: &str, asked: Option<Size>, got: io::Result<usize>| {
         let got = got.ok()? / 2;
         let asked = bytes(asked?);

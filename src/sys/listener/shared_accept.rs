@@ -1,20 +1,20 @@
 //! Listeners that several workers share: waits for a connection and accepts one.
 //!
-//! *Waiting.* With `EPOLLEXCLUSIVE` a connection wakes one worker, not all of them. The kernel wakes
-//! the worker that stands first in its wait queue. So a worker that accepted a connection leaves the
-//! queue and goes to its end, and the workers take turns. A worker that wants no connection is not
-//! in the queue.
+//! *Waiting.* With `EPOLLEXCLUSIVE` a connection wakes one worker, not all of them. The kernel
+//! wakes the worker that stands first in its wait queue. So a worker that accepted a connection
+//! leaves the queue and goes to its end, and the workers take turns. The kernel
+//! skips a worker that is not in epoll_wait(2): such a worker wants no connection.
 //!
 //! *Accepting.* O_NONBLOCK belongs to the open socket, which all workers share, so it is left as it
 //! is. If another worker was quicker, accept(2) on a blocking listener waits: see
 //! [`interruptible`](crate::sys::signal::interruptible).
 //!
-//! *One at a time.* With `pf-accept --serialize` a worker waits for connections only while it has an
-//! fcntl(2) lock on the listener. A process owns such a lock, so it excludes the other processes that
-//! share the open socket; it needs no file name; the kernel releases it when the owner exits.
+//! *One at a time.* With `pf-accept --serialize` a worker waits for connections only while it has
+//! an fcntl(2) lock on the listener. A process owns such a lock, so it excludes the other processes
+//! that share the open socket; it needs no file name; the kernel releases it when the owner exits.
 //!
-//! [`SharedListeners::wait`] reports the listeners that have a connection; [`SharedListeners::accept`]
-//! takes one connection from one of them.
+//! [`SharedListeners::wait`] reports the listeners that have a connection;
+//! [`SharedListeners::accept`] takes one connection from one of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -69,8 +69,8 @@ pub struct SharedListeners {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     breakable: Breakable,
-    /// The listener of the last accepted connection: this worker is not at the end of its wait queue
-    /// yet.
+    /// The listener of the last accepted connection: this worker is not at the end of its wait
+    /// queue yet.
     accepted_from: Option<usize>,
     /// `None`: no lock is used. Otherwise whether this process has the lock.
     lock: Option<bool>,
@@ -180,8 +180,8 @@ impl SharedListeners {
         Ok(arrivals)
     }
 
-    /// Accepts a connection of the listener with index `at`. `None` if another worker was quicker, or
-    /// the client left.
+    /// Accepts a connection of the listener with index `at`. `None` if another worker was quicker,
+    /// or the client left.
     ///
     /// # Errors
     /// What accept(2) said about this process or the listener: EMFILE, ENFILE, ENOBUFS, ENOMEM;
@@ -208,7 +208,8 @@ impl SharedListeners {
     }
 
     /// Goes to the end of the wait queue of that listener: a descriptor that is added again stands
-    /// last. Not at the accept but before the next wait, so that the accepted client is served first.
+    /// last. Not at the accept but before the next wait, so that the accepted client is served
+    /// first.
     fn requeue(&mut self) -> io::Result<()> {
         let Some(at) = self.accepted_from.take() else {
             return Ok(());
@@ -232,8 +233,8 @@ impl SharedListeners {
     pub fn close(&mut self) {
         self.unlock();
         for listener in self.listeners.drain(..) {
-            // Closing the descriptor does not remove it from epoll, because other processes have the
-            // same open socket: epoll(7), questions and answers.
+            // Closing the descriptor does not remove it from epoll, because other processes have
+            // the same open socket: epoll(7), questions and answers.
             let _ = epoll::delete(&self.epoll, &listener);
         }
     }

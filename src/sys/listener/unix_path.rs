@@ -78,7 +78,8 @@ impl Access {
             fchownat(&file, "", self.uid, self.gid, AtFlags::AT_EMPTY_PATH)?;
         }
         match mode {
-            // fchmod(2) fails with EBADF on an O_PATH descriptor; its entry in /proc works: open(2).
+            // fchmod(2) fails with EBADF on an O_PATH descriptor; its entry in /proc works:
+            // open(2).
             Some(mode) => fs::set_permissions(
                 format!("/proc/self/fd/{}", file.as_raw_fd()),
                 fs::Permissions::from_mode(mode),

@@ -16,8 +16,8 @@ use crate::wire::services;
 pub(super) struct Want {
     pub(super) name: Option<Name>,
     pub(super) at: At,
-    /// Whether the machine need not have the address. It is so for the IPv6 addresses of a host that
-    /// has several addresses.
+    /// Whether the machine need not have the address. It is so for the IPv6 addresses of a host
+    /// that has several addresses.
     pub(super) optional: bool,
 }
 

@@ -54,7 +54,8 @@ fn peer_errors_from_accept_are_not_failures() {
     }
 }
 
-/// Runs in a process with one thread: the timer signal that interrupts accept(2) is for that thread.
+/// Runs in a process with one thread: the timer signal that interrupts accept(2) is for that
+/// thread.
 pub fn play(talk: &mut Talk) {
     let signals = Signals::install().expect("handlers");
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
