@@ -190,7 +190,7 @@ impl Driver {
 
     fn look_at_beat(&mut self, worker: WorkerId) -> Option<Event> {
         let process = self.processes.get_mut(worker)?;
-        let beat = process.beat.look().unwrap_or(false);
+        let beat = process.beat.check_for_beat().unwrap_or(false);
         beat.then(|| process.beat(clock::now()))
     }
 

@@ -108,7 +108,7 @@ impl Driver {
             .processes
             .all_mut()
             .filter_map(|process| {
-                matches!(process.beat.look(), Ok(true)).then(|| process.beat(now))
+                matches!(process.beat.check_for_beat(), Ok(true)).then(|| process.beat(now))
             })
             .collect();
         for event in beats {

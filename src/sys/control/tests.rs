@@ -57,7 +57,7 @@ fn p1_the_socket_has_the_mode_asked_for_and_is_removed() {
     socket.remove().expect("removed");
     assert!(!path.exists());
     let open = ControlSocket::bind(&path, 0o666, None, None).expect("bound");
-    assert_eq!(mode(&path), 0o666, "whatever the umask");
+    assert_eq!(mode(&path), 0o666, "the umask has no effect");
     drop(open);
 }
 

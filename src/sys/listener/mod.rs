@@ -11,7 +11,7 @@
 //! | `inherited` | [`inherit`]: the listeners that the environment names |
 //! | `wanted` | addresses to wanted sockets: resolves hosts, counts copies |
 //! | `assign` | which inherited listener meets which want |
-//! | `arrange` | [`arrange`]: keep, bind or close, until the listeners are those asked for |
+//! | `arrange` | [`arrange()`]: keep, bind or close, until the listeners are those asked for |
 //! | `bind_missing` | binds what is missing; [`Retry`] while an address is in use |
 //! | `make_socket` | makes one socket: options, bind(2), listen(2) |
 //! | `bind_error` | why bind(2) failed, and whether another try makes sense |
@@ -22,7 +22,7 @@
 //! | [`accept_queue`] | how many connections wait at a listener |
 //! | [`shared_accept`] | workers that share listeners: wait, then accept one connection |
 //!
-//! The way of one start: [`inherit`] takes over what the parent passed; [`arrange`] resolves the
+//! The way of one start: [`inherit`] takes over what the parent passed; [`arrange()`] resolves the
 //! addresses (`wanted`), gives each inherited listener its role (`assign`), binds what is missing
 //! (`bind_missing`, then `make_socket`, for a path through [`unix_path`]) and sets the options of
 //! the inherited ones last.

@@ -13,7 +13,7 @@
 //! | `lock` | take the lock, find its holder, check that the path still names the file |
 //! | `acquire` | [`PidFile`]: create the file or replace a stale one |
 //! | `rename` | another name for our file while two masters run; [`remove_stale`] |
-//! | `owner` | [`owner`], [`open_owner`]: the process that has the lock |
+//! | `owner` | [`owner()`], [`open_owner`]: the process that has the lock |
 //! | `pidfd` | [`open_process`], [`pidfd_signal`], [`pidfd_wait`] |
 //!
 //! The way of one start: [`PidFile::acquire`] writes a temporary file beside the path and locks it.

@@ -107,7 +107,7 @@ pub fn play(talk: &mut Talk) {
     };
     assert_eq!(local, path.as_os_str().as_encoded_bytes());
     let own = i32::try_from(std::process::id()).expect("a pid");
-    assert_eq!(client.expect("told").pid, own);
+    assert_eq!(client.expect("the process of the client").pid, own);
     drop(unix_client);
     shared.close();
     assert!(
