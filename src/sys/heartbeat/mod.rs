@@ -1,6 +1,6 @@
 //! The heartbeat page (U23), seen from both sides.
 //!
-//! - [`file`]: [`file::HeartbeatFile`], the side of the master. It makes the sealed memfd and
+//! - [`mod@file`]: [`file::HeartbeatFile`], the side of the master. It makes the sealed memfd and
 //!   compares its times, mode and counters with those of the last check. It never maps the file: if
 //!   a worker cut a file that could not be sealed, an access would end the master with SIGBUS.
 //! - [`page`]: [`page::map`], the side of a worker. It maps the page, so that a beat is one store.
