@@ -10,7 +10,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use prefork::Heartbeat;
-use prefork::sys::heartbeat::file::Beat;
+use prefork::sys::heartbeat::file::HeartbeatFile;
 use prefork::sys::machine::clock;
 
 use super::stats::Sample;
@@ -27,7 +27,7 @@ struct Way {
     name: &'static str,
     word: &'static str,
     beats: u32,
-    play: fn(&Beat, u32) -> Outcome,
+    play: fn(&HeartbeatFile, u32) -> Outcome,
 }
 
 const WAYS: [Way; 4] = [
@@ -57,14 +57,14 @@ const WAYS: [Way; 4] = [
     },
 ];
 
-fn nothing(_: &Beat, beats: u32) -> Outcome {
+fn nothing(_: &HeartbeatFile, beats: u32) -> Outcome {
     for beat in 0..beats {
         black_box(beat);
     }
     Ok(())
 }
 
-fn page(beat: &Beat, beats: u32) -> Outcome {
+fn page(beat: &HeartbeatFile, beats: u32) -> Outcome {
     let heartbeat = Heartbeat::of(beat.fd())?;
     for _ in 0..beats {
         black_box(&heartbeat).beat();
@@ -72,7 +72,7 @@ fn page(beat: &Beat, beats: u32) -> Outcome {
     Ok(())
 }
 
-fn request(beat: &Beat, beats: u32) -> Outcome {
+fn request(beat: &HeartbeatFile, beats: u32) -> Outcome {
     let heartbeat = Heartbeat::of(beat.fd())?;
     for _ in 0..beats {
         drop(black_box(&heartbeat).request());
@@ -80,7 +80,7 @@ fn request(beat: &Beat, beats: u32) -> Outcome {
     Ok(())
 }
 
-fn fchmod(beat: &Beat, beats: u32) -> Outcome {
+fn fchmod(beat: &HeartbeatFile, beats: u32) -> Outcome {
     let file = File::from(beat.fd().try_clone_to_owned()?);
     for beat in 0..beats {
         let mode = if beat % 2 == 0 { 0o400 } else { 0o600 };
@@ -93,7 +93,7 @@ pub fn measure(_: &Bench, report: &mut Report) -> Outcome {
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); WAYS.len()];
     for _ in 0..ROUNDS {
         for (way, times) in WAYS.iter().zip(&mut times) {
-            let beat = Beat::create()?;
+            let beat = HeartbeatFile::create()?;
             let began = clock::now();
             (way.play)(&beat, way.beats)?;
             let took = clock::now().since(began);
@@ -186,7 +186,7 @@ pub fn play(words: &[String]) -> Outcome {
         return Err("beats WORD BEATS".into());
     };
     let way = WAYS.into_iter().find(|way| way.word == word);
-    let (way, beat) = (way.ok_or("no such way")?, Beat::create()?);
+    let (way, beat) = (way.ok_or("no such way")?, HeartbeatFile::create()?);
     let mut stdout = std::io::stdout();
     stdout.write_all(b"\n")?;
     stdout.flush()?;

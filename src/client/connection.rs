@@ -8,7 +8,7 @@ use super::target::Master;
 use super::{ANSWER_WITHIN, left};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::control::dial;
+use crate::sys::control::connect;
 use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Request, Response, parse_response};
 
@@ -44,7 +44,7 @@ impl Connection {
     pub fn open(path: &Path, deadline: Option<Time>) -> io::Result<Self> {
         let until = deadline.unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
         let within = left(until).ok_or(io::ErrorKind::WouldBlock)?;
-        let stream = dial::connect(path, within)?;
+        let stream = connect::connect(path, within)?;
         Ok(Connection {
             stream,
             deadline,
@@ -56,7 +56,7 @@ impl Connection {
 
     /// The process at the other end; `None` where it lives in another pid namespace.
     pub fn master(&self) -> Result<Option<Master>> {
-        let peer = dial::open_peer(&self.stream)
+        let peer = connect::open_server(&self.stream)
             .map_err(|error| Error::system("cannot tell who owns the control socket", error))?;
         Ok(peer.map(|(pid, process)| Master::new(pid, process)))
     }

@@ -24,12 +24,12 @@ impl Driver {
         for listener in self.listeners.iter() {
             let label = listener.label();
             match listener.mend() {
-                Ok(Mended::Sound(same)) => listeners.push(same),
-                Ok(Mended::Again(same)) => {
+                Ok(Mended::StillListens(same)) => listeners.push(same),
+                Ok(Mended::ListensAgain(same)) => {
                     self.log.error(format_args!("listener {label} had been shut down, by a worker that has ended: it listens again"));
                     listeners.push(same);
                 }
-                Ok(Mended::Anew(other)) => {
+                Ok(Mended::BoundAnew(other)) => {
                     self.log.error(format_args!("listener {label} had been shut down, by a worker that has ended: bound anew, the workers are rolled"));
                     rebound.push(label);
                     listeners.push(other);

@@ -10,7 +10,7 @@ use crate::model::event::{
     Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
 };
 use crate::model::signal::Signal;
-use crate::sys::listener::accept_queue::Depths;
+use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
@@ -190,7 +190,7 @@ impl Driver {
 
     fn look_at_beat(&mut self, worker: WorkerId) -> Option<Event> {
         let process = self.processes.get_mut(worker)?;
-        let beat = process.beat.look().unwrap_or(false);
+        let beat = process.beat.check_for_beat().unwrap_or(false);
         beat.then(|| process.beat(clock::now()))
     }
 
@@ -237,11 +237,11 @@ impl Driver {
 
     /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
     fn look_at_queues(&mut self) -> Option<Event> {
-        let mut depths = Depths::new();
+        let mut queues = QueueReader::new();
         for listener in self.listeners.iter() {
             // A socket that has no queue, or none that can be read, holds nobody up.
-            let queued = depths
-                .of(listener.as_fd())
+            let queued = queues
+                .depth(listener.as_fd())
                 .ok()
                 .flatten()
                 .map_or(0, |depth| depth.queued);

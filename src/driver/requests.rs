@@ -48,7 +48,7 @@ impl Driver {
                 Ok(Some(conn)) => {
                     self.deafness_told = false;
                     let (pid, uid, _) = conn.peer();
-                    if control.admits(uid) {
+                    if control.allows(uid) {
                         self.clients.add(conn);
                     } else {
                         self.log
@@ -97,7 +97,7 @@ impl Driver {
             let turn = client.conn.read();
             client.more = turn.more;
             let hangup = ready.hangup;
-            let owes = client.conn.owes_rest();
+            let owes = client.conn.has_partial_line();
             client.owing_since = client
                 .owing_since
                 .filter(|_| owes && turn.inputs.is_empty())

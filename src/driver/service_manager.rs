@@ -122,6 +122,6 @@ impl Upward {
                 reason(&error)
             ));
         }
-        Err(notify::may_pass(&error))
+        Err(notify::is_transient(&error))
     }
 }

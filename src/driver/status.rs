@@ -5,7 +5,7 @@ use crate::model::rollout::Record;
 use crate::model::state::operation::Operation;
 use crate::model::supervisor::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
-use crate::sys::listener::accept_queue::Depths;
+use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info;
 use crate::sys::process::proc_info::Usage;
@@ -84,9 +84,12 @@ impl Driver {
 
     /// The listeners, with their queues.
     pub(super) fn listener_list(&self) -> Vec<status::Listener> {
-        let mut depths = Depths::new();
+        let mut queues = QueueReader::new();
         let described = self.listeners.iter().zip(FIRST_FD..).map(|(listener, fd)| {
-            let depth = depths.of(std::os::fd::AsFd::as_fd(listener)).ok().flatten();
+            let depth = queues
+                .depth(std::os::fd::AsFd::as_fd(listener))
+                .ok()
+                .flatten();
             status::Listener {
                 name: listener.name.as_ref().map(ToString::to_string),
                 address: listener.address.to_string(),
@@ -105,7 +108,7 @@ impl Driver {
             .processes
             .all_mut()
             .filter_map(|process| {
-                matches!(process.beat.look(), Ok(true)).then(|| process.beat(now))
+                matches!(process.beat.check_for_beat(), Ok(true)).then(|| process.beat(now))
             })
             .collect();
         for event in beats {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::sys::io::log_sink::Out;
+use crate::sys::io::log_sink::LogWriter;
 use crate::sys::machine::clock::{rfc3339, wall};
 use crate::sys::process::daemon::output_to;
 
@@ -68,7 +68,7 @@ pub struct Log {
     sink: Sink,
     format: Format,
     least: Level,
-    out: RefCell<Out>,
+    out: RefCell<LogWriter>,
     lost: Cell<u64>,
     untold: Cell<u64>,
     /// The last line was cut short: the next begins a new one.
@@ -232,12 +232,11 @@ fn clean(message: &str) -> String {
     clean
 }
 
-fn open(sink: &Sink) -> Result<Out> {
+fn open(sink: &Sink) -> Result<LogWriter> {
     match sink {
-        Sink::Stderr => {
-            Out::stderr().map_err(|error| Error::system("cannot use stderr for the log", error))
-        }
-        Sink::File(path) => Out::append(path).map_err(|error| {
+        Sink::Stderr => LogWriter::stderr()
+            .map_err(|error| Error::system("cannot use stderr for the log", error)),
+        Sink::File(path) => LogWriter::append(path).map_err(|error| {
             Error::system(format!("cannot open log file {}", path.display()), error)
         }),
     }

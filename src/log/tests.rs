@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-fn to(out: Out, format: Format, verbosity: i8) -> Log {
+fn to(out: LogWriter, format: Format, verbosity: i8) -> Log {
     let log = Log::new("pf-master", Sink::Stderr, format, verbosity).expect("opened");
     log.out.replace(out);
     log
@@ -93,7 +93,7 @@ fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
 fn levels_are_shown_as_asked_for() {
     for (verbosity, shown) in [(-2, "e"), (-1, "ew"), (0, "ewi"), (1, "ewid"), (2, "ewid")] {
         let (read, write) = pipe();
-        let log = to(Out::Plain(write), Format::Text, verbosity);
+        let log = to(LogWriter::Plain(write), Format::Text, verbosity);
         log.error("e");
         log.warn("w");
         log.info("i");
@@ -106,7 +106,7 @@ fn levels_are_shown_as_asked_for() {
 #[test]
 fn json_lines_have_their_fields() {
     let (read, write) = pipe();
-    let log = to(Out::Plain(write), Format::Json, 0);
+    let log = to(LogWriter::Plain(write), Format::Json, 0);
     let about = About {
         slot: Some(3),
         worker_pid: Some(42),
@@ -157,8 +157,8 @@ fn lost_and_told(log: &Log, drain: &mut dyn FnMut() -> String) {
 #[test]
 fn a_full_pipe_loses_lines_and_tells_and_the_shared_description_is_left_alone() {
     let (read, shared) = pipe();
-    let out = Out::shared(shared.try_clone().expect("a copy").into()).expect("opened");
-    assert!(matches!(&out, Out::Plain(file) if nonblocking(file)));
+    let out = LogWriter::shared(shared.try_clone().expect("a copy").into()).expect("opened");
+    assert!(matches!(&out, LogWriter::Plain(file) if nonblocking(file)));
     let log = to(out, Format::Text, 0);
     lost_and_told(&log, &mut || drain(&read));
     assert!(!nonblocking(&shared));
@@ -169,7 +169,7 @@ fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
     let (read, mut shared) = pipe();
     // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each, after this one.
     shared.write_all(&[b'\n'; 4096]).expect("room");
-    let out = Out::shared(shared.into()).expect("opened");
+    let out = LogWriter::shared(shared.into()).expect("opened");
     let log = to(out, Format::Json, 0);
     let quotes = "\"".repeat(MAX_MESSAGE);
     while log.lost() == 0 {
@@ -188,15 +188,15 @@ fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
 #[test]
 fn a_pipe_that_cannot_be_opened_again_is_asked_first() {
     let (read, write) = pipe();
-    let log = to(Out::Asked(write), Format::Text, 0);
+    let log = to(LogWriter::PolledFirst(write), Format::Text, 0);
     lost_and_told(&log, &mut || drain(&read));
 }
 
 #[test]
 fn a_socket_that_nobody_reads_does_not_block() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
-    let out = Out::shared(ours.into()).expect("opened");
-    assert!(matches!(out, Out::Socket(_)));
+    let out = LogWriter::shared(ours.into()).expect("opened");
+    assert!(matches!(out, LogWriter::Socket(_)));
     let log = to(out, Format::Text, 0);
     let theirs = File::from(OwnedFd::from(theirs));
     lost_and_told(&log, &mut || drain(&theirs));
@@ -206,7 +206,7 @@ fn a_socket_that_nobody_reads_does_not_block() {
 fn a_reader_that_has_gone_and_a_full_disk_are_counted() {
     let (read, write) = pipe();
     drop(read);
-    let log = to(Out::Plain(write), Format::Text, 0);
+    let log = to(LogWriter::Plain(write), Format::Text, 0);
     log.info("nobody");
     assert_eq!(log.lost(), 1);
     let full = Path::new("/dev/full");

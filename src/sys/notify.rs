@@ -1,5 +1,15 @@
-//! Notification sockets: one for each worker, which says who speaks by its address alone; and what the master itself says to
-//! its own service manager.
+//! systemd's notification protocol, both ways (sd_notify(3)).
+//!
+//! *From workers:* [`NotifySocket`], one for each worker. So the address alone tells which worker
+//! sent a [`Datagram`], also if a short-lived child of the worker sent it.
+//!
+//! *To the service manager:* [`send`] and [`send_within`] send text to our own NOTIFY_SOCKET: a
+//! path, an abstract name or a vsock address.
+//!
+//! The way of one datagram: [`NotifySocket::address`] goes into the worker's environment; the
+//! socket is readable; [`NotifySocket::receive`] returns text, sender and descriptors; the caller
+//! acts on the text, and dropping the datagram closes the descriptors, which ends the wait of
+//! `BARRIER=1`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,32 +29,33 @@ use super::io::{cmsg, fd};
 use super::machine::clock::now;
 use super::machine::random::hex128;
 
-/// The longest datagram that is read, in bytes. systemd takes 4096.
+/// The longest datagram that is read whole, in bytes. systemd reads 4096.
 const MAX_DATAGRAM: usize = 8192;
 
-/// A worker's notification socket.
+/// The notification socket of one worker.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
     address: String,
 }
 
-/// What came in one datagram. The descriptors that came along are closed when it is dropped: a sender of `BARRIER=1` waits for
-/// that, so it must not be before the text has been acted upon.
+/// One datagram. Dropping it closes the descriptors that it carried: a sender of `BARRIER=1` waits
+/// for that, so act on the text before the drop.
 #[derive(Debug)]
 pub struct Datagram {
-    /// The sender; 0 if it is in another pid namespace. It may have exited already.
+    /// The sender's pid; 0 if it is in another pid namespace. It may have exited already.
     pub pid: i32,
-    /// The sender's user.
+    /// The sender's uid.
     pub uid: u32,
-    /// What it said.
+    /// The text.
     pub text: Vec<u8>,
-    /// What came along; never used.
+    /// The descriptors that it carried. They are only held open, never used.
     pub fds: Vec<OwnedFd>,
 }
 
 impl NotifySocket {
-    /// Binds a fresh abstract address of 128 random bits; it takes no file and goes with the socket.
+    /// Binds a new abstract address of 128 random bits. It needs no file, and it is free again when
+    /// the socket is closed.
     ///
     /// # Errors
     /// What socket(2) or bind(2) said: EMFILE, ENFILE, ENOBUFS.
@@ -52,7 +63,7 @@ impl NotifySocket {
         let name = format!("pf-{}", hex128()?);
         let address = SocketAddr::from_abstract_name(&name)?;
         let socket = UnixDatagram::bind_addr(&address)?;
-        // A datagram that came before it would have no sender; nobody knows the address yet.
+        // Datagrams that arrive before this have no sender. None can: the address is still secret.
         setsockopt(&socket, sockopt::PassCred, &true)?;
         Ok(NotifySocket {
             socket,
@@ -60,7 +71,7 @@ impl NotifySocket {
         })
     }
 
-    /// The socket of a worker that the image before this one started.
+    /// The socket of a worker that the previous image started.
     ///
     /// # Errors
     /// The descriptor is not open.
@@ -69,22 +80,23 @@ impl NotifySocket {
         Ok(NotifySocket { socket, address })
     }
 
-    /// What NOTIFY_SOCKET says.
+    /// The value of NOTIFY_SOCKET for the worker.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Readable when there is something to [`receive`](Self::receive).
+    /// Readable when a datagram waits for [`receive`](Self::receive).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// The next datagram; `None` if there is none. Of one that is too long, the lines that are whole.
+    /// The next datagram; `None` if there is none. Of a datagram that is too long, the complete
+    /// lines.
     ///
     /// # Errors
     /// What recvmsg(2) said.
     pub fn receive(&mut self) -> io::Result<Option<Datagram>> {
-        // On the stack: there is a socket for each worker, and memory is counted.
+        // On the stack: a buffer for each worker would cost memory.
         let mut buffer = [0; MAX_DATAGRAM];
         let received = match cmsg::receive(self.socket.as_fd(), &mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -95,7 +107,7 @@ impl NotifySocket {
             let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
             text = text.get(..whole).unwrap_or_default();
         }
-        // The kernel always tells; if it did not, nobody could be trusted: nobody's uid.
+        // With SO_PASSCRED the kernel always adds the sender. Without it, trust no sender: uid -1.
         let (pid, uid) = received.sender.unwrap_or((0, u32::MAX));
         Ok(Some(Datagram {
             pid,
@@ -106,45 +118,46 @@ impl NotifySocket {
     }
 }
 
-/// How long a service manager across a vsock may take to answer.
-const VSOCK_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a connect(2) to a service manager over vsock may take.
+const VSOCK_CONNECT_LIMIT: Duration = Duration::from_millis(200);
 
-/// Says `text` to the service manager at `address`, the value of our own NOTIFY_SOCKET: a path, `@` and an abstract name, or
-/// `vsock:CID:PORT` (also `vsock-dgram:`, `vsock-seqpacket:`, `vsock-stream:`). Never waits, but 200 ms for a vsock.
+/// Sends `text` to the service manager at `address`, the value of our own NOTIFY_SOCKET: a path,
+/// `@` and an abstract name, or `vsock:CID:PORT` (also `vsock-dgram:`, `vsock-seqpacket:`,
+/// `vsock-stream:`). It does not wait, except up to 200 ms for each connect over vsock.
 ///
 /// # Errors
-/// EINVAL for another address; what socket(2), connect(2) or send(2) said: ECONNREFUSED, ENOENT, EAGAIN if the manager does not
-/// read.
+/// EINVAL: another kind of address. What socket(2), connect(2) or send(2) said: ECONNREFUSED,
+/// ENOENT; EAGAIN: the queue of the manager is full.
 pub fn send(address: &OsStr, text: &str) -> io::Result<()> {
     match unix_address(address)? {
         Some(address) => send_unix(&address, text),
         None => {
-            let parsed = address.to_str().and_then(vsock);
+            let parsed = address.to_str().and_then(parse_vsock);
             let (kinds, cid, port) = parsed.ok_or(io::ErrorKind::InvalidInput)?;
             send_vsock(kinds, cid, port, text)
         }
     }
 }
 
-/// As [`send`], but waits up to `patience` for a manager of this machine that does not read just now.
+/// As [`send`], but waits up to `limit` while the queue of a manager on this machine is full.
 ///
 /// # Errors
-/// The same; EAGAIN if it did not read in time.
-pub fn send_within(address: &OsStr, text: &str, patience: Duration) -> io::Result<()> {
+/// As [`send`]; EAGAIN: the manager did not read in time.
+pub fn send_within(address: &OsStr, text: &str, limit: Duration) -> io::Result<()> {
     match send(address, text) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             let Some(address) = unix_address(address)? else {
                 return Err(error);
             };
             let socket = UnixDatagram::unbound()?;
-            socket.set_write_timeout(Some(patience))?;
+            socket.set_write_timeout(Some(limit))?;
             socket.send_to_addr(text.as_bytes(), &address).map(drop)
         }
         sent => sent,
     }
 }
 
-/// The address, if it is one of this machine's.
+/// The address, if it is a Unix address; `None` for any other.
 fn unix_address(address: &OsStr) -> io::Result<Option<SocketAddr>> {
     Ok(match address.as_bytes().split_first() {
         Some((b'@', name)) => Some(SocketAddr::from_abstract_name(name)?),
@@ -153,13 +166,14 @@ fn unix_address(address: &OsStr) -> io::Result<Option<SocketAddr>> {
     })
 }
 
-/// Whether the address is one of this machine's, which never makes the sender wait.
+/// Whether it is a Unix address, for which [`send`] never waits.
 pub fn is_unix(address: &OsStr) -> bool {
     matches!(address.as_bytes().first(), Some(b'@' | b'/'))
 }
 
-/// Whether what [`send`] said may pass by itself: the manager does not read just now, or we are short of something.
-pub fn may_pass(error: &io::Error) -> bool {
+/// Whether an error of [`send`] may go away by itself: the queue of the manager is full, or memory
+/// or descriptors are short.
+pub fn is_transient(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -174,8 +188,8 @@ fn send_unix(address: &SocketAddr, text: &str) -> io::Result<()> {
     socket.send_to_addr(text.as_bytes(), address).map(drop)
 }
 
-/// The socket types to try, in order, the context and the port.
-fn vsock(address: &str) -> Option<(&'static [SockType], u32, u32)> {
+/// The socket types to try in this order, the context id and the port of a vsock address.
+fn parse_vsock(address: &str) -> Option<(&'static [SockType], u32, u32)> {
     let mut parts = address.split(':');
     let kinds: &[SockType] = match parts.next()? {
         "vsock" => &[SockType::Datagram, SockType::SeqPacket, SockType::Stream],
@@ -186,7 +200,7 @@ fn vsock(address: &str) -> Option<(&'static [SockType], u32, u32)> {
     };
     let (cid, port) = (parts.next()?, parts.next()?);
     let end = parts.next().is_none();
-    // No context means the host, as systemd reads it.
+    // An empty context id means the host (VMADDR_CID_HOST, 2), as in systemd.
     let cid = if cid.is_empty() { 2 } else { cid.parse().ok()? };
     end.then_some((kinds, cid, port.parse().ok()?))
 }
@@ -198,7 +212,7 @@ fn send_vsock(kinds: &[SockType], cid: u32, port: u32, text: &str) -> io::Result
         let sent = socket(AddressFamily::Vsock, *kind, flags, None)
             .map_err(io::Error::from)
             .and_then(|socket| {
-                reach(&socket, cid, port)?;
+                connect_vsock(&socket, cid, port)?;
                 let flags = MsgFlags::MSG_NOSIGNAL;
                 Ok(send_bytes(socket.as_raw_fd(), text.as_bytes(), flags)?)
             });
@@ -210,11 +224,11 @@ fn send_vsock(kinds: &[SockType], cid: u32, port: u32, text: &str) -> io::Result
     Err(last)
 }
 
-fn reach(socket: &OwnedFd, cid: u32, port: u32) -> io::Result<()> {
+fn connect_vsock(socket: &OwnedFd, cid: u32, port: u32) -> io::Result<()> {
     match connect(socket.as_raw_fd(), &VsockAddr::new(cid, port)) {
         Err(nix::errno::Errno::EINPROGRESS) => {
             let fds = [(socket.as_fd(), Interest::WRITE)];
-            Poller::new().wait(&fds, Some(now() + VSOCK_PATIENCE))?;
+            Poller::new().wait(&fds, Some(now() + VSOCK_CONNECT_LIMIT))?;
             match nix::sys::socket::getsockopt(socket, sockopt::SocketError)? {
                 0 => Ok(()),
                 errno => Err(io::Error::from_raw_os_error(errno)),
@@ -233,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    fn say(address: &str, text: &str) {
+    fn notify(address: &str, text: &str) {
         send(OsStr::new(address), text).expect("sent");
     }
 
@@ -243,8 +257,8 @@ mod tests {
         assert!(socket.receive().expect("read").is_none());
         let address = socket.address().to_owned();
         assert!(address.starts_with("@pf-") && address.len() == 4 + 32);
-        say(&address, "READY=1\nSTATUS=here");
-        say(&address, "");
+        notify(&address, "READY=1\nSTATUS=here");
+        notify(&address, "");
         let datagram = socket.receive().expect("read").expect("one");
         assert_eq!(datagram.text, b"READY=1\nSTATUS=here");
         assert_eq!(
@@ -263,7 +277,7 @@ mod tests {
             NotifySocket::bind().expect("bound"),
             NotifySocket::bind().expect("bound"),
         );
-        say(two.address(), "WATCHDOG=1");
+        notify(two.address(), "WATCHDOG=1");
         assert!(one.receive().expect("read").is_none());
         assert!(two.receive().expect("read").is_some());
     }
@@ -299,18 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn of_a_datagram_that_is_too_long_whole_lines_are_kept() {
+    fn of_a_datagram_that_is_too_long_complete_lines_are_kept() {
         let mut socket = NotifySocket::bind().expect("bound");
         let long = format!("READY=1\nSTATUS={}", "x".repeat(MAX_DATAGRAM));
-        say(socket.address(), &long);
+        notify(socket.address(), &long);
         let datagram = socket.receive().expect("read").expect("one");
         assert_eq!(datagram.text, b"READY=1");
-        say(socket.address(), &"x".repeat(MAX_DATAGRAM + 1));
+        notify(socket.address(), &"x".repeat(MAX_DATAGRAM + 1));
         assert_eq!(socket.receive().expect("read").expect("one").text, b"");
     }
 
     #[test]
-    fn a_path_is_reached_and_a_dead_one_told() {
+    fn a_path_is_reached_and_a_dead_one_is_an_error() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).expect("bound");
@@ -338,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_is_not_waited_for() {
+    fn send_does_not_wait_for_a_manager_that_does_not_read() {
         let socket = NotifySocket::bind().expect("bound");
         let address = OsStr::new(socket.address());
         let refused = (0..100_000)
@@ -348,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_reads_late_is_waited_for_and_one_that_never_does_is_not() {
+    fn send_within_waits_for_a_manager_that_reads_late_up_to_the_limit() {
         let mut socket = NotifySocket::bind().expect("bound");
         let address = OsStr::new(socket.address()).to_owned();
         while send(&address, "STATUS=again").is_ok() {}
@@ -360,9 +374,9 @@ mod tests {
                 scope.spawn(|| send_within(&address, "READY=1", crate::sys::testing::PATIENCE));
             let limit = Some(now() + crate::sys::testing::PATIENCE);
             loop {
-                let come = [(socket.fd(), Interest::READ)];
-                let ready = Poller::new().wait(&come, limit).expect("polled")[0];
-                assert!(ready.read, "it never came");
+                let polled = [(socket.fd(), Interest::READ)];
+                let ready = Poller::new().wait(&polled, limit).expect("polled")[0];
+                assert!(ready.read, "no datagram came");
                 let datagram = socket.receive().expect("read").expect("one");
                 if datagram.text == b"READY=1" {
                     break;
@@ -374,7 +388,7 @@ mod tests {
 
     #[test]
     fn vsock_addresses_are_read() {
-        let read = |text| vsock(text).map(|(kinds, cid, port)| (kinds.len(), cid, port));
+        let read = |text| parse_vsock(text).map(|(kinds, cid, port)| (kinds.len(), cid, port));
         assert_eq!(read("vsock:2:1234"), Some((3, 2, 1234)));
         assert_eq!(read("vsock::1234"), Some((3, 2, 1234)));
         assert_eq!(read("vsock-stream:4294967295:1"), Some((1, u32::MAX, 1)));

@@ -106,7 +106,7 @@ fn role() {
     match name.as_str() {
         "interruptible" => super::signal::interruptible::tests::play(&mut talk),
         "control" => super::control::tests::play(&mut talk),
-        "door" => super::listener::shared_accept::tests::play(&mut talk),
+        "shared-accept" => super::listener::shared_accept::tests::play(&mut talk),
         "signals" => super::signal::handlers::tests::play(&mut talk),
         "spawn-and-kill" => super::process::spawn::tests::play(&mut talk),
         "orphans" => super::process::wait::tests::play(&mut talk),

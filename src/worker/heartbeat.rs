@@ -193,7 +193,7 @@ fn interval() -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::heartbeat::file::Beat;
+    use crate::sys::heartbeat::file::HeartbeatFile;
 
     fn page(beats: u64, [begun, finished, open]: [u64; 3]) -> Page {
         Page {
@@ -206,24 +206,24 @@ mod tests {
 
     #[test]
     fn u23_what_is_counted_is_what_the_master_sees() {
-        let mut master = Beat::create().expect("made");
+        let mut master = HeartbeatFile::create().expect("made");
         let heartbeat = Heartbeat::of(master.fd()).expect("a page");
         assert!(heartbeat.is_active());
         heartbeat.beat();
         let (one, two) = (heartbeat.connection(), heartbeat.connection());
         let request = heartbeat.request();
         drop(one);
-        assert!(master.look().expect("looked"));
+        assert!(master.check_for_beat().expect("looked"));
         let expected = page(2, [1, 0, 1]);
         assert_eq!((master.page(), heartbeat.counts()), (expected, expected));
         drop((two, request));
-        assert!(master.look().expect("looked"));
+        assert!(master.check_for_beat().expect("looked"));
         assert_eq!(master.page(), page(3, [1, 1, 0]));
     }
 
     #[test]
     fn threads_count_every_request() {
-        let mut master = Beat::create().expect("made");
+        let mut master = HeartbeatFile::create().expect("made");
         let heartbeat = Heartbeat::of(master.fd()).expect("a page");
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -232,7 +232,7 @@ mod tests {
                 });
             }
         });
-        assert!(master.look().expect("looked"));
+        assert!(master.check_for_beat().expect("looked"));
         assert_eq!(master.page(), page(8000, [4000, 4000, 0]));
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sys::listener::{Given, Listener, Retry, arrange, given};
+use crate::sys::listener::{self, Inherited, Listener, Retry, arrange};
 use crate::sys::machine::environment;
 use crate::wire::address::{Bound, Kind, ListenSpec};
 use crate::wire::exports;
@@ -254,14 +254,14 @@ fn inherit() -> Result<Found> {
         Ok(Inheritance::ForAnotherProcess { pid }) => Some(pid),
         Ok(Inheritance::None | Inheritance::Inherited { .. }) | Err(_) => None,
     };
-    let given = if TAKEN.swap(true, Ordering::SeqCst) {
-        Ok(Given::default())
+    let inherited = if TAKEN.swap(true, Ordering::SeqCst) {
+        Ok(Inherited::default())
     } else {
         // What is ignored, because it is meant for others or a left-over, is nothing to a program that can do without.
-        given(lookup, own, Some(parent), &mut |_| {})
+        listener::inherit(lookup, own, Some(parent), &mut |_| {})
     };
     environment::remove_variables(tells_of_listeners);
-    let listeners: Listeners = given?.listeners.into_iter().collect();
+    let listeners: Listeners = inherited?.listeners.into_iter().collect();
     Ok(match meant_for {
         _ if !listeners.is_empty() => Found::Ours(listeners),
         Some(pid) => Found::ForSomeoneElse(pid),

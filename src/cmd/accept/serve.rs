@@ -9,7 +9,7 @@ use crate::model::acceptor::{Acceptor, Action, ClientId, CloseReason, Event};
 use crate::model::event::Ended;
 use crate::model::log_throttle::LogThrottle;
 use crate::model::signal::Signal;
-use crate::sys::listener::shared_accept::{Connection, Door};
+use crate::sys::listener::shared_accept::{Connection, SharedListeners};
 use crate::sys::machine::clock::now;
 use crate::sys::process::spawn;
 use crate::sys::signal::Signals;
@@ -28,7 +28,7 @@ enum Complaint {
 struct Server {
     log: Log,
     signals: Signals,
-    door: Door,
+    listeners: SharedListeners,
     handlers: Handlers,
     manager: Manager,
     acceptor: Acceptor,
@@ -42,7 +42,7 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
     let mut server = Server {
         log: setup.log,
         signals: setup.signals,
-        door: setup.door,
+        listeners: setup.listeners,
         handlers: setup.handlers,
         manager: setup.manager,
         acceptor: setup.acceptor,
@@ -65,7 +65,7 @@ impl Server {
     fn turn(&mut self) -> Result<()> {
         let (wanted, deadline) = (self.acceptor.wants_connection(), self.acceptor.deadline());
         let come = self
-            .door
+            .listeners
             .wait(wanted, deadline)
             .map_err(|error| Error::system("cannot wait for connections", error))?;
         // Connections first: one of them may have woken us alone, so if we are told to stop at the same time, it is ours.
@@ -88,11 +88,11 @@ impl Server {
     }
 
     fn take(&mut self, at: usize) {
-        match self.door.take(at) {
+        match self.listeners.accept(at) {
             Ok(Some(connection)) => self.serve(connection),
             Ok(None) => {}
             Err(error) => {
-                let what = format!("cannot accept on {}", self.door.label(at));
+                let what = format!("cannot accept on {}", self.listeners.label(at));
                 self.complain(Complaint::NoConnection, &what, &reason(error));
                 self.step(Event::ResourcesShort);
             }
@@ -245,7 +245,7 @@ impl Server {
     }
 
     fn close(&mut self, why: CloseReason) {
-        self.door.close();
+        self.listeners.close();
         let running = self.acceptor.running();
         let why = match why {
             CloseReason::Signal(signal) => signal.to_string(),

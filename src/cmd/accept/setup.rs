@@ -14,7 +14,7 @@ use crate::model::acceptor::{AcceptLimits, Acceptor};
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::listener::shared_accept;
-use crate::sys::listener::shared_accept::Door;
+use crate::sys::listener::shared_accept::SharedListeners;
 use crate::sys::listener::{self, Listener};
 use crate::sys::machine::{clock, limits};
 use crate::sys::process::spawn::{Launch, Leads};
@@ -35,7 +35,7 @@ const BESIDES: u64 = 64;
 pub(super) struct Setup {
     pub(super) log: Log,
     pub(super) signals: Signals,
-    pub(super) door: Door,
+    pub(super) listeners: SharedListeners,
     pub(super) handlers: Handlers,
     pub(super) manager: Manager,
     pub(super) acceptor: Acceptor,
@@ -57,10 +57,10 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     for listener in &listeners {
         log.info(format_args!("accepting on {}", listener.label()));
     }
-    let door = Door::new(listeners, signals.fd(), args.serialize)
+    let listeners = SharedListeners::new(listeners, signals.fd(), args.serialize)
         .map_err(|error| Error::system("cannot wait for connections", error))?;
     // Later, what is short may come back; but with this limit nobody would ever be served.
-    fd::room_for(START, signals.fd()).map_err(|error| {
+    fd::check_room_for(START, signals.fd()).map_err(|error| {
         let what = format!(
             "cannot serve anybody with {} descriptors at most",
             limits::nofile()
@@ -78,7 +78,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     Ok(Setup {
         log,
         signals,
-        door,
+        listeners,
         handlers,
         manager,
         acceptor: Acceptor::new(accept_limits, clock::now()),
@@ -95,7 +95,7 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
     let mut said = Vec::new();
     let mut tell = |text| said.push(text);
-    let given = listener::given(|name| std::env::var_os(name), own, Some(parent), &mut tell)?;
+    let given = listener::inherit(|name| std::env::var_os(name), own, Some(parent), &mut tell)?;
     match (given.listeners.is_empty(), said.pop()) {
         (true, Some(why)) => return Err(Error::system("no listener", why)),
         (true, None) => {
@@ -106,7 +106,7 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     }
     said.iter().for_each(|text| log.warn(text));
     for listener in &given.listeners {
-        shared_accept::check(listener).map_err(|why| {
+        shared_accept::check_has_connections(listener).map_err(|why| {
             Error::system(format!("cannot accept on {}", described(listener)), why)
         })?;
     }

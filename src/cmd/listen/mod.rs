@@ -227,7 +227,7 @@ fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
             say(PROG, &line);
         }
     };
-    let inherited = listener::given(
+    let inherited = listener::inherit(
         |key| std::env::var_os(key),
         std::process::id(),
         Some(std::os::unix::process::parent_id()),
@@ -293,7 +293,7 @@ fn warn_of_what_is_in_the_way(listeners: &[Listener], log: &mut dyn FnMut(String
         .iter()
         .map(|listener| listener.fd.as_raw_fd())
         .collect();
-    for number in fd::in_the_way(&numbers, FIRST_FD) {
+    for number in fd::unrelated_at_targets(&numbers, FIRST_FD) {
         let index = usize::try_from(number - FIRST_FD).unwrap_or_default();
         let label = listeners
             .get(index)
@@ -301,7 +301,7 @@ fn warn_of_what_is_in_the_way(listeners: &[Listener], log: &mut dyn FnMut(String
             .unwrap_or_default();
         log(format!(
             "fd {number} ({}) is replaced by the listener {label}",
-            fd::what_is(number)
+            fd::describe_file(number)
         ));
     }
 }

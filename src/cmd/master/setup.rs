@@ -22,7 +22,7 @@ use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::{Owner, PidFile};
 use crate::sys::io::fd;
 use crate::sys::listener::unix_path;
-use crate::sys::listener::{self, Bound, Given, Retry};
+use crate::sys::listener::{self, Bound, Inherited, Retry};
 use crate::sys::machine::{clock, cpus, limits, users};
 use crate::sys::process::daemon::Launcher;
 use crate::sys::process::successor::Origin;
@@ -40,7 +40,7 @@ const RIVAL_WITHIN: Duration = Duration::from_secs(1);
 /// `--check`: everything is read and resolved, nothing is bound, written or started.
 pub(super) fn check(args: &Args) -> Result<()> {
     let log = log(args)?;
-    let Given {
+    let Inherited {
         listeners,
         protocols,
     } = inherited(&log, std::process::id())?;
@@ -104,7 +104,7 @@ pub(super) fn prepare(
     let upward = Upward::from_environment(|name| std::env::var_os(name), born, Reported::default());
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
-    let Given {
+    let Inherited {
         listeners: mut held,
         mut protocols,
     } = inherited(&log, born)?;
@@ -285,11 +285,11 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
 }
 
 /// The listeners that the environment hands us; `own`: the pid that it speaks of.
-fn inherited(log: &Log, own: u32) -> Result<Given> {
+fn inherited(log: &Log, own: u32) -> Result<Inherited> {
     // One that has detached since has lost its parent.
     let parent = (own == std::process::id()).then(std::os::unix::process::parent_id);
     let mut tell = |text: String| log.warn(text);
-    listener::given(|name| std::env::var_os(name), own, parent, &mut tell)
+    listener::inherit(|name| std::env::var_os(name), own, parent, &mut tell)
 }
 
 /// The numbers that workers are promised must not collide.

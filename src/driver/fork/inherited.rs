@@ -49,7 +49,7 @@ impl InheritedFork {
         };
         let process = pidfile::open_process(handover.pid).ok();
         // Only while it holds its end the number is surely its own.
-        let early = link.hear(LONGEST);
+        let early = link.receive(LONGEST);
         let process = process.filter(|_| early.is_some() || !link.has_ended());
         Ok(InheritedFork {
             link,
@@ -133,13 +133,13 @@ impl InheritedFork {
 }
 
 fn refuse(link: &mut Link, why: &Error) {
-    link.tell(render(&PeerMessage::Back(why.to_string())));
+    link.send(render(&PeerMessage::Back(why.to_string())));
 }
 
 fn take_from(link: &mut Link) -> Result<(ForkHandover, Vec<Listener>), String> {
     let mut fds = VecDeque::new();
     let mut next = |fds: &mut VecDeque<OwnedFd>| {
-        let message = link.hear(LONGEST).ok_or("it has left nothing")?;
+        let message = link.receive(LONGEST).ok_or("it has left nothing")?;
         fds.extend(message.fds);
         Ok::<_, String>(())
     };

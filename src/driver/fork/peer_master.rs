@@ -98,7 +98,7 @@ impl PeerMaster {
 
     /// Says something, at once or when it has room for it.
     pub(super) fn tell(&mut self, told: &PeerMessage) {
-        self.link.tell(render(told));
+        self.link.send(render(told));
         self.watch_room();
     }
 
@@ -147,7 +147,7 @@ impl PeerMaster {
         let ended = self.has_ended();
         self.link.flush();
         let mut all = Vec::new();
-        while let Some(message) = self.link.hear(LONGEST) {
+        while let Some(message) = self.link.receive(LONGEST) {
             let Some(told) = parse(&message.text) else {
                 continue;
             };

@@ -9,7 +9,7 @@ use crate::driver::Driver;
 use crate::driver::upgrade::saved;
 use crate::error::reason;
 use crate::model::fork::{ForkState, PeerEvent};
-use crate::sys::io::seqpacket::{Link, MOST_FDS};
+use crate::sys::io::seqpacket::{Link, MAX_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
@@ -107,8 +107,8 @@ impl Driver {
     fn leave_behind(&self, link: &Link, document: &OwnedFd) -> Result<(), String> {
         let mut fds = vec![document.as_raw_fd()];
         fds.extend(self.listeners.iter().map(|l| l.as_fd().as_raw_fd()));
-        for some in fds.chunks(MOST_FDS) {
-            link.give(b"legacy", some)
+        for some in fds.chunks(MAX_FDS) {
+            link.send_now(b"legacy", some)
                 .map_err(|error| format!("cannot hand the listeners over: {}", reason(error)))?;
         }
         Ok(())

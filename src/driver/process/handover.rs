@@ -9,7 +9,7 @@ use super::acks::Acks;
 use super::one::token;
 use super::{Process, Processes};
 use crate::model::event::WorkerId;
-use crate::sys::heartbeat::file::Beat;
+use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::machine::users;
@@ -116,7 +116,7 @@ impl Process {
                 signal,
                 timeout: Duration::from_millis(millis),
             },
-            beat: Beat::taken_over(&process.beat)?,
+            beat: HeartbeatFile::taken_over(&process.beat)?,
             last_beat: process.last_beat,
             status: process.status,
             leaderless: process.leaderless,

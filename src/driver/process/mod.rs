@@ -10,7 +10,7 @@ use crate::model::event::{Ended, Event, Saying, WorkerId};
 use crate::model::policy::Readiness;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::heartbeat::file::Beat;
+use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
 use crate::sys::machine::users;
@@ -95,7 +95,7 @@ impl Processes {
     pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
         let notify = NotifySocket::bind()
             .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
-        let beat = Beat::create()
+        let beat = HeartbeatFile::create()
             .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
         let env = own_env(pin, slot, notify.address(), self.acks_path());
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = Vec::with_capacity(pin.listeners.len() + 2);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::driver::pin::Pin;
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
-use crate::sys::heartbeat::file::Beat;
+use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
@@ -19,7 +19,7 @@ pub(in crate::driver) struct Process {
     pub(in crate::driver) group: Group,
     /// What the guard has to know of it.
     pub(super) terms: StopTerms,
-    pub(in crate::driver) beat: Beat,
+    pub(in crate::driver) beat: HeartbeatFile,
     pub(in crate::driver) last_beat: Option<Time>,
     /// Its last `STATUS=`.
     pub(in crate::driver) status: Option<String>,

@@ -1,16 +1,17 @@
-//! The control socket and its connections, from one image of the master to the next.
+//! Hands the control socket and its connections over to the next image of the master.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use super::{Conn, ControlSocket};
+use super::connection::Conn;
+use super::socket::ControlSocket;
 use crate::sys::io::fd;
 use crate::wire::handover::{Client, Control};
 use crate::wire::text::Text;
 
 impl ControlSocket {
-    /// For the next image.
+    /// The state that the next image gets.
     pub fn handed_over(&self) -> Control {
         Control {
             fd: self.listener.as_raw_fd(),
@@ -21,7 +22,7 @@ impl ControlSocket {
         }
     }
 
-    /// From the image before.
+    /// The state that the previous image handed over.
     ///
     /// # Errors
     /// The descriptor is not open.
@@ -37,20 +38,20 @@ impl ControlSocket {
 }
 
 impl Conn {
-    /// Writes down what was read and not answered, and what the client has not taken yet.
+    /// Stores the bytes that were read and not answered, and the replies that are not sent yet.
     pub fn hand_over(&self, to: &mut Client) {
         let rest =
             |bytes: &[u8], from: usize| Text::from(bytes.get(from..).unwrap_or_default().to_vec());
         to.fd = self.stream.as_raw_fd();
         to.peer = self.peer;
         to.partial = self.partial.clone().into();
-        to.unread = rest(&self.chunk, self.looked_at);
+        to.unread = rest(&self.chunk, self.split_to);
         to.skipping = self.skipping;
         to.ended = self.ended;
         to.output = rest(&self.output, self.written);
     }
 
-    /// From the image before.
+    /// The state that the previous image handed over.
     ///
     /// # Errors
     /// The descriptor is not open.
@@ -59,7 +60,7 @@ impl Conn {
             stream: UnixStream::from(fd::duplicate_raw(client.fd)?),
             peer: client.peer,
             chunk: client.unread.clone().into_bytes(),
-            looked_at: 0,
+            split_to: 0,
             partial: client.partial.clone().into_bytes(),
             skipping: client.skipping,
             ended: client.ended,

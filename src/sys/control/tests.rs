@@ -1,12 +1,22 @@
-//! The tests of this room.
+//! Tests of the control socket and its connections.
 
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
+use nix::sys::socket::{UnixAddr, connect};
+
+use super::connection::{BATCH_BYTES, CHUNK, MAX_UNSENT};
+use super::socket::{BACKLOG, stream_socket};
 use super::*;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
 use crate::sys::testing::{Peer, Talk};
+use crate::wire::control::MAX_REQUEST;
 
 fn bound(path: &Path) -> ControlSocket {
     ControlSocket::bind(path, 0o600, None, None).expect("bound")
@@ -28,12 +38,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn p1_it_listens_with_the_mode_asked_for_and_goes_with_its_master() {
+fn p1_the_socket_has_the_mode_asked_for_and_is_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.ctl");
     let socket = bound(&path);
     assert_eq!(mode(&path), 0o600);
-    assert!(socket.accept().expect("nobody").is_none());
+    assert!(socket.accept().expect("no client").is_none());
     let (_client, conn) = pair(&socket);
     let own = i32::try_from(std::process::id()).expect("a pid");
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
@@ -47,7 +57,7 @@ fn p1_it_listens_with_the_mode_asked_for_and_goes_with_its_master() {
     socket.remove().expect("removed");
     assert!(!path.exists());
     let open = ControlSocket::bind(&path, 0o666, None, None).expect("bound");
-    assert_eq!(mode(&path), 0o666, "whatever the umask");
+    assert_eq!(mode(&path), 0o666, "the umask has no effect");
     drop(open);
 }
 
@@ -84,7 +94,7 @@ fn p8_a_live_server_keeps_its_path_and_a_dead_one_loses_it() {
     drop((socket, waiting));
     let next = bound(&path);
     pair(&next);
-    // Another's in its place is not ours to remove.
+    // A socket of another process at the path is not removed.
     fs::remove_file(&path).expect("removed");
     let other = UnixListener::bind(&path).expect("bound");
     next.remove().expect("nothing to do");
@@ -92,7 +102,8 @@ fn p8_a_live_server_keeps_its_path_and_a_dead_one_loses_it() {
     drop(other);
 }
 
-/// Listens, and has a child that holds the socket as well, as every child does between fork and exec.
+/// Runs in a process of its own: listens, and has a child that holds the socket too, as every child
+/// does between fork and exec.
 pub(crate) fn play(talk: &mut Talk) {
     let path = talk.hear().expect("a path");
     let socket = bound(Path::new(&path));
@@ -103,16 +114,16 @@ pub(crate) fn play(talk: &mut Talk) {
 }
 
 #[test]
-fn u19_p8_a_socket_that_only_a_child_of_its_dead_master_holds_is_dead() {
+fn u19_p8_a_socket_held_only_by_a_child_of_a_dead_master_is_dead() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.ctl");
     let mut master = Peer::start("control", &[&path.display().to_string()]);
     let holder = master.talk.hear().expect("a child").parse().expect("a pid");
     assert!(ControlSocket::bind(&path, 0o600, None, None).is_err());
     master.child.kill().expect("ours");
-    // A zombie is as dead as one that was reaped.
+    // A zombie counts as dead.
     crate::sys::process::wait::tests::await_end(master.pid());
-    UnixStream::connect(&path).expect("somebody holds it");
+    UnixStream::connect(&path).expect("the child holds it");
     let next = bound(&path);
     pair(&next);
     let handle = crate::sys::files::pidfile::open_process(holder).expect("it sleeps");
@@ -121,7 +132,7 @@ fn u19_p8_a_socket_that_only_a_child_of_its_dead_master_holds_is_dead() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_touched() {
+fn a_file_that_is_not_a_socket_is_never_touched() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("precious");
     fs::write(&path, "data").expect("written");
@@ -129,7 +140,7 @@ fn what_is_no_socket_is_never_touched() {
     std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).expect("linked");
     for path in [&path, &link] {
         let error = ControlSocket::bind(path, 0o600, None, None).expect_err("refused");
-        assert!(error.to_string().contains("no socket"), "{error}");
+        assert!(error.to_string().contains("not a socket"), "{error}");
     }
     assert_eq!(fs::read_to_string(&path).expect("there"), "data");
     let long = dir.path().join("x".repeat(108));
@@ -137,11 +148,11 @@ fn what_is_no_socket_is_never_touched() {
 }
 
 #[test]
-fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
+fn p3_lines_come_whole_and_an_unfinished_last_line_is_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = bound(&dir.path().join("app.ctl"));
     let (mut client, mut conn) = pair(&socket);
-    assert_eq!(conn.read(), Turn::default());
+    assert_eq!(conn.read(), ReadBatch::default());
     client.write_all(b"one\ntw").expect("written");
     assert_eq!(conn.read().inputs, [line("one")]);
     client.write_all(b"o\n\nthr").expect("written");
@@ -149,8 +160,8 @@ fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
     client.shutdown(Shutdown::Write).expect("shut");
     assert_eq!(conn.read().inputs, [Input::Cut, Input::End]);
     assert!(!conn.wants_read());
-    assert_eq!(conn.read(), Turn::default());
-    // It has said all that it wants to say, and still listens.
+    assert_eq!(conn.read(), ReadBatch::default());
+    // The client shut down its sending side, and still reads.
     assert!(conn.send("answer".into()));
     conn.flush().expect("sent");
     let mut text = String::new();
@@ -161,7 +172,7 @@ fn p3_lines_come_whole_and_an_unfinished_last_one_is_told() {
     assert!(conn.flush().is_err());
 }
 
-/// Reads until `lines` inputs have come, feeding what the client still has to say.
+/// Reads until `lines` inputs have come; writes `rest` on the side of the client meanwhile.
 fn exchange(client: &mut UnixStream, mut rest: &[u8], conn: &mut Conn, lines: usize) -> Vec<Input> {
     client.set_nonblocking(true).expect("non-blocking");
     let limit = now() + crate::sys::testing::PATIENCE;
@@ -192,25 +203,25 @@ fn p4_a_line_that_is_too_long_is_skipped_in_bounded_memory() {
 }
 
 #[test]
-fn p4_a_flood_is_taken_in_bounded_turns_and_nothing_is_forgotten() {
+fn p4_a_flood_is_read_in_bounded_batches_without_a_loss() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = bound(&dir.path().join("app.ctl"));
     let (mut client, mut conn) = pair(&socket);
     client.write_all(&b"a\n".repeat(150)).expect("written");
-    let turns: Vec<(usize, bool)> = (0..4)
+    let batches: Vec<(usize, bool)> = (0..4)
         .map(|_| {
-            let turn = conn.read();
-            (turn.inputs.len(), turn.more)
+            let batch = conn.read();
+            (batch.inputs.len(), batch.more)
         })
         .collect();
-    assert_eq!(turns, [(64, true), (64, true), (22, false), (0, false)]);
-    // Bytes without an end are bounded too.
+    assert_eq!(batches, [(64, true), (64, true), (22, false), (0, false)]);
+    // Bytes without a newline are bounded too.
     client.set_nonblocking(true).expect("non-blocking");
     let mut sent = 0;
     while let Ok(count) = client.write(&[b'x'; CHUNK]) {
         sent += count;
     }
-    assert!(sent > TURN_BYTES + CHUNK, "the socket holds {sent}");
+    assert!(sent > BATCH_BYTES + CHUNK, "the socket holds {sent}");
     conn.read();
     let ready = Poller::new()
         .wait(&[(conn.fd(), Interest::READ)], Some(now()))
@@ -223,11 +234,11 @@ fn p4_a_flood_is_taken_in_bounded_turns_and_nothing_is_forgotten() {
 }
 
 #[test]
-fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
+fn p4_a_client_that_does_not_read_is_refused_and_a_big_answer_is_not() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = bound(&dir.path().join("app.ctl"));
     let (client, mut conn) = pair(&socket);
-    let length = MAX_BEHIND + (1 << 20);
+    let length = MAX_UNSENT + (1 << 20);
     assert!(
         conn.send("b".repeat(length)),
         "one answer may have any size"
@@ -253,7 +264,7 @@ fn p4_a_client_that_does_not_read_is_told_apart_and_a_big_answer_is_not() {
 }
 
 #[test]
-fn u16_a_socket_moves_with_its_clients_and_others_are_left_alone() {
+fn u16_a_socket_moves_with_its_clients_and_other_sockets_stay() {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, aside) = (dir.path().join("app.ctl"), dir.path().join("aside.ctl"));
     let mut old = bound(&path);

@@ -1,6 +1,7 @@
-//! A lock on a directory, for whoever looks at a file in it and then acts on what was seen.
+//! A lock on a directory, for a process that checks a file in it and then acts on the result.
 //!
-//! It is a flock(2) on the directory itself, so that no lock file is left behind, and nothing need be writable that was not before.
+//! It is a flock(2) on the directory itself: so no lock file is left behind, and the directory need
+//! not be writable for the lock.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,23 +13,26 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::sys::machine::clock;
 
-/// How long to wait for another holder. Everyone holds it only for a few system calls, so beyond this something is wrong.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for another holder of the lock. Each holder needs it for a few system calls
+/// only, so a longer wait means that something is wrong.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long between two looks at a lock that another holds: flock(2) itself cannot wait with a limit.
-const STEP: Duration = Duration::from_millis(5);
+/// The time between two tries: flock(2) itself cannot wait with a limit.
+const RETRY_EVERY: Duration = Duration::from_millis(5);
 
-/// The lock; given back when dropped.
+/// The lock. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct DirLock {
     _directory: File,
 }
 
-/// Locks the directory that `path` is in (the working directory for a bare name); `path` itself need not exist.
+/// Locks the directory that `path` is in (the working directory for a bare name); `path` itself
+/// need not exist.
 ///
-/// Waits at most [`PATIENCE`]; then, and if the directory cannot be opened, it is a system error.
+/// # Errors
+/// Exit 111: another process held the lock for [`WAIT_LIMIT`], or the directory cannot be opened.
 pub fn lock_dir_of(path: &Path) -> Result<DirLock> {
-    lock(directory_of(path), PATIENCE)
+    lock(directory_of(path), WAIT_LIMIT)
 }
 
 fn directory_of(path: &Path) -> PathBuf {
@@ -39,12 +43,12 @@ fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-fn lock(directory: PathBuf, patience: Duration) -> Result<DirLock> {
+fn lock(directory: PathBuf, limit: Duration) -> Result<DirLock> {
     let what = || format!("cannot lock directory {}", directory.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let file = open(&directory, flags, Mode::empty())
         .map_err(|errno| Error::system(what(), reason(errno)))?;
-    let until = clock::now() + patience;
+    let until = clock::now() + limit;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
@@ -53,11 +57,11 @@ fn lock(directory: PathBuf, patience: Duration) -> Result<DirLock> {
                 });
             }
             Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if clock::now() < until => clock::pause(STEP),
+            Err(Errno::WOULDBLOCK) if clock::now() < until => clock::pause(RETRY_EVERY),
             Err(Errno::WOULDBLOCK) => {
                 let why = format!(
                     "another process has held it for {}",
-                    humantime::format_duration(patience)
+                    humantime::format_duration(limit)
                 );
                 return Err(Error::system(what(), why).hint("find it with lsof or fuser"));
             }
@@ -66,8 +70,8 @@ fn lock(directory: PathBuf, patience: Duration) -> Result<DirLock> {
     }
 }
 
-/// What an errno means, without its number.
-pub(in crate::sys) fn reason(errno: Errno) -> &'static str {
+/// The text of an errno, without its number.
+fn reason(errno: Errno) -> &'static str {
     nix::errno::Errno::from_raw(errno.raw_os_error()).desc()
 }
 
@@ -76,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_waits_and_is_told_when_it_waited_in_vain() {
+    fn a_second_holder_waits_until_the_limit() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let held = lock_dir_of(&path).expect("the lock");

@@ -1,4 +1,5 @@
-//! The heartbeat file (U23): private to a worker, sealed, and only ever looked at, never mapped, by the master.
+//! The heartbeat file (U23): private to one worker, and sealed. The master reads it with fstat(2)
+//! and pread(2), and never maps it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,50 +17,53 @@ use crate::wire::heartbeat::{MAGIC, SIZE, USED};
 
 pub use crate::wire::heartbeat::Page;
 
-/// A worker's heartbeat file.
+/// The heartbeat file of one worker.
 #[derive(Debug)]
-pub struct Beat {
+pub struct HeartbeatFile {
     file: File,
-    seen: Seen,
+    seen: FileState,
     page: Page,
 }
 
-/// What tells one look from the next. The times alone would not do: before Linux 6.13 they stand still for a few
-/// milliseconds, in which a worker may beat right after the file was made.
+/// The state of the file at one check. The times alone are not enough: before Linux 6.13 the clock
+/// of inode times has a resolution of a few milliseconds, and a worker may beat within that time
+/// after the file was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct FileState {
     changed: (i64, i64),
     modified: (i64, i64),
     mode: u32,
     beats: u64,
 }
 
-impl Beat {
-    /// Makes one: a memfd, or an unlinked file in the temporary directory where there is none.
+impl HeartbeatFile {
+    /// Makes the file: a memfd, or an unlinked file in the temporary directory where
+    /// memfd_create(2) fails.
     ///
     /// # Errors
-    /// What memfd_create(2), or opening the file, said: EMFILE, ENOMEM, ENOSPC.
-    pub fn create() -> io::Result<Beat> {
-        let (file, sealable) = match memory() {
+    /// What open(2) or write(2) of the file said: EMFILE, ENOMEM, ENOSPC.
+    pub fn create() -> io::Result<HeartbeatFile> {
+        let (file, sealable) = match create_memfd() {
             Ok(file) => (file, true),
-            Err(_) => (unlinked()?, false),
+            Err(_) => (create_unlinked()?, false),
         };
         let length = u64::try_from(SIZE).unwrap_or(u64::MAX);
         file.set_len(length)?;
         file.write_all_at(&MAGIC, 0)?;
         if sealable {
-            // A worker that could shrink it would turn its sibling's mapped store into SIGBUS.
+            // Without the seals a process of the worker could shrink the file, and a store into the
+            // page that a sibling mapped would raise SIGBUS.
             fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         }
         file.set_permissions(PermissionsExt::from_mode(0o600))?;
-        // From now on any touch shows, however coarse the clock.
+        // Second 1 of 1970: any touch from now on changes the time, even with a coarse clock.
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1))?;
         let page = Page::default();
-        let seen = seen(&file, page)?;
-        Ok(Beat { file, seen, page })
+        let seen = file_state(&file, page)?;
+        Ok(HeartbeatFile { file, seen, page })
     }
 
-    /// What was last seen of it, for the image that comes next.
+    /// The state that the next image gets: that of the last check.
     pub fn handed_over(&self) -> handover::Beat {
         handover::Beat {
             fd: self.file.as_raw_fd(),
@@ -70,46 +74,48 @@ impl Beat {
         }
     }
 
-    /// The page of a worker that the image before this one started: what it did since that one's last look shows at the next.
+    /// The file of a worker that the previous image started. A beat since the last check of that
+    /// image is seen at the next check.
     ///
     /// # Errors
     /// The descriptor is not open, or what pread(2) said.
-    pub fn taken_over(beat: &handover::Beat) -> io::Result<Beat> {
+    pub fn taken_over(beat: &handover::Beat) -> io::Result<HeartbeatFile> {
         let file = File::from(fd::duplicate_raw(beat.fd)?);
-        let page = page(&file)?;
-        let seen = Seen {
+        let page = read_page(&file)?;
+        let seen = FileState {
             changed: beat.changed,
             modified: beat.modified,
             mode: beat.mode,
             beats: beat.beats,
         };
-        Ok(Beat { file, seen, page })
+        Ok(HeartbeatFile { file, seen, page })
     }
 
-    /// The descriptor that the worker gets; close-on-exec here.
+    /// The descriptor that the worker inherits; close-on-exec here.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    /// Whether the worker has beaten since the last look: it changed the file's inode time or mode, or its counter.
+    /// Whether the worker has beaten since the last check: the inode times, the mode or the beat
+    /// counter changed.
     ///
     /// # Errors
     /// What fstat(2) or pread(2) said.
-    pub fn look(&mut self) -> io::Result<bool> {
-        self.page = page(&self.file)?;
-        let seen = seen(&self.file, self.page)?;
+    pub fn check_for_beat(&mut self) -> io::Result<bool> {
+        self.page = read_page(&self.file)?;
+        let seen = file_state(&self.file, self.page)?;
         Ok(std::mem::replace(&mut self.seen, seen) != seen)
     }
 
-    /// What the worker had counted at the last look.
+    /// The counters of the worker at the last check.
     pub fn page(&self) -> Page {
         self.page
     }
 }
 
-fn seen(file: &File, page: Page) -> io::Result<Seen> {
+fn file_state(file: &File, page: Page) -> io::Result<FileState> {
     let stat = file.metadata()?;
-    Ok(Seen {
+    Ok(FileState {
         changed: (stat.ctime(), stat.ctime_nsec()),
         modified: (stat.mtime(), stat.mtime_nsec()),
         mode: stat.mode(),
@@ -117,10 +123,10 @@ fn seen(file: &File, page: Page) -> io::Result<Seen> {
     })
 }
 
-fn page(file: &File) -> io::Result<Page> {
+fn read_page(file: &File) -> io::Result<Page> {
     let mut bytes = [0u8; USED];
     let mut filled = 0;
-    // Short only if the file could not be sealed and was cut: what is missing counts as 0.
+    // The file is shorter only if it could not be sealed and was cut. Missing bytes count as 0.
     while let Some(rest) = bytes.get_mut(filled..)
         && !rest.is_empty()
     {
@@ -134,9 +140,9 @@ fn page(file: &File) -> io::Result<Page> {
     Ok(Page::read(bytes.get(..filled).unwrap_or_default()))
 }
 
-/// With an executable mode allowed, as some workers beat by changing it between 0 and 1; without, where the system forbids
-/// that; without saying either, for kernels before 6.3.
-fn memory() -> io::Result<File> {
+/// A memfd. With MFD_EXEC first, because some workers beat by switching the mode between 0 and 1;
+/// with MFD_NOEXEC_SEAL where vm.memfd_noexec forbids that; without both for kernels before 6.3.
+fn create_memfd() -> io::Result<File> {
     let mut last = Errno::NOSYS;
     for extra in [
         MemfdFlags::EXEC,
@@ -152,7 +158,7 @@ fn memory() -> io::Result<File> {
     Err(last.into())
 }
 
-fn unlinked() -> io::Result<File> {
+fn create_unlinked() -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("pf-heartbeat-{}", hex128()?));
     let file = OpenOptions::new()
         .read(true)
@@ -171,47 +177,47 @@ mod tests {
     use super::*;
     use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, OPEN};
 
-    fn mode(beat: &Beat, mode: u32) {
+    fn mode(beat: &HeartbeatFile, mode: u32) {
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         file.set_permissions(PermissionsExt::from_mode(mode))
             .expect("fchmod");
     }
 
     #[test]
-    fn u23_making_it_is_no_beat_and_every_way_to_beat_is_seen() {
-        let mut beat = Beat::create().expect("made");
-        assert!(!beat.look().expect("looked"));
-        // At once after it was made and after each look: however coarse the clock.
+    fn u23_making_the_file_is_no_beat_and_every_way_to_beat_is_seen() {
+        let mut beat = HeartbeatFile::create().expect("made");
+        assert!(!beat.check_for_beat().expect("checked"));
+        // Directly after it was made and after each check, so within one tick of the clock.
         mode(&beat, 0o400);
-        assert!(beat.look().expect("looked"), "fchmod");
-        assert!(!beat.look().expect("looked"));
+        assert!(beat.check_for_beat().expect("checked"), "fchmod");
+        assert!(!beat.check_for_beat().expect("checked"));
         mode(&beat, 0o600);
-        assert!(beat.look().expect("looked"), "fchmod back");
+        assert!(beat.check_for_beat().expect("checked"), "fchmod back");
 
-        let mut beat = Beat::create().expect("made");
+        let mut beat = HeartbeatFile::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         let times = std::fs::FileTimes::new().set_modified(crate::sys::machine::clock::wall());
         file.set_times(times).expect("futimens");
-        assert!(beat.look().expect("looked"), "futimens");
+        assert!(beat.check_for_beat().expect("checked"), "futimens");
 
-        let mut beat = Beat::create().expect("made");
+        let mut beat = HeartbeatFile::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         file.write_all_at(&1u64.to_ne_bytes(), 8).expect("pwrite");
-        assert!(beat.look().expect("looked"), "the counter");
-        assert!(!beat.look().expect("looked"));
+        assert!(beat.check_for_beat().expect("checked"), "the counter");
+        assert!(!beat.check_for_beat().expect("checked"));
     }
 
     #[test]
     fn u23_a_shell_beats_by_touch() {
-        let mut beat = Beat::create().expect("made");
+        let mut beat = HeartbeatFile::create().expect("made");
         let status = Command::new("touch")
             .arg("/proc/self/fd/0")
             .stdin(Stdio::from(beat.fd().try_clone_to_owned().expect("a copy")))
             .status()
             .expect("touch runs");
         assert!(status.success());
-        assert!(beat.look().expect("looked"));
-        assert!(!beat.look().expect("looked"));
+        assert!(beat.check_for_beat().expect("checked"));
+        assert!(!beat.check_for_beat().expect("checked"));
     }
 
     #[test]
@@ -220,7 +226,7 @@ mod tests {
         use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
         use std::sync::atomic::{AtomicU64, Ordering};
 
-        let mut beat = Beat::create().expect("made");
+        let mut beat = HeartbeatFile::create().expect("made");
         let length = std::num::NonZeroUsize::new(SIZE).expect("a size");
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh shared mapping of a file that cannot shrink; nothing else refers to it.
@@ -229,12 +235,13 @@ mod tests {
         // SAFETY: within the page, aligned, and it lives until the unmapping below.
         let counter = unsafe { &*map.as_ptr().cast::<AtomicU64>().add(1) };
         counter.fetch_add(1, Ordering::Relaxed);
-        assert!(beat.look().expect("looked"));
-        assert!(!beat.look().expect("looked"));
-        // The first store into the page changed the times as well; the next ones take no system call at all.
+        assert!(beat.check_for_beat().expect("checked"));
+        assert!(!beat.check_for_beat().expect("checked"));
+        // The first store into the page changes the times too. The next ones change only the
+        // counter.
         counter.fetch_add(1, Ordering::Relaxed);
         let before = beat.seen;
-        assert!(beat.look().expect("looked"));
+        assert!(beat.check_for_beat().expect("checked"));
         assert_eq!(before.changed, beat.seen.changed);
         assert_eq!(beat.page().beats, 2);
         // SAFETY: the mapping made above; `counter` is not used any more.
@@ -243,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_counters_are_read() {
-        let mut beat = Beat::create().expect("made");
+        let mut beat = HeartbeatFile::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         for (offset, value) in [(BEATS, 5u64), (BEGUN, 4), (FINISHED, 3), (OPEN, 1)] {
             let offset = u64::try_from(offset).expect("small");
@@ -256,13 +263,13 @@ mod tests {
             finished: 3,
             open: 1,
         };
-        assert!(beat.look().expect("looked"));
+        assert!(beat.check_for_beat().expect("checked"));
         assert_eq!(beat.page(), page);
     }
 
     #[test]
     fn the_file_is_sealed_private_and_marked() {
-        let beat = Beat::create().expect("made");
+        let beat = HeartbeatFile::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
         assert!(file.set_len(0).is_err());
         assert!(file.set_len(8192).is_err());
@@ -271,7 +278,7 @@ mod tests {
         assert_eq!(
             stat.mtime(),
             1,
-            "so that a touch shows, however coarse the clock"
+            "any touch changes the time, even with a coarse clock"
         );
         let mut magic = [0; 8];
         file.read_exact_at(&mut magic, 0).expect("read");
@@ -281,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unlinked_file_does_where_there_is_no_memfd_and_a_cut_one_counts_as_zero() {
-        let file = unlinked().expect("made");
+    fn an_unlinked_file_replaces_a_memfd_and_a_cut_file_counts_as_zero() {
+        let file = create_unlinked().expect("made");
         assert_eq!(file.metadata().expect("stat").nlink(), 0);
-        assert_eq!(page(&file).expect("read"), Page::default());
+        assert_eq!(read_page(&file).expect("read"), Page::default());
         file.write_all_at(&[0xff; 20], 0).expect("written");
-        assert_eq!(page(&file).expect("read").beats, u64::MAX);
-        assert_eq!(page(&file).expect("read").begun, 0);
+        assert_eq!(read_page(&file).expect("read").beats, u64::MAX);
+        assert_eq!(read_page(&file).expect("read").begun, 0);
     }
 }

@@ -1,7 +1,8 @@
-//! Receiving a message with what comes along: the sender's credentials, and descriptors.
+//! Receives a message together with the sender's credentials and the descriptors that it carries.
 #![expect(
     unsafe_code,
-    reason = "nix leaks descriptors of a truncated control message, rustix takes a sender of another pid namespace (pid 0) for a pid"
+    reason = "nix leaks the descriptors of a truncated control message; rustix has no pid 0, \
+              which the kernel reports for a sender of another pid namespace"
 )]
 
 use std::io;
@@ -10,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 
-/// What the kernel lets one message carry (SCM_MAX_FD).
+/// The most descriptors that the kernel allows in one message (SCM_MAX_FD).
 const MAX_FDS: usize = 253;
 /// Room for that many descriptors and the credentials, each with its header.
 const ROOM: usize =
@@ -19,17 +20,18 @@ const ROOM: usize =
 /// A received message.
 #[derive(Debug)]
 pub struct Received {
-    /// How many bytes of the buffer it filled.
+    /// How many bytes of the buffer the message filled.
     pub len: usize,
     /// Whether it was longer than the buffer; the rest is lost.
     pub truncated: bool,
-    /// The sender's pid (0 if it is in another pid namespace) and uid, where the socket asks for them.
+    /// The pid (0 if it is in another pid namespace) and uid of the sender, if the socket has
+    /// SO_PASSCRED.
     pub sender: Option<(i32, u32)>,
-    /// The descriptors that came along, close-on-exec.
+    /// The descriptors that it carried; close-on-exec.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Aligned as the headers in it must be.
+/// The buffer for control messages, aligned for their headers.
 #[repr(C, align(8))]
 struct Control([u8; ROOM]);
 
@@ -51,7 +53,8 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     message.msg_controllen = ROOM as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     let len = loop {
-        // SAFETY: `message` points to `part`, `buffer` and `control`, which all live through the call.
+        // SAFETY: `message` points to `part`, `buffer` and `control`, which all live through the
+        // call.
         let done = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
         match Errno::result(done) {
             Ok(done) => break usize::try_from(done).unwrap_or(0),
@@ -65,17 +68,21 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
         sender: None,
         fds: Vec::new(),
     };
-    // Also when MSG_CTRUNC is set: what did arrive is open, and must be owned by somebody.
+    // Also if MSG_CTRUNC is set: the descriptors that arrived are open, so an owner has to close
+    // them.
     // SAFETY: the kernel has filled in `control` and its length in `message`.
-    unsafe { take(&message, &mut received) };
+    unsafe { take_control_messages(&message, &mut received) };
     Ok(received)
 }
 
+/// Moves credentials and descriptors from the control messages into `received`.
+///
 /// # Safety
-/// `message` has been filled in by recvmsg, and nobody has taken its descriptors yet.
+/// `message` has been filled in by recvmsg, and nothing has taken its descriptors yet.
 #[allow(clippy::unnecessary_cast, reason = "the length is a u32 in musl")]
-unsafe fn take(message: &libc::msghdr, received: &mut Received) {
-    // SAFETY: the CMSG macros stay within the control buffer, whose headers the kernel has written; data is read unaligned.
+unsafe fn take_control_messages(message: &libc::msghdr, received: &mut Received) {
+    // SAFETY: the CMSG macros stay within the control buffer, whose headers the kernel has written;
+    // data is read unaligned.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(found) = header.as_ref() {

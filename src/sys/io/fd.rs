@@ -1,4 +1,7 @@
-//! Descriptors by number: taking over those that were inherited, and placing those that are to be passed on.
+//! Descriptors by number: takes over inherited ones, and places those for the next program.
+//!
+//! Rule: every descriptor that this process opens is close-on-exec; a descriptor that a parent left
+//! open for us is not. So close-on-exec tells ours from inherited ones.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,17 +12,19 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
 use crate::error::{Error, Result};
 
-/// Borrows a descriptor that is known by number only, for one system call.
+/// Borrows a descriptor by its number, for one system call.
 fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
-    // SAFETY: any number but -1 may be borrowed; whether it is open is what the system call that follows tells.
+    // SAFETY: any number but -1 may be borrowed; the system call that follows fails with EBADF if
+    // it is not open.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Takes over descriptor `fd`, which our parent left open for us, and makes it close-on-exec, so that it is passed on only where it
-/// is meant to be.
+/// Takes over the inherited descriptor `fd` and makes it close-on-exec, so that the next program
+/// gets it only if it is placed for it. Call it once for each descriptor.
 ///
-/// To be called once for a descriptor. It is an error if it is not open, or is close-on-exec: nothing that a parent leaves open is, and everything
-/// that this process opens itself is, so a wrong number never takes one of our own.
+/// # Errors
+/// Exit 111: it is not open, or it is close-on-exec. The second makes sure that a wrong number
+/// never takes a descriptor that this process opened itself.
 pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
     if !survives_exec(fd) {
         return Err(Error::system(
@@ -29,11 +34,15 @@ pub fn adopt(fd: RawFd) -> Result<OwnedFd> {
     }
     set_cloexec(fd, true)
         .map_err(|errno| Error::system(format!("cannot take over fd {fd}"), describe(errno)))?;
-    // SAFETY: it is open, as the call above has shown, and nobody else in this process owns it, as the caller has promised.
+    // SAFETY: it is open, as the call above has shown, and nothing else in this process owns it, as
+    // the caller has promised.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Another descriptor, close-on-exec, of what `fd` refers to. `fd` itself stays as it is.
+/// A copy of descriptor `fd`, close-on-exec. `fd` itself stays as it is.
+///
+/// # Errors
+/// Exit 111: it is not open, or there are too many descriptors.
 pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     let copied = borrow(fd)
         .ok_or(rustix::io::Errno::BADF)
@@ -46,7 +55,7 @@ pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     })
 }
 
-/// As [`duplicate`], for those who have words of their own.
+/// As [`duplicate`], with the plain error, for callers that make their own message.
 ///
 /// # Errors
 /// EBADF: it is not open; EMFILE.
@@ -55,7 +64,7 @@ pub fn duplicate_raw(fd: RawFd) -> std::io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// As [`duplicate_raw`], at a number of `least` or more.
+/// As [`duplicate_raw`]; the copy has a number of `least` or more.
 ///
 /// # Errors
 /// EBADF: it is not open; EMFILE.
@@ -64,38 +73,42 @@ pub fn duplicate_above(fd: RawFd, least: RawFd) -> std::io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, least)?)
 }
 
-/// Tries whether so many more descriptors can be opened just now, by copies of `fd`, which are closed again.
+/// Checks that so many more descriptors can be opened now. It makes copies of `fd` and closes them.
 ///
 /// # Errors
-/// EMFILE: they cannot; EBADF: `fd` is not open.
-pub fn room_for(more: usize, fd: BorrowedFd<'_>) -> std::io::Result<()> {
+/// EMFILE: there is no room; EBADF: `fd` is not open.
+pub fn check_room_for(more: usize, fd: BorrowedFd<'_>) -> std::io::Result<()> {
     let copies: rustix::io::Result<Vec<OwnedFd>> =
         (0..more).map(|_| fcntl_dupfd_cloexec(fd, 0)).collect();
     Ok(copies.map(drop)?)
 }
 
-/// Places copies of descriptors at their numbers, all below `above`, open across an exec; what was there is closed. For a process that is about to execute
-/// another program: on failure some may have been placed.
+/// Places copies of descriptors, as (from, target), open across an exec. All targets are below
+/// `above`; what was open there is closed. For a process that is about to exec: on failure some may
+/// have been placed.
 ///
 /// # Errors
 /// EBADF: one is not open; EMFILE.
 pub fn place_each(placed: &[(RawFd, RawFd)], above: RawFd) -> std::io::Result<()> {
-    // All of them leave before the first is placed: each may stand where another one belongs.
+    // Copy all of them above the targets first: each may stand at the target of another one.
     let copies: Vec<(OwnedFd, RawFd)> = placed
         .iter()
         .map(|(fd, target)| Ok((duplicate_above(*fd, above)?, *target)))
         .collect::<std::io::Result<_>>()?;
     for (copy, target) in &copies {
-        // SAFETY: dup2 takes any two numbers. What `target` was is given up, as documented; the exec that follows ends all owners.
+        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the
+        // exec that follows ends all owners.
         Errno::result(unsafe { libc::dup2(copy.as_raw_fd(), *target) })?;
     }
     Ok(())
 }
 
-/// Closes descriptor `fd`, which nobody in this process owns: an image before this one left it open.
+/// Closes descriptor `fd`, which the previous image of this process left open. Nothing in this
+/// image may own it.
 pub fn close_left_over(fd: RawFd) {
     if fd > 2 && survives_exec(fd) {
-        // SAFETY: it is open, not close-on-exec as everything that this process owns is, and the caller has promised that nobody else does.
+        // SAFETY: it is open; everything that this process owns is close-on-exec, and it is not;
+        // the caller has promised that nothing else owns it.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
@@ -119,34 +132,37 @@ pub fn set_cloexec(fd: RawFd, on: bool) -> nix::Result<()> {
     fcntl_setfd(borrowed, flags).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
-/// Whether descriptor `fd` is open and would stay open across an exec.
+/// Whether descriptor `fd` is open and stays open across an exec.
 pub fn survives_exec(fd: RawFd) -> bool {
     borrow(fd)
         .is_some_and(|fd| fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)))
 }
 
-/// The numbers from `first` on that `sources` are about to be placed at, but at which something unrelated that would survive the exec is open.
-pub fn in_the_way(sources: &[RawFd], first: RawFd) -> Vec<RawFd> {
+/// The target numbers of [`place`] at which an unrelated descriptor is open that would survive the
+/// exec. Placing closes it.
+pub fn unrelated_at_targets(sources: &[RawFd], first: RawFd) -> Vec<RawFd> {
     (first..)
         .take(sources.len())
         .filter(|fd| survives_exec(*fd) && !sources.contains(fd))
         .collect()
 }
 
-/// What an open descriptor refers to, for a message: `pipe:[4711]`, `/var/log/app.log`.
-pub fn what_is(fd: RawFd) -> String {
+/// The file that a descriptor refers to, for a message: `pipe:[4711]`, `/var/log/app.log`.
+pub fn describe_file(fd: RawFd) -> String {
     let target = std::fs::read_link(format!("/proc/self/fd/{fd}"));
     target.map_or_else(|_| "unknown".into(), |target| target.display().to_string())
 }
 
-/// Places the descriptors `sources` at `first`, `first + 1` and so on, open across an exec; what was there is closed. `sources` then
-/// holds numbers above the range for those that stood within it, in a place not their own.
+/// Places the descriptors `sources` at `first`, `first + 1` and so on, open across an exec; what
+/// was open there is closed. A source that stood at the target of another one is moved above the
+/// range, and `sources` then has its new number.
 ///
 /// Does not allocate: usable between fork and exec. On failure some may have been placed.
 pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
     let count = RawFd::try_from(sources.len()).map_err(|_| Errno::EMFILE)?;
     let end = first.checked_add(count).ok_or(Errno::EMFILE)?;
-    // All that stand in another's place must leave before the first is placed: the order of sources is arbitrary.
+    // Move those that stand at the target of another one before the first dup2 closes them: the
+    // order of the sources is arbitrary.
     for (source, target) in sources.iter_mut().zip(first..) {
         if (first..end).contains(source) && *source != target {
             let fd = borrow(*source).ok_or(Errno::EBADF)?;
@@ -160,7 +176,8 @@ pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
             set_cloexec(target, false)?;
             continue;
         }
-        // SAFETY: dup2 takes any two numbers. What `target` was is given up, as documented; the exec that follows ends all owners.
+        // SAFETY: dup2 takes any two numbers. What was at `target` is closed, as documented; the
+        // exec that follows ends all owners.
         Errno::result(unsafe { libc::dup2(*source, target) })?;
     }
     Ok(())
@@ -183,10 +200,10 @@ pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
             return Ok(());
         }
     }
-    // An old kernel, or a seccomp filter that does not know the call.
+    // A kernel before 5.11 (CLOSE_RANGE_CLOEXEC), or a seccomp filter that refuses the call.
     for fd in open_from(first) {
         match set_cloexec(fd, true) {
-            // The descriptor of the listing itself has gone meanwhile.
+            // EBADF: the descriptor of the directory listing itself is closed by now.
             Ok(()) | Err(Errno::EBADF) => {}
             Err(errno) => return Err(errno),
         }
@@ -210,10 +227,15 @@ fn open_from(first: RawFd) -> Vec<RawFd> {
         .collect()
 }
 
-/// Places `fds` at `first` and up for an exec, as [`place`] does, and gives them up to it: from here on they are known by number only.
+/// Places `fds` at `first` and up for an exec, as [`place`] does. From here on they are known by
+/// number only, and the exec closes the originals.
+///
+/// # Errors
+/// Exit 111: there are too many descriptors.
 pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
     let mut sources: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    // Their numbers may now belong to others of them; so they must not be closed one by one. The exec closes what was not placed.
+    // Forget the owners: after the placing, the number of one may belong to another one, so closing
+    // them one by one would close placed descriptors. The exec closes what was not placed.
     fds.into_iter().for_each(std::mem::forget);
     place(&mut sources, first).map_err(|errno| {
         let error = Error::system("cannot place the listeners", errno.desc());
@@ -225,10 +247,11 @@ pub fn place_for_exec(fds: Vec<OwnedFd>, first: RawFd) -> Result<()> {
     })
 }
 
-/// Moves descriptor `fd` to a free number, `least` or more, at which it survives an exec; the number.
+/// Copies descriptor `fd` to a free number, `least` or more, which survives an exec, and makes `fd`
+/// close-on-exec. Returns the new number.
 ///
 /// # Errors
-/// It is not open, or there are too many: exit 111.
+/// Exit 111: it is not open, or there are too many descriptors.
 pub fn move_for_exec(fd: RawFd, least: RawFd) -> Result<RawFd> {
     let moved = borrow(fd)
         .ok_or(rustix::io::Errno::BADF)
@@ -241,7 +264,7 @@ pub fn move_for_exec(fd: RawFd, least: RawFd) -> Result<RawFd> {
         .map_err(|errno| Error::system(format!("cannot move fd {fd}"), describe(errno)))
 }
 
-/// The null device, for reading and writing; close-on-exec.
+/// /dev/null, open for reading and writing; close-on-exec.
 ///
 /// # Errors
 /// What open(2) said.
@@ -252,7 +275,7 @@ pub fn null() -> std::io::Result<std::fs::File> {
         .open("/dev/null")
 }
 
-/// A pipe: the end to read from, which never blocks, and the end to write to; both close-on-exec.
+/// A pipe, as (read end, write end). Both are close-on-exec; the read end is non-blocking.
 ///
 /// # Errors
 /// What pipe2(2) or fcntl(2) said: EMFILE, ENFILE.
@@ -274,13 +297,13 @@ mod tests {
 
     use super::*;
 
-    /// Descriptors at numbers that no other thread of the test program reaches.
+    /// Numbers so high that no other thread of the test program gets them.
     const HIGH: RawFd = 700;
 
     fn open_at(fd: RawFd, content: &str) -> RawFd {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(content.as_bytes()).expect("written");
-        // SAFETY: the number is this test's own.
+        // SAFETY: only this test uses the number.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), fd) }, fd);
         set_cloexec(fd, true).expect("open");
         fd
@@ -302,13 +325,20 @@ mod tests {
         }
     }
 
+    /// One to five numbers from `HIGH` on, in any order.
+    fn some_numbers() -> impl Strategy<Value = Vec<RawFd>> {
+        proptest::sample::subsequence((HIGH..HIGH + 8).collect::<Vec<_>>(), 1..6).prop_shuffle()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
-        /// Every permutation of places within and above the range ends in order.
+        /// Wherever the descriptors stand, within the range or above it, they end in order.
         #[test]
-        fn descriptors_end_in_order_wherever_they_were(numbers in proptest::sample::subsequence((HIGH..HIGH + 8).collect::<Vec<_>>(), 1..6).prop_shuffle()) {
-            let texts: Vec<String> = (0..numbers.len()).map(|index| format!("file {index}")).collect();
-            let mut sources: Vec<RawFd> = numbers.iter().zip(&texts).map(|(fd, text)| open_at(*fd, text)).collect();
+        fn descriptors_end_in_order_wherever_they_were(numbers in some_numbers()) {
+            let texts: Vec<String> =
+                (0..numbers.len()).map(|index| format!("file {index}")).collect();
+            let opened = numbers.iter().zip(&texts).map(|(fd, text)| open_at(*fd, text));
+            let mut sources: Vec<RawFd> = opened.collect();
             let count = RawFd::try_from(sources.len()).expect("few");
             place(&mut sources, HIGH).expect("placed");
             let placed: Vec<String> = (HIGH..HIGH + count).map(content).collect();
@@ -321,13 +351,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_told_and_what_is_not_open_refused() {
+    fn unrelated_descriptors_are_reported_and_closed_ones_refused() {
         let base = 800;
         open_at(base, "ours");
         open_at(base + 1, "unrelated");
         set_cloexec(base + 1, false).expect("open");
-        assert_eq!(in_the_way(&[base, 3], base), [base + 1]);
-        assert_eq!(in_the_way(&[base + 1, base], base), Vec::<RawFd>::new());
+        assert_eq!(unrelated_at_targets(&[base, 3], base), [base + 1]);
+        assert_eq!(
+            unrelated_at_targets(&[base + 1, base], base),
+            Vec::<RawFd>::new()
+        );
         close_range(base, base + 2);
         assert_eq!(
             adopt(base).expect_err("closed").to_string(),
@@ -342,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_from_a_number_on_is_closed_on_exec() {
+    fn every_descriptor_from_a_number_on_is_closed_on_exec() {
         let base = 900;
         open_at(base, "a");
         set_cloexec(base, false).expect("open");

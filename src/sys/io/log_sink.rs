@@ -1,4 +1,4 @@
-//! Where lines go without ever waiting: for a reader that is slow, for a terminal that is stopped, for a full pipe.
+//! Writes log lines without ever blocking: not on a slow reader, a stopped terminal or a full pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,78 +12,81 @@ use nix::sys::socket::{MsgFlags, send};
 use super::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
 
-/// Something to write to that never blocks.
+/// The target of log lines. A write to it never blocks.
 #[derive(Debug)]
-pub enum Out {
-    /// Never blocks: a regular file, or a description of our own that is non-blocking.
+pub enum LogWriter {
+    /// A regular file, or an open file description of our own with O_NONBLOCK.
     Plain(File),
-    /// MSG_DONTWAIT.
+    /// A socket: each write uses MSG_DONTWAIT.
     Socket(OwnedFd),
-    /// A description that others share and that could not be had anew: asked before each write.
-    Asked(File),
+    /// An open file description that other processes share and that could not be opened again:
+    /// poll(2) comes before each write.
+    PolledFirst(File),
 }
 
-impl Out {
-    /// A file, made if it is not there, and appended to.
+impl LogWriter {
+    /// Opens a file for appending, and creates it if it does not exist.
     ///
     /// # Errors
-    /// What open(2) said; ENXIO: a fifo that nobody reads.
-    pub fn append(path: &Path) -> io::Result<Out> {
-        // Regular files do not care about O_NONBLOCK, and a fifo without a reader does.
+    /// What open(2) said; ENXIO: a fifo without a reader.
+    pub fn append(path: &Path) -> io::Result<LogWriter> {
+        // O_NONBLOCK has no effect on a regular file. Opening a fifo without a reader would block.
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o644)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)?;
-        Ok(Out::Plain(file))
+        Ok(LogWriter::Plain(file))
     }
 
-    /// Our stderr, whatever it is.
+    /// Our stderr: a file, a pipe, a terminal or a socket.
     ///
     /// # Errors
-    /// It is closed: EBADF.
-    pub fn stderr() -> io::Result<Out> {
-        Out::shared(io::stderr().as_fd().try_clone_to_owned()?)
+    /// EBADF: it is closed.
+    pub fn stderr() -> io::Result<LogWriter> {
+        LogWriter::shared(io::stderr().as_fd().try_clone_to_owned()?)
     }
 
-    /// A descriptor whose description others may share.
+    /// A descriptor whose open file description other processes may share.
     ///
-    /// O_NONBLOCK belongs to the description, which stderr shares with the shell and with every worker: it must not be set there.
-    /// Opening the tty or pipe again gives a description of our own.
+    /// O_NONBLOCK belongs to the description. The shell and every worker share the one of stderr,
+    /// so it must not be set there. Opening the terminal or pipe again gives a description of our
+    /// own.
     ///
     /// # Errors
     /// What fstat(2) said.
-    pub fn shared(shared: OwnedFd) -> io::Result<Out> {
+    pub fn shared(shared: OwnedFd) -> io::Result<LogWriter> {
         let shared = File::from(shared);
         let kind = shared.metadata()?.file_type();
         if kind.is_socket() {
-            return Ok(Out::Socket(shared.into()));
+            return Ok(LogWriter::Socket(shared.into()));
         }
         if kind.is_file() {
-            return Ok(Out::Plain(shared));
+            return Ok(LogWriter::Plain(shared));
         }
         let again = OpenOptions::new()
             .append(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(format!("/proc/self/fd/{}", shared.as_raw_fd()));
-        // Another user's terminal, or no /proc.
-        Ok(again.map_or(Out::Asked(shared), Out::Plain))
+        // It fails for a terminal of another user, and without /proc.
+        Ok(again.map_or(LogWriter::PolledFirst(shared), LogWriter::Plain))
     }
 
-    /// Writes what can be written at once; how many bytes.
+    /// Writes what can be written without waiting. Returns the number of bytes; 0 on an error.
     pub fn write(&self, line: &[u8]) -> usize {
         let done = match self {
-            Out::Plain(file) => write(file, line),
-            Out::Socket(socket) => {
+            LogWriter::Plain(file) => write(file, line),
+            LogWriter::Socket(socket) => {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 send(socket.as_raw_fd(), line, flags).map_err(io::Error::from)
             }
-            Out::Asked(file) => {
+            LogWriter::PolledFirst(file) => {
                 let ready = Poller::new()
                     .wait(&[(file.as_fd(), Interest::WRITE)], Some(now()))
                     .map(|ready| ready.iter().any(|ready| ready.write));
-                // A pipe that is writable has room for a line of at most PIPE_BUF.
+                // A writable pipe has room for PIPE_BUF bytes, so a longer write could block:
+                // pipe(7).
                 let fits = line.get(..line.len().min(libc::PIPE_BUF));
                 match ready {
                     Ok(true) => write(file, fits.unwrap_or_default()),

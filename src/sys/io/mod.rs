@@ -1,4 +1,20 @@
-//! Descriptors: waiting on them and moving bytes and other descriptors through them.
+//! File descriptors: waits on them, and moves bytes and other descriptors through them.
+//!
+//! Nothing here blocks but [`poll::Poller::wait`]. In reading order:
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | [`fd`] | descriptors by number: take over inherited ones, place them for an exec |
+//! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
+//! | [`wakeup`] | an eventfd that wakes a thread in its wait |
+//! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
+//! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |
+//! | [`seqpacket`] | [`seqpacket::Link`], the connection between two masters |
+//! | [`log_sink`] | [`log_sink::LogWriter`], which drops bytes rather than block |
+//!
+//! The way of one event: a descriptor is added to a [`poll::NestedEpoll`] under a token; the loop
+//! waits in [`poll::Poller::wait`]; [`poll::NestedEpoll::ready`] returns the tokens that are ready;
+//! the owner of the descriptor then reads with [`cmsg`], [`nonblocking`] or [`seqpacket`].
 
 pub mod cmsg;
 pub mod fd;

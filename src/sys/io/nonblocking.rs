@@ -1,4 +1,6 @@
-//! Accepting a client, and talking to it without waiting.
+//! Accepts a client, reads from it and writes to it, without waiting.
+//!
+//! The calls use MSG_DONTWAIT, so the socket itself may stay blocking.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -7,21 +9,24 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::Socket;
 
-/// The next client of a listener that does not block, if there is one. The connection blocks, and is close-on-exec.
+/// The next client of a non-blocking listener; `None` if there is none. The connection is blocking
+/// and close-on-exec.
 ///
 /// # Errors
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: there may be one, and it stays in the queue. EINVAL: it does not listen (any more).
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: a client may wait, and stays in the queue. EINVAL: the socket
+/// does not listen (any more).
 pub fn accept(listener: &Socket) -> io::Result<Option<Socket>> {
     match listener.accept() {
         Ok((client, _)) => Ok(Some(client)),
-        // It has gone again, or another process has it; or it brought an error of its network along, as accept(2) warns.
-        Err(error) if is_the_clients(&error) => Ok(None),
+        Err(error) if is_peer_error(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a failure of accept says only that there is no connection (any more), and nothing of us: see accept(2).
-pub(in crate::sys) fn is_the_clients(error: &io::Error) -> bool {
+/// Whether an error of accept(2) only means that there is no connection (any more): the client
+/// left, another process accepted it, or an error of the client's network came along. see
+/// "Error handling" in accept(2). All other errors are about this process or the listener.
+pub(in crate::sys) fn is_peer_error(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,
@@ -43,35 +48,37 @@ pub(in crate::sys) fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Reads what there is; None if that is nothing yet. An empty read is the end.
+/// Reads the bytes that are there; `None` if there are none yet. 0 bytes are the end of the stream.
 ///
 /// # Errors
 /// What recv(2) said.
 pub fn read_now(socket: &Socket, into: &mut [u8]) -> io::Result<Option<usize>> {
     let flags = MsgFlags::MSG_DONTWAIT;
-    not_yet(|| recv(socket.as_raw_fd(), into, flags))
+    none_if_blocking(|| recv(socket.as_raw_fd(), into, flags))
 }
 
-/// Writes what there is room for; None if there is none.
+/// Writes the bytes that there is room for; `None` if there is no room.
 ///
 /// # Errors
 /// What send(2) said.
 pub fn write_now(socket: &Socket, bytes: &[u8]) -> io::Result<Option<usize>> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    not_yet(|| send(socket.as_raw_fd(), bytes, flags))
+    none_if_blocking(|| send(socket.as_raw_fd(), bytes, flags))
 }
 
-/// Whether there is something to read (true) or the end has come (false); None if neither. Nothing is taken.
+/// Whether there are bytes to read (true) or the stream has ended (false); `None` if neither. It
+/// takes no bytes (MSG_PEEK).
 ///
 /// # Errors
 /// What recv(2) said.
 pub fn has_more(socket: &Socket) -> io::Result<Option<bool>> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
-    let seen = not_yet(|| recv(socket.as_raw_fd(), &mut [0], flags))?;
+    let seen = none_if_blocking(|| recv(socket.as_raw_fd(), &mut [0], flags))?;
     Ok(seen.map(|count| count > 0))
 }
 
-fn not_yet(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<Option<usize>> {
+/// Repeats the call after a signal; `None` if it would block.
+fn none_if_blocking(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<Option<usize>> {
     loop {
         match call().map_err(io::Error::from) {
             Ok(count) => return Ok(Some(count)),
@@ -94,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_read_and_what_is_not_is_not_waited_for() {
+    fn reads_and_writes_do_not_wait() {
         let (ours, theirs) = pair();
         let mut bytes = [0; 8];
         assert_eq!(has_more(&ours).expect("asked"), None);
@@ -110,7 +117,7 @@ mod tests {
         drop(theirs);
         while read_now(&ours, &mut [0; 65536]).expect("read") != Some(0) {}
         assert_eq!(has_more(&ours).expect("the end"), Some(false));
-        let gone = write_now(&ours, b"x").expect_err("nobody reads");
+        let gone = write_now(&ours, b"x").expect_err("no reader");
         assert_eq!(gone.kind(), ErrorKind::BrokenPipe);
     }
 
@@ -120,7 +127,7 @@ mod tests {
         let at = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("set");
         let listener = Socket::from(listener);
-        assert!(accept(&listener).expect("nobody").is_none());
+        assert!(accept(&listener).expect("no client").is_none());
         let _client = TcpStream::connect(at).expect("connected");
         let accepted = accept(&listener).expect("accepted").expect("one");
         assert!(!accepted.nonblocking().expect("asked"));

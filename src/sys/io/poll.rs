@@ -1,5 +1,5 @@
-//! Waiting: `poll` for the handful of descriptors that the master always has, and a nested epoll for what grows with the
-//! workers.
+//! Waits: poll(2) for the few descriptors that the master always has, and a nested epoll for those
+//! that grow in number with the workers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,22 +11,22 @@ use rustix::io::Errno;
 use crate::model::time::Time;
 use crate::sys::machine::clock::now;
 
-/// What is waited for. An error or a hang-up is always told.
+/// What to wait for. An error or a hang-up is always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
-    /// There is something to read, or the end of file.
+    /// There are bytes to read, or the end of file.
     pub read: bool,
     /// There is room to write.
     pub write: bool,
 }
 
 impl Interest {
-    /// Reading alone.
+    /// Only reading.
     pub const READ: Interest = Interest {
         read: true,
         write: false,
     };
-    /// Writing alone.
+    /// Only writing.
     pub const WRITE: Interest = Interest {
         read: false,
         write: true,
@@ -36,7 +36,7 @@ impl Interest {
         read: true,
         write: true,
     };
-    /// Neither: only that the other side has gone.
+    /// Neither: only that the other side closed.
     pub const NONE: Interest = Interest {
         read: false,
         write: false,
@@ -50,18 +50,19 @@ pub struct Ready {
     pub read: bool,
     /// A write will not block.
     pub write: bool,
-    /// The other side has gone altogether, or the descriptor is broken. There may still be something to read.
+    /// The other side closed altogether, or the descriptor is broken. There may still be bytes to
+    /// read.
     pub hangup: bool,
 }
 
 impl Ready {
-    /// Whether there is anything to do.
+    /// Whether any of the three is set.
     pub fn any(self) -> bool {
         self.read || self.write || self.hangup
     }
 }
 
-/// A reusable `poll`.
+/// poll(2), with a result buffer that is used again.
 #[derive(Debug, Default)]
 pub struct Poller {
     ready: Vec<Ready>,
@@ -73,9 +74,9 @@ impl Poller {
         Self::default()
     }
 
-    /// Waits until one of `fds` is ready or `deadline` has come (`None`: for ever; one that has passed: just look). The
-    /// answer has one entry for each of `fds`, in their order; all are idle when the deadline came first. A signal that
-    /// interrupts the wait ends it only through its own descriptor.
+    /// Waits until one of `fds` is ready or `deadline` has come. `None` waits for ever; a deadline
+    /// in the past only looks. The result has one entry for each of `fds`, in their order; all are
+    /// idle if the deadline came first. A signal ends the wait only through its own descriptor.
     ///
     /// # Errors
     /// What ppoll(2) said: ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
@@ -126,10 +127,12 @@ fn poll_ready(flags: PollFlags) -> Ready {
     }
 }
 
-/// How many events one [`NestedEpoll::ready`] takes: the rest stays for the next turn, so that a flood delays nobody else.
+/// The most events of one [`NestedEpoll::ready`]. The rest stays for the next turn of the loop, so
+/// that a flood of events does not delay the other descriptors.
 const BATCH: usize = 256;
 
-/// A set of descriptors that is itself one descriptor to [`Poller`]. Level-triggered: what is not taken is told again.
+/// A set of descriptors that is one descriptor for [`Poller`]. It is level-triggered: a descriptor
+/// that stays ready is reported again.
 pub struct NestedEpoll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -152,7 +155,7 @@ impl NestedEpoll {
         self.epoll.as_fd()
     }
 
-    /// Watches `fd` under the name `token`.
+    /// Watches `fd`; its events carry `token`.
     ///
     /// # Errors
     /// What epoll_ctl(2) said: EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
@@ -161,7 +164,7 @@ impl NestedEpoll {
         Ok(epoll::add(&self.epoll, fd, data, epoll_flags(interest))?)
     }
 
-    /// Watches `fd` for something else, or under another name.
+    /// Changes the interest or the token of `fd`.
     ///
     /// # Errors
     /// What epoll_ctl(2) said: ENOENT if it is not watched.
@@ -170,8 +173,8 @@ impl NestedEpoll {
         Ok(epoll::modify(&self.epoll, fd, data, epoll_flags(interest))?)
     }
 
-    /// Watches `fd` no more. To be called before the descriptor is closed: epoll watches what it refers to, which lives on
-    /// wherever a child holds a copy.
+    /// Stops watching `fd`. Call it before closing the descriptor: epoll watches the open file
+    /// description, which stays open while a child has a copy of the descriptor.
     ///
     /// # Errors
     /// What epoll_ctl(2) said: ENOENT if it is not watched.
@@ -179,7 +182,8 @@ impl NestedEpoll {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    /// Replaces the content of `found` by what is ready now, at most 256 of them; never waits.
+    /// Replaces the content of `found` by the descriptors that are ready now, at most 256. Never
+    /// waits.
     ///
     /// # Errors
     /// What epoll_wait(2) said.
@@ -199,7 +203,7 @@ impl NestedEpoll {
             }
         }
         found.extend(self.events.iter().map(|event| {
-            // By value: the kernel's structure is packed.
+            // Copied: the structure is packed, so a reference to a field may be unaligned.
             let (data, flags) = (event.data, event.flags);
             (data.u64(), epoll_ready(flags))
         }));
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nest_wakes_the_poller_and_names_what_is_ready() {
+    fn a_nested_epoll_wakes_the_poller_and_returns_the_ready_tokens() {
         let mut nest = NestedEpoll::new().expect("epoll");
         let pairs: Vec<_> = (0..3)
             .map(|_| UnixStream::pair().expect("a pair"))

@@ -1,4 +1,5 @@
-//! The line between two masters: a socket of whole messages, which may carry descriptors, and never blocks.
+//! The connection between two masters: a socket of whole messages (SOCK_SEQPACKET), which may carry
+//! descriptors and never blocks.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,10 +11,10 @@ use nix::sys::socket::{
 
 use super::cmsg;
 
-/// How many descriptors one message carries: the kernel takes a few more.
-pub const MOST_FDS: usize = 250;
+/// The most descriptors in one message. The kernel allows 253 (SCM_MAX_FD).
+pub const MAX_FDS: usize = 250;
 
-/// One end. Messages that the other side has no room for wait here.
+/// One end of the connection. Messages that the socket has no room for wait here.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
@@ -21,17 +22,17 @@ pub struct Link {
     ended: bool,
 }
 
-/// A message.
+/// A received message.
 #[derive(Debug)]
 pub struct Message {
-    /// What it says.
+    /// Its bytes.
     pub text: Vec<u8>,
-    /// What came along; close-on-exec.
+    /// The descriptors that it carried; close-on-exec.
     pub fds: Vec<OwnedFd>,
 }
 
 impl Link {
-    /// A line, and its other end; both close-on-exec.
+    /// A new connection and its other end. Both ends are close-on-exec.
     ///
     /// # Errors
     /// What socketpair(2) said: EMFILE, ENFILE.
@@ -45,7 +46,7 @@ impl Link {
         Ok((Link::new(ours), theirs))
     }
 
-    /// The end that somebody else made.
+    /// The connection over an end that was inherited.
     pub fn new(socket: OwnedFd) -> Link {
         Link {
             socket,
@@ -57,8 +58,8 @@ impl Link {
     /// Sends a message with descriptors, now or not at all.
     ///
     /// # Errors
-    /// What sendmsg(2) said: EAGAIN without room, EPIPE when nobody is there, ETOOMANYREFS.
-    pub fn give(&self, text: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    /// What sendmsg(2) said: EAGAIN without room, EPIPE if the other end is closed, ETOOMANYREFS.
+    pub fn send_now(&self, text: &[u8], fds: &[RawFd]) -> io::Result<()> {
         let rights = [ControlMessage::ScmRights(fds)];
         let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -67,35 +68,36 @@ impl Link {
         Ok(())
     }
 
-    /// Says something as soon as there is room. To somebody who is gone nothing is said.
-    pub fn tell(&mut self, text: Vec<u8>) {
+    /// Queues a message, to be sent as soon as there is room. If the other end is closed, the
+    /// message is dropped.
+    pub fn send(&mut self, text: Vec<u8>) {
         self.waiting.push_back(text);
         self.flush();
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends the messages that wait, as far as there is room.
     pub fn flush(&mut self) {
         while let Some(text) = self.waiting.front() {
-            match self.give(text, &[]) {
+            match self.send_now(text, &[]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Whoever is gone is seen to be when the end of file is read.
+                // If the other end is closed, drop the message: receive() will report the end.
                 Ok(()) | Err(_) => drop(self.waiting.pop_front()),
             }
         }
     }
 
-    /// Whether something waits for room.
+    /// Whether a message waits for room.
     pub fn wants_write(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether the other end has been closed, and all that it said was heard.
+    /// Whether the other end is closed and all its messages were received.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// The next message, of at most `longest` bytes; None: there is none now.
-    pub fn hear(&mut self, longest: usize) -> Option<Message> {
+    /// The next message, cut at `longest` bytes; `None` if there is none now.
+    pub fn receive(&mut self, longest: usize) -> Option<Message> {
         let mut text = vec![0; longest];
         match cmsg::receive(self.socket.as_fd(), &mut text) {
             Ok(received) if received.len == 0 && received.fds.is_empty() => {
@@ -126,40 +128,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_stay_whole_and_wait_for_room_and_survive_their_sender() {
+    fn messages_stay_whole_wait_for_room_and_survive_their_sender() {
         let (mut ours, theirs) = Link::pair().expect("a pair");
         let mut theirs = Link::new(theirs);
         let (read, write) = crate::sys::io::fd::pipe().expect("a pipe");
-        ours.give(b"first", &[write.as_raw_fd()]).expect("sent");
+        ours.send_now(b"first", &[write.as_raw_fd()]).expect("sent");
         drop(write);
         let many = 3000;
         for number in 0..many {
-            ours.tell(format!("message {number}").into_bytes());
+            ours.send(format!("message {number}").into_bytes());
         }
         assert!(ours.wants_write(), "there is no room for all of them");
-        let first = theirs.hear(64).expect("a message");
+        let first = theirs.receive(64).expect("a message");
         assert_eq!((first.text.as_slice(), first.fds.len()), (&b"first"[..], 1));
         for number in 0..many {
             let message = loop {
-                match theirs.hear(64) {
+                match theirs.receive(64) {
                     Some(message) => break message,
                     None => ours.flush(),
                 }
             };
             assert_eq!(message.text, format!("message {number}").into_bytes());
         }
-        assert!(theirs.hear(64).is_none() && !theirs.has_ended());
-        ours.tell(b"last".to_vec());
+        assert!(theirs.receive(64).is_none() && !theirs.has_ended());
+        ours.send(b"last".to_vec());
         drop(ours);
-        assert_eq!(theirs.hear(64).expect("a message").text, b"last");
-        // Another test may be forking: its child has a copy of our end until it has executed its program.
+        assert_eq!(theirs.receive(64).expect("a message").text, b"last");
+        // Another test may be forking: its child has a copy of our end until it executes its
+        // program.
         let until = Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE);
         let fds = [(theirs.socket.as_fd(), crate::sys::io::poll::Interest::READ)];
         crate::sys::io::poll::Poller::new()
             .wait(&fds, until)
             .expect("poll");
-        assert!(theirs.hear(64).is_none() && theirs.has_ended());
-        theirs.tell(b"nobody".to_vec());
+        assert!(theirs.receive(64).is_none() && theirs.has_ended());
+        theirs.send(b"to a closed end".to_vec());
         assert!(!theirs.wants_write());
         drop((first, read));
     }

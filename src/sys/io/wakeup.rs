@@ -1,16 +1,16 @@
-//! Waking a thread that waits on descriptors.
+//! Wakes a thread that waits on descriptors, by an eventfd(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Readable from a nudge until it is taken.
+/// Readable after [`wake`](Self::wake), until [`clear`](Self::clear).
 #[derive(Debug)]
 pub struct Wakeup(OwnedFd);
 
 impl Wakeup {
-    /// Not nudged.
+    /// A wakeup that is not readable yet.
     ///
     /// # Errors
     /// What eventfd(2) said: EMFILE, ENFILE.
@@ -19,14 +19,14 @@ impl Wakeup {
         Ok(Wakeup(eventfd(0, flags)?))
     }
 
-    /// Wakes whoever waits, now or next. Never blocks.
-    pub fn nudge(&self) {
-        // Full, it is readable all the same.
+    /// Wakes the thread that waits on it, in this wait or in the next one. Never blocks.
+    pub fn wake(&self) {
+        // EAGAIN: the counter is full, so it is readable anyway.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Takes all nudges so far; whether there were any.
-    pub fn take(&self) -> bool {
+    /// Makes it unreadable. True if it was readable.
+    pub fn clear(&self) -> bool {
         rustix::io::read(&self.0, &mut [0; 8]).is_ok()
     }
 }
@@ -42,12 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nudges_merge_and_are_taken_once() {
-        let nudge = Wakeup::new().expect("made");
-        assert!(!nudge.take());
-        nudge.nudge();
-        nudge.nudge();
-        assert!(nudge.take());
-        assert!(!nudge.take());
+    fn several_wakes_are_cleared_at_once() {
+        let wakeup = Wakeup::new().expect("made");
+        assert!(!wakeup.clear());
+        wakeup.wake();
+        wakeup.wake();
+        assert!(wakeup.clear());
+        assert!(!wakeup.clear());
     }
 }

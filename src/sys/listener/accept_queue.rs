@@ -1,7 +1,8 @@
-//! How many connections wait at a listener, and how many can.
+//! How many connections wait at a listener, and how many can wait.
 //!
-//! TCP tells it by `TCP_INFO` on the listener itself. A Unix socket tells it only through the kernel's socket
-//! diagnosis (sock_diag(7)), the way `ss -x` asks: a netlink request that names the socket by its inode.
+//! For TCP, `TCP_INFO` of the listener has both. For a Unix socket only the kernel's socket
+//! diagnosis has them (sock_diag(7), as `ss -x` uses it): a netlink request names the socket by its
+//! inode, and the reply carries the queue.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -16,39 +17,39 @@ use socket2::{Domain, SockRef, Type};
 /// The accept queue of a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
-    /// Connections that wait to be accepted.
+    /// The connections that wait to be accepted.
     pub queued: u32,
-    /// The backlog: the most that can wait, as the kernel has cut it down.
+    /// The backlog: the most connections that can wait, after the kernel capped it.
     pub backlog: u32,
 }
 
-/// The accept queue of one listener; see [`Depths::of`].
+/// The accept queue of one listener; see [`QueueReader::depth`].
 ///
 /// # Errors
-/// What the system said.
+/// As [`QueueReader::depth`].
 pub fn depth(fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
-    Depths::new().of(fd)
+    QueueReader::new().depth(fd)
 }
 
-/// Looks at the queues of many listeners over one netlink socket, opened at the first Unix listener.
+/// Reads the queues of many listeners over one netlink socket, which the first Unix listener opens.
 #[derive(Debug, Default)]
-pub struct Depths {
+pub struct QueueReader {
     netlink: Option<OwnedFd>,
     sequence: u32,
 }
 
-impl Depths {
-    /// Opens nothing yet.
-    pub fn new() -> Depths {
-        Depths::default()
+impl QueueReader {
+    /// A reader that has no netlink socket yet.
+    pub fn new() -> QueueReader {
+        QueueReader::default()
     }
 
-    /// The accept queue of the listener `fd`; `None` where there is none to know of: datagram sockets, sockets that do not
+    /// The accept queue of the listener `fd`. `None` for datagram sockets, sockets that do not
     /// listen, vsock, and Unix sockets of another network namespace. Never blocks.
     ///
     /// # Errors
-    /// What the system said: `fd` is no socket, or the kernel was built without diagnosis of Unix sockets.
-    pub fn of(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
+    /// `fd` is not a socket, or the kernel was built without diagnosis of Unix sockets.
+    pub fn depth(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
         let socket = SockRef::from(&fd);
         let kind = socket.r#type()?;
         if kind != Type::STREAM && kind != Type::SEQPACKET {
@@ -56,23 +57,25 @@ impl Depths {
         }
         match socket.domain()? {
             Domain::IPV4 | Domain::IPV6 if kind == Type::STREAM => tcp_depth(fd),
-            Domain::UNIX => self.unix_depth(crate::sys::process::proc_info::socket_inode(fd)?),
+            Domain::UNIX => self.unix_depth(inode(fd)?),
             _ => Ok(None),
         }
     }
 
     fn unix_depth(&mut self, inode: u64) -> io::Result<Option<Depth>> {
+        // The request has 32 bits for it.
         let Ok(inode) = u32::try_from(inode) else {
             return Ok(None);
         };
-        match self.ask_unix(inode)? {
-            Answer::Depth(depth) => Ok(depth),
-            Answer::Failed(Errno::ENOENT) | Answer::Other => Ok(None),
-            Answer::Failed(errno) => Err(errno.into()),
+        match self.request_unix(inode)? {
+            DiagReply::Queue(depth) => Ok(depth),
+            // ENOENT: the socket is of another network namespace.
+            DiagReply::Refused(Errno::ENOENT) | DiagReply::Unrelated => Ok(None),
+            DiagReply::Refused(errno) => Err(errno.into()),
         }
     }
 
-    fn ask_unix(&mut self, inode: u32) -> io::Result<Answer> {
+    fn request_unix(&mut self, inode: u32) -> io::Result<DiagReply> {
         self.sequence = self.sequence.wrapping_add(1);
         let netlink = match &mut self.netlink {
             Some(open) => open,
@@ -90,325 +93,137 @@ impl Depths {
             MsgFlags::MSG_DONTWAIT,
         )?;
         let mut buffer = [0; 4096];
-        // The kernel answers within the send, so there is nothing to wait for; older answers are leftovers of a failure.
+        // The kernel queues its reply within send(2), so recv(2) need not wait. A reply with an
+        // older sequence number belongs to a request that failed half-way: skip it.
         loop {
             let read = recv(netlink, &mut buffer, MsgFlags::MSG_DONTWAIT)?;
-            match parse_answer(buffer.get(..read).unwrap_or_default(), inode, self.sequence) {
-                Answer::Other => {}
-                answer => return Ok(answer),
+            match parse_reply(buffer.get(..read).unwrap_or_default(), inode, self.sequence) {
+                DiagReply::Unrelated => {}
+                reply => return Ok(reply),
             }
         }
     }
 }
 
-/// The beginning of `struct tcp_info`, as 32-bit words: enough of it to be there in every kernel.
+/// The beginning of `struct tcp_info`, as 32-bit words. Every kernel has that much of it.
 type TcpInfoHead = [u32; 8];
 
 sockopt_impl!(
-    /// `TCP_INFO`, cut to its head: nix's own reading would refuse a kernel whose structure has another size.
+    /// `TCP_INFO`, cut to its beginning: nix's own getter fails if the structure of the kernel has
+    /// another size than its own.
     TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfoHead
 );
 
-fn tcp_depth(fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
-    // tcpi_state is the first byte; of a listener tcpi_unacked (word 6) is the queue and tcpi_sacked (word 7) the backlog.
-    let [head, _, _, _, _, _, queued, backlog] = getsockopt(&fd, TcpInfo)?;
-    let [state, ..] = head.to_ne_bytes();
-    Ok((state == LISTEN).then_some(Depth { queued, backlog }))
+fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_ino)
 }
 
-/// `TCP_LISTEN` of the kernel, which Unix sockets use too.
-const LISTEN: u8 = 10;
+fn tcp_depth(fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
+    // The first byte is tcpi_state. For a listener, tcpi_unacked (word 6) is the queue and
+    // tcpi_sacked (word 7) the backlog.
+    let [head, _, _, _, _, _, queued, backlog] = getsockopt(&fd, TcpInfo)?;
+    let [state, ..] = head.to_ne_bytes();
+    Ok((state == TCP_LISTEN).then_some(Depth { queued, backlog }))
+}
 
-/// `struct nlmsghdr`: length, type, flags, sequence number, port.
-const HEADER: usize = 16;
-/// `struct unix_diag_msg`: family, type, state, padding, inode, cookie.
-const DIAG: usize = 16;
-/// `SOCK_DIAG_BY_FAMILY`.
-const BY_FAMILY: u16 = 20;
-/// `UDIAG_SHOW_RQLEN`: ask for the queue.
-const SHOW_QUEUE: u32 = 0x10;
-/// `UNIX_DIAG_RQLEN`: the attribute that has it.
-const QUEUE: u16 = 4;
+/// The state of a socket that listens. Unix sockets use it too.
+const TCP_LISTEN: u8 = 10;
+
+/// The length of `struct nlmsghdr`: length, type, flags, sequence number, port.
+const NLMSGHDR_LEN: usize = 16;
+/// The length of `struct unix_diag_msg`: family, type, state, padding, inode, cookie.
+const UNIX_DIAG_MSG_LEN: usize = 16;
+/// The type of request and reply: sockets of one address family.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// The bit that asks for the queue.
+const UDIAG_SHOW_RQLEN: u32 = 0x10;
+/// The attribute that carries the queue.
+const UNIX_DIAG_RQLEN: u16 = 4;
 
 /// The request for one Unix socket: `struct nlmsghdr`, then `struct unix_diag_req`.
 fn unix_request(inode: u32, sequence: u32) -> Vec<u8> {
-    const REQUEST: u16 = 1; // NLM_F_REQUEST
+    const NLM_F_REQUEST: u16 = 1;
     const ANY_STATE: u32 = u32::MAX;
     const NO_COOKIE: u32 = u32::MAX;
     let length: u32 = 40;
     let mut bytes = Vec::with_capacity(40);
     bytes.extend(length.to_ne_bytes());
-    bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(REQUEST.to_ne_bytes());
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend(0_u32.to_ne_bytes());
     bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
-    for word in [ANY_STATE, inode, SHOW_QUEUE, NO_COOKIE, NO_COOKIE] {
+    for word in [ANY_STATE, inode, UDIAG_SHOW_RQLEN, NO_COOKIE, NO_COOKIE] {
         bytes.extend(word.to_ne_bytes());
     }
     bytes
 }
 
-/// What one netlink datagram says.
+/// What the kernel replied, in one netlink datagram.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// The socket was found: its queue, if it listens.
-    Depth(Option<Depth>),
-    /// The kernel refused.
-    Failed(Errno),
-    /// Nothing about this request.
-    Other,
+enum DiagReply {
+    /// The socket exists; its queue, if it listens.
+    Queue(Option<Depth>),
+    /// The kernel refused the request.
+    Refused(Errno),
+    /// The datagram is no reply to this request.
+    Unrelated,
 }
 
-/// Reads one netlink datagram; total, whatever the bytes.
-fn parse_answer(bytes: &[u8], inode: u32, sequence: u32) -> Answer {
-    let length = word(bytes, 0).and_then(|length| usize::try_from(length).ok());
+/// Parses one netlink datagram. It accepts any bytes.
+fn parse_reply(bytes: &[u8], inode: u32, sequence: u32) -> DiagReply {
+    let length = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok());
     let Some(message) = length.and_then(|length| bytes.get(..length)) else {
-        return Answer::Other;
+        return DiagReply::Unrelated;
     };
-    if word(message, 8) != Some(sequence) {
-        return Answer::Other;
+    if u32_at(message, 8) != Some(sequence) {
+        return DiagReply::Unrelated;
     }
-    match half(message, 4) {
-        Some(ERROR) => match word(message, HEADER) {
-            Some(number) => Answer::Failed(Errno::from_raw(number.cast_signed().wrapping_neg())),
-            None => Answer::Other,
+    match u16_at(message, 4) {
+        Some(NLMSG_ERROR) => match u32_at(message, NLMSGHDR_LEN) {
+            Some(number) => {
+                DiagReply::Refused(Errno::from_raw(number.cast_signed().wrapping_neg()))
+            }
+            None => DiagReply::Unrelated,
         },
-        Some(BY_FAMILY) if word(message, HEADER + 4) == Some(inode) => {
-            let listens = message.get(HEADER + 2) == Some(&LISTEN);
-            let attributes = message.get(HEADER + DIAG..).unwrap_or_default();
-            Answer::Depth(find_queue(attributes).filter(|_| listens))
+        Some(SOCK_DIAG_BY_FAMILY) if u32_at(message, NLMSGHDR_LEN + 4) == Some(inode) => {
+            let listens = message.get(NLMSGHDR_LEN + 2) == Some(&TCP_LISTEN);
+            let attributes = message
+                .get(NLMSGHDR_LEN + UNIX_DIAG_MSG_LEN..)
+                .unwrap_or_default();
+            DiagReply::Queue(find_queue(attributes).filter(|_| listens))
         }
-        _ => Answer::Other,
+        _ => DiagReply::Unrelated,
     }
 }
 
-/// `NLMSG_ERROR`: a negative errno follows the header.
-const ERROR: u16 = 2;
+/// The type of a refusal: a negative errno follows the header.
+const NLMSG_ERROR: u16 = 2;
 
-/// The queue among the attributes, each with its length and type first, and begun at a multiple of four.
+/// Finds the queue among the attributes. Each attribute begins at a multiple of four, with its
+/// length and its type.
 fn find_queue(mut attributes: &[u8]) -> Option<Depth> {
     loop {
-        let length = usize::from(half(attributes, 0)?);
-        if half(attributes, 2)? == QUEUE {
+        let length = usize::from(u16_at(attributes, 0)?);
+        if u16_at(attributes, 2)? == UNIX_DIAG_RQLEN {
             let value = attributes.get(4..length)?;
             return Some(Depth {
-                queued: word(value, 0)?,
-                backlog: word(value, 4)?,
+                queued: u32_at(value, 0)?,
+                backlog: u32_at(value, 4)?,
             });
         }
-        // A length below the attribute's own head would never end.
+        // At least the four bytes of length and type: a length of 0 would make the loop endless.
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::testing::unavailable;
-    use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::os::fd::AsFd;
-    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-
-    use socket2::{SockAddr, Socket};
-
-    #[test]
-    fn a_tcp_listener_tells_its_queue() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else {
-                unavailable(&format!("no {address} here"));
-                continue;
-            };
-            SockRef::from(&listener).listen(5).expect("listens");
-            let at = listener.local_addr().expect("an address");
-            assert_eq!(
-                depth(listener.as_fd()).expect("told"),
-                Some(Depth {
-                    queued: 0,
-                    backlog: 5
-                })
-            );
-            // Once connect has returned here, the connection stands in the queue: loopback delivers within the call.
-            let clients: Vec<_> = (0..3)
-                .map(|_| TcpStream::connect(at).expect("connected"))
-                .collect();
-            assert_eq!(
-                depth(listener.as_fd()).expect("told"),
-                Some(Depth {
-                    queued: 3,
-                    backlog: 5
-                })
-            );
-            let accepted = listener.accept().expect("accepted");
-            assert_eq!(
-                depth(listener.as_fd()).expect("told"),
-                Some(Depth {
-                    queued: 2,
-                    backlog: 5
-                })
-            );
-            drop((clients, accepted));
-        }
-    }
-
-    /// Whether this kernel can be asked about Unix sockets: it is, about one that is certainly there.
-    fn unix_diag_is_there(depths: &mut Depths) -> bool {
-        let socket = UnixDatagram::unbound().expect("a socket");
-        let inode = crate::sys::process::proc_info::socket_inode(socket.as_fd()).expect("an inode");
-        match depths.ask_unix(u32::try_from(inode).expect("32 bits")) {
-            Ok(Answer::Depth(None)) => true,
-            answer => {
-                unavailable(&format!("no diagnosis of Unix sockets: {answer:?}"));
-                assert!(
-                    matches!(answer, Err(_) | Ok(Answer::Failed(_))),
-                    "{answer:?}"
-                );
-                false
-            }
-        }
-    }
-
-    #[test]
-    fn unix_listeners_tell_their_queues_over_one_socket() {
-        let mut depths = Depths::new();
-        if !unix_diag_is_there(&mut depths) {
-            return;
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let (path, seqpacket_path) = (dir.path().join("s"), dir.path().join("q"));
-        let listener = UnixListener::bind(&path).expect("bound");
-        SockRef::from(&listener).listen(7).expect("listens");
-        let seqpacket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("a socket");
-        seqpacket
-            .bind(&SockAddr::unix(&seqpacket_path).expect("short"))
-            .expect("bound");
-        assert_eq!(
-            depths.of(seqpacket.as_fd()).expect("told"),
-            None,
-            "it does not listen yet"
-        );
-        seqpacket.listen(2).expect("listens");
-
-        let clients: Vec<_> = (0..4)
-            .map(|_| UnixStream::connect(&path).expect("connected"))
-            .collect();
-        assert_eq!(
-            depths.of(listener.as_fd()).expect("told"),
-            Some(Depth {
-                queued: 4,
-                backlog: 7
-            })
-        );
-        assert_eq!(
-            depths.of(seqpacket.as_fd()).expect("told"),
-            Some(Depth {
-                queued: 0,
-                backlog: 2
-            })
-        );
-        let accepted = listener.accept().expect("accepted");
-        assert_eq!(
-            depths.of(listener.as_fd()).expect("told"),
-            Some(Depth {
-                queued: 3,
-                backlog: 7
-            })
-        );
-        drop((clients, accepted));
-    }
-
-    #[test]
-    fn what_has_no_queue_tells_none() {
-        let mut depths = Depths::new();
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        assert_eq!(depths.of(udp.as_fd()).expect("told"), None);
-        assert_eq!(
-            depths
-                .of(UnixDatagram::unbound().expect("a socket").as_fd())
-                .expect("told"),
-            None
-        );
-        let unconnected = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        assert_eq!(depths.of(unconnected.as_fd()).expect("told"), None);
-        let null = std::fs::File::open("/dev/null").expect("opened");
-        assert!(depths.of(null.as_fd()).is_err());
-    }
-
-    /// An answer as the kernel sends it: a listening stream socket with inode 99, a peer attribute, then the queue.
-    fn answer() -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for word in [52_u32, u32::from(BY_FAMILY), 7, 0] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes.extend([1, 1, LISTEN, 0]);
-        for word in [99_u32, 1, 2] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        for half in [5_u16, 6] {
-            bytes.extend(half.to_ne_bytes());
-        }
-        bytes.extend([0; 4]);
-        for half in [12_u16, QUEUE] {
-            bytes.extend(half.to_ne_bytes());
-        }
-        for word in [3_u32, 128] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes
-    }
-
-    #[test]
-    fn answers_are_read_totally() {
-        let whole = answer();
-        assert_eq!(
-            parse_answer(&whole, 99, 7),
-            Answer::Depth(Some(Depth {
-                queued: 3,
-                backlog: 128
-            }))
-        );
-        assert_eq!(parse_answer(&whole, 99, 8), Answer::Other);
-        assert_eq!(parse_answer(&whole, 98, 7), Answer::Other);
-        for end in 0..whole.len() {
-            let cut = whole.get(..end).expect("shorter");
-            assert_eq!(parse_answer(cut, 99, 7), Answer::Other, "cut at {end}");
-            // The same with a length that agrees: attributes may be missing, nothing may be read beyond the end.
-            let mut honest = cut.to_vec();
-            if let Some(length) = honest.first_chunk_mut() {
-                *length = u32::try_from(end).expect("small").to_ne_bytes();
-            }
-            assert!(
-                matches!(
-                    parse_answer(&honest, 99, 7),
-                    Answer::Other | Answer::Depth(None)
-                ),
-                "cut at {end}"
-            );
-        }
-        let zero_length = [0_u8; 64];
-        assert_eq!(find_queue(&zero_length), None);
-    }
-
-    #[test]
-    fn a_refusal_carries_its_errno() {
-        let mut bytes = Vec::new();
-        for word in [
-            20_u32,
-            u32::from(ERROR),
-            7,
-            0,
-            (-libc::EPERM).cast_unsigned(),
-        ] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        assert_eq!(parse_answer(&bytes, 99, 7), Answer::Failed(Errno::EPERM));
-    }
-}
+mod tests;

@@ -1,14 +1,14 @@
-//! Who holds an address that we would like to have.
+//! Finds the process that holds an address, for the error of a failed bind(2).
 
 use std::collections::HashSet;
 
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, all_processes};
 
-use super::Bound;
+use crate::wire::address::Bound;
 
-/// The process that holds a socket bound at `at`, as `pid 4711, nginx`; `None` if it cannot be seen. Looks through all processes: for error
-/// messages, not for the way of every start.
+/// The process that holds a socket bound at `at`, as `pid 4711, nginx`. `None` if this process may
+/// not see it. It reads the descriptors of all processes, so call it only after an error.
 pub fn of(at: &Bound) -> Option<String> {
     let inodes = inodes(at);
     if inodes.is_empty() {
@@ -29,7 +29,7 @@ pub fn of(at: &Bound) -> Option<String> {
     Some(format!("pid {}{command}", process.pid))
 }
 
-/// The sockets in the way of `at`.
+/// The inodes of the sockets that may keep `at` from being bound.
 fn inodes(at: &Bound) -> HashSet<u64> {
     match at {
         Bound::Tcp(at) => {
@@ -37,10 +37,10 @@ fn inodes(at: &Bound) -> HashSet<u64> {
                 .into_iter()
                 .chain(procfs::net::tcp6())
                 .flatten();
-            let in_the_way = tables.filter(|entry| {
+            let listening = tables.filter(|entry| {
                 entry.state == TcpState::Listen && entry.local_address.port() == at.port()
             });
-            in_the_way.map(|entry| entry.inode).collect()
+            listening.map(|entry| entry.inode).collect()
         }
         Bound::Udp(at) => {
             let tables = procfs::net::udp()

@@ -1,33 +1,57 @@
-//! Bringing the listeners that are held in line with those that are asked for.
+//! Makes the listeners that are asked for out of the inherited ones and new ones.
 
 use socket2::SockRef;
 
 use super::assign::{Role, assign};
-use super::socket::{self, Failure};
+use super::bind_missing::{Log, Retry, bind_missing, warn_of_shortfalls};
+use super::bound_socket::Listener;
+use super::options::{self, Backlog};
+use super::unix_path::Access;
 use super::wanted::{At, Group, Want, groups};
-use super::{Bound, Listener, Retry};
 use crate::error::{Error, Result, reason};
 use crate::sys::io::fd;
-use crate::sys::listener::options;
-use crate::sys::listener::options::Backlog;
-use crate::sys::listener::unix_path::Access;
-use crate::sys::machine::clock;
-use crate::wire::address::{ListenSpec, Name, Options};
+use crate::wire::address::{Bound, ListenSpec, Name};
 
-/// How often a port that the system chose is given up because another address of the group has it in use.
-const PORT_CHOICES: u32 = 20;
+/// Binds the sockets of `spec`: several for a host of several addresses, and for `copies=N`. It
+/// does not wait for an address in use, and logs nothing about sizes that the kernel caps;
+/// [`arrange`] does both.
+///
+/// # Errors
+/// Exit 111: the system refused. Exit 2: the spec makes no sense.
+pub fn bind(spec: &ListenSpec) -> Result<Vec<Listener>> {
+    arrange(
+        vec![],
+        std::slice::from_ref(spec),
+        false,
+        &Retry::NONE,
+        &mut |_| {},
+    )
+}
 
-/// Where lines for people go.
-type Log<'a> = &'a mut dyn FnMut(String);
+/// Looks up the hosts, services, users and groups of the spec on this machine. Binds nothing.
+///
+/// # Errors
+/// Exit 111: one of them does not exist.
+pub fn check(spec: &ListenSpec) -> Result<()> {
+    groups(std::slice::from_ref(spec))?;
+    Access::of(&spec.options)?;
+    Ok(())
+}
 
 /// The listeners that `specs` ask for, made out of `inherited` and of new ones.
 ///
-/// An inherited listener is kept where a spec names its bound address, and closed where none does (unless `keep_all`); its options are set
-/// anew. A missing one is bound; an address that is in use is tried again as `retry` says, and each try is logged. A Unix listener whose
-/// path has gone counts as missing where a spec names it. The order is that of `specs`; with `keep_all` the inherited ones come first, in
-/// theirs.
+/// - An inherited listener is kept if a spec names its address; its options are set again. It is
+///   closed if no spec names it, unless `keep_all`.
+/// - A missing listener is bound. While its address is in use it is tried again as `retry` says,
+///   and each try is logged.
+/// - A Unix listener whose path was removed counts as missing if a spec names it.
 ///
-/// On an error everything is closed.
+/// The result is in the order of `specs`. With `keep_all` the inherited listeners come first, in
+/// their own order.
+///
+/// # Errors
+/// Exit 111: the system refused. Exit 2: two specs contradict each other. All listeners are closed
+/// then.
 pub fn arrange(
     inherited: Vec<Listener>,
     specs: &[ListenSpec],
@@ -40,14 +64,14 @@ pub fn arrange(
     let missing = missing(&inherited, &groups, &roles);
     let mut held: Vec<Held> = vec![];
     for (index, (listener, role)) in inherited.into_iter().zip(roles).enumerate() {
-        held.extend(keep(index, listener, role, &groups, keep_all, log));
+        held.extend(keep_or_close(index, listener, role, &groups, keep_all, log));
     }
-    // First, because a socket that is bound may get the number of one that is named but not open.
+    // Before any bind: a new socket may get the number of a descriptor that is named but not open.
     for &(group, want) in &missing {
-        if let Some(listener) = take(&groups, group, want, log)? {
+        if let Some(listener) = take_fd(&groups, group, want, log)? {
             held.push(Held {
                 place: Place::Asked(group, want),
-                again: Some(group),
+                options_of: Some(group),
                 listener,
             });
         }
@@ -61,15 +85,15 @@ pub fn arrange(
         for (want, listener) in bind_missing(asked, &wants, retry, log)? {
             held.push(Held {
                 place: Place::Asked(group, want),
-                again: None,
+                options_of: None,
                 listener,
             });
         }
     }
-    // Last, so that a failure to bind leaves what others may share as it was.
+    // Last: if a bind fails, the options of sockets that other processes share have not changed.
     for one in &mut held {
-        if let Some(group) = one.again.and_then(|group| groups.get(group)) {
-            set_again(&mut one.listener, group.spec, log)?;
+        if let Some(group) = one.options_of.and_then(|group| groups.get(group)) {
+            set_options(&mut one.listener, group.spec, log)?;
         }
     }
     held.sort_by_key(|one| one.place);
@@ -79,27 +103,27 @@ pub fn arrange(
 /// A listener of the result.
 struct Held {
     place: Place,
-    /// The group whose options it is to get: it is an inherited one.
-    again: Option<usize>,
+    /// For an inherited listener: the group whose options are to be set on it.
+    options_of: Option<usize>,
     listener: Listener,
 }
 
-/// Where it stands in the result.
+/// The sort key: where a listener stands in the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// By its place among the inherited ones.
+    /// By its index among the inherited ones.
     Inherited(usize),
-    /// By group and want. Those that a spec names without asking for them one by one come after its own.
+    /// By group and want. An extra listener of a spec comes after its wants (`usize::MAX`).
     Asked(usize, usize),
 }
 
-/// The wants, as group and want, that no inherited listener meets. A descriptor that one of them stands at has been met, also where an
-/// address names it too.
+/// The wants, as (group, want), that no inherited listener meets. A wanted descriptor number is met
+/// if an inherited listener came from it, even if that listener meets another want by its address.
 fn missing(inherited: &[Listener], groups: &[Group], roles: &[Role]) -> Vec<(usize, usize)> {
     let met = |group: usize, want: usize, wanted: &Want| {
-        let stands_there = |fd: i32| inherited.iter().any(|listener| listener.source == Some(fd));
+        let came_from = |fd: i32| inherited.iter().any(|listener| listener.source == Some(fd));
         roles.contains(&Role::Wanted { group, want })
-            || matches!(wanted.at, At::Fd(fd) if stands_there(fd))
+            || matches!(wanted.at, At::Fd(fd) if came_from(fd))
     };
     let of = |(group, asked): (usize, &Group)| {
         let missing = asked
@@ -113,7 +137,7 @@ fn missing(inherited: &[Listener], groups: &[Group], roles: &[Role]) -> Vec<(usi
 }
 
 /// Keeps an inherited listener in its role, or closes it.
-fn keep(
+fn keep_or_close(
     index: usize,
     mut listener: Listener,
     role: Role,
@@ -128,7 +152,7 @@ fn keep(
             Place::Asked(group, want)
         }
     };
-    let (place, again, name): (Place, Option<usize>, Option<&Name>) = match role {
+    let (place, options_of, name): (Place, Option<usize>, Option<&Name>) = match role {
         Role::Wanted { group, want } => {
             let wanted = groups.get(group).and_then(|group| group.wants.get(want));
             (
@@ -170,111 +194,13 @@ fn keep(
     }
     Some(Held {
         place,
-        again,
+        options_of,
         listener,
     })
 }
 
-/// Binds those wants of a group that are missing.
-fn bind_missing(
-    group: &mut Group,
-    missing: &[usize],
-    retry: &Retry,
-    log: Log,
-) -> Result<Vec<(usize, Listener)>> {
-    let mut choices = 1;
-    loop {
-        match bind_once(group, missing, retry, log) {
-            // The port was free for the first address only; another one may be free for all.
-            Err(Failure::InUse(_)) if choices < PORT_CHOICES && group.unsettle_port() => {
-                choices += 1
-            }
-            done => return done.map_err(Failure::into_error),
-        }
-    }
-}
-
-fn bind_once(
-    group: &mut Group,
-    missing: &[usize],
-    retry: &Retry,
-    log: Log,
-) -> Result<Vec<(usize, Listener)>, Failure> {
-    let spec = group.spec;
-    let backlog = Backlog::new(spec.options.backlog);
-    let mut bound: Vec<(usize, Listener)> = vec![];
-    let mut unavailable = None;
-    for &index in missing {
-        let Some(Want {
-            at: At::Address(at),
-            name,
-            optional,
-        }) = group.wants.get(index)
-        else {
-            continue;
-        };
-        // A port that has just been chosen is not worth waiting for: another one is as good.
-        let patience = if group.port_is_chosen {
-            &Retry::NONE
-        } else {
-            retry
-        };
-        match patiently(patience, log, || {
-            socket::make(at, name.clone(), &spec.options, backlog)
-        }) {
-            Ok(listener) => {
-                let port = listener.address.port();
-                bound.push((index, listener));
-                if let (Some(0), Some(port)) = (at.port(), port) {
-                    group.settle_port(port);
-                    group.port_is_chosen = true;
-                }
-            }
-            Err(Failure::Unavailable(error)) if *optional => {
-                log(format!("{error}; the host's other addresses are used"));
-                unavailable = Some(error);
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    match unavailable {
-        Some(error) if bound.is_empty() && missing.len() == group.wants.len() => {
-            return Err(Failure::Unavailable(error));
-        }
-        _ => {}
-    }
-    if let Some((_, first)) = bound.first() {
-        warn(first, &spec.options, backlog, log);
-    }
-    Ok(bound)
-}
-
-/// Makes a socket, and tries again while its address is in use.
-fn patiently(
-    retry: &Retry,
-    log: Log,
-    mut make: impl FnMut() -> Result<Listener, Failure>,
-) -> Result<Listener, Failure> {
-    let mut tried = 0;
-    loop {
-        let error = match make() {
-            Err(Failure::InUse(error)) if retry.tries.is_none_or(|tries| tried < tries) => error,
-            done => return done,
-        };
-        tried += 1;
-        let of = retry
-            .tries
-            .map_or_else(String::new, |tries| format!(" of {tries}"));
-        log(format!(
-            "{error}; trying again in {} ({tried}{of})",
-            humantime::format_duration(retry.delay)
-        ));
-        clock::pause(retry.delay);
-    }
-}
-
-/// The socket that is open already, where a descriptor is wanted.
-fn take(groups: &[Group], group: usize, want: usize, log: Log) -> Result<Option<Listener>> {
+/// The open socket of a want that names a descriptor number; `None` for a want of an address.
+fn take_fd(groups: &[Group], group: usize, want: usize, log: Log) -> Result<Option<Listener>> {
     let want = groups.get(group).and_then(|group| group.wants.get(want));
     let Some(Want {
         at: At::Fd(number),
@@ -284,7 +210,7 @@ fn take(groups: &[Group], group: usize, want: usize, log: Log) -> Result<Option<
     else {
         return Ok(None);
     };
-    // Standard input, output and error stay open under their own numbers too.
+    // Descriptors 0, 1 and 2 are copied, so that they stay open under their own numbers.
     let fd = if *number < 3 {
         fd::duplicate(*number)?
     } else {
@@ -306,14 +232,15 @@ fn take(groups: &[Group], group: usize, want: usize, log: Log) -> Result<Option<
     Ok(Some(listener))
 }
 
-/// Sets the options of `spec` on a listener that somebody else bound: those that a bound socket can be given.
-fn set_again(listener: &mut Listener, spec: &ListenSpec, log: Log) -> Result<()> {
-    options::settle(&listener.fd, &listener.address, &spec.options)?;
+/// Sets those options of `spec` that a bound socket can have, on an inherited listener.
+fn set_options(listener: &mut Listener, spec: &ListenSpec, log: Log) -> Result<()> {
+    options::set_any_time(&listener.fd, &listener.address, &spec.options)?;
     if let Bound::Unix(_, path) = &listener.address {
-        Access::of(&spec.options)?.set_again(path)?;
+        Access::of(&spec.options)?.set_on_inherited(path)?;
     }
     let backlog = Backlog::new(spec.options.backlog);
-    // One whose backlog nobody asks for keeps what it has; but a stream socket that does not listen yet is no use to anybody.
+    // Without a backlog in the spec, a listening socket keeps its own. A stream socket that does
+    // not listen yet is of no use, so it listens now.
     if spec.options.backlog.is_some() || (listener.address.listens() && !listener.accepts()) {
         let listening = SockRef::from(&listener.fd).listen(backlog.argument());
         listening.map_err(|error| {
@@ -324,20 +251,6 @@ fn set_again(listener: &mut Listener, spec: &ListenSpec, log: Log) -> Result<()>
         })?;
         listener.backlog = Some(backlog.effective());
     }
-    warn(listener, &spec.options, backlog, log);
+    warn_of_shortfalls(listener, &spec.options, backlog, log);
     Ok(())
-}
-
-/// Says what the system made less of than was asked for.
-fn warn(listener: &Listener, given: &Options, backlog: Backlog, log: Log) {
-    let at = &listener.address;
-    if let Some(asked) = backlog.shortfall() {
-        let allowed = backlog.effective();
-        log(format!(
-            "{at}: a backlog of {asked} is asked for, {allowed} is what the system allows (net.core.somaxconn)"
-        ));
-    }
-    for line in options::shortfalls(&listener.fd, at, given) {
-        log(line);
-    }
 }

@@ -1,34 +1,28 @@
 //! Which inherited listener meets which want.
 
-use super::Listener;
-use super::wanted::{At, Group, Want};
+use super::bound_socket::Listener;
+use super::wanted::{At, Group, Want, is_same_address};
 
 /// What becomes of an inherited listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It is the one that is wanted.
-    Wanted {
-        /// By which group.
-        group: usize,
-        /// By which of its wants.
-        want: usize,
-    },
-    /// A spec names its address, but has another one for it already: one more with `SO_REUSEPORT`. It may have connections in its queue.
-    Extra {
-        /// Whose.
-        group: usize,
-    },
-    /// A spec names it, but its path has gone.
+    /// It meets a want of a group.
+    Wanted { group: usize, want: usize },
+    /// A spec names its address, but another listener meets the want already: one more socket with
+    /// `SO_REUSEPORT`. Connections may wait in its queue, so it is kept.
+    Extra { group: usize },
+    /// A spec names it, but its path was removed.
     Unlinked,
     /// No spec names it.
     Unnamed,
 }
 
-/// The role of each of `inherited`, none of them given twice.
+/// The role of each inherited listener. Each want is met at most once.
 ///
-/// An exact address comes before one whose port is for the system to choose, and equal names before others, so that the copies of a listener
-/// stay what they are. A port of 0 is met by a listener of the same name (or both have none), whatever its port: after a restart the same port
-/// goes on. The group's other addresses then want that port.
+/// Equal names are matched before different names, so that the copies of a listener keep their
+/// numbers. Exact addresses are matched before port 0. A want with port 0 is met by a listener of
+/// the same name (or both without one) at any port, so that the port stays the same after a
+/// restart. The other addresses of the group then want that port.
 pub(super) fn assign(inherited: &[Listener], groups: &mut [Group]) -> Vec<Role> {
     let mut roles = Roles {
         inherited,
@@ -79,7 +73,7 @@ struct Roles<'a> {
 }
 
 impl Roles<'_> {
-    /// Those that have no role yet, and are fit for one.
+    /// The listeners without a role that can have one. A connection cannot.
     fn free(&self) -> impl Iterator<Item = (usize, &Listener)> {
         let free = |(index, _): &(usize, &Listener)| self.of.get(*index) == Some(&Role::Unnamed);
         self.inherited
@@ -89,7 +83,7 @@ impl Roles<'_> {
             .filter(|(_, listener)| listener.is_listener())
     }
 
-    /// Gives each unmet want of a group the first free listener that meets it.
+    /// Gives each want of the group that is not met the first free listener that meets it.
     fn meet_all(&mut self, group: usize, asked: &Group, meets: impl Fn(&Want, &Listener) -> bool) {
         for (want, wanted) in asked.wants.iter().enumerate() {
             let role = Role::Wanted { group, want };
@@ -107,18 +101,21 @@ impl Roles<'_> {
     }
 }
 
+/// Whether the want names the address or the descriptor number of the listener.
 fn names(want: &Want, listener: &Listener) -> bool {
     match &want.at {
-        At::Address(at) => super::wanted::same(at, &listener.address),
+        At::Address(at) => is_same_address(at, &listener.address),
         At::Fd(fd) => listener.source == Some(*fd),
     }
 }
 
-/// Whether it can serve as what is wanted. Without its path it still can if the descriptor itself is asked for.
+/// Whether the listener meets the want. A Unix listener whose path was removed meets it only if the
+/// want is the descriptor number.
 fn is_at(want: &Want, listener: &Listener) -> bool {
     names(want, listener) && (matches!(want.at, At::Fd(_)) || !listener.is_unlinked())
 }
 
+/// Whether the want leaves the port to the kernel and the listener has the rest of its address.
 fn is_at_any_port(want: &Want, listener: &Listener) -> bool {
     match &want.at {
         At::Address(at) => {

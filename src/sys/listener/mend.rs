@@ -1,8 +1,9 @@
-//! A listener that somebody has shut down, made to listen again.
+//! Makes a listener listen again after another process shut it down.
 //!
-//! shutdown(2) works on the socket, not on the descriptor: one worker that calls it on the shared listener spoils it for all. A TCP socket
-//! is merely closed for connections, so it can listen again, at the address that it keeps or, where the system had chosen its port, is given
-//! again; a Unix socket never accepts again, and has to be bound anew.
+//! shutdown(2) acts on the socket, not on the descriptor: one worker that calls it on a shared
+//! listener stops the listener of all workers. A TCP socket only stops listening, so it can listen
+//! again at its address; if the kernel chose its port, the port is bound again first. A Unix socket
+//! never accepts again after shutdown(2); a new socket has to be bound at its path.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -11,55 +12,57 @@ use std::os::unix::fs::MetadataExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
+use super::arrange::bind;
+use super::bound_socket::Listener;
 use super::options::Backlog;
-use super::{Listener, bind};
-use crate::error::reason;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::wire::address::{Address, Bound, ListenSpec, Options};
 
-/// What became of it.
+/// What [`Listener::mend`] did.
 #[derive(Debug)]
 pub enum Mended {
-    /// There was nothing to mend.
-    Sound(Listener),
+    /// Nothing: it listens.
+    StillListens(Listener),
     /// The same socket listens again.
-    Again(Listener),
-    /// There is another socket at the address: whoever has the old one has a dead one.
-    Anew(Listener),
+    ListensAgain(Listener),
+    /// A new socket is bound at the address. Processes that have the old socket never accept on it
+    /// again.
+    BoundAnew(Listener),
 }
 
 impl Listener {
-    /// Whether it accepts connections, as it should. True for what never does (datagrams).
+    /// Whether it accepts connections, as it should. Always true for datagram sockets.
     pub fn still_listens(&self) -> bool {
         if !self.address.listens() {
             return true;
         }
-        // A Unix socket that was shut down still calls itself a listener; only a poll tells.
+        // After shutdown(2), SO_ACCEPTCONN of a Unix socket is still 1; only poll(2) shows it.
         let fd = self.fd.as_fd();
         let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let gone = poll(&mut polled, Some(&now)).is_ok()
+        let shut_down = poll(&mut polled, Some(&now)).is_ok()
             && polled[0]
                 .revents()
                 .intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
-        self.accepts() && !gone
+        self.accepts() && !shut_down
     }
 
-    /// The same listener, made to listen again if it does not.
+    /// The same listener, which listens again if it had stopped.
     ///
     /// # Errors
-    /// What listen(2) or bind(2) said; an abstract address cannot be bound anew while any worker has the dead socket.
+    /// What listen(2) or bind(2) said. An abstract address cannot be bound anew while a worker has
+    /// the old socket open.
     pub fn mend(&self) -> Result<Mended> {
         if self.still_listens() {
-            return self.try_clone().map(Mended::Sound);
+            return self.try_clone().map(Mended::StillListens);
         }
-        self.take_port_back()?;
+        self.rebind_port()?;
         let backlog = Backlog::new(self.backlog);
         if SockRef::from(&self.fd).listen(backlog.argument()).is_ok() && self.still_listens() {
-            return self.try_clone().map(Mended::Again);
+            return self.try_clone().map(Mended::ListensAgain);
         }
         let Bound::Unix(kind, path) = &self.address else {
             let why = "only a Unix path can be bound anew";
@@ -87,13 +90,14 @@ impl Listener {
         let mut bound = bind(&spec)?;
         bound
             .pop()
-            .map(Mended::Anew)
+            .map(Mended::BoundAnew)
             .ok_or_else(|| Error::system(format!("cannot bind {spec}"), "there is no socket"))
     }
 
-    /// A port that the system has chosen (`:0`) goes back to it when the socket is shut down; listen(2) would choose another, in silence. One
-    /// that is kept is bound already, which is EINVAL.
-    fn take_port_back(&self) -> Result<()> {
+    /// Binds the same TCP port again before listen(2). At shutdown(2) the kernel takes back a port
+    /// that it chose itself (`:0`), and listen(2) would silently choose another one. EINVAL means
+    /// that the port is still bound.
+    fn rebind_port(&self) -> Result<()> {
         let Bound::Tcp(at) = &self.address else {
             return Ok(());
         };

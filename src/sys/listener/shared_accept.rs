@@ -1,13 +1,20 @@
-//! Listeners that several workers share: waiting for a connection, and taking one.
+//! Listeners that several workers share: waits for a connection and accepts one.
 //!
-//! *Waiting.* With `EPOLLEXCLUSIVE` a connection wakes one worker and not all of them. The kernel wakes the one that came first; so whoever has
-//! taken a connection goes to the end of the line, and the workers take turns. A worker that wants none does not stand in it.
+//! *Waiting.* With `EPOLLEXCLUSIVE` a connection wakes one worker, not all of them. The kernel
+//! wakes the worker that stands first in its wait queue. So a worker that accepted a connection
+//! leaves the queue and goes to its end, and the workers take turns. The kernel
+//! skips a worker that is not in epoll_wait(2): such a worker wants no connection.
 //!
-//! *Taking.* A listener blocks unless its owner made it otherwise, and that belongs to all who share it. So accept may wait, if somebody else was quicker;
-//! see [`breakable`](crate::sys::signal::interruptible).
+//! *Accepting.* O_NONBLOCK belongs to the open socket, which all workers share, so it is left as it
+//! is. If another worker was quicker, accept(2) on a blocking listener waits: see
+//! [`interruptible`](crate::sys::signal::interruptible).
 //!
-//! *One at a time.* A lock on the listener itself, as fcntl has it: the process owns it, so it excludes others who share the same open socket,
-//! needs no name, and goes with its owner.
+//! *One at a time.* With `pf-accept --serialize` a worker waits for connections only while it has
+//! an fcntl(2) lock on the listener. A process owns such a lock, so it excludes the other processes
+//! that share the open socket; it needs no file name; the kernel releases it when the owner exits.
+//!
+//! [`SharedListeners::wait`] reports the listeners that have a connection;
+//! [`SharedListeners::accept`] takes one connection from one of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,18 +28,18 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use socket2::{SockAddr, SockRef};
 
-use super::Listener;
+use super::bound_socket::Listener;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::io::nonblocking::is_the_clients;
+use crate::sys::io::nonblocking::is_peer_error;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock::now;
 use crate::sys::signal::interruptible::Interruptible;
 use crate::wire::address::{Bound, Kind};
 use crate::wire::ucspi::{Ends, UnixClient};
 
-/// The signals that break a wait for the lock.
-const HEARD: [Signal; 6] = [
+/// The signals that interrupt a wait for the lock.
+const INTERRUPTING: [Signal; 6] = [
     Signal::Term,
     Signal::Quit,
     Signal::Int,
@@ -41,115 +48,116 @@ const HEARD: [Signal; 6] = [
     Signal::Usr1,
 ];
 
-/// In place of a listener's index.
-const EAR: u64 = u64::MAX;
+/// The epoll token of the signal descriptor. All others are indices of listeners.
+const SIGNAL_TOKEN: u64 = u64::MAX;
 
-/// How many events are taken at once.
+/// How many events one epoll_wait(2) returns.
 const BATCH: usize = 16;
 
-/// A connection that was taken.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket: blocking, close-on-exec.
     pub socket: OwnedFd,
-    /// Who speaks to whom.
+    /// The addresses of both ends, and the process at a Unix client.
     pub ends: Ends,
 }
 
-/// The listeners.
-pub struct Door {
+/// Listeners that this worker shares with others.
+pub struct SharedListeners {
     listeners: Vec<Listener>,
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     breakable: Interruptible,
-    /// Has had its turn at this listener, and not gone to the end of the line yet.
-    served: Option<usize>,
-    /// Only who holds the lock waits for connections; and whether that is us.
+    /// The listener of the last accepted connection: this worker is not at the end of its wait
+    /// queue yet.
+    accepted_from: Option<usize>,
+    /// `None`: no lock is used. Otherwise whether this process has the lock.
     lock: Option<bool>,
-    ears: OwnedFd,
+    signals: OwnedFd,
 }
 
-/// What has come.
+/// What ended a wait.
 #[derive(Debug, Default)]
-pub struct Come {
-    /// There are signals to be heard.
+pub struct Arrivals {
+    /// There may be signals to read.
     pub signals: bool,
-    /// The listeners that have a connection, by index, unless somebody else is quicker.
+    /// The indices of the listeners that have a connection. Another worker may accept it first.
     pub listeners: Vec<usize>,
 }
 
-impl Door {
-    /// Stands at these listeners; `ears` are readable when there are signals. With `one_at_a_time`, of all workers that say so only one waits for a
-    /// connection.
+impl SharedListeners {
+    /// Enters the wait queues of the listeners. `signals` is readable when there are signals. With
+    /// `one_at_a_time`, only one of the workers that set it waits for a connection.
     ///
     /// # Errors
     /// What epoll_create1(2), epoll_ctl(2) or sigaction(2) said.
     pub fn new(
         listeners: Vec<Listener>,
-        ears: BorrowedFd<'_>,
+        signals: BorrowedFd<'_>,
         one_at_a_time: bool,
-    ) -> io::Result<Door> {
-        let door = Door {
+    ) -> io::Result<SharedListeners> {
+        let shared = SharedListeners {
             listeners,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(BATCH),
-            breakable: Interruptible::install(&HEARD)?,
-            served: None,
+            breakable: Interruptible::install(&INTERRUPTING)?,
+            accepted_from: None,
             lock: one_at_a_time.then_some(false),
-            ears: ears.try_clone_to_owned()?,
+            signals: signals.try_clone_to_owned()?,
         };
-        let ear = epoll::EventData::new_u64(EAR);
-        epoll::add(&door.epoll, &door.ears, ear, epoll::EventFlags::IN)?;
-        for at in 0..door.listeners.len() {
-            door.stand_in_line(at)?;
+        let token = epoll::EventData::new_u64(SIGNAL_TOKEN);
+        epoll::add(&shared.epoll, &shared.signals, token, epoll::EventFlags::IN)?;
+        for at in 0..shared.listeners.len() {
+            shared.add_to_wait_queue(at)?;
         }
-        Ok(door)
+        Ok(shared)
     }
 
-    fn stand_in_line(&self, at: usize) -> io::Result<()> {
+    fn add_to_wait_queue(&self, at: usize) -> io::Result<()> {
         let Some(listener) = self.listeners.get(at) else {
             return Ok(());
         };
-        let alone = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-        let name = epoll::EventData::new_u64(u64::try_from(at).unwrap_or(EAR));
-        match epoll::add(&self.epoll, listener, name, alone) {
-            // A kernel before 4.5: all are woken.
+        let exclusive = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+        let token = epoll::EventData::new_u64(u64::try_from(at).unwrap_or(SIGNAL_TOKEN));
+        match epoll::add(&self.epoll, listener, token, exclusive) {
+            // A kernel before 4.5 has no EPOLLEXCLUSIVE: a connection wakes all workers.
             Err(Errno::INVAL) => {
-                epoll::add(&self.epoll, listener, name, epoll::EventFlags::IN)?;
+                epoll::add(&self.epoll, listener, token, epoll::EventFlags::IN)?;
             }
             done => done?,
         }
         Ok(())
     }
 
-    /// Waits for signals, for the deadline, and, if one is `wanted`, for a connection.
+    /// Waits for a signal or the deadline, and for a connection if one is `wanted`.
     ///
     /// # Errors
     /// What epoll_wait(2), ppoll(2) or fcntl(2) said.
-    pub fn wait(&mut self, wanted: bool, deadline: Option<Time>) -> io::Result<Come> {
-        self.queue_again()?;
+    pub fn wait(&mut self, wanted: bool, deadline: Option<Time>) -> io::Result<Arrivals> {
+        self.requeue()?;
         if !wanted || self.listeners.is_empty() {
             self.unlock();
             let ready = Poller::new()
-                .wait(&[(self.ears.as_fd(), Interest::READ)], deadline)?
+                .wait(&[(self.signals.as_fd(), Interest::READ)], deadline)?
                 .iter()
                 .any(|ready| ready.any());
-            return Ok(Come {
+            return Ok(Arrivals {
                 signals: ready,
                 listeners: vec![],
             });
         }
         if !self.lock(deadline)? {
-            // A signal, or the deadline: the ear and the clock tell which.
-            return Ok(Come {
+            // A signal or the deadline ended the wait. The caller reads the signals and the clock.
+            return Ok(Arrivals {
                 signals: true,
                 listeners: vec![],
             });
         }
-        self.wait_for_all(deadline)
+        self.wait_for_events(deadline)
     }
 
-    fn wait_for_all(&mut self, deadline: Option<Time>) -> io::Result<Come> {
+    fn wait_for_events(&mut self, deadline: Option<Time>) -> io::Result<Arrivals> {
         self.events.clear();
         let left = deadline.map(milliseconds_left);
         match epoll::wait(
@@ -160,56 +168,60 @@ impl Door {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let mut come = Come::default();
+        let mut arrivals = Arrivals::default();
         for event in &self.events {
-            // By value: the kernel's structure is packed.
-            let name = event.data;
-            match name.u64() {
-                EAR => come.signals = true,
-                at => come.listeners.extend(usize::try_from(at)),
+            // Copied: the structure is packed, so a reference to the field may be unaligned.
+            let token = event.data;
+            match token.u64() {
+                SIGNAL_TOKEN => arrivals.signals = true,
+                at => arrivals.listeners.extend(usize::try_from(at)),
             }
         }
-        Ok(come)
+        Ok(arrivals)
     }
 
-    /// Takes a connection from a listener; `None` if somebody else was quicker, or the client has left again.
+    /// Accepts a connection of the listener with index `at`. `None` if another worker was quicker,
+    /// or the client left.
     ///
     /// # Errors
-    /// What accept(2) said of us or of the listener: EMFILE, ENFILE, ENOBUFS, ENOMEM; EINVAL: it does not listen any more.
-    pub fn take(&mut self, at: usize) -> io::Result<Option<Connection>> {
+    /// What accept(2) said about this process or the listener: EMFILE, ENFILE, ENOBUFS, ENOMEM;
+    /// EINVAL: it does not listen any more.
+    pub fn accept(&mut self, at: usize) -> io::Result<Option<Connection>> {
         let Some(listener) = self.listeners.get(at) else {
             return Ok(None);
         };
         let socket = SockRef::from(listener);
-        let taken = self
+        let accepted = self
             .breakable
             .briefly(|| socket.accept4(libc::SOCK_CLOEXEC));
-        let taken = match taken {
+        let accepted = match accepted {
             Ok((socket, remote)) => Some(connection(listener, OwnedFd::from(socket), &remote)),
-            Err(error) if is_the_clients(&error) => None,
+            Err(error) if is_peer_error(&error) => None,
             Err(error) => return Err(error),
         };
         self.unlock();
-        if taken.is_some() {
-            self.queue_again()?;
-            self.served = Some(at);
+        if accepted.is_some() {
+            self.requeue()?;
+            self.accepted_from = Some(at);
         }
-        Ok(taken)
+        Ok(accepted)
     }
 
-    /// Goes to the end of the line. Only before the next wait: whoever was taken is to be served first.
-    fn queue_again(&mut self) -> io::Result<()> {
-        let Some(at) = self.served.take() else {
+    /// Goes to the end of the wait queue of that listener: a descriptor that is added again stands
+    /// last. Not at the accept but before the next wait, so that the accepted client is served
+    /// first.
+    fn requeue(&mut self) -> io::Result<()> {
+        let Some(at) = self.accepted_from.take() else {
             return Ok(());
         };
         if let Some(listener) = self.listeners.get(at) {
             let _ = epoll::delete(&self.epoll, listener);
-            self.stand_in_line(at)?;
+            self.add_to_wait_queue(at)?;
         }
         Ok(())
     }
 
-    /// What a listener is called.
+    /// The label of the listener with index `at`, for messages.
     pub fn label(&self, at: usize) -> String {
         self.listeners
             .get(at)
@@ -217,15 +229,17 @@ impl Door {
             .unwrap_or_default()
     }
 
-    /// Gives up the listeners; others who share them go on.
+    /// Closes the listeners. The other processes that share them go on.
     pub fn close(&mut self) {
         self.unlock();
         for listener in self.listeners.drain(..) {
-            // The kernel remembers the open socket, which others still have.
+            // Closing the descriptor does not remove it from epoll, because other processes have
+            // the same open socket: epoll(7), questions and answers.
             let _ = epoll::delete(&self.epoll, &listener);
         }
     }
 
+    /// Takes the lock, if locks are used. False if a signal or the deadline came first.
     fn lock(&mut self, deadline: Option<Time>) -> io::Result<bool> {
         let (Some(held), Some(listener)) = (self.lock, self.listeners.first()) else {
             return Ok(true);
@@ -236,9 +250,12 @@ impl Door {
         let fd = listener.as_fd();
         let whole = range(libc::F_WRLCK);
         let mut done = fcntl(fd, FcntlArg::F_SETLK(&whole)).map_err(io::Error::from);
-        if matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EACCES))
-        {
-            done = self.breakable.until(deadline, self.ears.as_fd(), || {
+        // POSIX allows either error for a lock that another process has.
+        let is_taken = |error: &io::Error| {
+            error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EACCES)
+        };
+        if done.as_ref().is_err_and(is_taken) {
+            done = self.breakable.until(deadline, self.signals.as_fd(), || {
                 Ok(fcntl(fd, FcntlArg::F_SETLKW(&whole))?)
             });
         }
@@ -252,14 +269,14 @@ impl Door {
 
     fn unlock(&mut self) {
         if let (Some(true), Some(listener)) = (self.lock, self.listeners.first()) {
-            // What cannot be given back goes with the listener.
+            // If it fails, closing the listener releases the lock.
             let _ = fcntl(listener, FcntlArg::F_SETLK(&range(libc::F_UNLCK)));
             self.lock = Some(false);
         }
     }
 }
 
-/// A lock over the whole of a file.
+/// A lock on the whole file.
 fn range(kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: libc::c_short::try_from(kind).unwrap_or_default(),
@@ -270,7 +287,8 @@ fn range(kind: libc::c_int) -> libc::flock {
     }
 }
 
-/// Rounded up, as the kernel may know no finer wait here: woken too early, one would wait again for nothing.
+/// The time left in whole milliseconds, rounded up: epoll_wait(2) counts milliseconds (before Linux
+/// 5.11 there is no epoll_pwait2), and a wait that ends too early has to be repeated.
 fn milliseconds_left(deadline: Time) -> Timespec {
     let left = deadline.since(now()) + Duration::from_nanos(999_999);
     Timespec {
@@ -284,7 +302,7 @@ fn connection(listener: &Listener, socket: OwnedFd, remote: &SockAddr) -> Connec
         Bound::Tcp(bound) => {
             let local = SockRef::from(&socket).local_addr().ok();
             let local = local.and_then(|local| local.as_socket()).unwrap_or(*bound);
-            // A client that has left at once may have no address any more: nobody's.
+            // A client that left at once may have no address any more: then port 0 of our address.
             let remote = remote.as_socket().unwrap_or_else(|| (local.ip(), 0).into());
             Ends::Tcp {
                 local,
@@ -323,7 +341,7 @@ fn unix(local: Vec<u8>, socket: &OwnedFd) -> Ends {
     }
 }
 
-/// The interface that a link-local IPv6 address belongs to.
+/// The interface of a link-local IPv6 address.
 fn interface(local: &std::net::SocketAddr) -> Option<String> {
     let std::net::SocketAddr::V6(local) = local else {
         return None;
@@ -333,11 +351,11 @@ fn interface(local: &std::net::SocketAddr) -> Option<String> {
     Some(name.to_string_lossy().into_owned())
 }
 
-/// Whether a handler could be given connections of this listener; the error is why not.
+/// Checks that the listener has connections that a handler can serve.
 ///
 /// # Errors
-/// One clause.
-pub fn check(listener: &Listener) -> Result<(), &'static str> {
+/// Why not, as one clause.
+pub fn check_has_connections(listener: &Listener) -> Result<(), &'static str> {
     match &listener.address {
         Bound::Udp(_) | Bound::Unix(Kind::Datagram, _) | Bound::Abstract(Kind::Datagram, _) => {
             return Err("it is a datagram socket, which has no connections");

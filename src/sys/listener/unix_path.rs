@@ -1,12 +1,13 @@
-//! Unix sockets at a path: who may take the path, and in what order it comes to life.
+//! Unix sockets at a path: who may take the path, and the order of bind, mode, owner and listen.
 //!
-//! Two things must not happen: that a live server's path is taken from it, and that a client gets in before mode and owner hold. Against the
-//! first, whoever looks and then acts does so under a lock on the directory; against the second, the socket is born with no permissions at all and
-//! listens last.
+//! Two things must not happen. A live server must not lose its path: so each process that checks
+//! and then replaces a path does both under a lock on the directory. A client must not connect
+//! before mode and owner are set: so the socket is bound with mode 0, and listen(2) comes last.
 
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -15,27 +16,30 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchownat};
 use rustix::fs::{Mode as OpenMode, OFlags};
-use socket2::{Domain, Socket};
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Bound, Failure};
+use super::bind_error::{BindError, in_use};
 use crate::error::{Error, Result, reason};
 use crate::sys::files::dirlock::lock_dir_of;
 use crate::sys::machine::users;
-use crate::wire::address::{Kind, Options};
+use crate::wire::address::{Bound, Kind, Options};
 
 /// Who may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Access {
-    /// The permission bits; by the umask if absent.
+    /// The permission bits; `None`: 0777 less the umask.
     pub mode: Option<u32>,
-    /// The owner; the one who binds if absent.
+    /// The owner; `None`: the user that binds.
     pub uid: Option<Uid>,
-    /// The group; that of the one who binds if absent.
+    /// The group; `None`: the group of the process that binds.
     pub gid: Option<Gid>,
 }
 
 impl Access {
-    /// Looks up the users that `options` name.
+    /// Looks up the user and the group that `options` name.
+    ///
+    /// # Errors
+    /// Exit 111: there is no such user or group.
     pub fn of(options: &Options) -> Result<Access> {
         let uid = options.owner.as_deref().map(users::uid).transpose()?;
         let gid = options.group.as_deref().map(users::gid).transpose()?;
@@ -46,8 +50,11 @@ impl Access {
         })
     }
 
-    /// Sets what is given on a socket that is there already.
-    pub fn set_again(&self, path: &Path) -> Result<()> {
+    /// Sets mode, owner and group on an inherited socket, where they are given.
+    ///
+    /// # Errors
+    /// Exit 111: the path is not a socket, or the system refused.
+    pub fn set_on_inherited(&self, path: &Path) -> Result<()> {
         if *self == Access::default() {
             return Ok(());
         }
@@ -59,7 +66,8 @@ impl Access {
         })
     }
 
-    /// The path is opened first, and must be a socket: whoever may write to the directory could put another file in its place meanwhile.
+    /// Opens the path first and checks that it is a socket: a process that may write to the
+    /// directory could replace the path between the check and the change.
     fn set(&self, path: &Path, mode: Option<u32>) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::File::from(rustix::fs::open(path, flags, OpenMode::empty())?);
@@ -70,7 +78,8 @@ impl Access {
             fchownat(&file, "", self.uid, self.gid, AtFlags::AT_EMPTY_PATH)?;
         }
         match mode {
-            // A descriptor of a path alone cannot be chmodded, but its entry in /proc can.
+            // fchmod(2) fails with EBADF on an O_PATH descriptor; its entry in /proc works:
+            // open(2).
             Some(mode) => fs::set_permissions(
                 format!("/proc/self/fd/{}", file.as_raw_fd()),
                 fs::Permissions::from_mode(mode),
@@ -80,15 +89,15 @@ impl Access {
     }
 }
 
-/// Whether there is a socket at `path` itself (not behind a symbolic link).
+/// Whether `path` itself is a socket; a symbolic link to a socket is not.
 pub fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
-/// Whether a socket can be bound at a path of this length.
+/// Checks that the path fits into a socket address (107 bytes: unix(7)).
 ///
 /// # Errors
-/// It is longer than a socket address holds: exit 111.
+/// Exit 111: it is too long.
 pub fn check_length(path: &Path) -> Result<(), Error> {
     match nix::sys::socket::UnixAddr::new(path) {
         Ok(_) => Ok(()),
@@ -99,51 +108,52 @@ pub fn check_length(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Takes `path` for a socket that `bind` binds there, gives it mode and owner, and only then lets `listen` open it to clients.
+/// Frees `path`, calls `bind`, sets mode and owner, and only then calls `listen`.
 ///
-/// A live server's path is refused as in use; a dead one's is unlinked; anything that is no socket is never touched. Changes the umask of the
-/// whole process for a moment, so no other thread should create files meanwhile.
-pub(crate) fn bind(
+/// The path of a live server is in use; the path of a dead one is unlinked; a file that is not a
+/// socket is never touched. It changes the umask of the whole process for a moment: no other thread
+/// should create files then.
+pub(super) fn bind(
     path: &Path,
     kind: Kind,
     access: &Access,
     bind: impl FnOnce() -> io::Result<()>,
     listen: impl FnOnce() -> io::Result<()>,
-) -> Result<(), Failure> {
+) -> Result<(), BindError> {
     let at = Bound::Unix(kind, path.to_owned());
     let fail = |why: String| Error::system(format!("cannot bind {at}"), why);
     let _lock = lock_dir_of(path).map_err(|error| Error {
         hint: error.hint.clone(),
         ..fail(format!("{}: {}", error.what, error.why))
     })?;
-    clear_the_way(path, &at, kind)?;
-    let usual = umask(Mode::from_bits_truncate(0o777));
+    remove_dead_socket(path, &at, kind)?;
+    let old_umask = umask(Mode::from_bits_truncate(0o777));
     let bound = bind();
-    umask(usual);
+    umask(old_umask);
     match bound {
         Ok(()) => {}
-        // Someone who does not take the lock has come between.
+        // A process that does not take the lock bound the path after our check.
         Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => {
-            return Err(Failure::InUse(super::in_use(&at)));
+            return Err(BindError::InUse(in_use(&at)));
         }
         Err(error) => return Err(fail(reason(&error)).into()),
     }
-    let mode = access.mode.unwrap_or(0o777 & !usual.bits());
+    let mode = access.mode.unwrap_or(0o777 & !old_umask.bits());
     access
         .set(path, Some(mode))
         .and_then(|()| listen())
         .map_err(|error| {
-            // Ours, and nobody has used it yet: leave no dead file behind.
+            // The path is ours, and no client has used it: leave no dead socket behind.
             let _ = fs::remove_file(path);
-            Failure::Other(fail(format!(
+            BindError::Other(fail(format!(
                 "setting its mode and owner: {}",
                 reason(&error)
             )))
         })
 }
 
-/// Removes what a dead server left at `path`.
-fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
+/// Removes the socket that a dead server left at `path`.
+fn remove_dead_socket(path: &Path, at: &Bound, kind: Kind) -> Result<(), BindError> {
     let fail = |why: &str| Error::system(format!("cannot bind {at}"), why);
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -158,19 +168,19 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
     let dead = match probe(path, kind) {
         Ok(()) => false,
         Err(Errno::ECONNREFUSED) => true,
-        // Gone while we looked.
+        // Removed since the check above.
         Err(Errno::ENOENT) => return Ok(()),
-        // A full queue, a socket of another type, one that we may not connect to: somebody may be alive there.
+        // EAGAIN: the queue of a live server is full. EPROTOTYPE, EACCES: a server may be alive.
         Err(_) => false,
     };
     if !dead {
-        return Err(Failure::InUse(super::in_use(at)));
+        return Err(BindError::InUse(in_use(at)));
     }
-    // Only the very file that was probed: the lock holds off those who take it, nobody else.
+    // Remove only the file that was probed: a process that does not take the lock may replace it.
     let same = fs::symlink_metadata(path)
         .is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
     if !same {
-        return Err(Failure::InUse(fail("the path changes under our hands")));
+        return Err(BindError::InUse(fail("another process changes the path")));
     }
     fs::remove_file(path).map_err(|error| {
         fail(&format!(
@@ -181,20 +191,35 @@ fn clear_the_way(path: &Path, at: &Bound, kind: Kind) -> Result<(), Failure> {
     })
 }
 
-/// Connects, without waiting.
+/// Tries to connect, without waiting.
 fn probe(path: &Path, kind: Kind) -> Result<(), Errno> {
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    let socket = Socket::new(Domain::UNIX, super::unix_type(kind), None).map_err(errno)?;
+    let socket = Socket::new(Domain::UNIX, unix_type(kind), None).map_err(errno)?;
     socket.set_nonblocking(true).map_err(errno)?;
     socket
-        .connect(&super::path_address(path).map_err(errno)?)
+        .connect(&path_address(path).map_err(errno)?)
         .map_err(errno)
+}
+
+/// The socket type of a kind.
+pub(super) fn unix_type(kind: Kind) -> Type {
+    match kind {
+        Kind::Stream => Type::STREAM,
+        Kind::Datagram => Type::DGRAM,
+        Kind::Seqpacket => Type::SEQPACKET,
+    }
+}
+
+/// The address of a path. A path that begins with NUL would be an abstract address: EINVAL.
+fn path_address(path: &Path) -> io::Result<SockAddr> {
+    if path.as_os_str().as_bytes().first() == Some(&0) {
+        return Err(io::Error::from_raw_os_error(nix::libc::EINVAL));
+    }
+    SockAddr::unix(path)
 }
 
 #[cfg(test)]
 mod tests {
-    use socket2::{SockAddr, Type};
-
     use super::*;
 
     fn mode_of(path: &Path) -> u32 {
@@ -202,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_and_owner_hold_before_the_first_client() {
+    fn mode_and_owner_are_set_before_the_first_client() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
@@ -218,12 +243,12 @@ mod tests {
             uid: Some(uid),
             gid: Some(gid),
         };
-        let born = || {
+        let bind_socket = || {
             socket.bind(&address)?;
-            assert_eq!(mode_of(&path), 0, "nobody may connect yet");
+            assert_eq!(mode_of(&path), 0, "no client may connect yet");
             Ok(())
         };
-        let opened = || {
+        let listen = || {
             let found = fs::symlink_metadata(&path)?;
             assert_eq!(
                 (found.mode() & 0o7777, found.uid(), found.gid()),
@@ -232,18 +257,18 @@ mod tests {
             assert_eq!(
                 probe(&path, Kind::Stream),
                 Err(Errno::ECONNREFUSED),
-                "and still nobody can"
+                "no client can connect before listen"
             );
             socket.listen(5)
         };
-        bind(&path, Kind::Stream, &access, born, opened)
-            .map_err(Failure::into_error)
+        bind(&path, Kind::Stream, &access, bind_socket, listen)
+            .map_err(BindError::into_error)
             .expect("bound");
         assert_eq!(probe(&path, Kind::Stream), Ok(()));
     }
 
     #[test]
-    fn what_could_not_be_set_up_leaves_nothing_behind() {
+    fn a_failed_setup_leaves_no_file_behind() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
@@ -266,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_and_owner_of_what_is_no_socket_any_more_stay() {
+    fn mode_and_owner_of_a_plain_file_are_not_changed() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file");
         fs::write(&path, "").expect("written");
@@ -275,7 +300,10 @@ mod tests {
             mode: Some(0o777),
             ..Access::default()
         };
-        let error = access.set_again(&path).expect_err("no socket").to_string();
+        let error = access
+            .set_on_inherited(&path)
+            .expect_err("no socket")
+            .to_string();
         assert_eq!(
             error,
             format!(

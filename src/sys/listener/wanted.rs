@@ -1,4 +1,5 @@
-//! From what is asked for to the sockets that it takes: hosts and services resolved, copies counted.
+//! Turns the addresses that are asked for into wanted sockets: resolves hosts and services, counts
+//! copies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::RawFd;
@@ -6,46 +7,45 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
-use super::Bound;
-use crate::error::reason;
-use crate::error::{Error, Result};
-use crate::wire::address::{Address, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
+use crate::error::{Error, Result, reason};
+use crate::wire::address::{Address, Bound, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
 use crate::wire::services;
 
-/// One socket that is wanted.
+/// One wanted socket.
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) name: Option<Name>,
     pub(super) at: At,
-    /// It may be missing if the machine does not have the address: an IPv6 address that a host name also has.
+    /// Whether the machine need not have the address. It is so for the IPv6 addresses of a host
+    /// that has several addresses.
     pub(super) optional: bool,
 }
 
-/// Where it is to be found or bound.
+/// Where a wanted socket is found or bound.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum At {
     Address(Bound),
     Fd(RawFd),
 }
 
-/// All that one spec wants. Those with port 0 get one port together.
+/// All sockets that one spec wants. Those with port 0 get the same port.
 #[derive(Debug)]
 pub(super) struct Group<'a> {
     pub(super) spec: &'a ListenSpec,
     pub(super) wants: Vec<Want>,
-    /// The system has chosen the port just now, and may be asked for another.
+    /// Whether the kernel chose the port in this run, so that it may choose another one.
     pub(super) port_is_chosen: bool,
 }
 
 impl Group<'_> {
-    /// From here on, all of the group that leave the port to the system want this one.
+    /// From now on, all wants of the group with port 0 want `port`.
     pub(super) fn settle_port(&mut self, port: u16) {
         for want in self.wants.iter_mut().filter(|want| want.port() == Some(0)) {
             want.set_port(port);
         }
     }
 
-    /// Leaves a port that the system chose to it once more. False if it did not choose.
+    /// Lets the kernel choose again (port 0). False if the kernel had not chosen the port.
     pub(super) fn unsettle_port(&mut self) -> bool {
         if self.port_is_chosen {
             self.wants.iter_mut().for_each(|want| want.set_port(0));
@@ -69,8 +69,8 @@ impl Want {
     }
 }
 
-/// Whether two addresses are one: a path is the same however it was given.
-pub(super) fn same(one: &Bound, other: &Bound) -> bool {
+/// Whether two addresses are the same. A relative path is the same as its absolute form.
+pub(super) fn is_same_address(one: &Bound, other: &Bound) -> bool {
     match (one, other) {
         (Bound::Unix(kind, path), Bound::Unix(other_kind, other)) => {
             kind == other_kind && absolute(path) == absolute(other)
@@ -79,8 +79,8 @@ pub(super) fn same(one: &Bound, other: &Bound) -> bool {
     }
 }
 
-/// What `specs` want, in their order. A spec that only repeats an earlier one wants nothing more (it is the same listener), unless each is
-/// to have a socket of its own.
+/// What `specs` want, in their order. A spec that repeats an earlier one wants nothing more: it is
+/// the same listener. With `reuseport` or `copies` each spec has sockets of its own.
 pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
     let mut groups: Vec<Group> = vec![];
     for spec in specs {
@@ -101,7 +101,7 @@ pub(super) fn groups(specs: &[ListenSpec]) -> Result<Vec<Group<'_>>> {
     Ok(groups)
 }
 
-/// `want`, if none of the earlier groups wants it already.
+/// `want`, unless an earlier group wants it already.
 fn unless_repeated(want: Want, spec: &ListenSpec, earlier: &mut [Group]) -> Result<Option<Want>> {
     for group in earlier {
         let same = |earlier: &&mut Want| earlier.at == want.at && !picks_port(&want.at);
@@ -124,7 +124,7 @@ fn unless_repeated(want: Want, spec: &ListenSpec, earlier: &mut [Group]) -> Resu
     Ok(Some(want))
 }
 
-/// Whether the system is to choose the port, so that two of the same are two.
+/// Whether the kernel chooses the port: then two equal addresses are two sockets.
 fn picks_port(at: &At) -> bool {
     matches!(at, At::Address(Bound::Tcp(at) | Bound::Udp(at)) if at.port() == 0)
         || matches!(at, At::Address(Bound::Vsock { port: 0, .. }))
@@ -184,8 +184,8 @@ fn wants(spec: &ListenSpec) -> Result<Vec<Want>> {
     })
 }
 
-/// The path from the root, so that it stays true for a process that runs in another directory; the path as it was given where that would be too
-/// long for the system.
+/// The absolute path, so that it stays true for a process in another working directory. If the
+/// absolute path is too long for a socket address, the path as it was given.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     match std::path::absolute(path) {
         Ok(absolute) if absolute.as_os_str().len() <= MAX_UNIX => absolute,
@@ -193,7 +193,7 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     }
 }
 
-/// Every address of the endpoint's host, in the resolver's order, none twice.
+/// Every address of the endpoint's host, each once, in the order of the resolver.
 fn resolve(endpoint: &Endpoint, protocol: &str, spec: &ListenSpec) -> Result<Vec<SocketAddr>> {
     let port = match &endpoint.port {
         Port::Number(port) => *port,

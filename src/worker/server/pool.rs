@@ -60,7 +60,7 @@ impl Pool {
     pub(super) fn taken(&self, few: usize) -> usize {
         let mut state = self.0.lock();
         // What came before this was asked is no news.
-        self.0.nudge.take();
+        self.0.nudge.clear();
         let taken = state.clients.len();
         state.nudge_at = (taken > few).then_some(few);
         taken
@@ -177,7 +177,7 @@ impl Shared {
         let taken = state.clients.len();
         if state.nudge_at.is_some_and(|few| taken <= few) {
             state.nudge_at = None;
-            self.nudge.nudge();
+            self.nudge.wake();
         }
     }
 }

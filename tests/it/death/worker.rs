@@ -147,7 +147,7 @@ fn hoard(gibibytes: usize) {
 /// Shuts every listener down for all who share it.
 fn shut_down() {
     let count = variable("LISTEN_FDS").parse().expect("a count");
-    for listener in listener::inherited(count, &[]).expect("listeners") {
+    for listener in listener::inherit_listen_fds(count, &[]).expect("listeners") {
         // Half of the kinds of sockets refuse to be shut down while nobody is connected, and are all the same.
         let _ = Socket::from(listener.fd).shutdown(std::net::Shutdown::Both);
     }

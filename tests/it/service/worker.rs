@@ -170,7 +170,7 @@ fn serve(how: &str) {
     let (end, told) = UnixStream::pair().expect("a pair");
     signal_hook::low_level::pipe::register(nix::libc::SIGTERM, told).expect("a handler");
     let count = variable("LISTEN_FDS").parse().expect("a count");
-    let inherited = listener::inherited(count, &[]).expect("listeners");
+    let inherited = listener::inherit_listen_fds(count, &[]).expect("listeners");
     let mut listeners: Vec<Socket> = inherited
         .into_iter()
         .map(|listener| Socket::from(listener.fd))

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 
-use prefork::sys::heartbeat::file::Beat;
+use prefork::sys::heartbeat::file::HeartbeatFile;
 use prefork::sys::io::fd;
 use prefork::sys::machine::environment;
 use prefork::{Heartbeat, Listeners, notify};
@@ -144,7 +144,7 @@ fn g1_a_malformed_count_or_a_descriptor_that_is_no_socket_is_an_error() {
 
 #[test]
 fn u23_the_heartbeat_page_is_taken_over() {
-    let mut beat = Beat::create().expect("made");
+    let mut beat = HeartbeatFile::create().expect("made");
     let copy = beat.fd().try_clone_to_owned().expect("copied");
     let mut command = Command::new("sh");
     // Dash knows numbers of one digit only.
@@ -160,7 +160,7 @@ fn u23_the_heartbeat_page_is_taken_over() {
     assert!(said.contains("\"heartbeat\":{\"Ok\":true}"), "{said}");
     // The same page, whoever asks.
     assert!(said.contains("\"same\":{\"Ok\":2}"), "{said}");
-    assert!(beat.look().expect("looked"));
+    assert!(beat.check_for_beat().expect("looked"));
     let page = beat.page();
     assert_eq!(
         (page.beats, page.begun, page.finished, page.open),

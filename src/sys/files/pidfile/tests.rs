@@ -1,12 +1,20 @@
-//! The tests of this room.
+//! Tests of the pid file. Locks belong to a process, so the contestants are processes of their own.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
+
+use super::acquire::{Attempt, create, replace};
+use super::lock::open_existing;
 use super::*;
+use crate::error::Exit;
+use crate::model::signal::Signal;
 use crate::sys::machine::clock::now;
 use crate::sys::testing::{Peer, Talk};
 
-/// Does what it is told with one pid file.
+/// Runs in a process of its own: carries out commands on one pid file.
 pub fn play(talk: &mut Talk) {
     let path = PathBuf::from(talk.hear().expect("a path"));
     let mut held = None;
@@ -73,7 +81,7 @@ fn u22_of_two_starters_exactly_one_wins_two_hundred_times() {
         let (winner, loser, told) = match (answers.0.as_str(), answers.1.as_str()) {
             ("won", told) => (&mut one, &mut two, told),
             (told, "won") => (&mut two, &mut one, told),
-            _ => panic!("round {round}: nobody won: {answers:?}"),
+            _ => panic!("round {round}: no winner: {answers:?}"),
         };
         let told_so = format!("process {} owns it", winner.pid());
         assert!(
@@ -83,7 +91,7 @@ fn u22_of_two_starters_exactly_one_wins_two_hundred_times() {
         let content = fs::read_to_string(&path).expect("written");
         assert_eq!(content, format!("{}\n", winner.pid()));
         assert_eq!(owner(&path).expect("asked"), Owner::Alive(winner.pid()));
-        // What the next round finds: nothing, a stale file, or one that names a live stranger.
+        // The next round finds no file, a stale file, or one with the pid of another live process.
         let (end, left) = match round % 3 {
             0 => ("remove", Owner::Absent),
             _ => ("leave", Owner::Stale),
@@ -99,24 +107,24 @@ fn u22_of_two_starters_exactly_one_wins_two_hundred_times() {
 }
 
 #[test]
-fn u22_whoever_comes_late_to_a_step_looks_again() {
+fn u22_a_starter_that_is_late_at_a_step_tries_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.pid");
     fs::write(&path, "stale").expect("written");
-    let late = existing(&path).expect("opened").expect("there");
+    let late = open_existing(&path).expect("opened").expect("there");
     let mut peer = contestant(&path);
     assert_eq!(ask(&mut peer, "acquire"), "won");
-    // The old file's lock is free again, but the path names the winner's.
+    // The lock of the old file is free again, but the path names the winner's file.
     assert!(matches!(replace(&path, late), Ok(Attempt::Raced)));
     assert!(matches!(create(&path), Ok(Attempt::Raced)));
     assert_eq!(owner(&path).expect("asked"), Owner::Alive(peer.pid()));
-    let now = existing(&path).expect("opened").expect("there");
+    let now = open_existing(&path).expect("opened").expect("there");
     assert!(matches!(replace(&path, now), Ok(Attempt::Taken(pid)) if pid == peer.pid()));
     assert_eq!(litter(dir.path()), 1);
 }
 
 #[test]
-fn u22_a_live_strangers_number_is_stale_and_an_owner_is_opened_and_awaited() {
+fn u22_the_pid_of_another_live_process_is_stale_and_an_owner_is_opened_and_awaited() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.pid");
     assert_eq!(owner(&path).expect("asked"), Owner::Absent);
@@ -141,7 +149,7 @@ fn u22_a_live_strangers_number_is_stale_and_an_owner_is_opened_and_awaited() {
 }
 
 #[test]
-fn u22_at_exit_a_foreign_file_is_left_alone() {
+fn u22_at_exit_the_file_of_another_process_stays() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.pid");
     let mut peer = contestant(&path);
@@ -154,7 +162,7 @@ fn u22_at_exit_a_foreign_file_is_left_alone() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_never_touched() {
+fn only_a_regular_file_is_ever_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name);
     fs::create_dir(path("dir")).expect("made");
@@ -181,7 +189,8 @@ fn what_is_no_regular_file_is_never_touched() {
 fn a_full_disk_is_an_error_and_leaves_nothing_new() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.pid");
-    // A limit of 0 bytes a file stands for the full disk; it is per process, so another is made to hit it.
+    // A file size limit of 0 stands for the full disk. It is per process, so the contestant gets
+    // it.
     let full = "ulimit -f 0; trap '' XFSZ; exec \"$0\" \"$@\"";
     let mut peer = Peer::start_under(
         &["sh", "-c", full],
@@ -208,7 +217,7 @@ fn the_descriptor_is_close_on_exec() {
 }
 
 #[test]
-fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
+fn u16_u19_the_lock_holds_while_the_file_is_renamed_and_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, aside) = (
         dir.path().join("app.pid"),
@@ -230,7 +239,7 @@ fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
         (alive(&path), litter(dir.path())),
         (Owner::Alive(old.pid()), 1)
     );
-    // What an earlier upgrade left is no obstacle, a live process is.
+    // A file that an earlier upgrade left is replaced; the file of a live process is not.
     fs::write(&aside, "1\n").expect("written");
     assert_eq!(ask(&mut old, "aside"), "moved true");
     assert_eq!(alive(&aside), Owner::Alive(old.pid()));
@@ -244,7 +253,7 @@ fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
     assert_eq!(alive(&aside), Owner::Alive(old.pid()));
     let told = ask(&mut new, "aside");
     assert!(told.starts_with("Refused "), "{told}");
-    // It removed its file, or it left a stale one.
+    // The new master removed its file, or it left a stale one.
     for end in ["remove", "leave"] {
         ask(&mut new, end);
         assert_eq!(ask(&mut old, "back"), "moved true");
@@ -255,7 +264,7 @@ fn u16_u19_a_name_is_given_away_and_taken_back_and_the_lock_holds() {
     }
     remove_stale(&aside).expect("owned");
     assert_eq!(alive(&aside), Owner::Alive(old.pid()), "an owned one stays");
-    // One that somebody has removed is gone, and the next one's is left alone.
+    // After another process removed the file, it is not renamed, and no other file is touched.
     fs::remove_file(&aside).expect("there");
     ask(&mut new, "leave");
     assert_eq!(ask(&mut old, "back"), "moved false");

@@ -1,4 +1,4 @@
-//! The client's end of a control socket: connecting with a deadline, and who is at the other end.
+//! The client's side of a control socket: connects with a time limit, finds the server's process.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,12 +13,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Connects to the Unix stream socket at `path`.
 ///
-/// The kernel blocks the caller while the server's backlog is full; `within` bounds that, after which the error is
-/// `WouldBlock`. Nothing else waits.
+/// connect(2) blocks while the backlog of the server is full; it does not wait for anything else.
+///
+/// # Errors
+/// What connect(2) said; `WouldBlock`: the backlog was full for longer than `within`.
 pub fn connect(path: &Path, within: Duration) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
-    // On a Unix socket the send timeout bounds connect(2) too. Zero would mean for ever.
+    // On a Unix socket, SO_SNDTIMEO limits connect(2) too. Zero would mean no limit.
     socket.set_write_timeout(Some(within.max(Duration::from_millis(1))))?;
     loop {
         match socket.connect(&address) {
@@ -29,9 +31,12 @@ pub fn connect(path: &Path, within: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// The process that listens at the other end, held by a pidfd; `None` where it has no number here (another pid namespace)
-/// or its number is not of use any more.
-pub fn open_peer(stream: &UnixStream) -> io::Result<Option<(i32, OwnedFd)>> {
+/// The pid and a pidfd of the process that listens at the other end. `None` if it is in another pid
+/// namespace, or has exited.
+///
+/// # Errors
+/// What getsockopt(2) or poll(2) said.
+pub fn open_server(stream: &UnixStream) -> io::Result<Option<(i32, OwnedFd)>> {
     let pid = getsockopt(stream, PeerCredentials)?.pid();
     let Some(raw) = Pid::from_raw(pid).filter(|_| pid > 0) else {
         return Ok(None);
@@ -39,7 +44,8 @@ pub fn open_peer(stream: &UnixStream) -> io::Result<Option<(i32, OwnedFd)>> {
     let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else {
         return Ok(None);
     };
-    // Looked at after the pidfd stands: while the connection is up its owner lives, so the number cannot be another's.
+    // Checked after pidfd_open(2): while the connection is up the server lives, so the number
+    // cannot belong to another process.
     Ok(is_up(stream)?.then_some((pid, process)))
 }
 

@@ -1,19 +1,22 @@
-//! The control socket under another path: the old master's, while a new one beside it has the path.
+//! Renames the control socket. The old master's socket has another path while the new master beside
+//! it has the usual one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{ControlSocket, clear};
+use super::socket::{ControlSocket, remove_dead_socket};
 use crate::error::{Error, Result};
 use crate::sys::files::dirlock::lock_dir_of;
 
 impl ControlSocket {
-    /// Moves our socket to `to`, where a dead server's is replaced; clients that are connected notice nothing. False if its path does not name it any
-    /// more: then nothing is moved, and nothing of others will be.
+    /// Renames our socket to `to`; the socket of a dead server there is replaced. Connected clients
+    /// stay connected. False if its path does not name our socket any more: then nothing is
+    /// renamed, and later calls will not touch sockets of others either.
     ///
     /// # Errors
-    /// Exit 111: a live server's socket or another file is there, or the system refused. The path is the old one then.
+    /// Exit 111: the socket of a live server or another file is at `to`, or the system refused. The
+    /// path stays the old one then.
     pub fn move_to(&mut self, to: &Path) -> Result<bool> {
         let what = || {
             format!(
@@ -30,7 +33,7 @@ impl ControlSocket {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours {
-            clear(to).map_err(failed)?;
+            remove_dead_socket(to).map_err(failed)?;
             fs::rename(&self.path, to).map_err(failed)?;
         }
         self.path = to.to_owned();
@@ -38,13 +41,13 @@ impl ControlSocket {
     }
 }
 
-/// Removes what a dead server left at `path`.
+/// Removes the socket that a dead server left at `path`. A missing path is no error.
 ///
 /// # Errors
-/// Exit 111: a live server's socket or another file is there, or the system refused. Nothing there is none.
+/// Exit 111: the socket of a live server or another file is there, or the system refused.
 pub fn remove_dead(path: &Path) -> Result<()> {
     let _lock = lock_dir_of(path)?;
-    clear(path).map_err(|error| {
+    remove_dead_socket(path).map_err(|error| {
         Error::system(
             format!("cannot remove control socket {}", path.display()),
             error,

@@ -1,0 +1,164 @@
+//! Takes a pid file: creates it, or replaces a stale one, so that of two starters one wins.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::lock::{TRIES, holder, is_at, lock, open_existing, owned_error};
+use crate::error::{Error, Result};
+use crate::sys::io::fd;
+use crate::sys::machine::random::hex128;
+
+/// Our pid file, locked.
+#[derive(Debug)]
+pub struct PidFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+/// What one try to take the pid file gave.
+pub(super) enum Attempt {
+    Won(PidFile),
+    /// The process with this pid owns it.
+    Taken(i32),
+    /// Another process was faster at one step: try again.
+    Raced,
+}
+
+impl PidFile {
+    /// Takes the pid file at `path` if it is absent or stale, and writes our pid into it. Never
+    /// call it for a file that this process owns: that would release the lock.
+    ///
+    /// # Errors
+    /// Exit 6: a live process owns it; the error names the process. Exit 111: the path is not a
+    /// regular file, or the system refused (no space, no permission).
+    pub fn acquire(path: &Path) -> Result<PidFile> {
+        let what = || format!("cannot take pid file {}", path.display());
+        // Absolute: a later change of the working directory must not change which file is removed.
+        let full = std::path::absolute(path).map_err(|error| Error::system(what(), error))?;
+        for _ in 0..TRIES {
+            let attempt = match open_existing(&full) {
+                Ok(Some(old)) => replace(&full, old),
+                Ok(None) => create(&full),
+                Err(error) => Err(error),
+            };
+            match attempt.map_err(|error| Error::system(what(), error))? {
+                Attempt::Won(file) => return Ok(file),
+                Attempt::Taken(pid) => return Err(owned_error(path, pid)),
+                Attempt::Raced => {}
+            }
+        }
+        Err(Error::system(
+            what(),
+            "other processes take and leave it all the time",
+        ))
+    }
+
+    /// The pid file that the previous image of this process locked. The process keeps the lock as
+    /// long as no descriptor of the file is closed: so this takes over the descriptor itself, and
+    /// never makes a copy.
+    ///
+    /// # Errors
+    /// Exit 111: the descriptor is not open.
+    pub fn taken_over(fd: i32, path: PathBuf) -> Result<PidFile> {
+        let file = fd::adopt(fd)?.into();
+        Ok(PidFile { path, file })
+    }
+
+    /// The absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The descriptor that holds the lock; close-on-exec.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Removes the file if the path still names it. A missing file, or the file of another process,
+    /// is no error.
+    ///
+    /// # Errors
+    /// What lstat(2) or unlink(2) said.
+    pub fn remove(self) -> io::Result<()> {
+        // No other process replaces the file between this check and the unlink: it would need the
+        // lock that we hold.
+        if is_at(&self.path, &self.file)? {
+            fs::remove_file(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+/// The path is free: puts a locked file there. If another process was faster, changes nothing.
+pub(super) fn create(path: &Path) -> io::Result<Attempt> {
+    let (temporary, file) = create_locked_temporary(path)?;
+    let linked = match fs::hard_link(&temporary, path) {
+        // A file system without hard links.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+            renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE).map_err(Into::into)
+        }
+        linked => linked,
+    };
+    // After a rename there is nothing to remove.
+    let _ = fs::remove_file(&temporary);
+    match linked {
+        Ok(()) => Ok(won(path, file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Attempt::Raced),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file is at the path: if no process has its lock, replaces it, with its lock taken.
+pub(super) fn replace(path: &Path, old: File) -> io::Result<Attempt> {
+    if !lock(&old)? {
+        // The holder may have exited between the two calls.
+        return Ok(holder(&old)?.map_or(Attempt::Raced, Attempt::Taken));
+    }
+    // The former holder may have replaced or removed the file between our open and our lock.
+    if !is_at(path, &old)? {
+        return Ok(Attempt::Raced);
+    }
+    let (temporary, file) = create_locked_temporary(path)?;
+    if let Err(error) = fs::rename(&temporary, path) {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    // Release the old lock only now: a process that gets it next finds that the path names another
+    // file.
+    drop(old);
+    Ok(won(path, file))
+}
+
+fn won(path: &Path, file: File) -> Attempt {
+    Attempt::Won(PidFile {
+        path: path.to_owned(),
+        file,
+    })
+}
+
+/// Makes a temporary file beside `path`, locks it and writes our pid. Only a complete, locked file
+/// ever appears at `path`.
+fn create_locked_temporary(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), hex128()?));
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&temporary)?;
+    let filled = lock(&file)
+        .and_then(|_| writeln!(file, "{}", std::process::id()))
+        .and_then(|()| file.sync_all());
+    if let Err(error) = filled {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Ok((temporary, file))
+}
