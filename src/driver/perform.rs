@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
-use crate::model::event::{
-    Action, Event, Generation, Level, Source, Subject, Ticket, To, WorkerId,
-};
+use crate::model::action::{Action, PinSource, SignalTarget};
+use crate::model::event::Event;
+use crate::model::ids::{Generation, Ticket, WorkerId};
+use crate::model::fact::{Level, WorkerLabel};
 use crate::model::signal::Signal;
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
@@ -53,12 +54,12 @@ impl Driver {
             } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, signal, to) => self.signal_worker(worker, signal, to),
             Action::Deliver(worker, signal) => self.deliver(worker, signal),
-            Action::Pin(generation, Source::Successor) => events.extend(self.upgrade(generation)),
-            Action::Pin(generation, Source::Now) => events.push_back(self.pin_now(generation)),
-            Action::Pin(generation, Source::Asked { ticket, .. }) => {
+            Action::Pin(generation, PinSource::Successor) => events.extend(self.upgrade(generation)),
+            Action::Pin(generation, PinSource::Now) => events.push_back(self.pin_now(generation)),
+            Action::Pin(generation, PinSource::Asked { ticket, .. }) => {
                 events.push_back(self.pin_asked(generation, ticket));
             }
-            Action::Pin(generation, Source::Of(old)) => {
+            Action::Pin(generation, PinSource::Of(old)) => {
                 events.push_back(self.pin_again(generation, old));
             }
             Action::Forget(generation) => {
@@ -115,13 +116,13 @@ impl Driver {
     }
 
     /// What asks a worker to go is followed by CONT: a stopped process would never see it.
-    fn signal_worker(&mut self, worker: WorkerId, signal: Signal, to: To) {
+    fn signal_worker(&mut self, worker: WorkerId, signal: Signal, to: SignalTarget) {
         let Some(process) = self.processes.get(worker) else {
             return;
         };
         let send = |signal| match to {
-            To::Leader => process.group.signal_leader(signal),
-            To::Group => process.group.signal_group(signal),
+            SignalTarget::Leader => process.group.signal_leader(signal),
+            SignalTarget::Group => process.group.signal_group(signal),
         };
         let sent = match signal {
             Signal::Kill => send(signal),
@@ -280,7 +281,7 @@ impl Driver {
         }
     }
 
-    fn note(&self, level: Level, subject: Option<Subject>, text: &str) {
+    fn note(&self, level: Level, subject: Option<WorkerLabel>, text: &str) {
         let about = subject.map_or_else(About::default, |subject| About {
             slot: Some(subject.slot),
             worker_pid: subject.pid,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::error::{Error, Exit, Result};
-use crate::model::event::Generation;
+use crate::model::ids::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
 use crate::sys::process::spawn::{Launch, Leads};

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::model::event::{Generation, Refusal};
+use crate::model::ids::Generation;
+use crate::model::action::Refusal;
 use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::model::event::{Command as Asked, Event, Generation, OpId, Scale};
+use crate::model::event::{Command as Asked, Event, Scale};
+use crate::model::ids::{Generation, OpId};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::model::time::Time;

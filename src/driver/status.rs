@@ -1,9 +1,11 @@
 //! The status document, from what the model knows and what the processes show.
 
-use crate::model::event::{Ended, Event, LastExit, Outcome};
-use crate::model::rollout::Record;
-use crate::model::state::operation::Operation;
-use crate::model::supervisor::snapshot::{SlotView, Snapshot};
+use crate::model::exit::{ExitStatus, LastExit};
+use crate::model::event::Event;
+use crate::model::operation::Outcome;
+use crate::model::state::rollout::RolloutRecord;
+use crate::model::operation::Operation;
+use crate::model::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
@@ -184,7 +186,7 @@ fn state_of(seat: &SlotView, usage: Option<Usage>) -> &'static str {
     }
 }
 
-fn rollout(record: &Record) -> status::Rollout {
+fn rollout(record: &RolloutRecord) -> status::Rollout {
     status::Rollout {
         op: record.op.0,
         kind: record.kind.to_owned(),
@@ -219,8 +221,8 @@ fn operation(operation: &Operation, now: &Now) -> status::Operation {
 
 fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
     let (code, signal, core) = match exit.ended {
-        Some(Ended::Exited(code)) => (Some(code), None, None),
-        Some(Ended::Signaled(signal, core)) => (
+        Some(ExitStatus::Exited(code)) => (Some(code), None, None),
+        Some(ExitStatus::Signaled(signal, core)) => (
             None,
             signal.map(|signal| signal.name().to_owned()),
             Some(core),

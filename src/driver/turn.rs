@@ -9,7 +9,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::model::event::{Event, WorkerId};
+use crate::model::event::Event;
+use crate::model::ids::WorkerId;
 use crate::model::signal::{Sender, Signal};
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, Poller, Ready};

@@ -6,7 +6,7 @@ use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
 use crate::log::Log;
 use crate::model::acceptor::{Acceptor, Action, ClientId, CloseReason, Event};
-use crate::model::event::Ended;
+use crate::model::exit::ExitStatus;
 use crate::model::log_throttle::LogThrottle;
 use crate::model::signal::Signal;
 use crate::sys::listener::shared_accept::{Connection, SharedListeners};
@@ -188,9 +188,9 @@ impl Server {
             let what = format!("handler {pid} for {who}: {step}");
             return self.complain(Complaint::NoProgram, &what, &reason(why));
         }
-        let how = Ended::from(end.how);
+        let how = ExitStatus::from(end.how);
         // A client that has left is no fault of the handler's.
-        let crashed = matches!(how, Ended::Signaled(signal, _) if signal != Some(Signal::Pipe));
+        let crashed = matches!(how, ExitStatus::Signaled(signal, _) if signal != Some(Signal::Pipe));
         if crashed && !end.told {
             let what = format!("handler {pid} for {who}");
             return self.complain(Complaint::Crashed, &what, &how.to_string());

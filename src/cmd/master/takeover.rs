@@ -7,7 +7,7 @@ use super::setup::{check_exports, check_numbers, listened, log, origin, policy, 
 use crate::driver::service_manager::Upward;
 use crate::driver::upgrade::Fresh;
 use crate::error::{Error, Result};
-use crate::model::event::Generation;
+use crate::model::ids::Generation;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;

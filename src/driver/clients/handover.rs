@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Client, Clients, Pending, What};
-use crate::model::event::Ticket;
+use crate::model::ids::Ticket;
 use crate::sys::control::Conn;
 use crate::wire::handover::{self, Awaited};
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::event::{Generation, OpId, Outcome, Refusal, Ticket, workers as in_words};
+use crate::model::ids::{Generation, OpId, Ticket};
+use crate::model::operation::Outcome;
+use crate::model::action::Refusal;
+use crate::model::text::workers as in_words;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;

@@ -12,7 +12,7 @@ mod peer_master;
 mod start;
 
 use crate::model::event::Event;
-use crate::model::fork::{PeerAction, PeerEvent, PeerMessage};
+use crate::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::time::Time;
 
 use super::Driver;

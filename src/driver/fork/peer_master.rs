@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::Log;
-use crate::model::event::Ended;
-use crate::model::fork::{PeerEvent, PeerMessage};
+use crate::model::exit::ExitStatus;
+use crate::model::peer::{PeerEvent, PeerMessage};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::control;
@@ -213,7 +213,7 @@ impl PeerMaster {
         }
         let before = if self.stands { "" } else { " before it stood" };
         match ended {
-            Some(ended) if forked.pid == self.pid => format!("{}{before}", Ended::from(ended)),
+            Some(ended) if forked.pid == self.pid => format!("{}{before}", ExitStatus::from(ended)),
             _ => format!("has ended{before}"),
         }
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::driver::Driver;
 use crate::driver::upgrade::saved;
 use crate::error::reason;
-use crate::model::fork::{ForkState, PeerEvent};
+use crate::model::peer::{ForkState, PeerEvent};
 use crate::sys::io::seqpacket::{Link, MAX_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;

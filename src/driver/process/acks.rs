@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::one::{Use, token};
 use super::{Process, Processes};
-use crate::model::event::{Event, Saying, WorkerId};
+use crate::model::event::{Event, WorkerMessage};
+use crate::model::ids::WorkerId;
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
 use crate::sys::io::poll::{Interest, NestedEpoll};
@@ -202,7 +203,7 @@ impl Processes {
             )));
         }
         match request.command {
-            EinhornCommand::Ack => Ok(Some(Event::Said(id, Saying::Ready))),
+            EinhornCommand::Ack => Ok(Some(Event::Said(id, WorkerMessage::Ready))),
             // As einhorn does: it is shown, and nobody is killed for its silence.
             EinhornCommand::Ping => {
                 if let Some(process) = self.by_id.get_mut(&id) {

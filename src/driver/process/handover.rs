@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::acks::Acks;
 use super::one::token;
 use super::{Process, Processes};
-use crate::model::event::WorkerId;
+use crate::model::ids::WorkerId;
 use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, NestedEpoll};

@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::reason;
-use crate::model::event::{Ended, Event, Saying, WorkerId};
+use crate::model::exit::ExitStatus;
+use crate::model::event::{Event, WorkerMessage};
+use crate::model::ids::WorkerId;
 use crate::model::policy::Readiness;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -205,7 +207,7 @@ impl Processes {
             Ok(Some(ended)) => ended.into(),
             Ok(None) => return None,
             // Somebody else reaped our child: how it ended is lost, that it did is not.
-            Err(_) => Ended::Signaled(None, false),
+            Err(_) => ExitStatus::Signaled(None, false),
         };
         let rest = !process.group.is_empty();
         process.leaderless = true;
@@ -386,7 +388,7 @@ impl Processes {
             Ok(0) => true,
             Ok(length) => {
                 if chunk[..length].contains(&b'\n') {
-                    events.push(Event::Said(id, Saying::Newline));
+                    events.push(Event::Said(id, WorkerMessage::Newline));
                 }
                 false
             }
@@ -398,7 +400,7 @@ impl Processes {
         if closed {
             let _ = self.nest.remove(pipe.as_fd());
             process.ready = None;
-            events.push(Event::Said(id, Saying::Closed));
+            events.push(Event::Said(id, WorkerMessage::Closed));
         }
     }
 }

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::driver::pin::Pin;
-use crate::model::event::{Event, Saying, WorkerId};
+use crate::model::event::{Event, WorkerMessage};
+use crate::model::ids::WorkerId;
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::notify::NotifySocket;
@@ -45,26 +46,26 @@ impl Process {
     /// Its page has changed, or it said `WATCHDOG=1`.
     pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
         self.last_beat = Some(now);
-        Event::Said(self.id, Saying::Beat)
+        Event::Said(self.id, WorkerMessage::Beat)
     }
 
     pub(super) fn said(&mut self, id: WorkerId, now: Time, message: Message) -> Option<Event> {
         match message {
-            Message::Ready => Some(Event::Said(id, Saying::Ready)),
-            Message::Stopping => Some(Event::Said(id, Saying::Stopping)),
+            Message::Ready => Some(Event::Said(id, WorkerMessage::Ready)),
+            Message::Stopping => Some(Event::Said(id, WorkerMessage::Stopping)),
             Message::Watchdog => Some(self.beat(now)),
             Message::Status(text) => {
                 self.status = (!text.is_empty()).then_some(text);
                 None
             }
-            Message::WatchdogTrigger => Some(Event::Said(id, Saying::Trigger)),
+            Message::WatchdogTrigger => Some(Event::Said(id, WorkerMessage::Trigger)),
             Message::WatchdogUsec(micros) => Some(Event::Said(
                 id,
-                Saying::Watchdog(Duration::from_micros(micros)),
+                WorkerMessage::Watchdog(Duration::from_micros(micros)),
             )),
             Message::ExtendTimeoutUsec(micros) => Some(Event::Said(
                 id,
-                Saying::Extend(Duration::from_micros(micros)),
+                WorkerMessage::Extend(Duration::from_micros(micros)),
             )),
             // A barrier is answered by closing the descriptor that came along, which has happened by now.
             Message::Barrier | Message::Reloading | Message::MainPid(_) => None,

@@ -19,7 +19,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use serde_json::Value;
 
 use crate::error::reason;
-use crate::model::event::{Event, Generation};
+use crate::model::event::Event;
+use crate::model::ids::Generation;
 use crate::model::time::Time;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::reason;
-use crate::model::event::{Ended, Generation, Ticket};
+use crate::model::exit::ExitStatus;
+use crate::model::ids::{Generation, Ticket};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::io::fd;
@@ -234,7 +235,7 @@ impl Preflight {
             let why = reason(io::Error::from_raw_os_error(errno));
             return format!("{step}: {why}");
         }
-        let how = Ended::from(ended);
+        let how = ExitStatus::from(ended);
         match self.complaint().pop() {
             Some(last) => format!("it {how} without an answer, and said '{last}'"),
             None => format!("it {how} without an answer"),

@@ -30,12 +30,12 @@ pub enum WaitStatus {
     },
 }
 
-impl From<WaitStatus> for event::Ended {
-    fn from(status: WaitStatus) -> event::Ended {
+impl From<WaitStatus> for exit::ExitStatus {
+    fn from(status: WaitStatus) -> exit::ExitStatus {
         match status {
-            WaitStatus::Exited(code) => event::Ended::Exited(code),
+            WaitStatus::Exited(code) => exit::ExitStatus::Exited(code),
             WaitStatus::Signaled { signal, core } => {
-                event::Ended::Signaled(signal::from_number(signal), core)
+                exit::ExitStatus::Signaled(signal::from_number(signal), core)
             }
         }
     }
