@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::cli::Args;
 use super::setup::{check_exports, check_numbers, listened, log, origin, policy, recipe};
-use crate::driver::service_manager::Upward;
 use crate::driver::upgrade::Fresh;
+use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
 use crate::model::event::Generation;
 use crate::sys::listener::{self, Listener, Retry};
@@ -42,7 +42,7 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         log.take_output()?;
     }
     let known = state.upward.clone();
-    let upward = Upward::from_environment(
+    let service_manager = ServiceManager::from_environment(
         |name| std::env::var_os(name),
         known
             .as_ref()
@@ -63,14 +63,16 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     check_numbers(&args, listeners.len())?;
     check_kept(&args, state)?;
     Ok(Fresh {
-        policy: policy(&args),
-        listen: listened(&args),
-        log,
-        signals,
-        recipe,
-        listeners,
-        origin,
-        upward,
+        configured: Configured {
+            policy: policy(&args),
+            listen: listened(&args),
+            log,
+            signals,
+            recipe,
+            listeners,
+            origin,
+            service_manager,
+        },
         workers: args.workers,
     })
 }

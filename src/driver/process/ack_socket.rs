@@ -1,15 +1,17 @@
-//! Where workers that are made for einhorn say that they are ready, or live: a socket that all of them share.
+//! Einhorn's socket, which all workers share: here a worker made for einhorn acknowledges that it
+//! is ready (`worker:ack`), or that it lives (`worker:ping`).
 //!
-//! So it is not the address that says who speaks but the kernel: the sender's process group is a worker's. A sender that has been reaped by the time it
-//! is heard has none; a worker's leader is reaped only after its last words.
+//! So it is not the address that names the worker but the kernel: the sender's process group is the
+//! worker's. A sender that was reaped before its line is read has no process group; a leader is
+//! reaped only after its last messages were read.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::one::{Use, token};
-use super::{Process, Processes};
-use crate::model::event::{Event, Saying, WorkerId};
+use super::Processes;
+use super::token::{Source, Token};
+use crate::model::event::{Event, Saying};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
 use crate::sys::io::poll::{Interest, NestedEpoll};
@@ -17,32 +19,35 @@ use crate::sys::process::group;
 use crate::wire::einhorn::{Command, NOT_HERE, parse};
 use crate::wire::handover;
 
-/// How many connections may be open at once; beyond it the oldest is closed, so that none has to be timed.
-const MOST: usize = 64;
+/// How many connections may be open at once. Beyond it the oldest is closed, so that none needs a
+/// deadline.
+const MAX_CONNECTIONS: usize = 64;
 
-/// The socket, and who is connected to it.
-pub(super) struct Acks {
+/// The socket and its connections.
+pub(super) struct AckSocket {
     socket: ControlSocket,
-    conns: BTreeMap<u64, Conn>,
+    connections: BTreeMap<u64, Conn>,
     last: u64,
-    /// No connection can be accepted just now (no descriptor is left, say): nobody asks for any until something has changed.
-    deaf: bool,
-    /// What is to be logged.
-    complaints: Vec<String>,
+    /// No connection can be accepted (no descriptor is left, say): the socket is not watched until
+    /// some descriptors have been closed.
+    paused: bool,
+    /// Refusals and failures that are not logged yet.
+    warnings: Vec<String>,
 }
 
-impl Acks {
-    fn new(socket: ControlSocket, nest: &NestedEpoll) -> io::Result<Acks> {
-        nest.add(socket.fd(), place(0), Interest::READ)?;
-        Ok(Acks {
+impl AckSocket {
+    fn new(socket: ControlSocket, epoll: &NestedEpoll) -> io::Result<AckSocket> {
+        watch_socket(&socket, epoll)?;
+        Ok(AckSocket {
             socket,
-            conns: BTreeMap::new(),
+            connections: BTreeMap::new(),
             last: 0,
-            deaf: false,
-            complaints: Vec::new(),
+            paused: false,
+            warnings: Vec::new(),
         })
     }
 
+    /// For the next image.
     pub(super) fn handed_over(&self) -> handover::Acks {
         let client = |(number, conn): (&u64, &Conn)| {
             let mut client = handover::Client {
@@ -54,137 +59,148 @@ impl Acks {
         };
         handover::Acks {
             socket: self.socket.handed_over(),
-            clients: self.conns.iter().map(client).collect(),
+            clients: self.connections.iter().map(client).collect(),
         }
     }
 
-    pub(super) fn taken_over(acks: &handover::Acks, nest: &NestedEpoll) -> io::Result<Acks> {
-        let mut taken = Acks::new(ControlSocket::taken_over(&acks.socket)?, nest)?;
+    /// From the image before.
+    pub(super) fn taken_over(acks: &handover::Acks, epoll: &NestedEpoll) -> io::Result<AckSocket> {
+        let mut taken = AckSocket::new(ControlSocket::taken_over(&acks.socket)?, epoll)?;
         for client in &acks.clients {
-            taken.add(Conn::taken_over(client)?, nest)?;
+            taken.add(Conn::taken_over(client)?, epoll)?;
         }
         Ok(taken)
     }
 
-    fn add(&mut self, conn: Conn, nest: &NestedEpoll) -> io::Result<()> {
+    fn add(&mut self, conn: Conn, epoll: &NestedEpoll) -> io::Result<()> {
         self.last += 1;
-        nest.add(conn.fd(), place(self.last), Interest::READ)?;
-        self.conns.insert(self.last, conn);
-        if self.conns.len() > MOST
-            && let Some((_, oldest)) = self.conns.pop_first()
+        let token = Token::of_ack_connection(self.last).pack();
+        epoll.add(conn.fd(), token, Interest::READ)?;
+        self.connections.insert(self.last, conn);
+        if self.connections.len() > MAX_CONNECTIONS
+            && let Some((_, oldest)) = self.connections.pop_first()
         {
-            let _ = nest.remove(oldest.fd());
+            let _ = epoll.remove(oldest.fd());
         }
         Ok(())
     }
 
-    fn admit(&mut self, nest: &NestedEpoll) {
-        while !self.deaf {
+    fn accept(&mut self, epoll: &NestedEpoll) {
+        while !self.paused {
             match self.socket.accept() {
                 Ok(Some(conn)) => {
-                    if let Err(error) = self.add(conn, nest) {
-                        self.complain(format!("cannot listen to a client: {error}"));
+                    if let Err(error) = self.add(conn, epoll) {
+                        self.warnings
+                            .push(format!("cannot listen to a client: {error}"));
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.complain(format!("cannot accept a client: {error}"));
-                    self.deaf = nest.remove(self.socket.fd()).is_ok();
+                    self.warnings
+                        .push(format!("cannot accept a client: {error}"));
+                    self.paused = epoll.remove(self.socket.fd()).is_ok();
                     return;
                 }
             }
         }
     }
 
-    fn complain(&mut self, why: String) {
-        self.complaints.push(why);
+    /// Watches the socket again, if it was paused.
+    fn resume(&mut self, epoll: &NestedEpoll) {
+        if self.paused {
+            self.paused = watch_socket(&self.socket, epoll).is_err();
+        }
     }
 
-    /// What has been said, each by the process of this pid and on behalf of this user; who has said something is not listened to any more.
-    fn lines(&mut self, nest: &NestedEpoll) -> Vec<(Conn, Option<Vec<u8>>)> {
-        let mut said = Vec::new();
-        let numbers: Vec<u64> = self.conns.keys().copied().collect();
+    /// The first line of each connection that has sent one, with the connection; None: it ended
+    /// without one. A connection is good for one line.
+    fn take_lines(&mut self, epoll: &NestedEpoll) -> Vec<(Conn, Option<Vec<u8>>)> {
+        let mut lines = Vec::new();
+        let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
-            let Some(conn) = self.conns.get_mut(&number) else {
+            let Some(conn) = self.connections.get_mut(&number) else {
                 continue;
             };
-            let first = conn.read().inputs.into_iter().next();
-            let line = match first {
+            let line = match conn.read().inputs.into_iter().next() {
                 None => continue,
                 Some(Input::Line(line)) => Some(line),
                 Some(Input::TooLong) => Some(Vec::new()),
                 Some(Input::Cut | Input::End) => None,
             };
-            if let Some(conn) = self.conns.remove(&number) {
-                let _ = nest.remove(conn.fd());
-                said.push((conn, line));
+            if let Some(conn) = self.connections.remove(&number) {
+                let _ = epoll.remove(conn.fd());
+                lines.push((conn, line));
             }
         }
-        said
+        lines
     }
 }
 
-/// The token of a connection, or of the socket itself (0).
-fn place(number: u64) -> u64 {
-    token(WorkerId(number), Use::Acks)
+fn watch_socket(socket: &ControlSocket, epoll: &NestedEpoll) -> io::Result<()> {
+    let token = Token::of_all(Source::AckSocket).pack();
+    epoll.add(socket.fd(), token, Interest::READ)
 }
 
 impl Processes {
-    /// Hears acks at this socket from now on.
-    pub(in crate::driver) fn hear_acks_at(&mut self, socket: ControlSocket) -> io::Result<()> {
-        self.acks = Some(Acks::new(socket, &self.nest)?);
+    /// Reads acks at this socket from now on.
+    pub(in crate::driver) fn open_ack_socket(&mut self, socket: ControlSocket) -> io::Result<()> {
+        self.ack_socket = Some(AckSocket::new(socket, &self.epoll)?);
         Ok(())
     }
 
-    /// Where they are heard.
-    pub(in crate::driver) fn acks_path(&self) -> Option<&Path> {
-        self.acks.as_ref().map(|acks| acks.socket.path())
+    pub(in crate::driver) fn ack_socket_path(&self) -> Option<&Path> {
+        self.ack_socket.as_ref().map(|acks| acks.socket.path())
     }
 
-    /// Hears no more; the socket, whose path is to be removed.
-    pub(in crate::driver) fn no_more_acks(&mut self) -> Option<ControlSocket> {
-        self.acks.take().map(|acks| acks.socket)
+    /// Reads no more acks; the socket, whose path is to be removed.
+    pub(in crate::driver) fn close_ack_socket(&mut self) -> Option<ControlSocket> {
+        self.ack_socket.take().map(|acks| acks.socket)
     }
 
-    /// What was refused, for the log.
-    pub(in crate::driver) fn complaints_about_acks(&mut self) -> Vec<String> {
-        self.acks
+    /// Takes the warnings that are to be logged.
+    pub(in crate::driver) fn take_ack_warnings(&mut self) -> Vec<String> {
+        self.ack_socket
             .as_mut()
-            .map(|acks| std::mem::take(&mut acks.complaints))
+            .map(|acks| std::mem::take(&mut acks.warnings))
             .unwrap_or_default()
     }
 
-    /// Some descriptors have been closed.
-    pub(super) fn listen_for_acks_again(&mut self) {
-        if let Some(acks) = &mut self.acks
-            && acks.deaf
-        {
-            let added = self.nest.add(acks.socket.fd(), place(0), Interest::READ);
-            acks.deaf = added.is_err();
+    /// Some descriptors have been closed: connections can be accepted again.
+    pub(super) fn resume_acks(&mut self) {
+        if let Some(acks) = &mut self.ack_socket {
+            acks.resume(&self.epoll);
         }
     }
 
-    /// Takes what has been said there.
-    pub(super) fn hear_acks(&mut self, now: Time, events: &mut Vec<Event>) {
-        let Some(acks) = &mut self.acks else { return };
-        acks.admit(&self.nest);
-        for (mut conn, line) in acks.lines(&self.nest) {
-            // One that only looked whether somebody is here.
+    /// Reads what was sent to the socket.
+    pub(super) fn read_acks(&mut self, now: Time, events: &mut Vec<Event>) {
+        let Some(acks) = &mut self.ack_socket else {
+            return;
+        };
+        acks.accept(&self.epoll);
+        for (mut conn, line) in acks.take_lines(&self.epoll) {
+            // A connection without a line only looked whether the socket is there.
             let Some(line) = line else { continue };
-            match self.understood(&conn, &line, now) {
+            match self.understand_ack(&conn, &line, now) {
                 Ok(event) => events.extend(event),
                 Err(why) => {
-                    // Whoever speaks by hand is told; a full socket is its own fault.
+                    // For a person who types here. That a full connection loses it is the sender's
+                    // fault.
                     let _ = conn.send(NOT_HERE.to_owned()) && conn.flush().is_ok();
-                    if let Some(acks) = &mut self.acks {
-                        acks.complain(why);
+                    if let Some(acks) = &mut self.ack_socket {
+                        acks.warnings.push(why);
                     }
                 }
             }
         }
     }
 
-    fn understood(&mut self, conn: &Conn, line: &[u8], now: Time) -> Result<Option<Event>, String> {
+    fn understand_ack(
+        &mut self,
+        conn: &Conn,
+        line: &[u8],
+        now: Time,
+    ) -> Result<Option<Event>, String> {
         let (pid, uid, _) = conn.peer();
         let refused =
             |why: &str| format!("a word of process {pid} to einhorn's socket is refused: {why}");
@@ -192,10 +208,10 @@ impl Processes {
             return Err(refused(&format!("it is user {uid}'s")));
         }
         let request = parse(line).map_err(|why| refused(&why))?;
-        let of = |pid| group::of(pid).and_then(|leader| self.by_pid.get(&leader).copied());
-        let id =
-            of(pid).ok_or_else(|| refused("it is of no worker's process group, or has ended"))?;
-        if of(request.pid) != Some(id) {
+        let worker_of = |pid| group::of(pid).and_then(|leader| self.by_pid.get(&leader).copied());
+        let id = worker_of(pid)
+            .ok_or_else(|| refused("it is of no worker's process group, or has ended"))?;
+        if worker_of(request.pid) != Some(id) {
             return Err(refused(&format!(
                 "it speaks for process {}, which is not of its worker",
                 request.pid
@@ -203,19 +219,13 @@ impl Processes {
         }
         match request.command {
             Command::Ack => Ok(Some(Event::Said(id, Saying::Ready))),
-            // As einhorn does: it is shown, and nobody is killed for its silence.
+            // As in einhorn: status shows it, and a worker that stops pinging is not killed.
             Command::Ping => {
                 if let Some(process) = self.by_id.get_mut(&id) {
-                    process.pinged(now);
+                    process.last_beat = Some(now);
                 }
                 Ok(None)
             }
         }
-    }
-}
-
-impl Process {
-    fn pinged(&mut self, now: Time) {
-        self.last_beat = Some(now);
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::token::{Source, Token};
 use crate::driver::pin::Pin;
 use crate::model::event::{Event, Saying, WorkerId};
 use crate::model::time::Time;
@@ -13,85 +14,75 @@ use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
 use crate::wire::notify::Message;
 
-/// One worker's process.
-pub(in crate::driver) struct Process {
+/// One worker's process, with the descriptors that belong to it.
+pub(in crate::driver) struct WorkerProcess {
     pub(in crate::driver) id: WorkerId,
     pub(in crate::driver) group: Group,
-    /// What the guard has to know of it.
-    pub(super) terms: StopTerms,
+    /// How the guard stops its group, should the master die.
+    pub(super) stop_terms: StopTerms,
     pub(in crate::driver) beat: Beat,
     pub(in crate::driver) last_beat: Option<Time>,
-    /// Its last `STATUS=`.
+    /// The text of its last `STATUS=`.
     pub(in crate::driver) status: Option<String>,
-    /// Its leader has been reaped; the rest of its group lives.
+    /// The leader has been reaped; the rest of the group lives.
     pub(in crate::driver) leaderless: bool,
+    /// A pidfd of the leader, readable when the leader has ended. None: the kernel gave none or the
+    /// leader was reaped.
+    pub(super) exit: Option<OwnedFd>,
     pub(super) notify: NotifySocket,
-    pub(super) outcome: Option<OwnedFd>,
+    /// Reports whether its program was executed; None: that is known.
+    pub(super) spawn_outcome: Option<OwnedFd>,
     pub(super) about_to_execute: bool,
-    pub(super) ready: Option<File>,
+    pub(super) ready_pipe: Option<File>,
 }
 
-/// What a descriptor of a worker is for; with the worker's id it makes the token in the nest.
-#[derive(Clone, Copy)]
-pub(super) enum Use {
-    Outcome = 0,
-    Notify = 1,
-    Ready = 2,
-    /// No worker's own: where einhorn's acks are heard.
-    Acks = 3,
-}
-
-impl Process {
-    /// Its page has changed, or it said `WATCHDOG=1`.
+impl WorkerProcess {
+    /// Its heartbeat page has changed, or it sent `WATCHDOG=1`.
     pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
         self.last_beat = Some(now);
         Event::Said(self.id, Saying::Beat)
     }
 
-    pub(super) fn said(&mut self, id: WorkerId, now: Time, message: Message) -> Option<Event> {
-        match message {
-            Message::Ready => Some(Event::Said(id, Saying::Ready)),
-            Message::Stopping => Some(Event::Said(id, Saying::Stopping)),
-            Message::Watchdog => Some(self.beat(now)),
+    /// What a notification means to the model.
+    pub(super) fn notified(&mut self, now: Time, message: Message) -> Option<Event> {
+        let saying = match message {
+            Message::Ready => Saying::Ready,
+            Message::Stopping => Saying::Stopping,
+            Message::Watchdog => return Some(self.beat(now)),
             Message::Status(text) => {
                 self.status = (!text.is_empty()).then_some(text);
-                None
+                return None;
             }
-            Message::WatchdogTrigger => Some(Event::Said(id, Saying::Trigger)),
-            Message::WatchdogUsec(micros) => Some(Event::Said(
-                id,
-                Saying::Watchdog(Duration::from_micros(micros)),
-            )),
-            Message::ExtendTimeoutUsec(micros) => Some(Event::Said(
-                id,
-                Saying::Extend(Duration::from_micros(micros)),
-            )),
-            // A barrier is answered by closing the descriptor that came along, which has happened by now.
-            Message::Barrier | Message::Reloading | Message::MainPid(_) => None,
-        }
+            Message::WatchdogTrigger => Saying::Trigger,
+            Message::WatchdogUsec(micros) => Saying::Watchdog(Duration::from_micros(micros)),
+            Message::ExtendTimeoutUsec(micros) => Saying::Extend(Duration::from_micros(micros)),
+            // A barrier is answered by closing the descriptor that came with it: done already.
+            Message::Barrier | Message::Reloading | Message::MainPid(_) => return None,
+        };
+        Some(Event::Said(self.id, saying))
     }
 
-    /// Whether its own program runs: before that its signal handlers are the master's.
+    /// Whether its own program runs: until then its signal handlers are the master's.
     pub(in crate::driver) fn is_executed(&self) -> bool {
-        self.outcome.is_none() && !self.leaderless
+        self.spawn_outcome.is_none() && !self.leaderless
     }
 
-    pub(super) fn descriptors(&self) -> Vec<(BorrowedFd<'_>, Use)> {
-        let mut all = vec![(self.notify.fd(), Use::Notify)];
-        all.extend(self.outcome.as_ref().map(|fd| (fd.as_fd(), Use::Outcome)));
-        all.extend(self.ready.as_ref().map(|file| (file.as_fd(), Use::Ready)));
+    /// The descriptors that are watched for what the worker sends.
+    pub(super) fn watched(&self) -> Vec<(BorrowedFd<'_>, Token)> {
+        let token = |source| Token::of_worker(self.id, source);
+        let mut all = vec![(self.notify.fd(), token(Source::NotifySocket))];
+        let outcome = self.spawn_outcome.as_ref();
+        all.extend(outcome.map(|fd| (fd.as_fd(), token(Source::SpawnOutcome))));
+        let ready = self.ready_pipe.as_ref();
+        all.extend(ready.map(|file| (file.as_fd(), token(Source::ReadyPipe))));
         all
     }
 }
 
-pub(super) fn terms(pin: &Pin) -> StopTerms {
+/// How the guard stops the workers of this pin.
+pub(super) fn stop_terms(pin: &Pin) -> StopTerms {
     StopTerms {
         signal: pin.policy.graceful_signal,
         timeout: pin.policy.graceful_timeout,
     }
-}
-
-/// The token of a descriptor in the nest.
-pub(super) fn token(id: WorkerId, what: Use) -> u64 {
-    id.0 * 4 + what as u64
 }

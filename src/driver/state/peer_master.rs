@@ -1,4 +1,4 @@
-//! The master beside this one: its process, and the line to it.
+//! The master beside this one: its process, and the link to it (a socketpair).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,42 +19,62 @@ use crate::sys::process::{descendants, wait};
 use crate::wire::names::ack_path;
 use crate::wire::peer::{LONGEST, parse, render};
 
-/// How long after the line has ended the process's own end may take: it closes its descriptors a moment before it is gone.
+/// How long after the end of the link the process itself may take to end: a process closes its
+/// descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
-const LINE: u64 = 0;
+/// The tokens of the two descriptors.
+const LINK: u64 = 0;
 const PROCESS: u64 = 1;
 
-/// The other master.
+/// The other master during an upgrade by fork: the new one for the old, the old one for the new.
 pub(in crate::driver) struct PeerMaster {
     link: Link,
-    /// Both descriptors, as one.
-    nest: NestedEpoll,
+    /// The link and the pidfd, as one descriptor.
+    epoll: NestedEpoll,
     pid: i32,
     process: Option<OwnedFd>,
-    /// What this master has started: the other one, or what has started it in turn.
+    /// The child that this master has started: the new master, or a wrapper that starts it in turn.
     forked: Option<ForkedMaster>,
-    stands: bool,
-    ended_at: Option<Time>,
-    /// The names that an old one goes by.
-    its_names: (Option<PathBuf>, Option<PathBuf>),
+    /// The other master runs: the old one always, a new one since its hello.
+    is_up: bool,
+    /// When the link has ended.
+    link_ended_at: Option<Time>,
+    /// Empty for a new master.
+    old_paths: OldPaths,
+}
+
+/// The paths that an old master has moved its own to.
+#[derive(Default)]
+pub(in crate::driver) struct OldPaths {
+    pub(in crate::driver) pid_file: Option<PathBuf>,
+    pub(in crate::driver) control: Option<PathBuf>,
 }
 
 impl PeerMaster {
-    /// The new one, which has just been begotten.
-    pub(super) fn new_one(link: Link, forked: ForkedMaster) -> io::Result<PeerMaster> {
+    /// The new master, which has just been forked.
+    ///
+    /// # Errors
+    /// pidfd_open(2) or epoll refuses.
+    pub(in crate::driver) fn new_master(
+        link: Link,
+        forked: ForkedMaster,
+    ) -> io::Result<PeerMaster> {
         let process = pidfile::open_process(forked.pid)?;
         let pid = forked.pid;
-        PeerMaster::watched(link, pid, Some(process), Some(forked), (None, None))
+        PeerMaster::watched(link, pid, Some(process), Some(forked), OldPaths::default())
     }
 
-    /// The old one, by its pid and a handle (None: it is gone already), and the names that it goes by: pid file and control socket.
-    pub(super) fn old_one(
+    /// The old master, by its pid and a pidfd (None: it is gone already).
+    ///
+    /// # Errors
+    /// epoll refuses.
+    pub(in crate::driver) fn old_master(
         link: Link,
         (pid, process): (i32, Option<OwnedFd>),
-        its_names: (Option<PathBuf>, Option<PathBuf>),
+        old_paths: OldPaths,
     ) -> io::Result<PeerMaster> {
-        PeerMaster::watched(link, pid, process, None, its_names)
+        PeerMaster::watched(link, pid, process, None, old_paths)
     }
 
     fn watched(
@@ -62,69 +82,69 @@ impl PeerMaster {
         pid: i32,
         process: Option<OwnedFd>,
         forked: Option<ForkedMaster>,
-        its_names: (Option<PathBuf>, Option<PathBuf>),
+        old_paths: OldPaths,
     ) -> io::Result<PeerMaster> {
-        let nest = NestedEpoll::new()?;
-        nest.add(link.as_fd(), LINE, Interest::READ)?;
+        let epoll = NestedEpoll::new()?;
+        epoll.add(link.as_fd(), LINK, Interest::READ)?;
         if let Some(process) = &process {
-            nest.add(process.as_fd(), PROCESS, Interest::READ)?;
+            epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
         }
         Ok(PeerMaster {
             link,
-            nest,
+            epoll,
             pid,
             process,
-            stands: forked.is_none(),
+            is_up: forked.is_none(),
             forked,
-            ended_at: None,
-            its_names,
+            link_ended_at: None,
+            old_paths,
         })
     }
 
-    /// Its pid.
-    pub(super) fn pid(&self) -> i32 {
+    pub(in crate::driver) fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Readable when it says something, or ends.
+    /// Readable when it has sent something, or has ended.
     pub(in crate::driver) fn fd(&self) -> BorrowedFd<'_> {
-        self.nest.fd()
+        self.epoll.fd()
     }
 
-    /// When to look again though nothing is readable.
+    /// When to read again though nothing is readable.
     pub(in crate::driver) fn deadline(&self) -> Option<Time> {
-        self.ended_at.map(|at| at + END_WITHIN)
+        self.link_ended_at.map(|at| at + END_WITHIN)
     }
 
-    /// Says something, at once or when it has room for it.
-    pub(super) fn tell(&mut self, told: &PeerMessage) {
-        self.link.tell(render(told));
-        self.watch_room();
+    /// Sends a message, at once or when the link has room for it.
+    pub(in crate::driver) fn send(&mut self, message: &PeerMessage) {
+        self.link.tell(render(message));
+        self.watch_for_room();
     }
 
-    fn watch_room(&mut self) {
-        if self.ended_at.is_none() {
+    fn watch_for_room(&mut self) {
+        if self.link_ended_at.is_none() {
             let interest = Interest {
                 read: true,
                 write: self.link.wants_write(),
             };
-            let _ = self.nest.modify(self.link.as_fd(), LINE, interest);
+            let _ = self.epoll.modify(self.link.as_fd(), LINK, interest);
         }
     }
 
-    /// Kills it, and what has started it.
+    /// Kills it, and the wrapper that has started it.
     ///
-    /// Before it stands, whatever it has started is on its way to become it, and has the listeners.
-    pub(super) fn kill(&self) {
+    /// Before its hello, every descendant of the wrapper may be about to become the new master, and
+    /// has the listeners.
+    pub(in crate::driver) fn kill(&self) {
         let starter = self.forked.as_ref().map(|forked| forked.pid);
-        if let Some(starter) = starter.filter(|_| !self.stands) {
-            // So nobody comes into being, or becomes an orphan, while it is looked.
+        if let Some(starter) = starter.filter(|_| !self.is_up) {
+            // So that no process is started, or becomes an orphan, while /proc is read.
             self.signal(Signal::Stop);
-            // Our own child, and not reaped.
+            // The wrapper is our child and not reaped, so its number is its own.
             descendants::kill_descendants(starter, &|| true);
         }
         self.signal(Signal::Kill);
-        // Not reaped yet, so the number is its own.
+        // Not reaped, so the number is its own.
         if let Some(pid) = starter.filter(|pid| *pid != self.pid)
             && matches!(wait::peek(pid), Ok(None))
             && let Ok(process) = pidfile::open_process(pid)
@@ -133,43 +153,42 @@ impl PeerMaster {
         }
     }
 
-    /// Signals it.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::driver) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
-            // One that has ended is seen to have.
+            // That it has ended is found by `read`.
             let _ = pidfile::pidfd_signal(process, signal);
         }
     }
 
-    /// What it has said, and its end.
-    pub(super) fn hear(&mut self, now: Time) -> Vec<PeerEvent> {
-        // Before what it said is read: then nothing of that is missed.
+    /// What it has sent, and its end.
+    pub(in crate::driver) fn read(&mut self, now: Time) -> Vec<PeerEvent> {
+        // Asked before its messages are read: so none of them is missed.
         let ended = self.has_ended();
         self.link.flush();
         let mut all = Vec::new();
-        while let Some(message) = self.link.hear(LONGEST) {
-            let Some(told) = parse(&message.text) else {
+        while let Some(datagram) = self.link.hear(LONGEST) {
+            let Some(message) = parse(&datagram.text) else {
                 continue;
             };
-            if let PeerMessage::Hello(pid) = told {
+            if let PeerMessage::Hello(pid) = message {
                 self.follow(pid);
             }
-            all.push(PeerEvent::Said(told));
+            all.push(PeerEvent::Said(message));
         }
-        self.watch_room();
+        self.watch_for_room();
         if ended {
             all.retain(PeerEvent::outlives_its_master);
-            all.push(PeerEvent::Gone(self.how()));
+            all.push(PeerEvent::Gone(self.exit_message()));
             return all;
         }
-        if self.link.has_ended() && self.ended_at.is_none() {
-            let _ = self.nest.remove(self.link.as_fd());
-            self.ended_at = Some(now);
+        if self.link.has_ended() && self.link_ended_at.is_none() {
+            let _ = self.epoll.remove(self.link.as_fd());
+            self.link_ended_at = Some(now);
         }
-        if self.ended_at.is_some_and(|at| now >= at + END_WITHIN) {
+        if self.link_ended_at.is_some_and(|at| now >= at + END_WITHIN) {
             all.push(match (&self.forked, &self.process) {
                 (None, Some(_)) => PeerEvent::Dropped,
-                (Some(_), _) | (None, None) => PeerEvent::Gone(self.how()),
+                (Some(_), _) | (None, None) => PeerEvent::Gone(self.exit_message()),
             });
         }
         all
@@ -177,7 +196,7 @@ impl PeerMaster {
 
     fn has_ended(&self) -> bool {
         match &self.process {
-            // It was gone before anybody could look.
+            // It was gone before a pidfd could be opened.
             None => self.forked.is_none(),
             Some(process) => Poller::new()
                 .wait(&[(process.as_fd(), Interest::READ)], Some(Time(0)))
@@ -185,51 +204,54 @@ impl PeerMaster {
         }
     }
 
-    /// The new one stands. It may be a child of what was begotten.
+    /// The new master is up. It may be a child of the process that was forked.
     fn follow(&mut self, pid: i32) {
-        self.stands = true;
+        self.is_up = true;
         if pid == self.pid {
             return;
         }
         if let Ok(process) = pidfile::open_process(pid) {
             if let Some(before) = self.process.take() {
-                let _ = self.nest.remove(before.as_fd());
+                let _ = self.epoll.remove(before.as_fd());
             }
-            let _ = self.nest.add(process.as_fd(), PROCESS, Interest::READ);
+            let _ = self.epoll.add(process.as_fd(), PROCESS, Interest::READ);
             self.process = Some(process);
             self.pid = pid;
         }
     }
 
     /// How it has ended, in words.
-    fn how(&mut self) -> String {
+    fn exit_message(&mut self) -> String {
         let Some(forked) = &mut self.forked else {
             return "is gone".to_owned();
         };
-        // Also one that started it is nobody's to wait for any more.
+        // The wrapper, if there is one, is reaped here too.
         let ended = wait::reap(forked.pid).ok().flatten();
         if let Some(why) = forked.failure() {
             return format!("could not be started: {why}");
         }
-        let before = if self.stands { "" } else { " before it stood" };
+        let before = if self.is_up { "" } else { " before it stood" };
         match ended {
             Some(ended) if forked.pid == self.pid => format!("{}{before}", Ended::from(ended)),
             _ => format!("has ended{before}"),
         }
     }
 
-    /// Removes the socket at which one that is gone has heard einhorn's acks; `control`: where the control socket belongs.
-    pub(super) fn remove_its_acks(&self, control: &Path, log: &Log) {
+    /// Removes einhorn's socket of a master that is gone; `control`: the plain path of the control
+    /// socket.
+    pub(in crate::driver) fn remove_ack_socket(&self, control: &Path, log: &Log) {
         let path = ack_path(control, self.pid.unsigned_abs());
         if let Err(error) = control::remove_dead(&path) {
             log.warn(format_args!("{error}"));
         }
     }
 
-    /// Removes what an old one that is gone has left.
-    pub(super) fn remove_its_names(&self, log: &Log) {
-        let (pid_file, control) = &self.its_names;
-        if let Some(Err(error)) = control.as_deref().map(control::remove_dead) {
+    /// Removes the paths of an old master that is gone.
+    pub(in crate::driver) fn remove_old_paths(&self, log: &Log) {
+        let OldPaths { pid_file, control } = &self.old_paths;
+        if let Some(path) = control
+            && let Err(error) = control::remove_dead(path)
+        {
             log.warn(format_args!("{error}"));
         }
         if let Some(path) = pid_file

@@ -1,4 +1,5 @@
-//! The line to the service manager: says what the model decides, and never waits for anybody to hear it.
+//! The connection to the service manager above the master: sends what the model decides, and never
+//! waits for the service manager.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,86 +8,88 @@ use std::time::Duration;
 use crate::error::reason;
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::service_manager::{Said, Say, Upward as Decider};
+use crate::model::service_manager::{Said, Say, Upward};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::sys::notify;
 use crate::wire::handover;
 use crate::wire::service_manager::{render, watchdog};
 
-/// What the environment tells of a service manager above us. The variables stay where they are: an image that is executed in this one's
-/// place finds them again.
+/// The service manager that the environment names. The variables stay in the environment: the image
+/// that an upgrade executes finds them again.
 #[derive(Debug)]
-pub struct Upward {
-    born: u32,
+pub struct ServiceManager {
+    launch_pid: u32,
     address: OsString,
-    decider: Decider,
-    /// That it cannot be told was told.
-    warned: bool,
-    /// It never will be.
-    deaf: bool,
+    decider: Upward,
+    /// That it cannot be reached was logged.
+    is_logged: bool,
+    /// It can never be reached.
+    unreachable: bool,
 }
 
-impl Upward {
-    /// From NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which `lookup` finds; None: nobody listens. `born`: the pid that our parent started, which is another
-    /// than ours if we have detached since. `said`: what was said before an exec.
+impl ServiceManager {
+    /// From NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which `lookup` finds; None: there is no
+    /// service manager. `launch_pid`: the pid that our parent started, which is not ours if we have
+    /// detached since. `said`: what was sent before an exec.
     pub fn from_environment(
         lookup: impl Fn(&str) -> Option<OsString>,
-        born: u32,
+        launch_pid: u32,
         said: Said,
-    ) -> Option<Upward> {
+    ) -> Option<ServiceManager> {
         let address = lookup("NOTIFY_SOCKET").filter(|address| !address.is_empty())?;
         let text = |name| lookup(name).map(|value| value.to_string_lossy().into_owned());
         let (usec, of) = (text("WATCHDOG_USEC"), text("WATCHDOG_PID"));
-        let limit = watchdog(usec.as_deref(), of.as_deref(), born);
-        let decider = Decider::new(
+        let limit = watchdog(usec.as_deref(), of.as_deref(), launch_pid);
+        let decider = Upward::new(
             std::process::id(),
             limit.map(Duration::from_micros),
             said,
             clock::now(),
         );
-        Some(Upward {
-            born,
+        Some(ServiceManager {
+            launch_pid,
             address,
             decider,
-            warned: false,
-            deaf: false,
+            is_logged: false,
+            unreachable: false,
         })
     }
 
     /// For the image that is executed in our place.
     pub fn handed_over(&self) -> handover::Upward {
         handover::Upward {
-            born: self.born,
+            born: self.launch_pid,
             said: self.decider.said().clone(),
         }
     }
 
-    /// A reload begins. To be told before it may fail.
+    /// A reload begins. To be called before the reload can fail.
     pub fn reload_begins(&mut self) {
         self.decider.reload_begins(clock::now());
     }
 
-    /// The process `pid` is the service from now on, and this one says no more.
+    /// The process `pid` is the service from now on, and this one sends no more.
     pub fn hand_over(&mut self, pid: u32, log: &Log) {
         let message = self.decider.hand_over(pid);
-        // Whoever comes says it again by itself.
+        // A failure costs nothing: the new master sends all of it again.
         let _ = self.send(&message, log);
     }
 
-    /// Everything is to be said again: this process was not listened to so far, or is the service once more.
+    /// Everything is to be sent again: the service manager did not listen to this process so far,
+    /// or this process is the service once more.
     pub fn say_again(&mut self) {
         self.decider.say_again();
     }
 
-    /// When to [`speak`](Self::speak) though nothing happened.
-    pub(super) fn deadline(&self) -> Option<Time> {
-        self.decider.deadline().filter(|_| !self.deaf)
+    /// When to call [`report`](Self::report) though nothing happened.
+    pub(in crate::driver) fn deadline(&self) -> Option<Time> {
+        self.decider.deadline().filter(|_| !self.unreachable)
     }
 
-    /// Says what there is to say.
-    pub(super) fn speak(&mut self, supervisor: &Supervisor, log: &Log) {
-        if self.deaf {
+    /// Sends what has changed.
+    pub(in crate::driver) fn report(&mut self, supervisor: &Supervisor, log: &Log) {
+        if self.unreachable {
             return;
         }
         let (now, facts) = (clock::now(), supervisor.facts());
@@ -98,7 +101,7 @@ impl Upward {
         }
     }
 
-    /// The error: whether it may be tried again.
+    /// The error: whether to try again.
     fn send(&mut self, message: &[Say], log: &Log) -> Result<(), bool> {
         let text = render(message);
         log.debug(format_args!(
@@ -108,14 +111,14 @@ impl Upward {
         let Err(error) = notify::send(&self.address, &text) else {
             return Ok(());
         };
-        // An address that means nothing, and one that this kernel cannot dial, will not come to mean something; a vsock that does not answer would
-        // hold up the loop each time.
-        self.deaf = !notify::is_unix(&self.address)
+        // An address that is malformed or that this kernel cannot dial stays so. A vsock address
+        // that does not answer would block the loop each time.
+        self.unreachable = !notify::is_unix(&self.address)
             || matches!(
                 error.kind(),
                 io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
             );
-        if !std::mem::replace(&mut self.warned, true) {
+        if !std::mem::replace(&mut self.is_logged, true) {
             log.warn(format_args!(
                 "cannot tell the service manager at NOTIFY_SOCKET={}: {}",
                 self.address.to_string_lossy(),
