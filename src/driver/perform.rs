@@ -1,37 +1,36 @@
-//! Actions to system calls; facts that they yield go back to the model in the same turn.
+//! Actions to system calls. Facts that come out of them go back to the model in the same turn.
 
-use std::collections::{HashSet, VecDeque};
-use std::os::fd::AsFd;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
 use crate::model::action::{Action, PinSource, SignalTarget};
 use crate::model::event::Event;
+use crate::model::fact::{Fact, Level};
 use crate::model::ids::{Generation, Ticket, WorkerId};
-use crate::model::fact::{Level, WorkerLabel};
 use crate::model::signal::Signal;
-use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 
 use super::pin::Pin;
-use super::{Driver, End};
+use super::state::{Driver, End};
 
 impl Driver {
-    /// Hands an event to the model, performs what it says, and goes on until nothing more follows.
+    /// Hands an event to the model, performs the actions, and goes on with the events that come out
+    /// of them until there are none.
     pub(super) fn feed(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         let mut actions = Vec::new();
         while let Some(event) = events.pop_front() {
             self.supervisor.step(clock::now(), event, &mut actions);
-            let mut suspects = Vec::new();
+            let mut maybe_released = Vec::new();
             for action in actions.drain(..) {
-                self.perform(action, &mut events, &mut suspects);
+                self.perform(action, &mut events, &mut maybe_released);
             }
-            if !suspects.is_empty() {
-                events.extend(self.who_let_go(&suspects));
+            if !maybe_released.is_empty() {
+                events.extend(self.find_released(&maybe_released));
             }
         }
     }
@@ -40,11 +39,12 @@ impl Driver {
         &mut self,
         action: Action,
         events: &mut VecDeque<Event>,
-        suspects: &mut Vec<WorkerId>,
+        maybe_released: &mut Vec<WorkerId>,
     ) {
-        if let (Action::Pin(..), Some(upward)) = (&action, &mut self.upward) {
-            // Before it may fail: a manager that asked for it waits to hear that it began.
-            upward.reload_begins();
+        if let (Action::Pin(..), Some(service_manager)) = (&action, &mut self.service_manager) {
+            // Before the pin can fail: a service manager that asked for the reload waits for
+            // RELOADING=1.
+            service_manager.reload_begins();
         }
         match action {
             Action::Spawn {
@@ -54,7 +54,9 @@ impl Driver {
             } => events.push_back(self.spawn(worker, slot, generation)),
             Action::Signal(worker, signal, to) => self.signal_worker(worker, signal, to),
             Action::Deliver(worker, signal) => self.deliver(worker, signal),
-            Action::Pin(generation, PinSource::Successor) => events.extend(self.upgrade(generation)),
+            Action::Pin(generation, PinSource::Successor) => {
+                events.extend(self.check_upgrade(generation))
+            }
             Action::Pin(generation, PinSource::Now) => events.push_back(self.pin_now(generation)),
             Action::Pin(generation, PinSource::Asked { ticket, .. }) => {
                 events.push_back(self.pin_asked(generation, ticket));
@@ -63,25 +65,26 @@ impl Driver {
                 events.push_back(self.pin_again(generation, old));
             }
             Action::Forget(generation) => {
-                self.pins.remove(&generation);
+                self.pins.forget(generation);
             }
             Action::LookAtBeat(worker) => events.extend(self.look_at_beat(worker)),
-            // One scan of /proc serves all that are looked at together.
-            Action::LookForListeners(worker) => suspects.push(worker),
+            // Collected: one scan of /proc serves all workers of this step.
+            Action::LookForListeners(worker) => maybe_released.push(worker),
             Action::LookAtGroup(worker) => events.extend(self.processes.look_at_group(worker)),
             Action::Abandon(worker) => {
                 self.processes.remove(worker);
             }
             Action::LookWhetherHeld(worker) => events.extend(self.look_whether_held(worker)),
             Action::LookWhetherDumping(worker) => events.extend(self.look_whether_dumping(worker)),
-            Action::LookAtQueues => events.extend(self.look_at_queues()),
-            Action::AnnounceStop => self.seen_empty.clear(),
+            Action::LookAtQueues => {
+                events.push_back(Event::QueueDepths(self.listeners.queue_depths()));
+            }
             Action::ReopenLogs => self.reopen_logs(),
             Action::PassUsr1 => self.pass_usr1(),
             Action::CloseListeners => {
-                // Every pin holds the same copies; workers have their own.
-                self.pins.clear();
-                self.listeners = Rc::default();
+                // The pins share the master's copies; workers have their own.
+                self.pins.forget_all();
+                self.listeners.close();
             }
             Action::Began(ticket, op) => self.clients.began(ticket, op),
             Action::Refused(ticket, refusal, message) => {
@@ -94,14 +97,14 @@ impl Driver {
                 let generation = self.supervisor.generation();
                 self.clients.finished(op, &outcome, generation);
             }
-            Action::Beside(deed) => events.extend(self.beside(deed)),
-            Action::Note(level, subject, text) => self.note(level, subject, &text),
+            Action::Peer(action) => events.extend(self.perform_for_peer(action)),
+            Action::Tell(fact) => self.write_fact(&fact),
             Action::Exit(code, reason) => self.end = Some(End { code, reason }),
         }
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: u32, generation: Generation) -> Event {
-        let Some(pin) = self.pins.get(&generation).map(Rc::clone) else {
+        let Some(pin) = self.pins.get(generation).map(Rc::clone) else {
             return Event::SpawnFailed(worker, format!("generation {generation} is not pinned"));
         };
         match self.processes.spawn(&pin, worker, slot) {
@@ -115,7 +118,8 @@ impl Driver {
         }
     }
 
-    /// What asks a worker to go is followed by CONT: a stopped process would never see it.
+    /// Sends a signal that is to end a worker. CONT follows it, since a stopped process would never
+    /// handle it.
     fn signal_worker(&mut self, worker: WorkerId, signal: Signal, to: SignalTarget) {
         let Some(process) = self.processes.get(worker) else {
             return;
@@ -136,6 +140,7 @@ impl Driver {
         }
     }
 
+    /// Sends a signal that a client asked for.
     fn deliver(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.processes.get(worker) else {
             return;
@@ -148,23 +153,22 @@ impl Driver {
         }
     }
 
-    /// Pins a generation as the world stands now.
+    /// Pins a generation as the file system stands now.
     pub(super) fn pin_now(&mut self, generation: Generation) -> Event {
-        let pin = self.pin_changed(generation, &Changes::default());
+        let pin = self.resolve_pin(generation, &Changes::default());
         self.pinned(generation, pin)
     }
 
-    /// The same, with what a request changes.
+    /// The same, with the changes of the reload that has this ticket.
     fn pin_asked(&mut self, generation: Generation, ticket: Ticket) -> Event {
-        let asked = self.asked.take_if(|(by, _)| *by == ticket);
-        let changes = asked.map(|(_, changes)| changes).unwrap_or_default();
-        let pin = self.pin_changed(generation, &changes);
+        let changes = self.clients.take_changes(ticket);
+        let pin = self.resolve_pin(generation, &changes);
         self.pinned(generation, pin)
     }
 
-    /// Pins a generation to what another was pinned to.
+    /// Pins a generation to the facts of another.
     fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
-        match self.pins.get(&old) {
+        match self.pins.get(old) {
             Some(pin) => {
                 let pin = pin.renumbered(generation);
                 self.pinned(generation, pin)
@@ -182,22 +186,23 @@ impl Driver {
                     pin.program.display(),
                     pin.cwd.display()
                 ));
-                self.pins.insert(generation, Rc::<Pin>::new(pin));
+                self.pins.insert(pin);
                 Event::Pinned(generation, policy)
             }
             Err(error) => Event::PinFailed(generation, error.to_string()),
         }
     }
 
+    /// Whether the worker's heartbeat page has changed.
     fn look_at_beat(&mut self, worker: WorkerId) -> Option<Event> {
         let process = self.processes.get_mut(worker)?;
         let beat = process.beat.check_for_beat().unwrap_or(false);
         beat.then(|| process.beat(clock::now()))
     }
 
-    /// Those among the suspects whose whole group holds none of our listeners any more.
-    fn who_let_go(&self, suspects: &[WorkerId]) -> Vec<Event> {
-        let leaders: Vec<(WorkerId, i32)> = suspects
+    /// Those of the workers whose groups hold none of our listeners any more.
+    fn find_released(&self, maybe_released: &[WorkerId]) -> Vec<Event> {
+        let leaders: Vec<(WorkerId, i32)> = maybe_released
             .iter()
             .filter_map(|id| {
                 self.processes
@@ -206,20 +211,16 @@ impl Driver {
             })
             .collect();
         let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
-        let inodes: HashSet<u64> = self
-            .listeners
-            .iter()
-            .map(|listener| listener.inode())
-            .collect();
+        let inodes = self.listeners.inodes();
         let members = proc_info::groups_members(&numbers);
-        let let_go = |pid: &i32| {
+        let has_released = |pid: &i32| {
             let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
-            // What cannot be looked at may well hold one.
+            // A process that cannot be looked at may hold one.
             matches!(proc_info::holds_socket(members, &inodes), Ok(false))
         };
         leaders
             .iter()
-            .filter(|(_, pid)| let_go(pid))
+            .filter(|(_, pid)| has_released(pid))
             .map(|(id, _)| Event::ListenersReleased(*id))
             .collect()
     }
@@ -236,27 +237,6 @@ impl Driver {
         Some(Event::Dumping(worker, proc_info::is_dumping(pid)))
     }
 
-    /// Each queue has to be seen empty once, not all at the same moment: somebody may always be knocking somewhere.
-    fn look_at_queues(&mut self) -> Option<Event> {
-        let mut queues = QueueReader::new();
-        for listener in self.listeners.iter() {
-            // A socket that has no queue, or none that can be read, holds nobody up.
-            let queued = queues
-                .depth(listener.as_fd())
-                .ok()
-                .flatten()
-                .map_or(0, |depth| depth.queued);
-            if queued == 0 {
-                self.seen_empty.insert(listener.inode());
-            }
-        }
-        let all = self
-            .listeners
-            .iter()
-            .all(|listener| self.seen_empty.contains(&listener.inode()));
-        all.then_some(Event::QueuesEmpty)
-    }
-
     fn reopen_logs(&mut self) {
         match self.log.reopen() {
             Ok(()) => self.log.debug("log reopened"),
@@ -266,7 +246,7 @@ impl Driver {
         }
     }
 
-    /// USR1 goes on to workers that catch it; others would die of it (U15).
+    /// Sends USR1 to the workers that catch it; others would die of it (U15).
     fn pass_usr1(&mut self) {
         let usr1 = crate::sys::signal::number(Signal::Usr1);
         for process in self.processes.all().filter(|process| process.is_executed()) {
@@ -281,18 +261,19 @@ impl Driver {
         }
     }
 
-    fn note(&self, level: Level, subject: Option<WorkerLabel>, text: &str) {
-        let about = subject.map_or_else(About::default, |subject| About {
-            slot: Some(subject.slot),
-            worker_pid: subject.pid,
-            generation: Some(subject.generation.0),
+    /// A fact is a line of the log.
+    fn write_fact(&self, fact: &Fact) {
+        let about = fact.worker().map_or_else(About::default, |worker| About {
+            slot: Some(worker.slot),
+            worker_pid: worker.pid,
+            generation: Some(worker.generation.0),
         });
-        let level = match level {
+        let level = match fact.level() {
             Level::Error => LogLevel::Error,
             Level::Warn => LogLevel::Warn,
             Level::Info => LogLevel::Info,
             Level::Debug => LogLevel::Debug,
         };
-        self.log.write(level, about, text);
+        self.log.write(level, about, &fact.to_string());
     }
 }

@@ -1,43 +1,39 @@
-//! What a rollout would change, found out by pinning its generation and starting nothing.
+//! What a rollout would change: its generation is pinned, and nothing is started.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::model::ids::Generation;
 use crate::model::action::Refusal;
+use crate::model::ids::Generation;
 use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};
 
-use super::Driver;
 use super::clients::code_of;
 use super::pin::Pin;
+use super::state::Driver;
 
 /// The program that this process runs.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 impl Driver {
-    /// Pins a generation to the recipe, with what holds already and what changes now.
+    /// A pin for `generation` as the file system stands now; see [`Pins::resolve`].
     ///
-    /// What holds is what the serving generation was pinned to: so a change is undone with its generation, and only with it.
-    pub(super) fn pin_changed(&self, generation: Generation, changes: &Changes) -> Result<Pin> {
-        let serving = self.pins.get(&self.supervisor.generation());
-        let known = serving.map(|pin| pin.changes.clone()).unwrap_or_default();
-        self.recipe.pin(
-            generation,
-            Rc::clone(&self.policy),
-            Rc::clone(&self.listeners),
-            known.followed_by(changes),
-        )
+    /// [`Pins::resolve`]: super::pin::Pins::resolve
+    pub(super) fn resolve_pin(&self, generation: Generation, changes: &Changes) -> Result<Pin> {
+        let serving = self.supervisor.generation();
+        let listeners = self.listeners.sockets();
+        self.pins.resolve(generation, serving, listeners, changes)
     }
 
-    /// What a rollout with these changes would do; of an `upgrade`, also what would become of the master.
+    /// What a rollout with these changes would do; for an `upgrade`, also which master would
+    /// follow.
     ///
     /// # Errors
-    /// What such a rollout would be refused for (exit 6), or would fail at before anything is started (exit 1).
+    /// Why such a rollout would be refused (exit 6), or would fail before anything is started (exit
+    /// 1).
     pub(super) fn plan(&self, changes: &Changes, upgrade: bool) -> Result<Plan, Failure> {
         let refused = |(refusal, message)| Failure {
             code: code_of(refusal),
@@ -52,9 +48,9 @@ impl Driver {
         }
         let serving = self.supervisor.generation();
         let forgotten = || (Refusal::Senseless, "nothing serves".to_owned());
-        let now = self.pins.get(&serving).ok_or_else(forgotten);
+        let now = self.pins.get(serving).ok_or_else(forgotten);
         let now = now.map_err(refused)?;
-        let then = self.pin_changed(Generation(now.generation.0 + 1), changes);
+        let then = self.resolve_pin(Generation(now.generation.0 + 1), changes);
         let then = then.map_err(failed)?;
         let master = upgrade.then(|| self.master_plan()).transpose();
         let master = master.map_err(failed)?;

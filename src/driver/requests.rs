@@ -1,156 +1,36 @@
-//! Control requests: from a line to an answer, or to an event for the model.
+//! Control requests: from a parsed line to a reply, or to an event for the model.
 
 use serde_json::Value;
 
-use crate::model::event::{Command as Asked, Event, Scale};
+use crate::model::event::{Command as ModelCommand, Event, Scale};
 use crate::model::ids::{Generation, OpId};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
-use crate::model::time::Time;
-use crate::sys::control::{Conn, Input};
-use crate::sys::io::poll::Ready;
-use crate::sys::machine::{clock, limits};
 use crate::sys::signal;
 use crate::wire::changes::Changes;
-use crate::wire::control::{
-    Code, ControlCommand, Failure, MAX_REQUEST, Reply, Request, parse_request,
-};
+use crate::wire::control::{Code, ControlCommand, Failure, Reply, Request};
 
-use super::Driver;
-use super::clients::{LINE_WITHIN, MAX_CLIENTS, MAX_PENDING, reply_of};
+use super::clients::{MAX_PENDING, reply_of};
 use super::pin::is_ours;
-
-/// How many clients may be connected: workers need descriptors more.
-fn most_clients() -> usize {
-    usize::try_from(limits::nofile() / 4)
-        .unwrap_or(MAX_CLIENTS)
-        .min(MAX_CLIENTS)
-}
-
-/// How long nobody is accepted after that failed.
-const DEAF_FOR: std::time::Duration = std::time::Duration::from_millis(200);
+use super::state::Driver;
 
 impl Driver {
-    /// Takes new connections. Root, our own uid, and whom the socket's mode lets in: the kernel has judged by the mode already.
-    pub(super) fn admit(&mut self) {
-        while let Some(control) = &self.control {
-            match control.accept() {
-                Ok(Some(conn)) if self.clients.len() >= most_clients() => {
-                    self.clients.dropped += 1;
-                    let connected = self.clients.len();
-                    let text = format!("{connected} control clients are connected already");
-                    send_away(conn, Code::Busy, text);
-                    if !std::mem::replace(&mut self.deafness_told, true) {
-                        self.log.warn(format_args!(
-                            "control clients are turned away: {connected} are connected"
-                        ));
-                    }
-                }
-                Ok(Some(conn)) => {
-                    self.deafness_told = false;
-                    let (pid, uid, _) = conn.peer();
-                    if control.allows(uid) {
-                        self.clients.add(conn);
-                    } else {
-                        self.log
-                            .warn(format_args!("control client {pid} of uid {uid} refused"));
-                        let text = format!("uid {uid} may not use this control socket");
-                        send_away(conn, Code::Permission, text);
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    // The client still waits, so the socket stays readable: asked again at once, this would be a busy loop.
-                    self.deaf_until = Some(clock::now() + DEAF_FOR);
-                    if !std::mem::replace(&mut self.deafness_told, true) {
-                        self.log.warn(format_args!(
-                            "cannot accept a control client, and tries again: {error}"
-                        ));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Reads from clients that are ready, and answers.
-    pub(super) fn serve_clients(&mut self, ready: &[Ready], now: Time) {
-        for (place, number) in self.clients.numbers().into_iter().enumerate() {
-            let ready = ready.get(place).copied().unwrap_or_default();
-            let Some(client) = self.clients.get_mut(number) else {
-                continue;
-            };
-            if !(ready.read || ready.hangup || client.more) {
-                let late = client
-                    .owing_since
-                    .is_some_and(|since| now >= since + LINE_WITHIN);
-                if late {
-                    let text = format!(
-                        "the line was not finished within {} s",
-                        LINE_WITHIN.as_secs()
-                    );
-                    client.fail(Code::BadRequest, text, None);
-                    client.owing_since = None;
-                    client.silent = true;
-                }
-                continue;
-            }
-            let turn = client.conn.read();
-            client.more = turn.more;
-            let hangup = ready.hangup;
-            let owes = client.conn.has_partial_line();
-            client.owing_since = client
-                .owing_since
-                .filter(|_| owes && turn.inputs.is_empty())
-                .or(owes.then_some(now));
-            for input in turn.inputs {
-                self.take(number, input);
-            }
-            if let Some(client) = self.clients.get_mut(number) {
-                // Nobody is left to read an answer; and a connection that is closed on both sides would wake us for ever.
-                client.gone |= hangup && client.silent;
-            }
-        }
-    }
-
-    fn take(&mut self, number: u64, input: Input) {
-        match input {
-            Input::Line(line) => match parse_request(&line) {
-                Ok(request) => self.request(number, request),
-                Err((failure, id)) => self.fail(number, failure.code, failure.message, id),
-            },
-            Input::TooLong => {
-                let text = format!("the line is longer than {} KiB", MAX_REQUEST / 1024);
-                self.fail(number, Code::BadRequest, text, None);
-            }
-            Input::Cut => {
-                let text = "the last line had no end".to_owned();
-                self.fail(number, Code::BadRequest, text, None);
-            }
-            Input::End => {
-                if let Some(client) = self.clients.get_mut(number) {
-                    client.silent = true;
-                    client.owing_since = None;
-                }
-            }
-        }
-    }
-
-    fn request(&mut self, number: u64, request: Request) {
+    /// Answers a request, or hands it to the model.
+    pub(super) fn request(&mut self, number: u64, request: Request) {
         let Request {
             command,
             id,
             wait,
             key,
         } = request;
-        if self.clients.owes_too_many(number) {
+        if self.clients.has_too_many_pending(number) {
             let text = format!("{MAX_PENDING} requests of this connection wait already");
             return self.fail(number, Code::Busy, text, id);
         }
         if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
             return self.join(number, op, wait, id);
         }
-        let asked = match command {
+        let command = match command {
             ControlCommand::Status => {
                 return self.reply(number, id, |driver, reply| {
                     reply.status = Some(Box::new(driver.status()))
@@ -174,12 +54,12 @@ impl Driver {
                 workers,
                 slot,
             } => match signal_command(&signal, workers, slot) {
-                Ok(Some(asked)) => asked,
+                Ok(Some(command)) => command,
                 Ok(None) => return self.signal_self(number, id, &signal),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
             ControlCommand::Scale { workers } => match scale(&workers) {
-                Ok(scale) => Asked::Scale(scale),
+                Ok(scale) => ModelCommand::Scale(scale),
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
             ControlCommand::Upgrade {
@@ -189,27 +69,27 @@ impl Driver {
             } => match self.why_no_fork().filter(|_| fork) {
                 Some(why) => return self.fail(number, Code::Refused, why, id),
                 None if dry_run => return self.dry_run(number, id, &Changes::default(), true),
-                None if fork => Asked::Fork { manual },
-                None => Asked::Upgrade,
+                None if fork => ModelCommand::Fork { manual },
+                None => ModelCommand::Upgrade,
             },
-            ControlCommand::Rollback => Asked::Rollback,
-            ControlCommand::Stop { now } => Asked::Stop(if now {
+            ControlCommand::Rollback => ModelCommand::Rollback,
+            ControlCommand::Stop { now } => ModelCommand::Stop(if now {
                 StopSeverity::Quick
             } else {
                 StopSeverity::Graceful
             }),
-            ControlCommand::Pause => Asked::Pause,
-            ControlCommand::Resume => Asked::Resume,
-            ControlCommand::RestartWorker { slot } => Asked::RestartWorker(slot),
-            ControlCommand::Reopen => Asked::Reopen,
-            ControlCommand::Retire { generation } => Asked::Retire(Generation(generation)),
+            ControlCommand::Pause => ModelCommand::Pause,
+            ControlCommand::Resume => ModelCommand::Resume,
+            ControlCommand::RestartWorker { slot } => ModelCommand::RestartWorker(slot),
+            ControlCommand::Reopen => ModelCommand::Reopen,
+            ControlCommand::Retire { generation } => ModelCommand::Retire(Generation(generation)),
         };
-        let stop = matches!(asked, Asked::Stop(_));
+        let stop = matches!(command, ModelCommand::Stop(_));
         let ticket = self.clients.ticket(number, id, key, wait, stop);
-        self.feed(Event::Command(ticket, asked));
+        self.feed(Event::Command(ticket, command));
     }
 
-    /// A repeated key: the operation is joined, not begun again.
+    /// A repeated key: the request joins the operation that the first one began.
     fn join(&mut self, number: u64, op: OpId, wait: bool, id: Option<Value>) {
         if wait {
             return self.wait_request(number, id, false, Some(op.0));
@@ -227,7 +107,7 @@ impl Driver {
                     id,
                 );
             }
-            // Answered at the end of this turn, if they are ready already.
+            // Answered at the end of this turn, if all slots are ready already.
             (true, None) => return self.clients.wait_for(number, id, None),
             (false, Some(op)) => OpId(op),
             _ => {
@@ -265,23 +145,22 @@ impl Driver {
     ) {
         let renewed = changes.command.is_some();
         let ticket = self.clients.ticket(number, id, key, wait, false);
-        self.asked = Some((ticket, changes));
-        self.feed(Event::Command(ticket, Asked::Reload { renewed }));
-        // Where it was refused, nothing of it may be left for another.
-        self.asked = None;
+        self.clients.keep_changes(ticket, changes);
+        self.feed(Event::Command(ticket, ModelCommand::Reload { renewed }));
     }
 
-    /// Tells what a reload with these changes, or an upgrade, would do.
+    /// Answers what a reload with these changes, or an upgrade, would do.
     fn dry_run(&mut self, number: u64, id: Option<Value>, changes: &Changes, upgrade: bool) {
         match self.plan(changes, upgrade) {
-            // Whether the successor will do is known to itself alone.
-            Ok(plan) if upgrade => self.rehearse(number, id, plan),
+            // Whether the successor works, only a check of it tells.
+            Ok(plan) if upgrade => self.dry_run_upgrade(number, id, plan),
             Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
             Err(Failure { code, message }) => self.fail(number, code, message, id),
         }
     }
 
-    /// Delivers a signal to the master itself: one that it handles as if it had come, another really.
+    /// Delivers a signal to the master itself. A signal that the master handles is handled as if it
+    /// had been received; another is sent.
     fn signal_self(&mut self, number: u64, id: Option<Value>, signal: &str) {
         let Ok(signal) = signal.parse::<Signal>() else {
             return;
@@ -290,9 +169,9 @@ impl Driver {
             reply.message = Some(format!("{signal} sent to the master"))
         });
         if signal::HANDLED.contains(&signal) {
-            return self.signalled(signal, Sender::Process);
+            return self.receive_signal(signal, Sender::Process);
         }
-        self.flush_clients();
+        self.clients.flush();
         if let Err(error) = signal::send_to_self(signal) {
             self.log
                 .error(format_args!("cannot send {signal} to ourselves: {error}"));
@@ -317,36 +196,16 @@ impl Driver {
         }
     }
 
-    /// Tells those who wait for all slots to be ready, if they are.
+    /// Answers the requests that wait for all slots to be ready, if they are.
     pub(super) fn answer_waiters(&mut self) {
         if self.clients.awaits_ready() && self.supervisor.is_ready() {
             let snapshot = self.supervisor.snapshot();
             self.clients.all_ready(snapshot.generation, snapshot.ready);
         }
     }
-
-    /// Sends what is queued.
-    pub(super) fn flush_clients(&mut self) {
-        self.clients.flush();
-    }
 }
 
-/// Tells a client that it is not let in, if that can be told at once.
-fn send_away(mut conn: Conn, code: Code, message: String) {
-    let failure = Failure { code, message };
-    let reply = Reply {
-        ok: false,
-        error: Some(failure),
-        ..Reply::default()
-    };
-    if let Ok(line) = serde_json::to_string(&reply)
-        && conn.send(line)
-    {
-        let _ = conn.flush();
-    }
-}
-
-/// `"4"`, `4`, `"+1"`, `"-2"`.
+/// A number of workers: `"4"`, `4`, `"+1"`, `"-2"`.
 fn scale(workers: &Value) -> Result<Scale, String> {
     let text = match workers {
         Value::Number(number) => number.to_string(),
@@ -357,7 +216,7 @@ fn scale(workers: &Value) -> Result<Scale, String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.strip_prefix(['+', '-']) {
         Some(by) if digits(by) => {
-            // A number that no i64 holds is far beyond the limit, whichever way.
+            // A number that no i64 holds is far beyond the limit in either direction.
             let by: i64 = by.parse().unwrap_or(i64::MAX);
             Ok(Scale::By(if text.starts_with('-') { -by } else { by }))
         }
@@ -366,13 +225,17 @@ fn scale(workers: &Value) -> Result<Scale, String> {
     }
 }
 
-/// None: to the master itself.
-fn signal_command(signal: &str, workers: bool, slot: Option<u32>) -> Result<Option<Asked>, String> {
+/// The model's command for a signal to workers; None: the signal is for the master itself.
+fn signal_command(
+    signal: &str,
+    workers: bool,
+    slot: Option<u32>,
+) -> Result<Option<ModelCommand>, String> {
     let signal: Signal = signal.parse()?;
     match (workers, slot) {
         (true, Some(_)) => Err("either all workers or one slot, not both".into()),
-        (true, None) => Ok(Some(Asked::Signal(signal, None))),
-        (false, Some(slot)) => Ok(Some(Asked::Signal(signal, Some(slot)))),
+        (true, None) => Ok(Some(ModelCommand::Signal(signal, None))),
+        (false, Some(slot)) => Ok(Some(ModelCommand::Signal(signal, Some(slot)))),
         (false, None) => Ok(None),
     }
 }
@@ -382,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_of_workers_is_read_in_every_form() {
+    fn every_form_of_a_number_of_workers_is_read() {
         assert_eq!(scale(&4.into()), Ok(Scale::To(4)));
         assert_eq!(scale(&"4".into()), Ok(Scale::To(4)));
         assert_eq!(scale(&"+1".into()), Ok(Scale::By(1)));

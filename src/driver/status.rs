@@ -1,11 +1,11 @@
-//! The status document, from what the model knows and what the processes show.
+//! The status document: the model's snapshot, with what the processes and the sockets show.
 
-use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::event::Event;
-use crate::model::operation::Outcome;
-use crate::model::state::rollout::RolloutRecord;
+use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::operation::Operation;
+use crate::model::operation::Outcome;
 use crate::model::snapshot::{SlotView, Snapshot};
+use crate::model::state::rollout::RolloutRecord;
 use crate::model::time::Time;
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
@@ -14,10 +14,10 @@ use crate::sys::process::proc_info::Usage;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::status::{self, PROTOCOL, Status};
 
-use super::Driver;
 use super::pin::Pin;
+use super::state::Driver;
 
-/// The clocks at one moment, to tell monotonic times as dates.
+/// Both clocks at one moment: monotonic times are shown as dates.
 struct Now {
     mono: Time,
     wall: std::time::SystemTime,
@@ -43,21 +43,21 @@ impl Driver {
             wall: clock::wall(),
         };
         let snapshot = self.supervisor.snapshot();
-        let pin = self.pins.get(&snapshot.generation).cloned();
+        let pin = self.pins.get(snapshot.generation).cloned();
         let pin = pin.as_deref();
-        let seats = |seats: &[SlotView]| -> Vec<status::Slot> {
-            seats.iter().map(|seat| self.slot(seat, &now)).collect()
+        let views = |views: &[SlotView]| -> Vec<status::Slot> {
+            views.iter().map(|view| self.slot(view, &now)).collect()
         };
-        let slots = seats(&snapshot.slots);
+        let slots = views(&snapshot.slots);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             pid: i32::try_from(std::process::id()).unwrap_or(0),
-            role: self.supervisor.role().to_owned(),
-            state: snapshot.state.to_owned(),
+            role: self.supervisor.role().name().to_owned(),
+            state: snapshot.state.name().to_owned(),
             generation: snapshot.generation.0,
-            started_at: Some(clock::rfc3339(self.started_wall)),
-            uptime_s: Some(now.age(self.started)),
+            started_at: Some(clock::rfc3339(self.startup.date)),
+            uptime_s: Some(now.age(self.startup.at)),
             command: self.recipe_command(pin),
             release: pin.and_then(Pin::release),
             program: pin.map(|pin| pin.program.display().to_string()),
@@ -72,8 +72,8 @@ impl Driver {
             },
             listeners: self.listener_list(),
             slots,
-            starting: seats(&snapshot.replacements),
-            retiring: seats(&snapshot.retiring),
+            starting: views(&snapshot.replacements),
+            retiring: views(&snapshot.retiring),
             rollout: snapshot.rollout.as_ref().map(rollout),
             operations: snapshot
                 .operations
@@ -86,9 +86,9 @@ impl Driver {
 
     /// The listeners, with their queues.
     pub(super) fn listener_list(&self) -> Vec<status::Listener> {
-        let mut queues = QueueReader::new();
+        let mut depths = QueueReader::new();
         let described = self.listeners.iter().zip(FIRST_FD..).map(|(listener, fd)| {
-            let depth = queues
+            let depth = depths
                 .depth(std::os::fd::AsFd::as_fd(listener))
                 .ok()
                 .flatten();
@@ -103,7 +103,8 @@ impl Driver {
         described.collect()
     }
 
-    /// Ages are told as of now, though nobody may have looked for hours.
+    /// So that the ages in the document are true: without `--timeout` no page may have been looked
+    /// at for hours.
     fn look_at_all_beats(&mut self) {
         let now = clock::now();
         let beats: Vec<Event> = self
@@ -119,16 +120,16 @@ impl Driver {
     }
 
     fn recipe_command(&self, pin: Option<&Pin>) -> Vec<String> {
-        let command = pin.map_or(&self.recipe.command, |pin| &pin.command);
+        let command = pin.map_or(&self.pins.recipe().command, |pin| &pin.command);
         command
             .iter()
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect()
     }
 
-    fn slot(&self, seat: &SlotView, now: &Now) -> status::Slot {
-        let process = seat.worker.and_then(|worker| self.processes.get(worker));
-        // All have just been looked at.
+    fn slot(&self, view: &SlotView, now: &Now) -> status::Slot {
+        let process = view.worker.and_then(|worker| self.processes.get(worker));
+        // The pages have just been looked at.
         let page = process.map(|process| process.beat.page());
         let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
         let last_beat = process.and_then(|process| process.last_beat);
@@ -136,15 +137,15 @@ impl Driver {
             .filter(|process| !process.leaderless)
             .and_then(|process| proc_info::usage(process.group.leader()));
         status::Slot {
-            slot: seat.slot,
-            pid: seat.pid,
-            generation: seat.generation.map(|generation| generation.0),
-            state: state_of(seat, usage).to_owned(),
-            started_at: seat.started_at.and_then(|at| now.date(at)),
-            uptime_s: seat.started_at.map(|at| now.age(at)),
-            ready_after_s: seat
+            slot: view.slot,
+            pid: view.pid,
+            generation: view.generation.map(|generation| generation.0),
+            state: state_of(view, usage).to_owned(),
+            started_at: view.started_at.and_then(|at| now.date(at)),
+            uptime_s: view.started_at.map(|at| now.age(at)),
+            ready_after_s: view
                 .ready_at
-                .zip(seat.started_at)
+                .zip(view.started_at)
                 .map(|(ready, start)| seconds(ready.since(start))),
             heartbeat_age_s: last_beat.map(|at| now.age(at)),
             beats: page
@@ -153,10 +154,10 @@ impl Driver {
             requests: counts.map(|page| page.finished),
             connections: counts.map(|page| page.open),
             status: process.and_then(|process| process.status.clone()),
-            restarts: seat.restarts,
+            restarts: view.restarts,
             rss_bytes: usage.map(|usage| usage.rss_bytes),
             cpu_s: usage.map(|usage| seconds(usage.cpu)),
-            last_exit: seat.last_exit.as_ref().map(|exit| last_exit(exit, now)),
+            last_exit: view.last_exit.as_ref().map(|exit| last_exit(exit, now)),
         }
     }
 
@@ -176,23 +177,24 @@ impl Driver {
     }
 }
 
-/// The seat's state; a worker that is stopped serves nobody, whatever it said before.
-fn state_of(seat: &SlotView, usage: Option<Usage>) -> &'static str {
+/// The slot's state. A worker that is stopped (SIGSTOP) serves no client, though it is ready.
+fn state_of(view: &SlotView, usage: Option<Usage>) -> &'static str {
     let stopped = usage.is_some_and(|usage| matches!(usage.state, 'T' | 't'));
-    if seat.state == "ready" && stopped {
-        "held"
+    let shown = if stopped {
+        view.state.when_stopped()
     } else {
-        seat.state
-    }
+        view.state
+    };
+    shown.name()
 }
 
 fn rollout(record: &RolloutRecord) -> status::Rollout {
     status::Rollout {
         op: record.op.0,
-        kind: record.kind.to_owned(),
+        kind: record.kind.name().to_owned(),
         from: record.from.map(|generation| generation.0),
         to: record.to.0,
-        result: record.result.to_owned(),
+        result: record.result.name().to_owned(),
         error: record.error.clone(),
         took_s: record.took.map(seconds),
     }
@@ -208,7 +210,7 @@ fn operation(operation: &Operation, now: &Now) -> status::Operation {
     };
     status::Operation {
         op: operation.op.0,
-        kind: operation.kind.to_owned(),
+        kind: operation.kind.name().to_owned(),
         result: result.to_owned(),
         error,
         at: now.date(operation.began),
@@ -239,7 +241,7 @@ fn last_exit(exit: &LastExit, now: &Now) -> status::LastExit {
     }
 }
 
-/// Microseconds are as much as anybody reads.
+/// Rounded to microseconds, so that numbers in the document stay short.
 fn seconds(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }

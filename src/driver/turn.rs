@@ -1,180 +1,180 @@
-//! One turn of the loop, in the order that makes a race harmless.
+//! One turn of the loop, in the order that makes races harmless.
 //!
-//! 1. Wait for the signals, the workers' descriptors, the control connections, or the model's deadline.
-//! 2. Look which leaders have ended, without reaping them.
-//! 3. Hear what workers have said; a worker that has ended said it before that.
-//! 4. Only then act on the ends, and reap orphans that have become ours.
-//! 5. Signals to the master, control requests, deadlines.
+//! A leader's end is found before what workers have sent is read, and acted on after it. So
+//! whatever a worker sent before it died, and whatever others sent before that, the model learns
+//! first: a worker that reported ready and then died is never taken for one that died before it was
+//! ready.
 
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::log::Log;
 use crate::model::event::Event;
 use crate::model::ids::WorkerId;
 use crate::model::signal::{Sender, Signal};
+use crate::model::snapshot::Role;
 use crate::model::time::Time;
-use crate::sys::io::poll::{Interest, Poller, Ready};
+use crate::sys::io::poll::{Interest, PollSet, Poller, ReadySet};
 use crate::sys::machine::clock;
-use crate::sys::process::resident;
 
-use super::fork::PeerMaster;
-use super::service_manager::Upward;
-use super::{Driver, End};
+use super::process::GuardCheck;
+use super::state::{Driver, End, PeerMaster, ServiceManager};
 
-/// How long the master goes without a guard that could not be started until it tries again.
-const GUARD_AGAIN: Duration = Duration::from_millis(500);
+/// How long the loop pauses when waiting fails, so that it is no busy loop.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the wait was ended by.
-struct Woken {
-    workers: bool,
-    knocks: bool,
-    clients: Vec<Ready>,
+/// What the loop waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PollKey {
+    Signals,
+    /// All workers: what they have sent, and their ends.
+    Workers,
+    /// The control socket: new clients.
+    Control,
+    /// The successor that is being checked.
+    Successor,
+    /// The other master, during an upgrade by fork.
+    PeerMaster,
+    /// A control connection, by its number.
+    Client(u64),
 }
 
-impl Driver {
-    /// Turns until the model says that it is over.
-    pub(super) fn turn_until_the_end(&mut self) -> End {
-        let mut poller = Poller::new();
-        loop {
-            self.speak_up();
-            if let Some(end) = self.end.take() {
-                return end;
-            }
-            self.settle_down();
-            let woken = self.wait(&mut poller);
-            self.turn(&woken);
+/// The wait of the loop.
+struct Waiter {
+    poller: Poller,
+    /// That waiting fails was logged.
+    is_logged: bool,
+}
+
+impl Waiter {
+    fn new() -> Self {
+        Waiter {
+            poller: Poller::new(),
+            is_logged: false,
         }
     }
 
-    /// Tells those above what has come of the turn: also of the last one.
-    fn speak_up(&mut self) {
-        if self.supervisor.role() != "new"
-            && let Some(upward) = &mut self.upward
-        {
-            upward.speak(&self.supervisor, &self.log);
-        }
-        if self.supervisor.serves()
-            && let Some(launcher) = self.launcher.take()
-        {
-            launcher.ready();
-        }
-    }
-
-    /// What a start alone needs is not needed any more.
-    fn settle_down(&mut self) {
-        if self.starting && self.supervisor.is_ready() {
-            self.starting = false;
-            resident::release_code_pages();
-        }
-    }
-
-    /// A new master is nobody to the manager as long as the old one lives.
-    fn upward_to_speak(&self) -> Option<&Upward> {
-        let speaks = self.supervisor.role() != "new";
-        self.upward.as_ref().filter(|_| speaks)
-    }
-
-    fn wait(&mut self, poller: &mut Poller) -> Woken {
-        let mut fds: Vec<(BorrowedFd<'_>, Interest)> = vec![
-            (self.signals.fd(), Interest::READ),
-            (self.processes.fd(), Interest::READ),
-        ];
-        let listening = self.control.as_ref().filter(|_| self.deaf_until.is_none());
-        fds.extend(listening.map(|control| (control.fd(), Interest::READ)));
-        // Somebody who knocks is looked for at the third place.
-        let listens = listening.is_some();
-        fds.extend(
-            self.preflight
-                .as_ref()
-                .map(|preflight| (preflight.fd(), Interest::READ)),
-        );
-        fds.extend(
-            self.other
-                .as_ref()
-                .map(|other| (other.fd(), Interest::READ)),
-        );
-        let first_client = fds.len();
-        fds.extend(self.clients.interests());
-        let model = self.supervisor.deadline();
-        let deadlines = [
-            model,
-            self.clients.deadline(),
-            self.deaf_until,
-            self.guard_again,
-            self.preflight
-                .as_ref()
-                .map(|preflight| preflight.deadline()),
-            self.upward_to_speak().and_then(Upward::deadline),
-            self.other.as_ref().and_then(PeerMaster::deadline),
-        ];
-        match poller.wait(&fds, deadlines.into_iter().flatten().min()) {
+    fn wait(
+        &mut self,
+        set: &PollSet<'_, PollKey>,
+        deadline: Option<Time>,
+        log: &Log,
+    ) -> ReadySet<PollKey> {
+        match set.wait(&mut self.poller, deadline) {
             Ok(ready) => {
-                self.blindness_told = false;
-                Woken {
-                    workers: ready[1].any(),
-                    knocks: listens && ready[2].any(),
-                    clients: ready[first_client..].to_vec(),
-                }
+                self.is_logged = false;
+                ready
             }
             Err(error) => {
-                // ENOMEM, say. Looking at everything is slower than being told, and never wrong.
-                let clients = fds.len() - first_client;
-                if !std::mem::replace(&mut self.blindness_told, true) {
-                    self.log.warn(format_args!(
+                // ENOMEM, say. To look at everything is slower than to be told what is ready, and
+                // never wrong: all descriptors are non-blocking.
+                if !std::mem::replace(&mut self.is_logged, true) {
+                    log.warn(format_args!(
                         "cannot wait: {error}: looking at everything instead"
                     ));
                 }
-                clock::pause(Duration::from_millis(50));
-                let all = Ready {
-                    read: true,
-                    write: true,
-                    hangup: false,
-                };
-                Woken {
-                    workers: true,
-                    knocks: true,
-                    clients: vec![all; clients],
-                }
+                clock::pause(PAUSE);
+                set.all_ready()
             }
         }
     }
+}
 
-    fn turn(&mut self, woken: &Woken) {
-        let now = clock::now();
-        self.deaf_until = self.deaf_until.filter(|until| *until > now);
-        // First of all: nobody leaves the service to a master that is dead, and no client that has seen the end of one finds it here.
-        self.hear_other(now);
-        // Also if the wait did not tell of any: one that came while requests were there already is handled on the way out of the wait, and
-        // whoever signals first and asks then is obeyed in that order.
-        let signals = self.signals.pending();
-        let children = signals.iter().any(|(signal, _)| *signal == Signal::Chld);
-        let exits = if children {
-            self.processes.exits()
-        } else {
-            Vec::new()
-        };
-        if woken.workers {
-            for event in self.processes.hear(now) {
-                self.feed(event);
+impl Driver {
+    /// Turns until the model says that the service has ended.
+    pub(super) fn run_loop(&mut self) -> End {
+        let mut waiter = Waiter::new();
+        loop {
+            // First, so that the last turn is reported too.
+            self.report_state();
+            if let Some(end) = self.end.take() {
+                return end;
             }
-            self.tell_of_acks();
+            self.startup.free_memory(&self.supervisor);
+            let ready = waiter.wait(&self.poll_set(), self.deadline(), &self.log);
+            self.turn(&ready);
         }
-        if children {
-            self.reap_workers(&exits, now);
+    }
+
+    /// Tells the service manager and the process that launched the service what has changed.
+    fn report_state(&mut self) {
+        if self.is_known_to_service_manager()
+            && let Some(service_manager) = &mut self.service_manager
+        {
+            service_manager.report(&self.supervisor, &self.log);
         }
-        if children || self.guard_again.is_some_and(|at| at <= now) {
-            self.see_to_guard(now);
+        self.startup.report(&self.supervisor);
+    }
+
+    /// A new master does not report to the service manager as long as the old master lives.
+    fn is_known_to_service_manager(&self) -> bool {
+        self.supervisor.role() != Role::New
+    }
+
+    fn poll_set(&self) -> PollSet<'_, PollKey> {
+        let mut set = PollSet::new();
+        set.add(PollKey::Signals, self.signals.fd(), Interest::READ);
+        set.add(PollKey::Workers, self.processes.fd(), Interest::READ);
+        if let Some(control) = self.published.control()
+            && self.admission.is_open()
+        {
+            set.add(PollKey::Control, control.fd(), Interest::READ);
+        }
+        if let Some(preflight) = &self.preflight {
+            set.add(PollKey::Successor, preflight.fd(), Interest::READ);
+        }
+        if let Some(peer) = &self.peer {
+            set.add(PollKey::PeerMaster, peer.fd(), Interest::READ);
+        }
+        for (number, fd, interest) in self.clients.interests() {
+            set.add(PollKey::Client(number), fd, interest);
+        }
+        set
+    }
+
+    /// When to turn though nothing is ready.
+    fn deadline(&self) -> Option<Time> {
+        let service_manager = self.service_manager.as_ref();
+        let deadlines = [
+            self.supervisor.deadline(),
+            self.clients.deadline(),
+            self.admission.deadline(),
+            self.processes.guard_deadline(),
+            self.preflight.as_ref().map(|it| it.deadline()),
+            service_manager
+                .filter(|_| self.is_known_to_service_manager())
+                .and_then(ServiceManager::deadline),
+            self.peer.as_ref().and_then(PeerMaster::deadline),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, ready: &ReadySet<PollKey>) {
+        let now = clock::now();
+        self.admission.resume(now);
+        // First of all: the model must not leave the service to a master that is dead, and a client
+        // that has seen the end of the other master must not find that master here.
+        self.read_peer_master(now);
+        // Read in every turn: a signal that arrived while the wait returned for another reason is
+        // handled before the requests that came after it.
+        let signals = self.signals.pending();
+        let sigchld = signals.iter().any(|(signal, _)| *signal == Signal::Chld);
+        let workers = ready.is_ready(PollKey::Workers);
+        if sigchld || workers {
+            self.turn_of_workers(sigchld, workers, now);
+        }
+        if sigchld || self.processes.guard_deadline().is_some_and(|at| at <= now) {
+            self.check_guard(now);
         }
         for (signal, sender) in signals {
             if signal != Signal::Chld {
-                self.signalled(signal, sender);
+                self.receive_signal(signal, sender);
             }
         }
-        // Those who leave make room for those who come.
-        self.serve_clients(&woken.clients, now);
-        if woken.knocks {
-            self.flush_clients();
-            self.admit();
+        self.read_clients(ready, now);
+        if ready.is_ready(PollKey::Control) {
+            // Clients that leave make room for those that come.
+            self.clients.flush();
+            self.accept_clients();
         }
         if self
             .supervisor
@@ -184,53 +184,67 @@ impl Driver {
             self.feed(Event::Due);
         }
         self.answer_waiters();
-        self.flush_clients();
-        // Last: an image that hands over has nothing left to do.
-        self.hear_successor(now);
+        self.clients.flush();
+        // Last: the exec that may follow leaves no work behind.
+        self.read_preflight(now);
     }
 
-    /// Acts on the ends of leaders and of groups.
-    pub(super) fn reap_workers(&mut self, exits: &[WorkerId], now: Time) {
-        for id in exits {
-            for event in self.processes.hear_last_words(*id, now) {
+    /// The part of a turn that is about workers. `sigchld`: a child has changed its state;
+    /// `readable`: a worker has sent something, or its leader has ended.
+    fn turn_of_workers(&mut self, sigchld: bool, readable: bool, now: Time) {
+        let ended = self.processes.ended_leaders(sigchld);
+        if readable {
+            for event in self.processes.read_workers(now) {
                 self.feed(event);
             }
-            if let Some(event) = self.processes.reap(*id) {
+            self.log_ack_warnings();
+        }
+        if sigchld || !ended.is_empty() {
+            self.reap_workers(&ended, now);
+        }
+    }
+
+    /// Acts on the ends of leaders and of groups, and reaps orphans.
+    pub(super) fn reap_workers(&mut self, ended: &[WorkerId], now: Time) {
+        for id in ended {
+            for event in self.processes.read_last_messages(*id, now) {
+                self.feed(event);
+            }
+            if let Some(event) = self.processes.reap_leader(*id) {
                 self.feed(event);
             }
         }
-        self.look_at_listeners(exits.len());
-        let strangers = self.processes.reap_strangers();
-        if strangers > 0 {
+        if !ended.is_empty() {
+            for label in self.listeners.mend(&self.log) {
+                self.feed(Event::Rebound(label));
+            }
+        }
+        let orphans = self.processes.reap_orphans();
+        if orphans > 0 {
             self.log.debug(format_args!(
-                "reaped {strangers} processes that are not workers"
+                "reaped {orphans} processes that are not workers"
             ));
         }
-        for event in self.processes.emptied() {
+        for event in self.processes.forget_empty_groups() {
             self.feed(event);
         }
     }
 
-    /// The guard may be the child that has died. Without one the master goes on, and tries again.
-    pub(super) fn see_to_guard(&mut self, now: Time) {
-        match self.processes.keep_guarded() {
-            Ok(anew) => {
-                self.guard_again = None;
-                if anew {
-                    self.log.warn("the guard had died, and was started anew");
-                }
-            }
-            Err(error) => {
-                if self.guard_again.replace(now + GUARD_AGAIN).is_none() {
-                    self.log
-                        .error(format_args!("cannot start the guard anew: {error}"));
-                }
-            }
+    /// Starts the guard again if it is the child that has died. Without a guard the master goes on,
+    /// and tries again.
+    pub(super) fn check_guard(&mut self, now: Time) {
+        match self.processes.check_guard(now) {
+            GuardCheck::Alive => {}
+            GuardCheck::Restarted => self.log.warn("the guard had died, and was started anew"),
+            GuardCheck::Failed { error, first: true } => self
+                .log
+                .error(format_args!("cannot start the guard anew: {error}")),
+            GuardCheck::Failed { first: false, .. } => {}
         }
     }
 
-    /// The master got a signal.
-    pub(super) fn signalled(&mut self, signal: Signal, sender: Sender) {
+    /// The master has got a signal.
+    pub(super) fn receive_signal(&mut self, signal: Signal, sender: Sender) {
         self.log.debug(format_args!(
             "{signal} from {}",
             match sender {
@@ -238,7 +252,8 @@ impl Driver {
                 Sender::Process => "a process",
             }
         ));
-        // nohup, and a shell that puts a job into the background, ask so for what the terminal sends; a process means what it says.
+        // nohup, and a shell that starts a background job, ignore what the terminal sends. A signal
+        // that a process sends is meant.
         if sender == Sender::Terminal && self.signals.was_ignored(signal) {
             return;
         }

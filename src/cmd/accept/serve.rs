@@ -190,7 +190,8 @@ impl Server {
         }
         let how = ExitStatus::from(end.how);
         // A client that has left is no fault of the handler's.
-        let crashed = matches!(how, ExitStatus::Signaled(signal, _) if signal != Some(Signal::Pipe));
+        let crashed =
+            matches!(how, ExitStatus::Signaled(signal, _) if signal != Some(Signal::Pipe));
         if crashed && !end.told {
             let what = format!("handler {pid} for {who}");
             return self.complain(Complaint::Crashed, &what, &how.to_string());

@@ -29,24 +29,24 @@ pub(super) fn main() -> Option<ExitCode> {
 
 fn start(line: RawFd) -> Result<Exit> {
     let signals = Signals::install();
-    let mut bequest = InheritedFork::take(line)?;
+    let mut inherited = InheritedFork::take(line)?;
     let setup = signals
         .map_err(|error| Error::system("cannot install signal handlers", error))
-        .and_then(|signals| prepare(signals, &bequest));
+        .and_then(|signals| prepare(signals, &inherited));
     match setup {
         Ok(setup) => ended(driver::run(Setup {
-            bequest: Some(bequest),
+            inherited: Some(inherited),
             ..setup
         })?),
         Err(error) => {
-            bequest.refuse(&error);
+            inherited.refuse(&error);
             Err(error)
         }
     }
 }
 
 /// It is detached already, if it is to be (`--daemonize`): as the one that has begotten it.
-fn prepare(signals: Signals, bequest: &InheritedFork) -> Result<Setup> {
+fn prepare(signals: Signals, inherited: &InheritedFork) -> Result<Setup> {
     let args = successor::arguments()?;
-    setup::prepare(args, signals, std::process::id(), None, Some(bequest))
+    setup::prepare(args, signals, std::process::id(), None, Some(inherited))
 }

@@ -8,16 +8,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cli::{Args, ControlSpec, LogFormat, Term};
-use crate::driver::Setup;
 use crate::driver::fork::InheritedFork;
 use crate::driver::pin::{Environment, Recipe, is_ours};
-use crate::driver::service_manager::Upward;
+use crate::driver::{Configured, ServiceManager, Setup};
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::ids::Generation;
-use crate::model::text::workers as in_words;
 use crate::model::policy::{Policy, Readiness, StopSeverity};
 use crate::model::service_manager::Reported;
+use crate::model::text::workers as in_words;
 use crate::sys::control::{self, ControlSocket};
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::{Owner, PidFile};
@@ -90,28 +89,29 @@ pub(super) fn listened(args: &Args) -> Vec<String> {
     args.listen.iter().map(ToString::to_string).collect()
 }
 
-/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of; `bequest`: what an old master beside us has left.
+/// Does it. `born`: the pid that our parent knows us by, which the environment speaks of; `inherited_fork`: what an old master beside us has left.
 pub(super) fn prepare(
     args: Args,
     signals: Signals,
     born: u32,
     launcher: Option<Launcher>,
-    bequest: Option<&InheritedFork>,
+    inherited_fork: Option<&InheritedFork>,
 ) -> Result<Setup> {
     let log = log(&args)?;
-    if launcher.is_some() || (args.daemonize && bequest.is_some()) {
+    if launcher.is_some() || (args.daemonize && inherited_fork.is_some()) {
         log.take_output()?;
     }
-    let upward = Upward::from_environment(|name| std::env::var_os(name), born, Reported::default());
+    let service_manager =
+        ServiceManager::from_environment(|name| std::env::var_os(name), born, Reported::default());
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let Inherited {
         listeners: mut held,
         mut protocols,
     } = inherited(&log, born)?;
-    if let Some(bequest) = bequest {
-        held.splice(..0, bequest.listeners()?);
-        protocols.extend(bequest.inherited_exports());
+    if let Some(old) = inherited_fork {
+        held.splice(..0, old.listeners()?);
+        protocols.extend(old.inherited_exports());
     }
     let exports = Exports::new(&args.export, &protocols);
     check_exports(&exports, &args.listen)?;
@@ -154,25 +154,27 @@ pub(super) fn prepare(
         }
     };
     let (control, pid_file) = claim(&args)?;
-    if bequest.is_none() {
+    if inherited_fork.is_none() {
         sweep(control.as_ref(), pid_file.as_ref());
     }
     let listen = listened(&args);
     Ok(Setup {
-        log,
-        signals,
-        recipe,
+        configured: Configured {
+            log,
+            signals,
+            recipe,
+            policy,
+            listeners,
+            listen,
+            origin: Origin { nofile, ..origin },
+            service_manager,
+        },
         workers,
-        policy,
-        listeners,
         control,
         pid_file,
-        listen,
         keep,
-        origin: Origin { nofile, ..origin },
-        upward,
         launcher,
-        bequest: None,
+        inherited: None,
     })
 }
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::cli::Args;
 use super::setup::{check_exports, check_numbers, listened, log, origin, policy, recipe};
-use crate::driver::service_manager::Upward;
 use crate::driver::upgrade::Fresh;
+use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
 use crate::model::ids::Generation;
 use crate::sys::listener::{self, Listener, Retry};
@@ -28,7 +28,10 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     check_numbers(args, kept + added.len())?;
     check_kept(args, state)?;
     // Found out now, a worker program that is missing costs nothing.
-    let serving = state.supervisor.generation().0;
+    let supervisor = state
+        .supervisor()
+        .map_err(|why| Error::system("cannot take the service over", why))?;
+    let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
     recipe(args, exports)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
@@ -41,13 +44,13 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     if args.daemonize {
         log.take_output()?;
     }
-    let known = state.upward.clone();
-    let upward = Upward::from_environment(
+    let known = state.service_manager.clone();
+    let service_manager = ServiceManager::from_environment(
         |name| std::env::var_os(name),
         known
             .as_ref()
-            .map_or(std::process::id(), |known| known.born),
-        known.map(|known| known.said).unwrap_or_default(),
+            .map_or(std::process::id(), |known| known.launch_pid),
+        known.map(|known| known.reported.into()).unwrap_or_default(),
     );
     let exports = Exports::new(&args.export, &state.inherited_exports);
     let mut recipe = recipe(&args, exports)?;
@@ -63,14 +66,16 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     check_numbers(&args, listeners.len())?;
     check_kept(&args, state)?;
     Ok(Fresh {
-        policy: policy(&args),
-        listen: listened(&args),
-        log,
-        signals,
-        recipe,
-        listeners,
-        origin,
-        upward,
+        configured: Configured {
+            policy: policy(&args),
+            listen: listened(&args),
+            log,
+            signals,
+            recipe,
+            listeners,
+            origin,
+            service_manager,
+        },
         workers: args.workers,
     })
 }

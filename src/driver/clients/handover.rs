@@ -1,17 +1,22 @@
-//! Control clients, from one image of the master to the next: nobody has to ask again.
+//! The control connections from one image of the master to the next: no client has to ask again.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use super::{Client, Clients, Pending, What};
+use super::Clients;
+use super::client::{Awaited, Client, Pending};
+use crate::model::ids::OpId;
 use crate::model::ids::Ticket;
+use crate::model::time::Time;
 use crate::sys::control::Conn;
-use crate::wire::handover::{self, Awaited};
+use crate::wire::handover;
+use crate::wire::handover::values::Moment;
 
 impl Clients {
     /// For the next image.
     pub(in crate::driver) fn handed_over(&self) -> handover::Clients {
         let all = self
-            .all
+            .by_number
             .iter()
             .filter(|(_, client)| !client.gone)
             .map(|(number, client)| client.handed_over(*number));
@@ -19,7 +24,11 @@ impl Clients {
             all: all.collect(),
             last_client: self.last_client,
             last_ticket: self.last_ticket,
-            keys: self.keys.iter().cloned().collect(),
+            keys: self
+                .keys
+                .iter()
+                .map(|(key, op)| (key.clone(), op.0))
+                .collect(),
             dropped: self.dropped,
         }
     }
@@ -31,10 +40,15 @@ impl Clients {
             Client::taken_over(client).map(|client| (number, client))
         });
         Ok(Clients {
-            all: all.collect::<io::Result<_>>()?,
+            by_number: all.collect::<io::Result<_>>()?,
             last_client: clients.last_client,
             last_ticket: clients.last_ticket,
-            keys: clients.keys.into(),
+            keys: clients
+                .keys
+                .into_iter()
+                .map(|(key, op)| (key, OpId(op)))
+                .collect(),
+            changes: BTreeMap::new(),
             dropped: clients.dropped,
         })
     }
@@ -44,8 +58,8 @@ impl Client {
     fn handed_over(&self, number: u64) -> handover::Client {
         let mut client = handover::Client {
             number,
-            silent: self.silent,
-            owing_since: self.owing_since,
+            silent: self.input_ended,
+            owing_since: self.partial_since.map(Moment::from),
             pending: self.pending.iter().map(Pending::handed_over).collect(),
             ..handover::Client::default()
         };
@@ -57,10 +71,10 @@ impl Client {
         Ok(Client {
             conn: Conn::taken_over(&client)?,
             gone: false,
-            silent: client.silent,
-            owing_since: client.owing_since,
-            // What was read and not looked at is looked at in the first turn.
-            more: !client.unread.0.is_empty(),
+            input_ended: client.silent,
+            partial_since: client.owing_since.map(Time::from),
+            // What the image before received and did not parse is parsed in the first turn.
+            has_unread: !client.unread.0.is_empty(),
             pending: client
                 .pending
                 .into_iter()
@@ -77,11 +91,11 @@ impl Pending {
             id: self.id.clone(),
             key: self.key.clone(),
             wait: self.wait,
-            what: match self.what {
-                What::Acceptance => Awaited::Acceptance,
-                What::Stop => Awaited::Stop,
-                What::Op(op) => Awaited::Op(op),
-                What::Ready => Awaited::Ready,
+            what: match self.awaited {
+                Awaited::Acceptance => handover::Awaited::Acceptance,
+                Awaited::Stop => handover::Awaited::Stop,
+                Awaited::Operation(op) => handover::Awaited::Op(op.0),
+                Awaited::Ready => handover::Awaited::Ready,
             },
         }
     }
@@ -92,11 +106,11 @@ impl Pending {
             id: pending.id,
             key: pending.key,
             wait: pending.wait,
-            what: match pending.what {
-                Awaited::Acceptance => What::Acceptance,
-                Awaited::Stop => What::Stop,
-                Awaited::Op(op) => What::Op(op),
-                Awaited::Ready => What::Ready,
+            awaited: match pending.what {
+                handover::Awaited::Acceptance => Awaited::Acceptance,
+                handover::Awaited::Stop => Awaited::Stop,
+                handover::Awaited::Op(op) => Awaited::Operation(OpId(op)),
+                handover::Awaited::Ready => Awaited::Ready,
             },
         }
     }

@@ -1,127 +1,87 @@
-//! Control connections: who asked for what, and who waits for which operation.
+//! Control connections: which client asked for what, and which request waits for which operation.
+//!
+//! - [`Clients`]: all connections, the idempotency keys, and what reloads change.
+//! - [`Client`]: one connection, with its requests that have no reply yet.
+//! - `reply`: the model's refusals and outcomes as replies.
+//! - `handover`: the connections from one image of the master to the next.
+//!
+//! The way of one request: [`Clients::ticket`] makes a ticket for it, which goes to the model with
+//! the command. The model's answer names the ticket: [`Clients::refused`] replies at once, and
+//! [`Clients::began`] replies with the operation's number or lets the request wait for the
+//! operation. [`Clients::progress`] and [`Clients::finished`] then go to all that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::model::action::Refusal;
 use crate::model::ids::{Generation, OpId, Ticket};
 use crate::model::operation::Outcome;
-use crate::model::action::Refusal;
 use crate::model::text::workers as in_words;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
-use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
+use crate::wire::changes::Changes;
+use crate::wire::control::{Failure, Plan, Progress, Reply};
 
+mod client;
 mod handover;
+mod reply;
 
-/// How many clients may be connected at once.
-pub(super) const MAX_CLIENTS: usize = 1024;
+use client::{Awaited, Pending};
+
+pub(super) use client::{Client, LINE_WITHIN};
+pub(super) use reply::{code_of, reply_of};
 
 /// How many requests of one connection may wait at once.
 pub(super) const MAX_PENDING: usize = 64;
 
-/// How long a line may take from its first byte to its last.
-pub(super) const LINE_WITHIN: Duration = Duration::from_secs(5);
-
 /// How many idempotency keys are remembered.
 const MAX_KEYS: usize = 256;
 
-/// A control connection.
-pub(super) struct Client {
-    pub(super) conn: Conn,
-    /// It cannot be talked to any more, or is not worth it.
-    pub(super) gone: bool,
-    /// It says no more; it goes once it has its answers.
-    pub(super) silent: bool,
-    /// Since when it owes us the rest of a line.
-    pub(super) owing_since: Option<Time>,
-    /// There is more to read that no poll will tell.
-    pub(super) more: bool,
-    pending: Vec<Pending>,
-}
-
-/// A request that has no reply yet.
-struct Pending {
-    ticket: Ticket,
-    id: Option<Value>,
-    key: Option<String>,
-    wait: bool,
-    what: What,
-}
-
-/// What a pending request waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    /// For the model to accept it.
-    Acceptance,
-    /// For the model to accept a stop; its end is the connection's.
-    Stop,
-    /// For the end of an operation.
-    Op(OpId),
-    /// For all slots to be ready.
-    Ready,
-}
-
-/// All of them.
+/// All control connections.
 #[derive(Default)]
 pub(super) struct Clients {
-    all: BTreeMap<u64, Client>,
+    by_number: BTreeMap<u64, Client>,
     last_client: u64,
     last_ticket: u64,
     keys: VecDeque<(String, OpId)>,
+    /// What the reload of this ticket changes, until its generation is pinned or it is refused.
+    /// Both happen in the turn that made the ticket, so an upgrade never hands any over.
+    changes: BTreeMap<Ticket, Changes>,
     pub(super) dropped: u64,
 }
 
 impl Clients {
     pub(super) fn len(&self) -> usize {
-        self.all.len()
+        self.by_number.len()
     }
 
     pub(super) fn add(&mut self, conn: Conn) {
         self.last_client += 1;
-        let client = Client {
-            conn,
-            gone: false,
-            silent: false,
-            owing_since: None,
-            more: false,
-            pending: Vec::new(),
-        };
-        self.all.insert(self.last_client, client);
+        self.by_number.insert(self.last_client, Client::new(conn));
     }
 
-    /// What to poll for, in the order of [`Clients::numbers`].
-    pub(super) fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
-        self.all.values().map(|client| {
-            let interest = Interest {
-                read: !client.silent && client.conn.wants_read(),
-                write: client.conn.wants_write(),
-            };
-            (client.conn.fd(), interest)
-        })
+    /// What to poll for: each connection by its number.
+    pub(super) fn interests(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>, Interest)> {
+        self.by_number
+            .iter()
+            .map(|(number, client)| (*number, client.conn.fd(), client.interest()))
     }
 
     pub(super) fn numbers(&self) -> Vec<u64> {
-        self.all.keys().copied().collect()
+        self.by_number.keys().copied().collect()
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Client> {
-        self.all.get_mut(&number)
+        self.by_number.get_mut(&number)
     }
 
-    /// When somebody's unfinished line is too old; at once if somebody has more to be read.
+    /// When the first unfinished line is too old; at once if a client has input that no poll
+    /// reports.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let due = |client: &Client| {
-            if client.more {
-                Some(Time(0))
-            } else {
-                client.owing_since.map(|since| since + LINE_WITHIN)
-            }
-        };
-        self.all.values().filter_map(due).min()
+        self.by_number.values().filter_map(Client::deadline).min()
     }
 
     /// A ticket for a request that the model is to answer.
@@ -133,40 +93,55 @@ impl Clients {
         wait: bool,
         stop: bool,
     ) -> Ticket {
+        let awaited = if stop {
+            Awaited::Stop
+        } else {
+            Awaited::Acceptance
+        };
+        self.add_pending(number, id, key, wait, awaited)
+    }
+
+    /// The client waits for the end of an operation, or for all slots to be ready.
+    pub(super) fn wait_for(&mut self, number: u64, id: Option<Value>, op: Option<OpId>) {
+        let awaited = op.map_or(Awaited::Ready, Awaited::Operation);
+        self.add_pending(number, id, None, true, awaited);
+    }
+
+    fn add_pending(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        key: Option<String>,
+        wait: bool,
+        awaited: Awaited,
+    ) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        if let Some(client) = self.all.get_mut(&number) {
-            let what = if stop { What::Stop } else { What::Acceptance };
+        if let Some(client) = self.by_number.get_mut(&number) {
             client.pending.push(Pending {
                 ticket,
                 id,
                 key,
                 wait,
-                what,
+                awaited,
             });
         }
         ticket
     }
 
-    /// The client waits for the end of an operation, or for all slots to be ready.
-    pub(super) fn wait_for(&mut self, number: u64, id: Option<Value>, op: Option<OpId>) {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        if let Some(client) = self.all.get_mut(&number) {
-            let what = op.map_or(What::Ready, What::Op);
-            client.pending.push(Pending {
-                ticket,
-                id,
-                key: None,
-                wait: true,
-                what,
-            });
-        }
+    /// Keeps what the reload of this ticket changes until the model asks for its pin.
+    pub(super) fn keep_changes(&mut self, ticket: Ticket, changes: Changes) {
+        self.changes.insert(ticket, changes);
     }
 
-    /// Whether the client has as many requests waiting as it may.
-    pub(super) fn owes_too_many(&self, number: u64) -> bool {
-        self.all
+    /// Takes what the reload of this ticket changes.
+    pub(super) fn take_changes(&mut self, ticket: Ticket) -> Changes {
+        self.changes.remove(&ticket).unwrap_or_default()
+    }
+
+    /// Whether the client has as many waiting requests as it may.
+    pub(super) fn has_too_many_pending(&self, number: u64) -> bool {
+        self.by_number
             .get(&number)
             .is_some_and(|client| client.pending.len() >= MAX_PENDING)
     }
@@ -179,12 +154,12 @@ impl Clients {
             .map(|(_, op)| *op)
     }
 
-    /// The model has made an operation of a request.
+    /// The model has begun an operation for a request.
     pub(super) fn began(&mut self, ticket: Ticket, op: OpId) {
         let Some((number, place)) = self.find(ticket) else {
             return;
         };
-        let Some(client) = self.all.get_mut(&number) else {
+        let Some(client) = self.by_number.get_mut(&number) else {
             return;
         };
         let pending = &mut client.pending[place];
@@ -194,29 +169,30 @@ impl Clients {
                 self.keys.pop_front();
             }
         }
-        if pending.wait && pending.what != What::Stop {
-            pending.what = What::Op(op);
+        let is_stop = pending.awaited == Awaited::Stop;
+        if pending.wait && !is_stop {
+            pending.awaited = Awaited::Operation(op);
             return;
         }
-        let stopping = (pending.what == What::Stop).then(|| "stopping".to_owned());
         let pending = client.pending.remove(place);
         client.reply(Reply {
             ok: true,
             op: Some(op.0),
-            message: stopping,
+            message: is_stop.then(|| "stopping".to_owned()),
             id: pending.id,
             ..Reply::default()
         });
     }
 
-    /// The model has not.
+    /// The model has refused a request.
     pub(super) fn refused(&mut self, ticket: Ticket, refusal: Refusal, message: String) {
+        self.changes.remove(&ticket);
         if let Some((client, pending)) = self.settle(ticket) {
             client.fail(code_of(refusal), message, pending.id);
         }
     }
 
-    /// A request that only asked for a plan has its answer.
+    /// A request that only asked for a plan gets it.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<Plan, Failure>) {
         let Some((client, Pending { id, .. })) = self.settle(ticket) else {
             return;
@@ -232,19 +208,18 @@ impl Clients {
         }
     }
 
-    /// An operation went a step on.
+    /// An operation has made a step.
     pub(super) fn progress(&mut self, op: OpId, done: usize, total: usize, message: &str) {
-        for client in self.all.values_mut() {
+        for client in self.by_number.values_mut() {
             let ids: Vec<Option<Value>> = client
                 .pending
                 .iter()
-                .filter(|pending| pending.what == What::Op(op))
+                .filter(|pending| pending.awaited == Awaited::Operation(op))
                 .map(|pending| pending.id.clone())
                 .collect();
             for id in ids {
-                let event = "progress".to_owned();
-                client.say(&Progress {
-                    event,
+                client.send(&Progress {
+                    event: "progress".to_owned(),
                     op: op.0,
                     done,
                     total,
@@ -255,36 +230,24 @@ impl Clients {
         }
     }
 
-    /// An operation has ended: whoever waits for it is told.
+    /// An operation has ended: the requests that wait for it get their replies.
     pub(super) fn finished(&mut self, op: OpId, outcome: &Outcome, generation: Generation) {
-        for client in self.all.values_mut() {
-            let (over, still) = std::mem::take(&mut client.pending)
-                .into_iter()
-                .partition(|pending| pending.what == What::Op(op));
-            client.pending = still;
-            for pending in over {
+        for client in self.by_number.values_mut() {
+            for pending in client.take_pending(Awaited::Operation(op)) {
                 client.reply(reply_of(op, outcome, generation, pending.id));
             }
         }
     }
 
-    /// All slots are ready: whoever waits for that is told.
+    /// All slots are ready: the requests that wait for that get their replies.
     pub(super) fn all_ready(&mut self, generation: Generation, ready: usize) {
-        for client in self.all.values_mut() {
-            let (over, still): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut client.pending)
-                .into_iter()
-                .partition(|pending| pending.what == What::Ready);
-            client.pending = still;
-            for pending in over {
-                let message = Some(format!(
-                    "ready: generation {generation}, {}",
-                    in_words(ready)
-                ));
-                let generation = Some(generation.0);
+        for client in self.by_number.values_mut() {
+            for pending in client.take_pending(Awaited::Ready) {
+                let workers = in_words(ready);
                 client.reply(Reply {
                     ok: true,
-                    message,
-                    generation,
+                    message: Some(format!("ready: generation {generation}, {workers}")),
+                    generation: Some(generation.0),
                     id: pending.id,
                     ..Reply::default()
                 });
@@ -292,122 +255,44 @@ impl Clients {
         }
     }
 
-    /// Whether anybody waits for all slots to be ready.
+    /// Whether a request waits for all slots to be ready.
     pub(super) fn awaits_ready(&self) -> bool {
-        self.all.values().any(|client| {
-            client
-                .pending
-                .iter()
-                .any(|pending| pending.what == What::Ready)
-        })
+        let mut pending = self.by_number.values().flat_map(|client| &client.pending);
+        pending.any(|pending| pending.awaited == Awaited::Ready)
     }
 
-    /// Sends what is queued; forgets who is gone, and who said no more and has its answers.
+    /// Sends what is queued, and closes the connections that are of no more use.
     pub(super) fn flush(&mut self) {
         let mut dropped = 0;
-        self.all.retain(|_, client| {
-            if client.conn.wants_write() && !client.gone {
-                client.gone = client.conn.flush().is_err();
-            }
-            dropped += u64::from(client.gone && client.conn.wants_write());
-            let done = client.silent && client.pending.is_empty() && !client.conn.wants_write();
-            !client.gone && !done
+        self.by_number.retain(|_, client| {
+            dropped += u64::from(client.flush());
+            !client.is_over()
         });
         self.dropped += dropped;
     }
 
-    /// The last chance to send: the master is about to exit.
-    pub(super) fn farewell(&mut self) {
+    /// Sends what is queued for the last time and closes all connections: the master is about to
+    /// exit.
+    pub(super) fn flush_and_close(&mut self) {
         self.flush();
-        self.all.clear();
+        self.by_number.clear();
     }
 
-    /// The request is no longer pending; whose it was.
+    /// Takes a pending request, with the client that it came from.
     fn settle(&mut self, ticket: Ticket) -> Option<(&mut Client, Pending)> {
         let (number, place) = self.find(ticket)?;
-        let client = self.all.get_mut(&number)?;
+        let client = self.by_number.get_mut(&number)?;
         let pending = client.pending.remove(place);
         Some((client, pending))
     }
 
     fn find(&self, ticket: Ticket) -> Option<(u64, usize)> {
-        self.all.iter().find_map(|(number, client)| {
+        self.by_number.iter().find_map(|(number, client)| {
             let place = client
                 .pending
                 .iter()
                 .position(|pending| pending.ticket == ticket)?;
             Some((*number, place))
         })
-    }
-}
-
-impl Client {
-    /// Queues one line. A client that does not read what it asked for is dropped.
-    fn say(&mut self, line: &impl serde::Serialize) {
-        match serde_json::to_string(line) {
-            Ok(line) => self.gone |= !self.conn.send(line),
-            Err(_) => self.gone = true,
-        }
-    }
-
-    pub(super) fn reply(&mut self, reply: Reply) {
-        self.say(&reply);
-    }
-
-    pub(super) fn fail(&mut self, code: Code, message: String, id: Option<Value>) {
-        self.reply(Reply {
-            ok: false,
-            error: Some(Failure { code, message }),
-            id,
-            ..Reply::default()
-        });
-    }
-}
-
-/// What a refusal is called on the wire.
-pub(super) fn code_of(refusal: Refusal) -> Code {
-    match refusal {
-        Refusal::Busy => Code::Busy,
-        Refusal::Senseless => Code::Refused,
-        Refusal::Usage => Code::Usage,
-    }
-}
-
-/// What an operation's end looks like on the wire.
-pub(super) fn reply_of(
-    op: OpId,
-    outcome: &Outcome,
-    generation: Generation,
-    id: Option<Value>,
-) -> Reply {
-    let op = Some(op.0);
-    let generation = Some(generation.0);
-    let (code, message) = match outcome {
-        Outcome::Done(message, warnings) => {
-            let (message, warnings) = (Some(message.clone()), warnings.clone());
-            return Reply {
-                ok: true,
-                op,
-                message,
-                warnings,
-                generation,
-                id,
-                ..Reply::default()
-            };
-        }
-        Outcome::Failed(message) | Outcome::RolledBack(message) => (Code::Failed, message),
-        Outcome::Aborted(message) => (Code::Aborted, message),
-    };
-    let error = Some(Failure {
-        code,
-        message: message.clone(),
-    });
-    Reply {
-        ok: false,
-        error,
-        op,
-        generation,
-        id,
-        ..Reply::default()
     }
 }

@@ -1,11 +1,11 @@
-//! The new master's part: it takes what the old one has left to it, which lay in the line before it was born.
+//! The new master's side: it takes what the old master has sent into the link before this one ran.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use crate::driver::pin::{Pin, Recipe};
-use crate::driver::upgrade::restored;
+use crate::driver::pin::{Pin, Pins};
+use crate::driver::state::{OldPaths, PeerMaster};
 use crate::error::{Error, Result, reason};
 use crate::model::Supervisor;
 use crate::model::ids::Generation;
@@ -16,26 +16,26 @@ use crate::sys::io::fd;
 use crate::sys::io::seqpacket::Link;
 use crate::sys::listener::Listener;
 use crate::sys::process::image;
+use crate::wire::changes::Changes;
 use crate::wire::exports::Protocol;
 use crate::wire::handover;
 use crate::wire::peer::{ForkHandover, LONGEST, render};
+use crate::wire::text::Text;
 
-use super::peer_master::PeerMaster;
-
-/// What a new master has from the old one.
+/// What a new master has from the old master.
 pub struct InheritedFork {
     link: Link,
-    /// The old master's process; None: it is gone.
+    /// A pidfd of the old master; None: it is gone.
     process: Option<OwnedFd>,
     handover: ForkHandover,
     listeners: Vec<Listener>,
 }
 
 impl InheritedFork {
-    /// Takes it from the line, which stands at descriptor `number`.
+    /// Takes it from the link, which is descriptor `number`.
     ///
     /// # Errors
-    /// Exit 111: there is no such line, or what lies in it is not understood.
+    /// Exit 111: there is no such descriptor, or its content is not understood.
     pub fn take(number: RawFd) -> Result<InheritedFork> {
         let failed = |why: String| Error::system("cannot stand beside the old master", why);
         let mut link = Link::new(fd::adopt(number)?);
@@ -48,7 +48,8 @@ impl InheritedFork {
             }
         };
         let process = pidfile::open_process(handover.pid).ok();
-        // Only while it holds its end the number is surely its own.
+        // The pid is the old master's own only while that holds its end of the link: so this is
+        // asked after the pidfd was opened.
         let early = link.receive(LONGEST);
         let process = process.filter(|_| early.is_some() || !link.has_ended());
         Ok(InheritedFork {
@@ -59,12 +60,12 @@ impl InheritedFork {
         })
     }
 
-    /// Tells the old master why there will be no new one.
+    /// Tells the old master why this one will not run.
     pub fn refuse(&mut self, why: &Error) {
         refuse(&mut self.link, why);
     }
 
-    /// The listeners.
+    /// Copies of the listeners.
     ///
     /// # Errors
     /// Exit 111: there are too many open files.
@@ -77,19 +78,17 @@ impl InheritedFork {
         &self.handover.inherited_exports
     }
 
-    /// The generations that there are to begin with: this one's first, from `recipe` and `listeners`, and the old one's.
+    /// Pins the first generation of this master, with the changes that hold in the old one, and the
+    /// generation that the old master serves from.
     ///
     /// # Errors
-    /// As [`Recipe::pin`].
-    pub(in crate::driver) fn pins(
+    /// As [`Recipe::pin`](crate::driver::pin::Recipe::pin).
+    pub(in crate::driver) fn pin_first(
         &self,
-        recipe: &Recipe,
-        policy: &Rc<Policy>,
+        pins: &mut Pins,
         listeners: &Rc<Vec<Listener>>,
-    ) -> Result<BTreeMap<Generation, Rc<Pin>>> {
-        let (to, pin) = (self.handover.heir.to, &self.handover.pin);
-        let changes = pin.changes.clone();
-        let new = recipe.pin(to, Rc::clone(policy), Rc::clone(listeners), changes)?;
+    ) -> Result<()> {
+        let pin = &self.handover.pin;
         let old = handover::Pin {
             listeners: 0,
             generation: pin.generation,
@@ -102,32 +101,40 @@ impl InheritedFork {
             exports: pin.exports.clone(),
             beat_fd: pin.beat_fd,
         };
-        let old = restored(old, &[Rc::new(self.listeners()?)], recipe)?;
-        Ok(BTreeMap::from([(to, Rc::new(new)), old]))
+        let sets = vec![Rc::new(self.listeners()?)];
+        let old = Pin::taken_over(old, &sets, pins.recipe().nofile)?;
+        let (from, to) = (old.generation, Generation(self.handover.state.to()));
+        pins.insert(old);
+        // The changes are those of the generation that serves: the old one.
+        let new = pins.resolve(to, from, listeners, &Changes::default())?;
+        pins.insert(new);
+        Ok(())
     }
 
-    /// The model of this master, whose own command line says so many slots.
+    /// The model of this master; `slots`: as its own command line says.
     pub(in crate::driver) fn supervisor(
         &self,
         policy: &Rc<Policy>,
         slots: usize,
         seed: u64,
     ) -> Supervisor {
-        let heir = self.handover.heir.clone();
-        Supervisor::heir(Rc::clone(policy), slots, seed, self.handover.pid, heir)
+        let (old_pid, state) = (self.handover.pid, self.handover.state.clone().into());
+        Supervisor::beside_old_master(Rc::clone(policy), slots, seed, old_pid, state)
     }
 
-    /// The old master, to be listened to.
-    pub(in crate::driver) fn into_other(self) -> Result<PeerMaster> {
+    /// The old master, as a part of the driver.
+    pub(in crate::driver) fn into_peer(self) -> Result<PeerMaster> {
         let InheritedFork {
             link,
             process,
             handover,
             ..
         } = self;
-        let path = |text: Option<crate::wire::text::Text>| text.map(|text| text.into_path());
-        let names = (path(handover.pid_file), path(handover.control));
-        PeerMaster::old_one(link, (handover.pid, process), names)
+        let old_paths = OldPaths {
+            pid_file: handover.pid_file.map(Text::into_path),
+            control: handover.control.map(Text::into_path),
+        };
+        PeerMaster::old_master(link, (handover.pid, process), old_paths)
             .map_err(|error| Error::system("cannot listen to the old master", error))
     }
 }

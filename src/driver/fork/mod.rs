@@ -1,106 +1,111 @@
-//! An upgrade by fork: another master beside this one (U16 to U20). What it means is the model's ([`beside`](crate::model::fork)); here is what
-//! it takes.
+//! An upgrade by fork: another master beside this one (U16 to U20).
 //!
-//! - `begin`: the old one gives its names away, writes down what it leaves, and starts the new one.
-//! - `other`: the process beside this one, and the line to it.
-//! - `names`: the pid file and the control socket, given away and taken back.
-//! - [`bequest`]: the new one takes what was left to it.
+//! What the two masters tell each other, and what follows from it, is decided by the model
+//! ([`fork`](crate::model::fork)). Here are the actions, and the two sides of the start:
+//!
+//! - `start`, in the old master: it moves its paths aside, writes down what the new master is to
+//!   have, and starts it.
+//! - [`inherited`], in the new master: it takes that, and a driver is made of it.
+//! - `refused`: why no second master may be started, whatever the model says.
+//!
+//! The other master itself, its process and the link to it, is a part of the driver
+//! (`state::PeerMaster`). The way of one message: `read_peer_master` reads it and feeds it to the
+//! model as `Event::Peer`; the model's answer comes back as `Action::Peer`, and
+//! `perform_for_peer` performs it.
 
 pub mod inherited;
-mod names;
-mod peer_master;
+mod refused;
 mod start;
 
 use crate::model::event::Event;
 use crate::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::time::Time;
 
-use super::Driver;
+use super::state::Driver;
 
 pub use inherited::InheritedFork;
-pub(super) use names::PublishedPaths;
-pub(super) use peer_master::PeerMaster;
 
 impl Driver {
-    /// Does what the model says about the other master.
-    pub(super) fn beside(&mut self, deed: PeerAction) -> Option<Event> {
-        match deed {
-            PeerAction::Beget(heir) => return Some(Event::Beside(self.fork_master(*heir))),
-            PeerAction::Tell(told) => {
-                if let Some(other) = &mut self.other {
-                    other.tell(&told);
+    /// Performs what the model says about the other master.
+    pub(super) fn perform_for_peer(&mut self, action: PeerAction) -> Option<Event> {
+        match action {
+            PeerAction::StartMaster(state) => return Some(Event::Peer(self.fork_master(*state))),
+            PeerAction::Tell(message) => {
+                if let Some(peer) = &mut self.peer {
+                    peer.send(&message);
                 }
             }
             PeerAction::Kill => {
-                if let Some(other) = &self.other {
-                    other.kill();
+                if let Some(peer) = &self.peer {
+                    peer.kill();
                 }
             }
             PeerAction::TakeNamesBack => {
-                self.take_names_back();
-                self.remove_acks_of_other();
-                self.alone();
+                self.published.move_back(&self.log);
+                self.remove_peer_ack_socket();
+                self.forget_peer();
             }
             PeerAction::RemoveOldNames => {
-                if let Some(other) = &self.other {
-                    other.remove_its_names(&self.log);
+                if let Some(peer) = &self.peer {
+                    peer.remove_old_paths(&self.log);
                 }
-                self.remove_acks_of_other();
-                self.alone();
+                self.remove_peer_ack_socket();
+                self.forget_peer();
             }
             PeerAction::Succeeded => {
-                if let (Some(other), Some(upward)) = (&self.other, &mut self.upward) {
-                    upward.hand_over(other.pid().unsigned_abs(), &self.log);
+                if let (Some(peer), Some(service_manager)) = (&self.peer, &mut self.service_manager)
+                {
+                    service_manager.hand_over(peer.pid().unsigned_abs(), &self.log);
                 }
             }
             PeerAction::PassOn(signal) => {
-                if let Some(other) = &self.other {
-                    other.signal(signal);
+                if let Some(peer) = &self.peer {
+                    peer.signal(signal);
                 }
             }
         }
         None
     }
 
-    /// It did not remove what it was killed with.
-    fn remove_acks_of_other(&self) {
-        if let (Some(other), Some(control)) = (&self.other, &self.control) {
-            other.remove_its_acks(control.path(), &self.log);
+    /// A master that was killed has not removed its einhorn socket.
+    fn remove_peer_ack_socket(&self) {
+        if let (Some(peer), Some(control)) = (&self.peer, self.published.control()) {
+            peer.remove_ack_socket(control.path(), &self.log);
         }
     }
 
     /// There is no other master any more: this one is the service.
-    fn alone(&mut self) {
-        self.other = None;
-        self.processes.spare(None);
-        if let Some(upward) = &mut self.upward {
-            upward.say_again();
+    fn forget_peer(&mut self) {
+        self.peer = None;
+        self.processes.leave_unreaped(None);
+        if let Some(service_manager) = &mut self.service_manager {
+            service_manager.say_again();
         }
     }
 
-    /// Takes what the other master says, and its end.
-    pub(super) fn hear_other(&mut self, now: Time) {
-        let Some(other) = &mut self.other else {
+    /// Reads what the other master has sent, and whether it has ended.
+    pub(super) fn read_peer_master(&mut self, now: Time) {
+        let Some(peer) = &mut self.peer else {
             return;
         };
-        for happened in other.hear(now) {
-            if let PeerEvent::Said(told) = &happened {
+        for event in peer.read(now) {
+            if let PeerEvent::Said(message) = &event {
                 self.log
-                    .debug(format_args!("the other master says: {told:?}"));
+                    .debug(format_args!("the other master says: {message:?}"));
             }
-            let dropped = happened == PeerEvent::Dropped;
-            self.feed(Event::Beside(happened));
+            let dropped = event == PeerEvent::Detached;
+            self.feed(Event::Peer(event));
             if dropped {
-                self.other = None;
+                self.peer = None;
             }
         }
     }
 
-    /// Tells the old master that this one stands.
-    pub(super) fn greet(&mut self) {
+    /// Tells the old master that this one is up.
+    pub(super) fn send_hello(&mut self) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        if let Some(other) = &mut self.other {
-            other.tell(&PeerMessage::Hello(own));
+        if let Some(peer) = &mut self.peer {
+            peer.send(&PeerMessage::Hello(own));
         }
     }
 }

@@ -1,12 +1,11 @@
-//! The old master's part: a new one is begotten.
+//! The old master's side: it starts a new master.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use crate::driver::Driver;
-use crate::driver::upgrade::saved;
+use crate::driver::state::{Driver, PeerMaster};
 use crate::error::reason;
 use crate::model::peer::{ForkState, PeerEvent};
 use crate::sys::io::seqpacket::{Link, MAX_FDS};
@@ -17,36 +16,35 @@ use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::peer::{FOR_ONE_PROCESS, FORMAT, ForkHandover, LINK_FD};
 
-use super::peer_master::PeerMaster;
-
 impl Driver {
-    /// Gives the names away and starts a new master; if that fails, nothing has changed.
-    pub(super) fn fork_master(&mut self, heir: ForkState) -> PeerEvent {
-        self.end_rehearsal("an upgrade has begun meanwhile");
-        let born = self
-            .step_aside()
+    /// Moves the paths aside and starts a new master. If that fails, nothing has changed.
+    pub(super) fn fork_master(&mut self, state: ForkState) -> PeerEvent {
+        self.cancel_dry_run("an upgrade has begun meanwhile");
+        let started = self
+            .published
+            .move_aside(&self.log)
             .map_err(|error| error.to_string())
-            .and_then(|()| self.start_new_one(heir));
-        match born {
-            Ok(other) => {
-                let pid = other.pid();
-                self.processes.spare(Some(pid));
-                self.other = Some(other);
-                PeerEvent::Born(pid)
+            .and_then(|()| self.start_master(state));
+        match started {
+            Ok(peer) => {
+                let pid = peer.pid();
+                self.processes.leave_unreaped(Some(pid));
+                self.peer = Some(peer);
+                PeerEvent::Started(pid)
             }
             Err(why) => {
-                self.take_names_back();
-                PeerEvent::Unborn(why)
+                self.published.move_back(&self.log);
+                PeerEvent::NotStarted(why)
             }
         }
     }
 
-    fn start_new_one(&mut self, heir: ForkState) -> Result<PeerMaster, String> {
+    fn start_master(&mut self, state: ForkState) -> Result<PeerMaster, String> {
         let successor = self.origin.successor().map_err(|error| error.to_string())?;
         let failed = |error| format!("cannot start a new master: {}", reason(error));
         let (link, theirs) = Link::pair().map_err(failed)?;
-        let document = image::memory(&self.handover(heir)?.render()?).map_err(failed)?;
-        self.leave_behind(&link, &document)?;
+        let document = image::memory(&self.fork_handover(state)?.render()?).map_err(failed)?;
+        self.send_handover(&link, &document)?;
         let mut placed = self.processes.kept();
         let taken: HashSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
         let at = (FIRST_FD..RawFd::MAX)
@@ -58,7 +56,7 @@ impl Driver {
             &Next {
                 program: &successor.program,
                 argv: &successor.argv,
-                environment: &self.environment_of_new_one(at),
+                environment: &self.environment_of_new_master(at),
                 dir: Some(&self.origin.dir),
                 nofile: self.origin.nofile,
                 fds: &[],
@@ -67,11 +65,12 @@ impl Driver {
             self.signals.ignored(),
         )
         .map_err(failed)?;
-        PeerMaster::new_one(link, forked).map_err(failed)
+        PeerMaster::new_master(link, forked).map_err(failed)
     }
 
-    /// What this master was started with, but for what was meant for its process alone.
-    fn environment_of_new_one(&self, link: RawFd) -> Vec<(OsString, OsString)> {
+    /// The environment that this master was started with, without what was meant for its process
+    /// alone.
+    fn environment_of_new_master(&self, link: RawFd) -> Vec<(OsString, OsString)> {
         let given = self.origin.environment.iter();
         let for_one = |name: &OsString| {
             FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::is_listener_variable(name)
@@ -81,30 +80,34 @@ impl Driver {
         environment
     }
 
-    fn handover(&self, heir: ForkState) -> Result<ForkHandover, String> {
-        let pin = self.pins.get(&heir.from.0);
+    fn fork_handover(&self, state: ForkState) -> Result<ForkHandover, String> {
+        let pin = self.pins.get(state.from.0);
         let pin = pin.ok_or("the generation that serves is forgotten")?;
-        // All of a new master's generations have the listeners that this one has now.
+        // All generations of the new master get the listeners that this master has now, so the set
+        // of this pin is not sent.
         let mut sets = vec![Rc::clone(&pin.listeners)];
         Ok(ForkHandover {
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
-            heir,
-            pin: saved(pin, &mut sets),
+            state: (&state).into(),
+            pin: pin.handed_over(&mut sets),
             listeners: self
                 .listeners
                 .iter()
                 .map(|listener| listener.handed_over())
                 .collect(),
-            inherited_exports: self.recipe.exports.inherited().to_vec(),
-            pid_file: self.pid_file.as_ref().map(|file| file.path().into()),
-            control: self.control.as_ref().map(|control| control.path().into()),
+            inherited_exports: self.pins.recipe().exports.inherited().to_vec(),
+            pid_file: self.published.pid_file().map(|file| file.path().into()),
+            control: self
+                .published
+                .control()
+                .map(|control| control.path().into()),
         })
     }
 
-    /// Puts everything into the line, where it stays whatever becomes of us.
-    fn leave_behind(&self, link: &Link, document: &OwnedFd) -> Result<(), String> {
+    /// Sends everything before the new master runs: it stays in the link also if this master dies.
+    fn send_handover(&self, link: &Link, document: &OwnedFd) -> Result<(), String> {
         let mut fds = vec![document.as_raw_fd()];
         fds.extend(self.listeners.iter().map(|l| l.as_fd().as_raw_fd()));
         for some in fds.chunks(MAX_FDS) {

@@ -3,18 +3,25 @@
 //! ```text
 //! pin by successor ──► preflight: a child ──answers──► exec ──► take over ──► pin ──► rollout
 //!        │                     │                         │            │
-//!        └── cannot start ─────┴── will not do ──────────┴── failed ──┴── goes back: exec of the old image
+//!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── goes back: exec of the old image
 //! ```
 //!
-//! Until the new image has taken everything over it keeps the descriptors that it was given as they are, works on copies, and keeps all signals blocked;
-//! so going back to the image before is always one exec away, and loses nothing either. The one thing that cannot be copied is the lock of the
-//! pid file, which is taken over last.
+//! The new image keeps the descriptors that it was given as they are, works on copies, and keeps
+//! all signals blocked until it has taken everything over. So until then the image before is one
+//! exec away, and loses nothing. The lock of the pid file cannot be copied: it is taken over last.
+//!
+//! - `save`: everything that the driver is, as a document.
+//! - `takeover`: a driver out of that document, and the way back.
+//! - [`state::Preflight`](super::state::Preflight): the child that is checked.
+//!
+//! The way of one upgrade: the model asks for a pin by the successor; `check_upgrade` starts the
+//! child; `read_preflight` reads its answer in a later turn and calls `execute`; the new image
+//! calls [`take_over`] and [`Taken::serve`]. A dry run ends after the answer.
 
-mod preflight;
 mod save;
 mod takeover;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use serde_json::Value;
 
@@ -26,34 +33,31 @@ use crate::sys::process::image;
 use crate::sys::process::image::Next;
 use crate::sys::process::successor::Successor;
 use crate::wire::control::{Code, Failure, Plan};
-use crate::wire::handover::STATE_FD;
+use crate::wire::handover::{STATE_FD, State};
 
-use super::Driver;
+use super::state::{Checked, Driver, Preflight, Purpose};
 
-pub(super) use preflight::Preflight;
-use preflight::{Checked, Purpose};
-pub(super) use save::saved;
-pub(super) use takeover::restored;
 pub use takeover::{Fresh, Taken, go_back, take_over};
 
 impl Driver {
-    /// Begins to look whether there is a successor that will do.
-    pub(super) fn upgrade(&mut self, generation: Generation) -> Option<Event> {
-        self.end_rehearsal("an upgrade has begun meanwhile");
+    /// Begins to check the successor that is to pin this generation.
+    pub(super) fn check_upgrade(&mut self, generation: Generation) -> Option<Event> {
+        self.cancel_dry_run("an upgrade has begun meanwhile");
         let begun = self.check_successor(Purpose::Upgrade(generation));
         begun
             .err()
             .map(|why| Event::PinFailed(generation, why.message))
     }
 
-    /// The same for a client that only asks: it gets the plan once it is known that there is one.
-    pub(super) fn rehearse(&mut self, number: u64, id: Option<Value>, plan: Plan) {
+    /// Begins to check the successor for a client that asks what an upgrade would do: it gets the
+    /// plan once the check has succeeded.
+    pub(super) fn dry_run_upgrade(&mut self, number: u64, id: Option<Value>, plan: Plan) {
         if self.preflight.is_some() {
             let text = "a successor is being checked already".to_owned();
             return self.fail(number, Code::Busy, text, id);
         }
         let ticket = self.clients.ticket(number, id, None, true, false);
-        if let Err(why) = self.check_successor(Purpose::Rehearsal(ticket, Box::new(plan))) {
+        if let Err(why) = self.check_successor(Purpose::DryRun(ticket, Box::new(plan))) {
             self.clients.answer(ticket, Err(why));
         }
     }
@@ -66,34 +70,34 @@ impl Driver {
         let successor = self.origin.successor();
         let successor = successor.map_err(|error| failed(error.to_string()))?;
         let (_image, state) = self.state().map_err(failed)?;
-        let state = image::memory(&state.render().map_err(failed)?)
-            .map_err(|error| failed(format!("cannot write the state down: {}", reason(error))))?;
+        let document = in_memory(&state)
+            .map_err(|why| failed(format!("cannot write the state down: {why}")))?;
         self.log.info(format_args!("upgrade: checking {successor}"));
         let guard = self.processes.guard_socket();
-        let preflight = Preflight::start(purpose, successor, &self.origin, state.as_fd(), guard);
+        let preflight = Preflight::start(purpose, successor, &self.origin, document.as_fd(), guard);
         let preflight = preflight.map_err(failed)?;
-        self.processes.spare(Some(preflight.pid()));
+        self.processes.leave_unreaped(Some(preflight.pid()));
         self.preflight = Some(preflight);
         Ok(())
     }
 
-    /// Takes what the preflight says, if it says anything yet.
-    pub(super) fn hear_successor(&mut self, now: Time) {
+    /// Reads the answer of the successor that is checked, if there is one yet.
+    pub(super) fn read_preflight(&mut self, now: Time) {
         let Some(preflight) = &mut self.preflight else {
             return;
         };
-        let awaited = match preflight.purpose {
+        let is_awaited = match preflight.purpose {
             Purpose::Upgrade(_) => self.supervisor.awaits_successor(),
-            Purpose::Rehearsal(..) => self.supervisor.stopping().is_none(),
+            Purpose::DryRun(..) => self.supervisor.stopping().is_none(),
         };
-        let answer = if awaited {
-            preflight.look(now)
+        let answer = if is_awaited {
+            preflight.read_answer(now)
         } else {
             // A stop came between.
             Some(Err("nobody waits for it".to_owned()))
         };
         let Some(answer) = answer else { return };
-        for line in preflight.complaint() {
+        for line in preflight.output_lines() {
             self.log
                 .warn(format_args!("upgrade: the successor says: {line}"));
         }
@@ -112,31 +116,30 @@ impl Driver {
             (Purpose::Upgrade(generation), Err(why)) => {
                 self.feed(Event::PinFailed(generation, why));
             }
-            (Purpose::Rehearsal(ticket, plan), Ok(_)) => {
+            (Purpose::DryRun(ticket, plan), Ok(_)) => {
                 self.clients.answer(ticket, Ok(*plan));
             }
-            (Purpose::Rehearsal(ticket, _), Err(message)) => {
+            (Purpose::DryRun(ticket, _), Err(message)) => {
                 let code = Code::Failed;
                 self.clients.answer(ticket, Err(Failure { code, message }));
             }
         }
-        self.flush_clients();
+        self.clients.flush();
     }
 
-    /// The check is over, one way or the other.
+    /// Ends the check that runs, if one does.
     pub(super) fn end_preflight(&mut self) -> Option<Checked> {
         let preflight = self.preflight.take()?;
         let pid = preflight.pid();
         let checked = preflight.end();
-        self.processes.spare(None);
+        self.processes.leave_unreaped(None);
         self.processes.forget_in_guard(pid);
         Some(checked)
     }
 
-    /// Something that matters more comes between.
-    pub(in crate::driver) fn end_rehearsal(&mut self, why: &str) {
-        let Some(Purpose::Rehearsal(ticket, _)) = self.preflight.as_ref().map(|it| &it.purpose)
-        else {
+    /// Ends the check of a dry run, since an upgrade needs its place.
+    pub(super) fn cancel_dry_run(&mut self, why: &str) {
+        let Some(Purpose::DryRun(ticket, _)) = self.preflight.as_ref().map(|it| &it.purpose) else {
             return;
         };
         let ticket = *ticket;
@@ -150,24 +153,21 @@ impl Driver {
 
     /// Executes the successor. Returns only if that failed: why.
     fn execute(&mut self, successor: &Successor) -> String {
-        // What is queued goes out while this image still can.
-        self.flush_clients();
+        // Replies that are queued go out while this image still runs.
+        self.clients.flush();
         let failed = |why: String| format!("cannot hand over to the successor: {why}");
         let (image, state) = match self.state() {
             Ok(state) => state,
             Err(why) => return failed(why),
         };
-        let document = state
-            .render()
-            .and_then(|document| image::memory(&document).map_err(reason));
-        let memory = match document {
-            Ok(memory) => memory,
+        let document = match in_memory(&state) {
+            Ok(document) => document,
             Err(why) => return failed(why),
         };
         let mut fds = state.descriptors();
-        fds.push(memory.as_raw_fd());
+        fds.push(document.as_raw_fd());
         let mut environment = self.origin.environment.clone();
-        environment.push((STATE_FD.into(), memory.as_raw_fd().to_string().into()));
+        environment.push((STATE_FD.into(), document.as_raw_fd().to_string().into()));
         let error = image::become_next(&Next {
             program: &successor.program,
             argv: &successor.argv,
@@ -182,4 +182,10 @@ impl Driver {
             reason(error)
         )
     }
+}
+
+/// The state as a file in memory.
+fn in_memory(state: &State) -> Result<OwnedFd, String> {
+    let document = state.render()?;
+    image::memory(&document).map_err(reason)
 }

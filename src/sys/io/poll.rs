@@ -1,6 +1,7 @@
 //! Waits: poll(2) for the few descriptors that the master always has, and a nested epoll for those
 //! that grow in number with the workers.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -101,6 +102,77 @@ impl Poller {
         self.ready
             .extend(polled.iter().map(|fd| poll_ready(fd.revents())));
         Ok(&self.ready)
+    }
+}
+
+/// The descriptors of one wait, each under a key of the caller's, so that what is ready is looked
+/// up by its key and not by its place in a list.
+#[derive(Debug)]
+pub struct PollSet<'fd, K> {
+    keys: Vec<K>,
+    fds: Vec<(BorrowedFd<'fd>, Interest)>,
+}
+
+impl<'fd, K: Copy + Ord> PollSet<'fd, K> {
+    /// An empty set.
+    pub fn new() -> Self {
+        PollSet {
+            keys: Vec::new(),
+            fds: Vec::new(),
+        }
+    }
+
+    /// Adds a descriptor. Each key is used once.
+    pub fn add(&mut self, key: K, fd: BorrowedFd<'fd>, interest: Interest) {
+        self.keys.push(key);
+        self.fds.push((fd, interest));
+    }
+
+    /// As [`Poller::wait`]: what is ready, by key.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn wait(&self, poller: &mut Poller, deadline: Option<Time>) -> io::Result<ReadySet<K>> {
+        let ready = poller.wait(&self.fds, deadline)?;
+        let all = self.keys.iter().copied().zip(ready.iter().copied());
+        Ok(ReadySet(all.filter(|(_, ready)| ready.any()).collect()))
+    }
+
+    /// As if all descriptors were ready for what is waited for: for a caller whose wait has failed,
+    /// and whose descriptors are non-blocking.
+    pub fn all_ready(&self) -> ReadySet<K> {
+        let all = self.keys.iter().copied().zip(&self.fds);
+        let ready = all.map(|(key, (_, interest))| {
+            let ready = Ready {
+                read: interest.read,
+                write: interest.write,
+                hangup: false,
+            };
+            (key, ready)
+        });
+        ReadySet(ready.collect())
+    }
+}
+
+impl<K: Copy + Ord> Default for PollSet<'_, K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a wait has found ready.
+#[derive(Debug)]
+pub struct ReadySet<K>(BTreeMap<K, Ready>);
+
+impl<K: Ord> ReadySet<K> {
+    /// What the descriptor under this key is ready for; nothing, if it was not in the set.
+    pub fn of(&self, key: K) -> Ready {
+        self.0.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Whether there is anything to do for the descriptor under this key.
+    pub fn is_ready(&self, key: K) -> bool {
+        self.of(key).any()
     }
 }
 
@@ -255,6 +327,24 @@ mod tests {
         let fds = [(two.as_fd(), Interest::NONE)];
         let ready = poller.wait(&fds, Some(Time(u64::MAX))).expect("poll");
         assert!(ready.iter().all(|ready| ready.hangup));
+    }
+
+    #[test]
+    fn what_is_ready_is_found_by_its_key() {
+        let (mut one, two) = UnixStream::pair().expect("a pair");
+        let (three, four) = UnixStream::pair().expect("a pair");
+        one.write_all(b"x").expect("written");
+        let mut set = PollSet::new();
+        set.add("silent", four.as_fd(), Interest::READ);
+        set.add("written", two.as_fd(), Interest::READ);
+        set.add("room", three.as_fd(), Interest::WRITE);
+        let ready = set.wait(&mut Poller::new(), None).expect("poll");
+        assert!(ready.of("written").read && !ready.of("written").write);
+        assert!(ready.of("room").write);
+        assert!(!ready.is_ready("silent") && !ready.is_ready("not in the set"));
+        let all = set.all_ready();
+        assert!(all.of("silent").read && !all.of("silent").write);
+        assert!(!all.is_ready("not in the set"));
     }
 
     #[test]

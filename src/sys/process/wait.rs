@@ -12,7 +12,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::model::event;
+use crate::model::exit::ExitStatus;
 use crate::sys::signal;
 
 /// How a process ended.
@@ -30,12 +30,12 @@ pub enum WaitStatus {
     },
 }
 
-impl From<WaitStatus> for exit::ExitStatus {
-    fn from(status: WaitStatus) -> exit::ExitStatus {
+impl From<WaitStatus> for ExitStatus {
+    fn from(status: WaitStatus) -> ExitStatus {
         match status {
-            WaitStatus::Exited(code) => exit::ExitStatus::Exited(code),
+            WaitStatus::Exited(code) => ExitStatus::Exited(code),
             WaitStatus::Signaled { signal, core } => {
-                exit::ExitStatus::Signaled(signal::from_number(signal), core)
+                ExitStatus::Signaled(signal::from_number(signal), core)
             }
         }
     }

@@ -105,6 +105,13 @@ pub struct PeerState {
     readiness: Learnt,
 }
 
+impl PeerState {
+    /// The new master's first generation.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+}
+
 impl From<&ForkState> for PeerState {
     fn from(state: &ForkState) -> Self {
         let (from, policy) = &state.from;

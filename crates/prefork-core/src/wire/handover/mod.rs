@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::changes::Changes;
 use super::exports::Protocol;
 use super::text::Text;
+use crate::model::Supervisor;
 use service::Service;
 use values::{Moment, ReportedToManager, Settings, SignalName};
 
@@ -81,12 +82,12 @@ pub struct State {
     pub clients: Clients,
     /// The service manager above us, if one listens.
     #[serde(default)]
-    pub upward: Option<Upward>,
+    pub service_manager: Option<ServiceManager>,
 }
 
 /// What a service manager knows; where it listens stands in the environment, which stays.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Upward {
+pub struct ServiceManager {
     /// The pid that it has started: another than this master's if that has detached.
     pub launch_pid: u32,
     /// What it was told.
@@ -360,6 +361,15 @@ impl State {
             }
         }
         all
+    }
+
+    /// The model, as this image goes on with it.
+    ///
+    /// # Errors
+    /// The document contradicts itself; in words.
+    pub fn supervisor(&self) -> Result<Supervisor, String> {
+        Supervisor::taken_over(self.service.clone().try_into()?)
+            .map_err(|why| format!("the state of the running master is not understood: {why}"))
     }
 
     /// The document.

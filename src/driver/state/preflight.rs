@@ -1,4 +1,5 @@
-//! The successor image, checked by running it as a child: whatever is wrong with it costs nothing but a message.
+//! The check of a successor image: it runs as a child, so whatever is wrong with it costs a message
+//! and nothing else.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -29,36 +30,37 @@ use crate::wire::preflight::{self, PreflightResult};
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long whoever was killed may take to be gone.
+/// How long the killed child may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often that is looked at.
+/// The pause between two looks whether it is gone.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// The longest answer, in bytes.
 const LONGEST_ANSWER: usize = 4096;
 
-/// How much of what the child says on stdout and stderr is kept, and how much of it is read in a turn; the rest is read and forgotten.
-const LONGEST_COMPLAINT: usize = 4096;
-const A_GULP: usize = 64 * 1024;
+/// How many bytes of the child's stdout and stderr are kept; the rest is read and dropped.
+const LONGEST_OUTPUT: usize = 4096;
 
-/// How many lines of it are told.
+/// How many bytes of a pipe a turn reads: a child that floods does not block the loop.
+const BYTES_A_TURN: usize = 64 * 1024;
+
+/// How many lines of the output are logged, and how many characters of each.
 const MOST_LINES: usize = 20;
-
-/// And how many characters of each.
 const LONGEST_LINE: usize = 200;
 
-/// The names of its two pipes.
+/// The tokens of its two pipes.
 const ANSWER: u64 = 1;
-const COMPLAINT: u64 = 2;
+const OUTPUT: u64 = 2;
 
-/// What the guard is to do should the master die meanwhile: nothing of a check is worth waiting for.
+/// How the guard stops the child should the master die meanwhile: at once, since no check is worth
+/// waiting for.
 const TERMS: StopTerms = StopTerms {
     signal: Signal::Kill,
     timeout: Duration::ZERO,
 };
 
-/// Where the child has the two descriptors.
+/// The numbers of the two descriptors in the child.
 const ANSWER_AT: i32 = 3;
 const STATE_AT: i32 = 4;
 
@@ -66,53 +68,55 @@ const STATE_AT: i32 = 4;
 pub(in crate::driver) enum Purpose {
     /// An upgrade to this generation.
     Upgrade(Generation),
-    /// This plan's, for a client that only asks what would happen.
-    Rehearsal(Ticket, Box<Plan>),
+    /// A dry run: the client of this ticket gets this plan.
+    DryRun(Ticket, Box<Plan>),
 }
 
-/// A check under way.
+/// A check that runs.
 pub(in crate::driver) struct Preflight {
-    pub(super) purpose: Purpose,
-    pub(super) successor: Successor,
+    pub(in crate::driver) purpose: Purpose,
+    successor: Successor,
     child: Child,
-    outcome: OwnedFd,
+    spawn_outcome: OwnedFd,
     about_to_execute: bool,
-    nest: NestedEpoll,
-    answer: Ear,
-    complaint: Ear,
+    epoll: NestedEpoll,
+    answer: PipeReader,
+    output: PipeReader,
     until: Time,
 }
 
-/// The reading end of a pipe, of whose content so much is kept.
-struct Ear {
+/// The reading end of a pipe, with the beginning of its content.
+struct PipeReader {
+    /// None: it has ended.
     pipe: Option<File>,
-    heard: Vec<u8>,
-    most: usize,
+    content: Vec<u8>,
+    /// How many bytes are kept.
+    limit: usize,
 }
 
-impl Ear {
-    fn new(pipe: OwnedFd, most: usize) -> Self {
-        Ear {
+impl PipeReader {
+    fn new(pipe: OwnedFd, limit: usize) -> Self {
+        PipeReader {
             pipe: Some(pipe.into()),
-            heard: Vec::new(),
-            most,
+            content: Vec::new(),
+            limit,
         }
     }
 
-    /// Reads what there is, within bounds. At its end the pipe is closed.
-    fn listen(&mut self) {
+    /// Reads what is there, at most [`BYTES_A_TURN`].
+    fn read(&mut self) {
         let mut chunk = [0; 4096];
-        let mut gulped = 0;
+        let mut taken = 0;
         while let Some(pipe) = &mut self.pipe
-            && gulped < A_GULP
+            && taken < BYTES_A_TURN
         {
             match pipe.read(&mut chunk) {
                 Ok(0) => self.pipe = None,
                 Ok(length) => {
-                    gulped += length;
-                    let room = self.most.saturating_sub(self.heard.len());
+                    taken += length;
+                    let room = self.limit.saturating_sub(self.content.len());
                     let kept = chunk.get(..length.min(room)).unwrap_or_default();
-                    self.heard.extend_from_slice(kept);
+                    self.content.extend_from_slice(kept);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -123,7 +127,10 @@ impl Ear {
 
 impl Preflight {
     /// Starts the child.
-    pub(super) fn start(
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub(in crate::driver) fn start(
         purpose: Purpose,
         successor: Successor,
         origin: &Origin,
@@ -134,16 +141,16 @@ impl Preflight {
             let launch = launch(&successor, origin)?;
             let announcement = TERMS.line();
             let (answer, write) = fd::pipe()?;
-            let (complaint, mouth) = fd::pipe()?;
-            let nest = NestedEpoll::new()?;
-            nest.add(answer.as_fd(), ANSWER, Interest::READ)?;
-            nest.add(complaint.as_fd(), COMPLAINT, Interest::READ)?;
+            let (output, child_output) = fd::pipe()?;
+            let epoll = NestedEpoll::new()?;
+            epoll.add(answer.as_fd(), ANSWER, Interest::READ)?;
+            epoll.add(output.as_fd(), OUTPUT, Interest::READ)?;
             let null = fd::null()?;
             let plumbing = Plumbing {
                 stdin: null.as_fd(),
                 fds: &[
-                    (mouth.as_fd(), 1),
-                    (mouth.as_fd(), 2),
+                    (child_output.as_fd(), 1),
+                    (child_output.as_fd(), 2),
                     (write.as_fd(), ANSWER_AT),
                     (state, STATE_AT),
                 ],
@@ -152,55 +159,54 @@ impl Preflight {
             };
             let own = i32::try_from(std::process::id()).unwrap_or(0);
             let spawned = spawn::spawn(&launch, &plumbing, own)?;
-            Ok((spawned, nest, answer, complaint))
+            Ok((spawned, epoll, answer, output))
         };
-        let (spawned, nest, answer, complaint) = started().map_err(|error| {
+        let (spawned, epoll, answer, output) = started().map_err(|error| {
             format!("cannot check the successor {successor}: {}", reason(error))
         })?;
         Ok(Preflight {
             purpose,
             successor,
             child: Child(Group::of_child(spawned.pid).map_err(reason)?),
-            outcome: spawned.outcome,
+            spawn_outcome: spawned.outcome,
             about_to_execute: false,
-            nest,
-            answer: Ear::new(answer, LONGEST_ANSWER + 1),
-            complaint: Ear::new(complaint, LONGEST_COMPLAINT),
+            epoll,
+            answer: PipeReader::new(answer, LONGEST_ANSWER + 1),
+            output: PipeReader::new(output, LONGEST_OUTPUT),
             until: clock::now() + ANSWER_WITHIN,
         })
     }
 
-    /// Readable when it has something to say.
+    /// Readable when the child has written something, or has closed a pipe.
     pub(in crate::driver) fn fd(&self) -> BorrowedFd<'_> {
-        self.nest.fd()
+        self.epoll.fd()
     }
 
-    /// When it is too late.
+    /// When the answer is too late.
     pub(in crate::driver) fn deadline(&self) -> Time {
         self.until
     }
 
-    /// Its pid.
     pub(in crate::driver) fn pid(&self) -> i32 {
         self.child.0.leader()
     }
 
-    /// What it says, if that is known by now.
-    pub(super) fn look(&mut self, now: Time) -> Option<PreflightResult> {
-        self.answer.listen();
-        self.complaint.listen();
-        let heard = &self.answer.heard;
-        if let Some(answer) = preflight::parse_result(heard) {
+    /// The answer; None: not known yet.
+    pub(in crate::driver) fn read_answer(&mut self, now: Time) -> Option<PreflightResult> {
+        self.answer.read();
+        self.output.read();
+        let content = &self.answer.content;
+        if let Some(answer) = preflight::parse_result(content) {
             return Some(answer);
         }
-        if heard.contains(&b'\n') || heard.len() > LONGEST_ANSWER {
-            let said = String::from_utf8_lossy(&heard[..heard.len().min(80)]);
+        if content.contains(&b'\n') || content.len() > LONGEST_ANSWER {
+            let said = String::from_utf8_lossy(&content[..content.len().min(80)]);
             let said = said.trim().escape_debug().to_string();
             return Some(Err(format!(
                 "it is no pf-master that can take over: it answered '{said}'"
             )));
         }
-        // The end of file comes a moment before the end itself, which tells why.
+        // The end of file comes a moment before the exit status, which tells why.
         let closed = self.answer.pipe.is_none();
         let ended = closed.then(|| wait::peek(self.pid()).ok().flatten());
         if let Some(ended) = ended.flatten() {
@@ -213,10 +219,10 @@ impl Preflight {
         (now >= self.until).then(late)
     }
 
-    /// What it said besides, a few lines at most.
-    pub(super) fn complaint(&mut self) -> Vec<String> {
-        self.complaint.listen();
-        let text = String::from_utf8_lossy(&self.complaint.heard);
+    /// What the child wrote to stdout and stderr, a few lines at most.
+    pub(in crate::driver) fn output_lines(&mut self) -> Vec<String> {
+        self.output.read();
+        let text = String::from_utf8_lossy(&self.output.content);
         let lines = text.lines().map(str::trim_end);
         lines
             .filter(|line| !line.is_empty())
@@ -230,20 +236,20 @@ impl Preflight {
 
     /// Why it has ended without an answer.
     fn exit_message(&mut self, ended: wait::WaitStatus) -> String {
-        let outcome = spawn::read_outcome(self.outcome.as_fd(), &mut self.about_to_execute);
+        let outcome = spawn::read_outcome(self.spawn_outcome.as_fd(), &mut self.about_to_execute);
         if let SpawnOutcome::Failed { step, errno } = outcome {
             let why = reason(io::Error::from_raw_os_error(errno));
             return format!("{step}: {why}");
         }
         let how = ExitStatus::from(ended);
-        match self.complaint().pop() {
+        match self.output_lines().pop() {
             Some(last) => format!("it {how} without an answer, and said '{last}'"),
             None => format!("it {how} without an answer"),
         }
     }
 
-    /// Ends the child, and leaves what the check was of.
-    pub(super) fn end(self) -> Checked {
+    /// Ends the child; what was checked, and what for.
+    pub(in crate::driver) fn end(self) -> Checked {
         let (purpose, successor) = (self.purpose, self.successor);
         drop(self.child);
         Checked { purpose, successor }
@@ -252,22 +258,23 @@ impl Preflight {
 
 /// What was checked, and what for.
 pub(in crate::driver) struct Checked {
-    pub(super) purpose: Purpose,
-    pub(super) successor: Successor,
+    pub(in crate::driver) purpose: Purpose,
+    pub(in crate::driver) successor: Successor,
 }
 
-/// The child. Dropped, it ends with its group.
+/// The child, which leads a group. Both are killed when this value is dropped.
 struct Child(Group);
 
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.0.signal_group(Signal::Kill);
-        // It reaches all of them at once, and each dies when its turn comes: a service that has ended leaves nobody.
+        // The signal reaches all of them at once, but each dies only when it is scheduled: a
+        // service that has ended must leave no process.
         let until = clock::now() + GONE_WITHIN;
         while !self.0.is_empty() && clock::now() < until {
             clock::pause(LOOK_AGAIN);
         }
-        // One that cannot be killed is reaped like any stranger, once it can.
+        // A child that cannot be killed is reaped as an orphan, once it has ended.
         let _ = wait::reap(self.0.leader());
     }
 }

@@ -1,0 +1,98 @@
+//! Pins from one image of the master to the next, and to a new master beside this one.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::rc::Rc;
+
+use super::{Pin, Pins};
+use crate::error::{Error, Result};
+use crate::model::ids::Generation;
+use crate::sys::listener::Listener;
+use crate::wire::handover;
+use crate::wire::text::Text;
+
+/// The sets of listeners that generations have. Several generations share one set, so a pin is
+/// written with the index of its set.
+pub(in crate::driver) type ListenerSets = Vec<Rc<Vec<Listener>>>;
+
+impl Pins {
+    /// Restores the pins that were handed over.
+    ///
+    /// # Errors
+    /// As [`Pin::taken_over`].
+    pub(in crate::driver) fn take_over(
+        &mut self,
+        pins: Vec<handover::Pin>,
+        sets: &ListenerSets,
+    ) -> Result<()> {
+        for pin in pins {
+            self.insert(Pin::taken_over(pin, sets, self.recipe().nofile)?);
+        }
+        Ok(())
+    }
+}
+
+impl Pin {
+    /// For the next image; `sets`: a set of listeners that is not among them is added.
+    pub(in crate::driver) fn handed_over(&self, sets: &mut ListenerSets) -> handover::Pin {
+        let known = sets.iter().position(|set| Rc::ptr_eq(set, &self.listeners));
+        let listeners = known.unwrap_or_else(|| {
+            sets.push(Rc::clone(&self.listeners));
+            sets.len() - 1
+        });
+        let environment: BTreeMap<&OsString, &OsString> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect();
+        handover::Pin {
+            generation: self.generation.0,
+            policy: (&*self.policy).into(),
+            cwd: self.cwd.as_path().into(),
+            program: self.program.as_path().into(),
+            command: self
+                .command
+                .iter()
+                .map(|arg| arg.as_os_str().into())
+                .collect(),
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| (Text::from(name.as_os_str()), value.as_os_str().into()))
+                .collect(),
+            listeners,
+            changes: self.changes.clone(),
+            exports: self.exports.clone(),
+            beat_fd: self.beat_fd,
+        }
+    }
+
+    /// From the image before, or from the old master; `nofile` as in the recipe.
+    ///
+    /// # Errors
+    /// Exit 111: `sets` has no such set. Else as [`Pin::new`].
+    pub(in crate::driver) fn taken_over(
+        pin: handover::Pin,
+        sets: &ListenerSets,
+        nofile: Option<(u64, u64)>,
+    ) -> Result<Pin> {
+        let listeners = sets
+            .get(pin.listeners)
+            .ok_or_else(|| Error::system("cannot take a generation over", "it has no listeners"))?;
+        Pin::new(
+            Generation(pin.generation),
+            Rc::new(pin.policy.into()),
+            pin.cwd.into_path(),
+            pin.program.into_path(),
+            pin.command.into_iter().map(|arg| arg.0).collect(),
+            pin.environment
+                .into_iter()
+                .map(|(name, value)| (name.0, value.0))
+                .collect(),
+            Rc::clone(listeners),
+            pin.exports,
+            pin.beat_fd,
+            nofile,
+            pin.changes,
+        )
+    }
+}

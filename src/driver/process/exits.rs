@@ -1,0 +1,154 @@
+//! How leaders end: found by their pidfds, reaped only after what they sent was read.
+//!
+//! A pidfd is readable once its process has ended, so one epoll_wait(2) finds every worker that
+//! died, however many live. Where the kernel gave no pidfd (before Linux 5.3, a seccomp profile, no
+//! descriptor left), such workers alone are asked by waitid(2), one by one, at each SIGCHLD.
+//!
+//! `waitid(P_ALL)` could not do it: the first child that has ended hides all others until it is
+//! reaped, and a leader must not be reaped before its last messages were read.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::token::{Source, Token};
+use super::{Processes, WorkerProcess};
+use crate::model::event::Event;
+use crate::model::exit::ExitStatus;
+use crate::model::ids::WorkerId;
+use crate::sys::files::pidfile::open_process;
+use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
+use crate::sys::process::wait;
+
+/// The pidfds of all leaders that have not been reaped, as one descriptor.
+pub(super) struct Exits {
+    epoll: NestedEpoll,
+    found: Vec<(u64, Ready)>,
+}
+
+impl Exits {
+    /// Nothing watched yet; `parent` becomes readable when a watched leader ends.
+    pub(super) fn new(parent: &NestedEpoll) -> io::Result<Self> {
+        let epoll = NestedEpoll::new()?;
+        let token = Token::of_all(Source::Exits).pack();
+        parent.add(epoll.fd(), token, Interest::READ)?;
+        Ok(Exits {
+            epoll,
+            found: Vec::new(),
+        })
+    }
+
+    /// Watches the leader of this process, which has not been reaped. Without a pidfd it stays
+    /// unwatched.
+    pub(super) fn watch(&self, process: &mut WorkerProcess) {
+        if process.leaderless {
+            return;
+        }
+        // Not reaped, so the number is its own.
+        process.exit = open_process(process.group.leader()).ok().filter(|pidfd| {
+            let added = self.epoll.add(pidfd.as_fd(), process.id.0, Interest::READ);
+            added.is_ok()
+        });
+    }
+
+    /// Watches it no more, and closes the pidfd.
+    pub(super) fn unwatch(&self, process: &mut WorkerProcess) {
+        if let Some(pidfd) = process.exit.take() {
+            let _ = self.epoll.remove(pidfd.as_fd());
+        }
+    }
+
+    /// The watched leaders that have ended: at most as many as one epoll_wait(2) takes. The others
+    /// keep the epoll readable for the next turn.
+    fn ended(&mut self) -> Vec<WorkerId> {
+        if self.epoll.ready(&mut self.found).is_err() {
+            return Vec::new();
+        }
+        self.found.iter().map(|(id, _)| WorkerId(*id)).collect()
+    }
+}
+
+impl Processes {
+    /// The workers whose leader has ended and is not reaped yet, in the order of their ids.
+    ///
+    /// `sigchld`: a child has changed its state, so leaders without a pidfd are looked at too.
+    pub(in crate::driver) fn ended_leaders(&mut self, sigchld: bool) -> Vec<WorkerId> {
+        let mut ended = self.exits.ended();
+        if sigchld {
+            let unwatched = self
+                .by_id
+                .values()
+                .filter(|process| process.exit.is_none() && !process.leaderless);
+            // An error means that it was reaped elsewhere.
+            let ended_unwatched = unwatched.filter(|process| {
+                matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
+            });
+            ended.extend(ended_unwatched.map(|process| process.id));
+        }
+        ended.sort_unstable();
+        ended
+    }
+
+    /// Reaps the leader: how it ended, and whether its group has other members. A worker without
+    /// other members is forgotten.
+    pub(in crate::driver) fn reap_leader(&mut self, id: WorkerId) -> Option<Event> {
+        let process = self.by_id.get_mut(&id)?;
+        // Before the reap, which needs a descriptor of its own. And where waitid(2) does not report
+        // the end yet, because a debugger holds the dead process, a readable pidfd would make a
+        // busy loop: the leader is then found at the SIGCHLD that follows.
+        self.exits.unwatch(process);
+        let ended = match process.group.reap() {
+            Ok(Some(ended)) => ended.into(),
+            Ok(None) => return None,
+            // Our child was reaped elsewhere: how it ended is lost, that it ended is not.
+            Err(_) => ExitStatus::Signaled(None, false),
+        };
+        let rest = !process.group.is_empty();
+        process.leaderless = true;
+        if !rest {
+            self.remove(id);
+        }
+        Some(Event::Exited {
+            worker: id,
+            ended,
+            rest,
+        })
+    }
+
+    /// Forgets the leaderless groups that have become empty.
+    pub(in crate::driver) fn forget_empty_groups(&mut self) -> Vec<Event> {
+        let empty = |process: &&WorkerProcess| process.leaderless && process.group.is_empty();
+        let gone: Vec<WorkerId> = self
+            .by_id
+            .values()
+            .filter(empty)
+            .map(|process| process.id)
+            .collect();
+        gone.into_iter().map(|id| self.forget_group(id)).collect()
+    }
+
+    /// Whether this leaderless group has become empty; it is forgotten if so.
+    pub(in crate::driver) fn look_at_group(&mut self, id: WorkerId) -> Option<Event> {
+        let process = self.by_id.get(&id)?;
+        let is_empty = process.leaderless && process.group.is_empty();
+        is_empty.then(|| self.forget_group(id))
+    }
+
+    fn forget_group(&mut self, id: WorkerId) -> Event {
+        self.remove(id);
+        Event::Emptied(id)
+    }
+
+    /// Reaps orphans of workers that have become our children; how many.
+    ///
+    /// A leader that ends meanwhile stays for the next turn: its last messages have to be read
+    /// first.
+    pub(in crate::driver) fn reap_orphans(&self) -> u64 {
+        let not_orphans = [self.guard.pid(), self.reaped_elsewhere];
+        let is_known = |pid| not_orphans.contains(&Some(pid)) || self.by_pid.contains_key(&pid);
+        let mut reaped = 0;
+        while wait::reap_orphan(&is_known).is_some() {
+            reaped += 1;
+        }
+        reaped
+    }
+}

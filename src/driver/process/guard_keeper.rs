@@ -1,0 +1,115 @@
+//! The guard process, kept alive: it stops the workers' groups should the master be killed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::WorkerProcess;
+use crate::model::time::Time;
+use crate::sys::process::guard::Guard;
+use crate::sys::process::wait;
+use crate::wire::handover;
+
+/// How long the master waits after a failed start of the guard until it tries again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The guard, if it lives, and when to start another if it does not.
+pub(super) struct GuardKeeper {
+    guard: Option<Guard>,
+    retry_at: Option<Time>,
+}
+
+/// What a look at the guard has found.
+pub(in crate::driver) enum GuardCheck {
+    Alive,
+    /// It had died, and was started again.
+    Restarted,
+    /// It had died and cannot be started: for the first time since it lived, or again.
+    Failed {
+        error: io::Error,
+        first: bool,
+    },
+}
+
+impl GuardKeeper {
+    /// Starts the guard.
+    pub(super) fn start() -> io::Result<Self> {
+        Ok(Self::of(Some(Guard::start()?)))
+    }
+
+    /// From the image before; None: it had none, so that the first check starts one.
+    pub(super) fn taken_over(guard: Option<&handover::Guard>) -> io::Result<Self> {
+        Ok(Self::of(guard.map(Guard::taken_over).transpose()?))
+    }
+
+    fn of(guard: Option<Guard>) -> Self {
+        GuardKeeper {
+            guard,
+            retry_at: None,
+        }
+    }
+
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.guard.as_ref().map(Guard::pid)
+    }
+
+    /// Through this socket a worker announces itself to the guard.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.guard.as_ref().map(Guard::socket)
+    }
+
+    /// The group of this leader is empty.
+    pub(super) fn forget(&self, leader: i32) {
+        if let Some(guard) = &self.guard {
+            guard.forget(leader);
+        }
+    }
+
+    /// When to try again to start it.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.retry_at
+    }
+
+    /// Starts the guard again if it has died, and tells it of all workers.
+    pub(super) fn check<'a>(
+        &mut self,
+        now: Time,
+        workers: impl Iterator<Item = &'a WorkerProcess>,
+    ) -> GuardCheck {
+        if let Some(guard) = &self.guard {
+            match wait::peek(guard.pid()) {
+                Ok(None) => return GuardCheck::Alive,
+                Ok(Some(_)) | Err(_) => drop(wait::reap(guard.pid())),
+            }
+        }
+        self.guard = None;
+        match Guard::start() {
+            Ok(guard) => {
+                for process in workers {
+                    if let Some(pidfd) = process.group.pidfd() {
+                        let leader = process.group.leader();
+                        guard.watch(leader, pidfd.as_fd(), process.stop_terms);
+                    }
+                }
+                self.guard = Some(guard);
+                self.retry_at = None;
+                GuardCheck::Restarted
+            }
+            Err(error) => {
+                let first = self.retry_at.replace(now + RETRY_AFTER).is_none();
+                GuardCheck::Failed { error, first }
+            }
+        }
+    }
+
+    /// Ends the guard: no worker is left.
+    pub(super) fn end(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.kill();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One worker's process.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::token::{Source, Token};
+use crate::driver::pin::Pin;
+use crate::model::event::{Event, WorkerMessage};
+use crate::model::ids::WorkerId;
+use crate::model::time::Time;
+use crate::sys::heartbeat::file::HeartbeatFile;
+use crate::sys::notify::NotifySocket;
+use crate::sys::process::group::Group;
+use crate::sys::process::guard::StopTerms;
+use crate::wire::notify::Message;
+
+/// One worker's process, with the descriptors that belong to it.
+pub(in crate::driver) struct WorkerProcess {
+    pub(in crate::driver) id: WorkerId,
+    pub(in crate::driver) group: Group,
+    /// How the guard stops its group, should the master die.
+    pub(super) stop_terms: StopTerms,
+    pub(in crate::driver) beat: HeartbeatFile,
+    pub(in crate::driver) last_beat: Option<Time>,
+    /// The text of its last `STATUS=`.
+    pub(in crate::driver) status: Option<String>,
+    /// The leader has been reaped; the rest of the group lives.
+    pub(in crate::driver) leaderless: bool,
+    /// A pidfd of the leader, readable when the leader has ended. None: the kernel gave none or the
+    /// leader was reaped.
+    pub(super) exit: Option<OwnedFd>,
+    pub(super) notify: NotifySocket,
+    /// Reports whether its program was executed; None: that is known.
+    pub(super) spawn_outcome: Option<OwnedFd>,
+    pub(super) about_to_execute: bool,
+    pub(super) ready_pipe: Option<File>,
+}
+
+impl WorkerProcess {
+    /// Its heartbeat page has changed, or it sent `WATCHDOG=1`.
+    pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
+        self.last_beat = Some(now);
+        Event::Said(self.id, WorkerMessage::Beat)
+    }
+
+    /// What a notification means to the model.
+    pub(super) fn notified(&mut self, now: Time, message: Message) -> Option<Event> {
+        let saying = match message {
+            Message::Ready => WorkerMessage::Ready,
+            Message::Stopping => WorkerMessage::Stopping,
+            Message::Watchdog => return Some(self.beat(now)),
+            Message::Status(text) => {
+                self.status = (!text.is_empty()).then_some(text);
+                return None;
+            }
+            Message::WatchdogTrigger => WorkerMessage::Trigger,
+            Message::WatchdogUsec(micros) => WorkerMessage::Watchdog(Duration::from_micros(micros)),
+            Message::ExtendTimeoutUsec(micros) => {
+                WorkerMessage::Extend(Duration::from_micros(micros))
+            }
+            // A barrier is answered by closing the descriptor that came with it: done already.
+            Message::Barrier | Message::Reloading | Message::MainPid(_) => return None,
+        };
+        Some(Event::Said(self.id, saying))
+    }
+
+    /// Whether its own program runs: until then its signal handlers are the master's.
+    pub(in crate::driver) fn is_executed(&self) -> bool {
+        self.spawn_outcome.is_none() && !self.leaderless
+    }
+
+    /// The descriptors that are watched for what the worker sends.
+    pub(super) fn watched(&self) -> Vec<(BorrowedFd<'_>, Token)> {
+        let token = |source| Token::of_worker(self.id, source);
+        let mut all = vec![(self.notify.fd(), token(Source::NotifySocket))];
+        let outcome = self.spawn_outcome.as_ref();
+        all.extend(outcome.map(|fd| (fd.as_fd(), token(Source::SpawnOutcome))));
+        let ready = self.ready_pipe.as_ref();
+        all.extend(ready.map(|file| (file.as_fd(), token(Source::ReadyPipe))));
+        all
+    }
+}
+
+/// How the guard stops the workers of this pin.
+pub(super) fn stop_terms(pin: &Pin) -> StopTerms {
+    StopTerms {
+        signal: pin.policy.graceful_signal,
+        timeout: pin.policy.graceful_timeout,
+    }
+}

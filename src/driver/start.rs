@@ -1,0 +1,143 @@
+//! The start of a service: a driver out of what the command line asks for, alone or beside an old
+//! master.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, Result};
+use crate::model::Supervisor;
+use crate::model::event::Event;
+use crate::model::ids::Generation;
+use crate::sys::control::ControlSocket;
+use crate::sys::files::pidfile::PidFile;
+use crate::sys::machine::clock;
+use crate::sys::process::daemon::Launcher;
+use crate::wire::changes::Changes;
+
+use super::clients::Clients;
+use super::fork::InheritedFork;
+use super::pin::Pins;
+use super::process::Processes;
+use super::state::{Configured, Driver, End, Parts, PublishedPaths, ServiceListeners, Startup};
+
+/// Everything that is made before the first worker is started.
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Setup {
+    pub configured: Configured,
+    /// The number of slots.
+    pub workers: usize,
+    /// Listening already.
+    pub control: Option<ControlSocket>,
+    /// Locked already.
+    pub pid_file: Option<PidFile>,
+    /// The descriptors that workers get as they are, each with its number in workers.
+    pub keep: Vec<(OwnedFd, i32)>,
+    /// The process that waits for the service to be up (`--daemonize`).
+    pub launcher: Option<Launcher>,
+    /// What an old master beside this one has handed over.
+    pub inherited: Option<InheritedFork>,
+}
+
+/// Runs the service until it has ended.
+///
+/// # Errors
+/// Exit 1: the first generation cannot be pinned. Exit 111: the system refuses what the loop needs.
+pub fn run(setup: Setup) -> Result<End> {
+    let Setup {
+        configured,
+        workers,
+        control,
+        pid_file,
+        keep,
+        launcher,
+        mut inherited,
+    } = setup;
+    let Configured {
+        log,
+        signals,
+        recipe,
+        policy,
+        listeners,
+        listen,
+        origin,
+        service_manager,
+    } = configured;
+    let mut published = PublishedPaths::new(control, pid_file);
+    let listeners = ServiceListeners::new(listeners, listen);
+    let mut pins = Pins::new(recipe, policy);
+    let processes = pin_first(&mut pins, &listeners, inherited.as_ref()).and_then(|()| {
+        Processes::new(keep).map_err(|error| Error::system("cannot set the loop up", error))
+    });
+    let processes = match processes {
+        Ok(processes) => processes,
+        Err(error) => {
+            published.remove(&log);
+            if let Some(inherited) = &mut inherited {
+                inherited.refuse(&error);
+            }
+            return Err(error);
+        }
+    };
+    let supervisor = match &inherited {
+        Some(inherited) => inherited.supervisor(pins.policy(), workers, seed()),
+        None => Supervisor::new(workers, pins.policy().clone(), seed()),
+    };
+    let mut driver = Driver::new(Parts {
+        log,
+        signals,
+        origin,
+        service_manager,
+        supervisor,
+        pins,
+        listeners,
+        processes,
+        clients: Clients::default(),
+        published,
+        startup: Startup::now(launcher),
+        peer: None,
+    });
+    if let Err(error) = driver.prepare(inherited) {
+        driver.close();
+        return Err(error);
+    }
+    driver.send_hello();
+    driver.feed(Event::Start);
+    Ok(driver.serve())
+}
+
+/// Pins the first generation, number 1. Beside an old master: this master's first generation, whose
+/// number the old one has chosen, and the one that the old master serves from.
+fn pin_first(
+    pins: &mut Pins,
+    listeners: &ServiceListeners,
+    inherited: Option<&InheritedFork>,
+) -> Result<()> {
+    if let Some(inherited) = inherited {
+        return inherited.pin_first(pins, listeners.sockets());
+    }
+    let first = Generation(1);
+    let pin = pins.resolve(first, first, listeners.sockets(), &Changes::default())?;
+    pins.insert(pin);
+    Ok(())
+}
+
+/// Spreads the jitter of different masters: the clock and the pid are random enough for that.
+fn seed() -> u64 {
+    clock::now().0 ^ (u64::from(std::process::id()) << 32)
+}
+
+impl Driver {
+    /// The last steps that can fail.
+    fn prepare(&mut self, inherited: Option<InheritedFork>) -> Result<()> {
+        self.peer = inherited.map(InheritedFork::into_peer).transpose()?;
+        self.open_ack_socket()
+    }
+
+    /// Serves until the end, and leaves nothing behind.
+    pub(super) fn serve(mut self) -> End {
+        let end = self.run_loop();
+        self.end_preflight();
+        self.clients.flush_and_close();
+        self.close();
+        end
+    }
+}

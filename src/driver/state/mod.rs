@@ -1,0 +1,168 @@
+//! What the driver is made of: [`Driver`] and the parts that it owns.
+//!
+//! The parts know nothing of each other and nothing of the rooms that act on the driver. Those
+//! rooms (`turn`, `perform`, `requests`, `upgrade`, `fork`, ...) add methods to [`Driver`] and
+//! import this room, which imports none of them.
+//!
+//! - [`Configured`]: what this image reads from its command line and environment.
+//! - [`Parts`]: what a start, a take-over and a fork all fill, each in its way; from it a driver is
+//!   made, [`Driver::new`].
+//! - [`PublishedPaths`]: the pid file and the control socket.
+//! - [`ServiceListeners`]: the sockets that all workers share.
+//! - [`Admission`]: which control clients are let in, and when.
+//! - [`Startup`]: when the service began, and what ends with its first readiness.
+//! - [`ServiceManager`]: the connection to the service manager above.
+//! - [`Preflight`]: a successor image that is being checked.
+//! - [`PeerMaster`]: the other master during an upgrade by fork.
+//!
+//! Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
+
+mod admission;
+mod listeners;
+mod peer_master;
+mod preflight;
+mod published;
+mod service_manager;
+mod startup;
+
+use crate::log::Log;
+use crate::model::Supervisor;
+use crate::model::policy::Policy;
+use crate::sys::listener::Listener;
+use crate::sys::process::successor::Origin;
+use crate::sys::signal::Signals;
+
+use super::clients::Clients;
+use super::pin::{Pins, Recipe};
+use super::process::Processes;
+
+pub(super) use admission::Admission;
+pub(super) use listeners::ServiceListeners;
+pub(super) use peer_master::{OldPaths, PeerMaster};
+pub(super) use preflight::{Checked, Preflight, Purpose};
+pub(super) use published::PublishedPaths;
+pub use service_manager::ServiceManager;
+pub(super) use startup::Startup;
+
+/// What this image of the master reads from its own command line and environment: the same for a
+/// start, for a take-over from the image before, and for a new master beside an old one.
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Configured {
+    pub log: Log,
+    /// The handlers are installed already.
+    pub signals: Signals,
+    /// What workers are started from, from the next generation on.
+    pub recipe: Recipe,
+    /// The settings of the next generation.
+    pub policy: Policy,
+    /// In the order of their numbers in workers; those that were handed over come first.
+    pub listeners: Vec<Listener>,
+    /// The addresses that `--listen` names.
+    pub listen: Vec<String>,
+    /// How this master was started: an upgrade executes that again.
+    pub origin: Origin,
+    /// None: the environment names no service manager.
+    pub service_manager: Option<ServiceManager>,
+}
+
+/// How the master ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The exit code.
+    pub code: u8,
+    /// Why, if the end was not asked for.
+    pub reason: Option<String>,
+}
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub(super) log: Log,
+    pub(super) signals: Signals,
+    pub(super) origin: Origin,
+    pub(super) service_manager: Option<ServiceManager>,
+    pub(super) supervisor: Supervisor,
+    pub(super) pins: Pins,
+    pub(super) listeners: ServiceListeners,
+    pub(super) processes: Processes,
+    pub(super) clients: Clients,
+    pub(super) published: PublishedPaths,
+    pub(super) startup: Startup,
+    pub(super) peer: Option<PeerMaster>,
+}
+
+/// The driver: owns every descriptor, and the map between processes and the model's worker ids.
+pub(super) struct Driver {
+    pub(super) log: Log,
+    pub(super) signals: Signals,
+    pub(super) origin: Origin,
+    pub(super) service_manager: Option<ServiceManager>,
+    pub(super) supervisor: Supervisor,
+    pub(super) pins: Pins,
+    pub(super) listeners: ServiceListeners,
+    pub(super) processes: Processes,
+    pub(super) clients: Clients,
+    pub(super) admission: Admission,
+    pub(super) published: PublishedPaths,
+    pub(super) startup: Startup,
+    /// The check of a successor, while it runs.
+    pub(super) preflight: Option<Preflight>,
+    /// The other master, during an upgrade by fork.
+    pub(super) peer: Option<PeerMaster>,
+    /// Set by the model's last action.
+    pub(super) end: Option<End>,
+}
+
+impl Driver {
+    /// A driver of these parts, and of those that are always made anew.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            log,
+            signals,
+            origin,
+            service_manager,
+            supervisor,
+            pins,
+            listeners,
+            processes,
+            clients,
+            published,
+            startup,
+            peer,
+        } = parts;
+        Driver {
+            log,
+            signals,
+            origin,
+            service_manager,
+            supervisor,
+            pins,
+            listeners,
+            processes,
+            clients,
+            admission: Admission::default(),
+            published,
+            startup,
+            preflight: None,
+            peer,
+            end: None,
+        }
+    }
+
+    /// Closes what the master has opened to the outside, the paths last: a process that waits for
+    /// them to disappear may start the next master at once.
+    pub(super) fn close(&mut self) {
+        self.processes.end_guard();
+        self.close_ack_socket();
+        self.published.remove(&self.log);
+    }
+
+    /// Removes einhorn's socket.
+    fn close_ack_socket(&mut self) {
+        if let Some(socket) = self.processes.close_ack_socket()
+            && let Err(error) = socket.remove()
+        {
+            self.log
+                .warn(format_args!("cannot remove einhorn's socket: {error}"));
+        }
+    }
+}
