@@ -9,7 +9,7 @@ use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
-use crate::sys::process::procfs;
+use crate::sys::process::procfs::is_pending;
 use crate::sys::signal::number;
 use crate::wire::control::Command;
 
@@ -60,7 +60,7 @@ fn wait_until_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Re
     let until = job.deadline.map_or(within, |deadline| deadline.min(within));
     loop {
         clock::pause(INTERVAL);
-        if procfs::is_pending(master.pid(), number(signal)) != Some(true) {
+        if is_pending(master.pid(), number(signal)) != Some(true) {
             return Ok(());
         }
         if clock::now() >= until {
