@@ -28,112 +28,112 @@ complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -s h -l help -d 'Print help 
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -s V -l version -d 'Print version'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "reload" -d 'Rolls the workers to a new generation: program and directory are looked up anew'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "upgrade" -d 'Replaces the master\'s own image and all workers'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "rollback" -d 'Ends a running rollout, or rolls to the generation before'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the previous generation'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "scale" -d 'Sets the number of slots'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients queue meanwhile'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "resume" -d 'Brings the workers of a paused service back'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "restart-worker" -d 'Replaces the worker of one slot, the new one ready first'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "retire" -d 'Ends the drain of a generation: those of its workers that were told to finish are told to go now'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "resume" -d 'Starts the workers of a paused service again'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "retire" -d 'Ends the drain of a generation: its retiring workers get the quick signal'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "reopen" -d 'Reopens the logs and passes USR1 on to the workers that catch it'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "signal" -d 'Delivers a signal to the master, to all workers, or to one'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pid" -d 'Prints the pid of the live master'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "signal" -d 'Sends a signal to the master, to all workers, or to one worker'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pid" -d 'Prints the pid of the running master'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "wait" -d 'Waits for a state of the service or for the end of an operation'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "listeners" -d 'Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "listeners" -d 'Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l set -d 'Set a variable of the workers\' environment from now on; repeatable' -r
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l unset -d 'Take a variable away from the workers\' environment from now on, whoever set it; repeatable' -r
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l chdir -d 'The workers\' directory from now on; a relative one starts where the master was started' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l unset -d 'Remove a variable from the workers\' environment from now on; repeatable' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l chdir -d 'The workers\' directory from now on; relative to where the master was started' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l dry-run -d 'Only print what would happen: program, directory, environment and listener differences, peak workers'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l dry-run -d 'Only print what would change: program, directory, environment, listeners, peak workers'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l dry-run -d 'Only print what would happen: the master\'s program and what it executes, then what a reload would change'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l fork -d 'Start a new master beside the running one, which leaves once its last worker is gone'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l manual -d 'With --fork: both serve with all workers until QUIT to one of them; to the old one commits, to the new one backs out'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l dry-run -d 'Only print what would change: the master\'s program and command line, then as for reload'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l fork -d 'Start a new master beside the old one, which exits when its last worker is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l manual -d 'With --fork: both masters serve with all workers until one of them gets QUIT'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l now -d 'Stop quickly: the workers get the quick signal instead of the graceful one'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, send KILL to the master and all that descends from it, and wait 1 s more (needs --timeout)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, kill the master and all its descendants (needs --timeout)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l slot -d 'To the worker that holds this slot' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l slot -d 'Send it to the worker of this slot' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l workers -d 'To every worker'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l workers -d 'Send it to every worker'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended, with the exit code that its own command would have had' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended; the exit code is that of its own command' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s q -l quiet -d 'Say nothing on stderr but errors'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until all slots are ready and no rollout runs; waits for the master to appear, too'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s q -l quiet -d 'Print only errors on stderr'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until all slots are ready and no rollout runs; also waits for the master to appear'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Say nothing on stderr but errors'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "reload" -d 'Rolls the workers to a new generation: program and directory are looked up anew'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "upgrade" -d 'Replaces the master\'s own image and all workers'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "rollback" -d 'Ends a running rollout, or rolls to the generation before'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the previous generation'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "scale" -d 'Sets the number of slots'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients queue meanwhile'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "resume" -d 'Brings the workers of a paused service back'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "restart-worker" -d 'Replaces the worker of one slot, the new one ready first'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "retire" -d 'Ends the drain of a generation: those of its workers that were told to finish are told to go now'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "resume" -d 'Starts the workers of a paused service again'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "retire" -d 'Ends the drain of a generation: its retiring workers get the quick signal'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "reopen" -d 'Reopens the logs and passes USR1 on to the workers that catch it'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "signal" -d 'Delivers a signal to the master, to all workers, or to one'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pid" -d 'Prints the pid of the live master'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "signal" -d 'Sends a signal to the master, to all workers, or to one worker'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pid" -d 'Prints the pid of the running master'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "wait" -d 'Waits for a state of the service or for the end of an operation'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "listeners" -d 'Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "listeners" -d 'Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,26 +1,27 @@
-//! One error, one line; and the one table of exit codes.
+//! The error type, which is always one line, and the exit codes of all programs.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// How a binary of the toolkit ends. The numbers are API: scripts branch on them.
+/// How a program exits. The numbers are part of the interface: scripts depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: the honest answer is no: failed, rolled back, degraded, gave up.
+    /// 1: failed (the old state was kept), rolled back, degraded, or gave up.
     Failed,
     /// 2: wrong usage.
     Usage,
-    /// 3: not running, or the master died meanwhile.
+    /// 3: not running, or the master died before it answered.
     NotRunning,
     /// 4: no permission.
     Permission,
-    /// 5: not finished by `--timeout`.
+    /// 5: not finished within `--timeout`.
     Timeout,
-    /// 6: refused: another operation is under way, another master owns the name, or it makes no sense now.
+    /// 6: refused: another operation is under way, another master owns the name, or the request
+    /// does not fit the present state.
     Refused,
-    /// 111: the system refused (bind, open, fork).
+    /// 111: a system call failed (bind, open, fork).
     System,
     /// 126: the next program is not executable.
     NotExecutable,
@@ -52,20 +53,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What failed, why, and what to do about it: always one line.
+/// What failed, why, and what to do: `what: why (hint)`, always one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// What failed, with its object: `cannot bind tcp:127.0.0.1:80`.
     pub what: String,
     /// Why: `Permission denied`. May be empty.
     pub why: String,
-    /// What the reader can do. May be empty.
+    /// What to do. May be empty.
     pub hint: String,
-    /// How the process exits if nobody handles it.
+    /// How the process exits if no caller handles the error.
     pub exit: Exit,
 }
 
-/// Why something failed, for people: without the number that the standard library appends to what the system said.
+/// Why something failed, without the ` (os error N)` that the standard library appends.
 pub fn reason(why: impl fmt::Display) -> String {
     let mut text = why.to_string();
     while let Some(start) = text.find(" (os error ") {
@@ -77,11 +78,11 @@ pub fn reason(why: impl fmt::Display) -> String {
     text
 }
 
-/// The result of everything that can fail here.
+/// The result type of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A failure of the system (exit 111).
+    /// A system call failed (exit 111).
     pub fn system(what: impl Into<String>, why: impl fmt::Display) -> Self {
         Error::new(Exit::System, what, why)
     }
@@ -101,7 +102,7 @@ impl Error {
         }
     }
 
-    /// The same error, telling what to do.
+    /// The same error, with a hint what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
@@ -111,7 +112,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whatever a file name or a worker put into it, an error stays one line.
+        // A file name or a worker's text may contain a newline. An error stays one line.
         let mut line = self.what.clone();
         for (before, part, after) in [(": ", &self.why, ""), (" (", &self.hint, ")")] {
             if !part.is_empty() {

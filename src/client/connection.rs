@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::target::Master;
-use super::{ANSWER_WITHIN, left};
+use super::deadline::{ANSWER_WITHIN, time_left};
+use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
@@ -15,37 +15,40 @@ use crate::wire::control::{ControlCommand, Request, Response, parse_response};
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.
 const MAX_LINE: usize = 64 * 1024 * 1024;
 
-/// A connection to a master.
+/// A connection to the control socket of a master.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ControlConnection {
     stream: UnixStream,
     deadline: Option<Time>,
-    /// When the first line of an answer must be there; none once it is, or where an answer may take its time.
+    /// Until when the first line of an answer must arrive. `None`: it has arrived, or the request
+    /// may stay unanswered for long.
     answer_by: Option<Time>,
     buffer: Vec<u8>,
-    /// How much of the buffer is known to hold no newline.
+    /// The first bytes of `buffer` that were searched for a newline already.
     scanned: usize,
 }
 
 /// One line of an answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// What it says.
-    pub answer: Response,
-    /// The line itself, with whatever a newer master put into it.
+pub struct AnswerLine {
+    /// The line, parsed.
+    pub answer: Answer,
+    /// The line as received, with the fields that only a newer master knows.
     pub text: String,
 }
 
-impl Connection {
-    /// Connects to the control socket at `path`; everything after is bounded by `deadline` too.
+impl ControlConnection {
+    /// Connects to the control socket at `path`. `deadline` bounds the connect and every later
+    /// call.
     ///
-    /// The outer error is the system's own: only the caller knows what an absent or refusing socket means. A master that does not
-    /// accept in time is `WouldBlock`.
+    /// # Errors
+    /// The error of connect(2) as it is: only the caller knows what a missing or refusing socket
+    /// means. `WouldBlock`: the master did not accept in time.
     pub fn open(path: &Path, deadline: Option<Time>) -> io::Result<Self> {
         let until = deadline.unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
-        let within = left(until).ok_or(io::ErrorKind::WouldBlock)?;
-        let stream = connect::connect(path, within)?;
-        Ok(Connection {
+        let within = time_left(until).ok_or(io::ErrorKind::WouldBlock)?;
+        let stream = dial::connect(path, within)?;
+        Ok(ControlConnection {
             stream,
             deadline,
             answer_by: None,
@@ -54,15 +57,20 @@ impl Connection {
         })
     }
 
-    /// The process at the other end; `None` where it lives in another pid namespace.
+    /// The process at the other end. `None`: it runs in another pid namespace.
     pub fn master(&self) -> Result<Option<Master>> {
         let peer = connect::open_server(&self.stream)
             .map_err(|error| Error::system("cannot tell who owns the control socket", error))?;
         Ok(peer.map(|(pid, process)| Master::new(pid, process)))
     }
 
-    /// Sends one request. A master that does not read is exit 5. One that has closed the connection is no error yet: it may have said why,
-    /// and [`Connection::next_line`] tells.
+    /// Sends one request.
+    ///
+    /// A master that has closed the connection is no error yet: it may have sent a reason before,
+    /// which [`ControlConnection::next_line`] returns.
+    ///
+    /// # Errors
+    /// Exit 5: the master does not read.
     pub fn send(&mut self, request: &Request) -> Result<()> {
         let mut line = serde_json::to_vec(request)
             .map_err(|error| Error::system("cannot write the request", error))?;
@@ -70,48 +78,49 @@ impl Connection {
         let until = self
             .deadline
             .unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
-        // A wait may be silent until its end; everything else begins with a line at once.
-        let silent = matches!(request.command, ControlCommand::Wait { .. });
+        // The answer to `wait` may begin with its end. Every other answer has a first line at once.
+        let silent = matches!(request.command, Command::Wait { .. });
         self.answer_by = (self.deadline.is_none() && !silent).then_some(until);
         let mut rest = line.as_slice();
         while !rest.is_empty() {
-            let within = left(until).ok_or_else(too_late)?;
+            let within = time_left(until).ok_or_else(no_answer)?;
             self.stream
                 .set_write_timeout(Some(within))
-                .map_err(broken)?;
+                .map_err(connection_broken)?;
             match self.stream.write(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_late()),
-                Err(error) if has_gone(&error) => return Ok(()),
-                Err(error) => return Err(broken(error)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(no_answer()),
+                Err(error) if is_disconnected(&error) => return Ok(()),
+                Err(error) => return Err(connection_broken(error)),
             }
         }
         Ok(())
     }
 
-    /// The next line, or `None` when the master has closed the connection.
+    /// Receives the next line. `None`: the master has closed the connection.
     ///
-    /// A line that makes no sense is exit 1: whatever the master did, it was not what we know.
-    pub fn next_line(&mut self) -> Result<Option<Line>> {
-        self.next_text()?.map(Line::read).transpose()
+    /// # Errors
+    /// Exit 1: the line cannot be parsed, so it is unknown what the master did.
+    pub fn next_line(&mut self) -> Result<Option<AnswerLine>> {
+        self.next_text()?.map(AnswerLine::parse).transpose()
     }
 
-    /// As [`next_line`](Self::next_line), but nobody has looked at what it says: for answers that are long.
+    /// As [`next_line`](Self::next_line), without parsing: for long answers.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         loop {
             while let Some(bytes) = self.take_line() {
                 self.answer_by = None;
                 if !bytes.trim_ascii().is_empty() {
                     let mut text =
-                        String::from_utf8(bytes).map_err(|_| garbage("it is not UTF-8"))?;
+                        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))?;
                     text.truncate(text.trim_end().len());
                     text.drain(..text.len() - text.trim_start().len());
                     return Ok(Some(text));
                 }
             }
             if self.buffer.len() > MAX_LINE {
-                return Err(garbage("it is too long"));
+                return Err(malformed("it is too long"));
             }
             if !self.fill()? {
                 return Ok(None);
@@ -131,20 +140,22 @@ impl Connection {
         };
         let end = self.scanned + offset;
         self.scanned = 0;
-        // A long line mostly comes alone, and need not be copied.
+        // A long line is mostly alone in the buffer. So move the line and copy the rest.
         let rest = self.buffer.split_off(end + 1);
         Some(std::mem::replace(&mut self.buffer, rest))
     }
 
-    /// Reads what is there, and waits for it; whether there may be more.
+    /// Waits until something can be read, and reads it. False: the connection has ended.
     fn fill(&mut self) -> Result<bool> {
         let mut chunk = [0; 64 * 1024];
         loop {
             let until = self.answer_by.or(self.deadline);
             let within = until
-                .map(|until| left(until).ok_or_else(too_late))
+                .map(|until| time_left(until).ok_or_else(no_answer))
                 .transpose()?;
-            self.stream.set_read_timeout(within).map_err(broken)?;
+            self.stream
+                .set_read_timeout(within)
+                .map_err(connection_broken)?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
@@ -152,38 +163,38 @@ impl Connection {
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_late()),
-                Err(error) if has_gone(&error) => return Ok(false),
-                Err(error) => return Err(broken(error)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(no_answer()),
+                Err(error) if is_disconnected(&error) => return Ok(false),
+                Err(error) => return Err(connection_broken(error)),
             }
         }
     }
 }
 
-impl Line {
-    /// Reads what a line says.
-    pub fn read(text: String) -> Result<Line> {
-        let answer = parse_response(&text).map_err(garbage)?;
-        Ok(Line { answer, text })
+impl AnswerLine {
+    /// Parses a line.
+    pub fn parse(text: String) -> Result<AnswerLine> {
+        let answer = parse_answer(&text).map_err(malformed)?;
+        Ok(AnswerLine { answer, text })
     }
 }
 
-fn has_gone(error: &io::Error) -> bool {
+fn is_disconnected(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
 }
 
-fn garbage(why: impl std::fmt::Display) -> Error {
-    Error::new(Exit::Failed, "the master's answer makes no sense", why)
+fn malformed(why: impl std::fmt::Display) -> Error {
+    Error::new(Exit::Failed, "cannot read the master's answer", why)
 }
 
-fn broken(error: io::Error) -> Error {
+fn connection_broken(error: io::Error) -> Error {
     Error::system("the control connection is broken", error)
 }
 
-fn too_late() -> Error {
+fn no_answer() -> Error {
     Error::new(Exit::Timeout, "the master does not answer", "")
 }
 
@@ -192,11 +203,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn pair(deadline: Option<Duration>) -> (Connection, UnixStream) {
+    fn pair(deadline: Option<Duration>) -> (ControlConnection, UnixStream) {
         let (stream, peer) = UnixStream::pair().expect("a pair");
         let deadline = deadline.map(|deadline| clock::now() + deadline);
         (
-            Connection {
+            ControlConnection {
                 stream,
                 deadline,
                 answer_by: None,
@@ -208,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_put_together_from_pieces() {
+    fn lines_are_joined_from_pieces() {
         let (mut connection, mut peer) = pair(None);
         peer.write_all(
             b"{\"ok\":true,\"op\":1}\r\n\n{\"event\":\"progress\",\"op\":2}\n{\"ok\":fal",
@@ -222,12 +233,12 @@ mod tests {
         assert_eq!(
             connection.next_line().expect("sound"),
             None,
-            "half a line is no line"
+            "a line without its newline is dropped"
         );
     }
 
     #[test]
-    fn garbage_is_an_error_of_one_line() {
+    fn malformed_answers_are_errors_of_one_line() {
         for bytes in [
             &b"\xff\xfe\n"[..],
             b"pardon\n",
@@ -236,14 +247,14 @@ mod tests {
         ] {
             let (mut connection, mut peer) = pair(None);
             peer.write_all(bytes).expect("write");
-            let error = connection.next_line().expect_err("garbage");
+            let error = connection.next_line().expect_err("malformed");
             assert_eq!(error.exit, Exit::Failed);
             assert!(!error.to_string().contains('\n'));
         }
     }
 
     #[test]
-    fn silence_ends_at_the_deadline_and_so_does_a_master_that_does_not_read() {
+    fn a_master_that_neither_answers_nor_reads_is_a_timeout() {
         let (mut connection, _peer) = pair(Some(Duration::from_millis(30)));
         assert_eq!(
             connection.next_line().expect_err("silence").exit,
@@ -263,13 +274,13 @@ mod tests {
             key: None,
         };
         assert_eq!(
-            connection.send(&request).expect_err("nobody reads").exit,
+            connection.send(&request).expect_err("unread").exit,
             Exit::Timeout
         );
     }
 
     #[test]
-    fn only_the_first_line_must_come_at_once() {
+    fn only_the_first_line_has_the_short_deadline() {
         let (mut connection, mut peer) = pair(None);
         connection
             .send(&Request {
@@ -303,6 +314,6 @@ mod tests {
                 key: None,
             })
             .expect("sent");
-        assert_eq!(connection.answer_by, None, "a wait may be silent");
+        assert_eq!(connection.answer_by, None, "a wait may take long");
     }
 }

@@ -1,28 +1,42 @@
-//! The blocking control client: finding the master that a user points at, one request, its answers, and a deadline on all of
-//! it.
+//! The blocking control client: finds the master behind a target, sends it one request and reads
+//! its answers, everything before a deadline.
+//!
+//! In reading order:
+//!
+//! - `target`: what the user names, a pid file or a control socket ([`Target`]), and the running
+//!   master behind it ([`Reach`]);
+//! - `master`: the process of that master, held by a pidfd ([`Master`]): signal, kill, wait;
+//! - `connection`: the control connection ([`ControlConnection`]): one request out, lines in
+//!   ([`AnswerLine`]);
+//! - `deadline` and `failure`: the time that is left, and the errors that several files report.
+//!
+//! One request: [`Target::reach`] finds out whether the target is a pid file or a socket, looks up
+//! the owner of the pid file's lock, and connects. [`ControlConnection::send`] writes the request.
+//! [`ControlConnection::next_line`] returns progress lines until the reply comes; `None` means that
+//! the master closed the connection (`failure::master_died`).
 
 mod connection;
+mod deadline;
+pub(crate) mod failure;
+mod master;
 mod target;
 
-pub use connection::{Connection, Line};
-pub use target::{LOOK_AGAIN, Master, Reach, Target};
-
-use std::time::Duration;
+pub use connection::{AnswerLine, ControlConnection};
+pub use deadline::ANSWER_WITHIN;
+pub use master::Master;
+pub use target::{POLL_INTERVAL, Reach, Target};
 
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::sys::machine::clock;
-use crate::wire::control::{ControlCommand, Reply, Request, Response};
+use crate::wire::control::{Answer, Command, Reply, Request};
 
-/// How long a master may take, where the caller set no deadline, to accept a connection, to read a request, and to answer it
-/// with a first line. A live master does all of that at once; a stopped or wedged one must not hang its clients.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// One command and its reply, for those who only want to know (`status`, `listeners`).
+/// Sends one command and returns its reply, for callers that only read (`status`, `listeners`).
 ///
-/// Errors: exit 3 where nothing runs or the master dies meanwhile, 4 without permission, 5 when `deadline` has passed, 6 where
-/// the master has no control socket. A reply that says no is not an error here.
-pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
+/// # Errors
+/// Exit 3: nothing runs, or the master dies before it answers. Exit 4: no permission. Exit 5:
+/// `deadline` has passed. Exit 6: the master has no control socket. A reply that reports a failure
+/// is not an error here.
+pub fn ask(target: &Target, command: Command, deadline: Option<Time>) -> Result<Reply> {
     let Some(mut connection) = target.reach(deadline)?.control else {
         return Err(Error::new(Exit::Refused, target.no_control(), ""));
     };
@@ -34,26 +48,15 @@ pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> 
     })?;
     loop {
         match connection.next_line()? {
-            Some(Line {
-                answer: Response::Reply(reply),
+            Some(AnswerLine {
+                answer: Answer::Reply(reply),
                 ..
             }) => return Ok(*reply),
-            Some(Line {
-                answer: Response::Progress(_),
+            Some(AnswerLine {
+                answer: Answer::Progress(_),
                 ..
             }) => {}
-            None => return Err(died()),
+            None => return Err(failure::master_died()),
         }
     }
-}
-
-/// What a connection that ends before the reply means.
-pub fn died() -> Error {
-    Error::new(Exit::NotRunning, "the master died before it answered", "")
-}
-
-/// The time that is left until `deadline`; never zero, which the socket options read as for ever.
-fn left(deadline: Time) -> Option<Duration> {
-    let left = deadline.since(clock::now());
-    (!left.is_zero()).then(|| left.max(Duration::from_micros(1)))
 }

@@ -1,4 +1,7 @@
-//! `pf-status`: what a master and its workers are doing, as a table, as JSON, or as an exit code alone.
+//! `pf-status`: shows what a master and its workers do, as a table, as JSON, or as an exit code.
+//!
+//! One run: `fetch` asks the master for its status document, and finds the document within the
+//! reply. `verdict` derives the exit code from it. Then the table or the document is printed.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -11,8 +14,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{arguments, run};
-use crate::client::{Line, Target};
+use super::program::{arguments, run};
+use crate::client::{AnswerLine, Target};
 use crate::error::{Error, Exit, Result};
 use crate::ui::{table, text};
 use crate::wire::control::{Code, ControlCommand, Request, Response};
@@ -22,32 +25,33 @@ const PROG: &str = "pf-status";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  all slots are ready, or the service is paused as asked for
+  0  all slots are ready, or the service is paused
   1  degraded, or not known: the master has no control socket or does not answer
   2  wrong usage
   3  not running
   4  no permission";
 
-/// Shows what a master and its workers are doing
+/// Shows what a master and its workers do
 ///
-/// Prints a summary line, a table with a row for each slot, the listeners with their accept queues, and the last rollout. The exit
-/// code alone answers whether all is well, so that this can be used as a health check.
+/// Prints a summary line, a table with a row for each slot, the listeners with their accept queues,
+/// and the last rollout. The exit code tells whether all is well, so this can be a health check.
 #[derive(Debug, Parser)]
 #[command(name = PROG, version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Args {
     /// The master's pid file, or its control socket
     ///
-    /// The control socket of a pid file is the same path with .pid replaced by .ctl, else with .ctl appended.
+    /// The control socket of a pid file is the same path with .pid replaced by .ctl, else with .ctl
+    /// appended.
     #[arg(value_name = "TARGET")]
     target: PathBuf,
 
     /// Print the status document of the control protocol, as JSON on one line
     ///
-    /// It is what the master sent: fields that a newer master adds are kept. See pf-tools(7).
+    /// It is what the master sent, with the fields that only a newer master knows. See pf-tools(7).
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 
-    /// Print nothing: only the exit code tells
+    /// Print nothing; the exit code is the answer
     #[arg(short, long)]
     quiet: bool,
 }
@@ -57,7 +61,7 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// The whole program.
+/// Runs `pf-status`.
 pub fn main() -> ExitCode {
     match arguments::<Args>() {
         Ok(args) => run(PROG, || status(&args)),
@@ -68,36 +72,37 @@ pub fn main() -> ExitCode {
 fn status(args: &Args) -> Result<Exit> {
     let answer = match fetch(&Target::new(&args.target)) {
         Ok(answer) => answer,
-        // Quiet, being no answer is an answer as well.
+        // With --quiet, an error is only its exit code.
         Err(error) if args.quiet => return Ok(error.exit),
         Err(error) => return Err(error),
     };
     let document = answer.document();
     let verdict = answer.verdict;
     if args.json {
-        print(&[&harmless(document), "\n"])?;
+        print(&[&escaped(document), "\n"])?;
     } else if !args.quiet {
         print(&[&table::render(&read(document)?)])?;
     }
     Ok(verdict)
 }
 
-/// The master's answer, where in it the status document is, and what follows from that: a long line, which is neither copied nor read twice.
-struct Told {
+/// The reply of the master, the place of the status document in it, and the exit code. The line may
+/// be long, so the document is neither copied nor parsed twice.
+struct StatusReply {
     line: String,
     document: Range<usize>,
     verdict: Exit,
 }
 
-impl Told {
+impl StatusReply {
     fn document(&self) -> &str {
         self.line.get(self.document.clone()).unwrap_or_default()
     }
 }
 
-/// Asks.
-fn fetch(target: &Target) -> Result<Told> {
-    let control = target.reach(None).map_err(unknown)?.control;
+/// Asks the master for its status.
+fn fetch(target: &Target) -> Result<StatusReply> {
+    let control = target.reach(None).map_err(state_unknown)?.control;
     let Some(mut control) = control else {
         return Err(Error::new(
             Exit::Failed,
@@ -112,10 +117,10 @@ fn fetch(target: &Target) -> Result<Told> {
             wait: true,
             key: None,
         })
-        .map_err(unknown)?;
-    while let Some(line) = control.next_text().map_err(unknown)? {
-        if let Some((document, verdict)) = document_in(&line)? {
-            return Ok(Told {
+        .map_err(state_unknown)?;
+    while let Some(line) = control.next_text().map_err(state_unknown)? {
+        if let Some((document, verdict)) = find_document(&line)? {
+            return Ok(StatusReply {
                 line,
                 document,
                 verdict,
@@ -125,19 +130,20 @@ fn fetch(target: &Target) -> Result<Told> {
     Err(Error::new(
         Exit::NotRunning,
         "not running",
-        "the master has just left",
+        "the master has just exited",
     ))
 }
 
-/// Where the status document is in a line, and what follows from it; `None` for a line that is no reply.
-fn document_in(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
-    // As every master has put it so far. What is within the braces makes sense as one document, or else it is something else.
+/// The place of the status document in a line, and the exit code. `None`: the line is no reply.
+fn find_document(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
+    // The fast way: the form that every master writes so far. If the rest does not parse as one
+    // document, the line has another form, which is parsed below.
     const BEFORE: &str = "{\"ok\":true,\"status\":";
     let inner = line
         .strip_prefix(BEFORE)
         .and_then(|it| it.strip_suffix('}'));
-    if let Some(Ok(gist)) = inner.map(serde_json::from_str::<Gist<'_>>) {
-        return Ok(Some((BEFORE.len()..line.len() - 1, verdict(&gist))));
+    if let Some(Ok(health)) = inner.map(serde_json::from_str::<Health<'_>>) {
+        return Ok(Some((BEFORE.len()..line.len() - 1, verdict(&health))));
     }
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -157,14 +163,15 @@ fn document_in(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
         let begin = (text.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
         return Ok(Some((begin..begin + text.len(), verdict(&read(text)?))));
     }
-    let Response::Reply(reply) = Line::read(line.to_owned()).map_err(unknown)?.answer else {
+    let line = AnswerLine::parse(line.to_owned()).map_err(state_unknown)?;
+    let Answer::Reply(reply) = line.answer else {
         return Ok(None);
     };
     let Some(failure) = reply.error.filter(|_| !reply.ok) else {
         return Err(Error::new(
             Exit::Failed,
             "status not known",
-            "the master's answer has none",
+            "the master's answer has no status",
         ));
     };
     let exit = if failure.code == Code::Permission {
@@ -179,19 +186,19 @@ fn document_in(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
     ))
 }
 
-/// Reads the document, or as much of it as is asked for.
+/// Parses the document, or the fields of it that `T` has.
 fn read<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T> {
     serde_json::from_str(document).map_err(|error| {
         Error::new(
             Exit::Failed,
-            "the master's answer makes no sense",
+            "cannot read the master's answer",
             error.to_string(),
         )
     })
 }
 
-/// A master that cannot be asked, whatever the reason, is one exit code: its state is not known.
-fn unknown(error: Error) -> Error {
+/// The error of a master that cannot be asked, as exit 1: the state of the service is not known.
+fn state_unknown(error: Error) -> Error {
     match error.exit {
         Exit::Usage | Exit::NotRunning | Exit::Permission => error,
         _ => Error {
@@ -201,27 +208,28 @@ fn unknown(error: Error) -> Error {
     }
 }
 
-/// What of a status the exit code follows from. All else is skipped: a thousand slots are a long text.
+/// The fields of a status that decide the exit code. The others are skipped: the status of a
+/// thousand slots is long.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Gist<'a> {
+struct Health<'a> {
     #[serde(borrow)]
     state: Cow<'a, str>,
     workers: Workers,
     #[serde(borrow)]
-    slots: Vec<GistOfSlot<'a>>,
+    slots: Vec<SlotHealth<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct GistOfSlot<'a> {
+struct SlotHealth<'a> {
     #[serde(borrow)]
     state: Cow<'a, str>,
 }
 
-/// Whether all is as asked for. A rollout under way is no reason to complain as long as every slot is ready; a master that
-/// stops is one, since whoever asks should look elsewhere.
-fn verdict(status: &Gist<'_>) -> Exit {
+/// Whether the service is healthy. During a rollout it is healthy while every slot is ready. A
+/// stopping master is not healthy: a load balancer should use another server.
+fn verdict(status: &Health<'_>) -> Exit {
     let ready = status.workers.ready >= status.workers.wanted
         && status.slots.iter().all(|slot| slot.state == "ready");
     match &*status.state {
@@ -231,9 +239,9 @@ fn verdict(status: &Gist<'_>) -> Exit {
     }
 }
 
-/// The same JSON with the characters that could act on a terminal written as escapes. JSON has none of these but within its
-/// strings; those below 0x20 it does not have at all.
-fn harmless(json: &str) -> Cow<'_, str> {
+/// The same JSON with the characters that could act on a terminal written as escapes. In JSON these
+/// characters occur only in strings, and those below 0x20 not even there (RFC 8259, section 7).
+fn escaped(json: &str) -> Cow<'_, str> {
     if json.bytes().all(|byte| byte <= b'~') {
         return json.into();
     }
@@ -248,7 +256,7 @@ fn harmless(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Writes to stdout. A reader that has left has seen enough.
+/// Writes to stdout. A closed pipe is no error: the reader has read what it wanted.
 fn print(pieces: &[&str]) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = pieces
@@ -267,12 +275,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         command().debug_assert();
     }
 
     #[test]
-    fn the_verdict_is_about_slots() {
+    fn the_verdict_depends_on_state_and_slots() {
         let status = |state: &str, slots: &[&str]| {
             let ready = slots.iter().filter(|slot| **slot == "ready").count();
             let slots: Vec<String> = slots
@@ -297,13 +305,13 @@ mod tests {
             ("", &[], Exit::Failed),
         ] {
             let document = status(state, slots);
-            let gist = read(&document).expect("a status");
-            assert_eq!(verdict(&gist), exit, "{state} {slots:?}");
+            let health = read(&document).expect("a status");
+            assert_eq!(verdict(&health), exit, "{state} {slots:?}");
         }
     }
 
     #[test]
-    fn the_document_is_found_in_the_answer() {
+    fn the_document_is_found_in_the_reply() {
         for (before, after) in [
             (" {\"ok\":true,\"new\":[1],\"status\":", ",\"id\":7}\r\n"),
             ("{\"ok\":true,\"status\":", "}"),
@@ -311,12 +319,12 @@ mod tests {
         ] {
             let wanted = "{\"state\":\"running\", \"slots\":[{\"state\":\"held\"}], \"more\":{}}";
             let line = format!("{before}{wanted}{after}");
-            let (document, verdict) = document_in(&line).expect("sound").expect("a reply");
+            let (document, verdict) = find_document(&line).expect("sound").expect("a reply");
             assert_eq!((line.get(document), verdict), (Some(wanted), Exit::Failed));
         }
         let progress =
             "{\"event\":\"progress\",\"op\":1,\"done\":1,\"total\":2,\"ok\":true,\"status\":{}}\n";
-        assert_eq!(document_in(progress).expect("sound"), None);
+        assert_eq!(find_document(progress).expect("sound"), None);
         for (line, exit) in [
             ("{\"ok\":true}", Exit::Failed),
             ("{\"ok\":\"maybe\",\"status\":{}}", Exit::Failed),
@@ -326,19 +334,19 @@ mod tests {
                 Exit::Permission,
             ),
         ] {
-            assert_eq!(document_in(line).expect_err(line).exit, exit, "{line}");
+            assert_eq!(find_document(line).expect_err(line).exit, exit, "{line}");
         }
     }
 
     #[test]
     fn escaped_json_means_the_same() {
         let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
-        let escaped = harmless(json);
+        let harmless = escaped(json);
         assert_eq!(
-            escaped,
+            harmless,
             "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
         );
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(value(&escaped), value(json));
+        assert_eq!(value(&harmless), value(json));
     }
 }

@@ -1,4 +1,4 @@
-//! Values on command lines, as people write them.
+//! The values of options that several programs have: durations, ranges, `off`, protocols.
 
 use std::time::Duration;
 
@@ -6,27 +6,24 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::wire::exports::Protocol;
 
-/// A duration: `30s`, `1m 30s`, `250ms`.
-///
-/// # Errors
-/// One line for the user.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+/// Parses a duration: `30s`, `1m 30s`, `250ms`. The error is one line for the user, here and below.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error} (durations are as in 250ms, 30s, '1m 30s')"))
 }
 
-/// What may be switched off.
+/// The value of an option that may be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Off<T> {
-    /// By the word `off`.
+pub(super) enum Off<T> {
+    /// The user wrote `off`.
     Off,
-    /// On, with this value.
+    /// The option has this value.
     On(T),
 }
 
 impl<T> Off<T> {
-    /// The value, if it is not off.
-    pub(crate) fn on(self) -> Option<T> {
+    /// The value. `None`: off.
+    pub(super) fn on(self) -> Option<T> {
         match self {
             Off::Off => None,
             Off::On(value) => Some(value),
@@ -34,11 +31,8 @@ impl<T> Off<T> {
     }
 }
 
-/// A duration, or `off`.
-///
-/// # Errors
-/// One line for the user.
-pub(crate) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
+/// Parses a duration, or `off`.
+pub(super) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
     if text == "off" {
         Ok(Off::Off)
     } else {
@@ -46,22 +40,16 @@ pub(crate) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
     }
 }
 
-/// A duration that is not 0, or `off`.
-///
-/// # Errors
-/// One line for the user.
-pub(crate) fn time_or_off(text: &str) -> Result<Off<Duration>, String> {
+/// Parses a duration above 0, or `off`.
+pub(super) fn time_or_off(text: &str) -> Result<Off<Duration>, String> {
     match duration_or_off(text)? {
-        Off::On(Duration::ZERO) => Err("no time at all: 'off' is for none".to_owned()),
+        Off::On(Duration::ZERO) => Err("0 is not allowed: write 'off' for no limit".to_owned()),
         time => Ok(time),
     }
 }
 
-/// A number that is not 0, or `off`.
-///
-/// # Errors
-/// One line for the user.
-pub(crate) fn count_or_off(text: &str) -> Result<Off<u32>, String> {
+/// Parses a number above 0, or `off`.
+pub(super) fn count_or_off(text: &str) -> Result<Off<u32>, String> {
     match text.parse() {
         _ if text == "off" => Ok(Off::Off),
         Ok(number) if number > 0 => Ok(Off::On(number)),
@@ -69,23 +57,20 @@ pub(crate) fn count_or_off(text: &str) -> Result<Off<u32>, String> {
     }
 }
 
-/// A protocol of `--export`.
-pub(crate) fn protocols() -> impl TypedValueParser<Value = Protocol> {
+/// The parser of `--export`.
+pub(super) fn protocols() -> impl TypedValueParser<Value = Protocol> {
     PossibleValuesParser::new(Protocol::ALL.map(Protocol::as_str))
         .try_map(|text| text.parse::<Protocol>())
 }
 
-/// A range of durations: `100ms..30s`.
-///
-/// # Errors
-/// One line for the user.
-pub(crate) fn durations(text: &str) -> Result<(Duration, Duration), String> {
+/// Parses a range of durations: `100ms..30s`.
+pub(super) fn durations(text: &str) -> Result<(Duration, Duration), String> {
     let (shortest, longest) = text
         .split_once("..")
         .ok_or("a range is written as in 100ms..30s")?;
     let (shortest, longest) = (duration(shortest)?, duration(longest)?);
     if shortest.is_zero() || shortest > longest {
-        return Err("the range must begin above 0 and not end below its beginning".to_owned());
+        return Err("a range begins above 0, and its end is not below its begin".to_owned());
     }
     Ok((shortest, longest))
 }

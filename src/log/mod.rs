@@ -1,5 +1,12 @@
-//! The master's log. Writing it never blocks supervision: what cannot be written at once is counted, and the count is told
-//! in the next line that gets through.
+//! The log of the long-running programs.
+//!
+//! Writing a line never blocks: a line that cannot be written at once is lost and counted, and the
+//! next line that is written reports the count.
+//!
+//! In reading order: [`Sink`] and [`Format`], where the log goes and how a line looks; [`Level`]
+//! and [`About`], how much a line matters and which worker it is about; [`Log`]. A call of
+//! [`Log::write`] drops a line below the threshold, cleans the message (`clean`), renders the line
+//! and writes it once (`Out`).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -12,24 +19,25 @@ use crate::sys::io::log_sink::LogWriter;
 use crate::sys::machine::clock::{rfc3339, wall};
 use crate::sys::process::daemon::output_to;
 
-/// The longest message, in bytes; with the rest of the line it stays below what a pipe takes in one piece.
+/// The longest message, in bytes. The whole line then stays below PIPE_BUF (4096), so that a pipe
+/// takes it in one piece (pipe(7)).
 const MAX_MESSAGE: usize = 3072;
 
 /// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
-    /// Stderr.
+    /// Standard error.
     Stderr,
-    /// A file, appended to.
+    /// This file; lines are appended.
     File(PathBuf),
 }
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people: `pf-master: message`, in a file with time and pid before it.
+    /// `pf-master: message`; in a file with time and pid.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
@@ -39,41 +47,41 @@ pub enum Format {
 pub enum Level {
     /// Something failed.
     Error,
-    /// Something is not as it should be.
+    /// Something is wrong, but the service goes on.
     Warn,
-    /// What happens.
+    /// An event of the service.
     Info,
-    /// What happens inside.
+    /// A detail of the program.
     Debug,
 }
 
-/// Whom a line is about: fields of its JSON form.
+/// The worker that a line is about: fields of its JSON form.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct About {
-    /// The slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
-    /// The worker's pid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker_pid: Option<i32>,
-    /// The generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
 }
 
-/// A log.
+/// The log of one program.
 #[derive(Debug)]
 pub struct Log {
     program: &'static str,
     sink: Sink,
     format: Format,
-    least: Level,
-    out: RefCell<LogWriter>,
+    threshold: Level,
+    out: RefCell<Out>,
+    /// Lines lost since the log was first opened.
     lost: Cell<u64>,
-    untold: Cell<u64>,
-    /// The last line was cut short: the next begins a new one.
+    /// Lines lost since the last line that was written.
+    unreported: Cell<u64>,
+    /// The last line was written only in part: the next one begins with a newline.
     cut: Cell<bool>,
-    /// Stdout and stderr go to the log's file, too.
+    /// Stdout and stderr go to the file of the log, too.
     with_output: Cell<bool>,
 }
 
@@ -89,13 +97,13 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// Opens the log. `verbosity` is how often `-v` was given less how often `-q`: 0 shows `info` and above, 1 `debug`, -1
-    /// `warn`, -2 `error` alone.
+    /// Opens the log. `verbosity` is the number of `-v` minus the number of `-q`: 1 shows all
+    /// lines, 0 `info` and above, -1 `warn` and above, -2 only `error`.
     ///
     /// # Errors
     /// Exit 111: the file cannot be opened.
     pub fn new(program: &'static str, sink: Sink, format: Format, verbosity: i8) -> Result<Log> {
-        let least = match verbosity {
+        let threshold = match verbosity {
             1.. => Level::Debug,
             0 => Level::Info,
             -1 => Level::Warn,
@@ -106,15 +114,16 @@ impl Log {
             out: RefCell::new(open(&sink)?),
             sink,
             format,
-            least,
+            threshold,
             lost: Cell::new(0),
-            untold: Cell::new(0),
+            unreported: Cell::new(0),
             cut: Cell::new(false),
             with_output: Cell::new(false),
         })
     }
 
-    /// Has stdout and stderr, and so the workers', go to the log's file too, from now on and whenever it is reopened (`--daemonize`).
+    /// Redirects stdout and stderr, which the workers inherit, to the file of the log, now and
+    /// whenever the file is reopened (`--daemonize`).
     ///
     /// # Errors
     /// Exit 111: the file cannot be opened.
@@ -128,10 +137,10 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the log's file anew, after it was rotated (U15, U30). Stderr stays.
+    /// Opens the file of the log anew, after a rotation (U15, U30). A log on stderr stays.
     ///
     /// # Errors
-    /// Exit 111: the file cannot be opened; the old one is then kept.
+    /// Exit 111: the file cannot be opened. The log continues in the old file.
     pub fn reopen(&self) -> Result<()> {
         if matches!(self.sink, Sink::File(_)) {
             let out = open(&self.sink)?;
@@ -144,38 +153,38 @@ impl Log {
         Ok(())
     }
 
-    /// How many lines could not be written since the log was opened first.
+    /// How many lines were lost since the log was first opened.
     pub fn lost(&self) -> u64 {
         self.lost.get()
     }
 
-    /// Something failed.
+    /// Writes a line of [`Level::Error`].
     pub fn error(&self, message: impl Display) {
         self.write(Level::Error, About::default(), message);
     }
 
-    /// Something is not as it should be.
+    /// Writes a line of [`Level::Warn`].
     pub fn warn(&self, message: impl Display) {
         self.write(Level::Warn, About::default(), message);
     }
 
-    /// What happens.
+    /// Writes a line of [`Level::Info`].
     pub fn info(&self, message: impl Display) {
         self.write(Level::Info, About::default(), message);
     }
 
-    /// What happens inside.
+    /// Writes a line of [`Level::Debug`].
     pub fn debug(&self, message: impl Display) {
         self.write(Level::Debug, About::default(), message);
     }
 
-    /// Writes a line about a slot, a worker, a generation, if its level is shown.
+    /// Writes a line about a worker, if its level is shown.
     pub fn write(&self, level: Level, about: About, message: impl Display) {
-        if level > self.least {
+        if level > self.threshold {
             return;
         }
         let mut message = clean(&message.to_string());
-        match self.untold.get() {
+        match self.unreported.get() {
             0 => {}
             1 => message.push_str(" (1 line lost before this)"),
             lost => message.push_str(&format!(" ({lost} lines lost before this)")),
@@ -186,12 +195,12 @@ impl Log {
         }
         let written = self.out.borrow().write(line.as_bytes());
         if written == line.len() {
-            self.untold.set(0);
+            self.unreported.set(0);
             self.cut.set(false);
         } else {
             self.lost.set(self.lost.get().saturating_add(1));
-            self.untold.set(self.untold.get().saturating_add(1));
-            // A stream that was in the middle of a line still is, if nothing more got through.
+            self.unreported.set(self.unreported.get().saturating_add(1));
+            // If nothing was written, a line that was cut before is still not ended.
             self.cut.set(self.cut.get() || written > 0);
         }
     }
@@ -219,7 +228,7 @@ impl Log {
     }
 }
 
-/// One line, harmless on a terminal, and not too long.
+/// The message as one line, harmless on a terminal, at most `MAX_MESSAGE` long.
 fn clean(message: &str) -> String {
     let mut clean = String::with_capacity(message.len().min(MAX_MESSAGE));
     for letter in message.chars() {

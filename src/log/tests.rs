@@ -1,4 +1,4 @@
-//! The tests of this room.
+//! Tests of the log: rotation, levels, JSON, and sinks that cannot take a line.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -36,7 +36,7 @@ fn nonblocking(file: &File) -> bool {
 }
 
 #[test]
-fn u30_a_file_gets_whole_lines_with_time_and_pid_and_is_reopened() {
+fn u30_a_rotated_file_is_reopened_and_lines_have_time_and_pid() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.log");
     let log = Log::new("pf-master", Sink::File(path.clone()), Format::Text, 0).expect("opened");
@@ -69,7 +69,7 @@ fn u30_a_file_gets_whole_lines_with_time_and_pid_and_is_reopened() {
 }
 
 #[test]
-fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
+fn a_failed_reopen_continues_in_the_old_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let logs = dir.path().join("logs");
     fs::create_dir(&logs).expect("made");
@@ -90,7 +90,7 @@ fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
 }
 
 #[test]
-fn levels_are_shown_as_asked_for() {
+fn verbosity_decides_which_levels_are_shown() {
     for (verbosity, shown) in [(-2, "e"), (-1, "ew"), (0, "ewi"), (1, "ewid"), (2, "ewid")] {
         let (read, write) = pipe();
         let log = to(LogWriter::Plain(write), Format::Text, verbosity);
@@ -133,8 +133,8 @@ fn json_lines_have_their_fields() {
     assert!(second.get("slot").is_none());
 }
 
-/// Fills the log until lines are lost, empties the sink, and looks at what is told.
-fn lost_and_told(log: &Log, drain: &mut dyn FnMut() -> String) {
+/// Fills the log until lines are lost, empties the sink, and checks that the loss is reported.
+fn assert_loss_is_reported(log: &Log, drain: &mut dyn FnMut() -> String) {
     let long = "x".repeat(1000);
     while log.lost() < 3 {
         log.info(&long);
@@ -155,19 +155,20 @@ fn lost_and_told(log: &Log, drain: &mut dyn FnMut() -> String) {
 }
 
 #[test]
-fn a_full_pipe_loses_lines_and_tells_and_the_shared_description_is_left_alone() {
+fn a_full_pipe_reports_lost_lines_and_stays_blocking() {
     let (read, shared) = pipe();
     let out = LogWriter::shared(shared.try_clone().expect("a copy").into()).expect("opened");
     assert!(matches!(&out, LogWriter::Plain(file) if nonblocking(file)));
     let log = to(out, Format::Text, 0);
-    lost_and_told(&log, &mut || drain(&read));
+    assert_loss_is_reported(&log, &mut || drain(&read));
     assert!(!nonblocking(&shared));
 }
 
 #[test]
-fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
+fn after_a_partial_line_the_next_line_begins_anew() {
     let (read, mut shared) = pipe();
-    // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each, after this one.
+    // The lines are longer than what a pipe takes in one piece: two of its sixteen pages each,
+    // after this one.
     shared.write_all(&[b'\n'; 4096]).expect("room");
     let out = LogWriter::shared(shared.into()).expect("opened");
     let log = to(out, Format::Json, 0);
@@ -186,28 +187,28 @@ fn after_a_line_that_was_cut_short_the_next_one_begins_anew() {
 }
 
 #[test]
-fn a_pipe_that_cannot_be_opened_again_is_asked_first() {
+fn a_pipe_that_cannot_be_reopened_is_polled_first() {
     let (read, write) = pipe();
-    let log = to(LogWriter::PolledFirst(write), Format::Text, 0);
-    lost_and_told(&log, &mut || drain(&read));
+    let log = to(Out::Asked(write), Format::Text, 0);
+    assert_loss_is_reported(&log, &mut || drain(&read));
 }
 
 #[test]
-fn a_socket_that_nobody_reads_does_not_block() {
+fn a_full_socket_does_not_block() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let out = LogWriter::shared(ours.into()).expect("opened");
     assert!(matches!(out, LogWriter::Socket(_)));
     let log = to(out, Format::Text, 0);
     let theirs = File::from(OwnedFd::from(theirs));
-    lost_and_told(&log, &mut || drain(&theirs));
+    assert_loss_is_reported(&log, &mut || drain(&theirs));
 }
 
 #[test]
-fn a_reader_that_has_gone_and_a_full_disk_are_counted() {
+fn a_closed_reader_and_a_full_disk_lose_lines() {
     let (read, write) = pipe();
     drop(read);
-    let log = to(LogWriter::Plain(write), Format::Text, 0);
-    log.info("nobody");
+    let log = to(Out::Plain(write), Format::Text, 0);
+    log.info("unread");
     assert_eq!(log.lost(), 1);
     let full = Path::new("/dev/full");
     if full.exists() {

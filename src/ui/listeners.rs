@@ -5,8 +5,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::text::plain;
 use crate::wire::status::Listener;
 
-/// A row a listener: name, address, fd (as workers have it), and how many connections of how many wait to be accepted. Unknown
-/// is `-`. Every line ends in a newline.
+/// A row for each listener: name, address, fd in the workers, and the accept queue as
+/// `queued/backlog`. An unknown value is `-`. Every line ends with a newline.
 pub fn table(listeners: &[Listener]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_a_listener() {
+    fn each_listener_has_a_row() {
         let listeners = [
             Listener {
                 name: Some("http".into()),

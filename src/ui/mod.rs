@@ -1,4 +1,13 @@
-//! Snapshot to text.
+//! Turns the documents of a master into text for a terminal.
+//!
+//! - [`table`]: the status document, for `pf-status`;
+//! - [`listeners`]: the listeners, for `pf-ctl listeners`;
+//! - [`plan`]: what a rollout would change, for `pf-ctl reload --dry-run`;
+//! - [`progress`]: what a waiting command shows on stderr;
+//! - [`text`]: durations, sizes, command lines, and foreign strings made harmless.
+//!
+//! A foreign string (a name, an error, a worker's status text) always passes through [`text`], so
+//! that it cannot act on the terminal.
 
 pub mod listeners;
 pub mod plan;

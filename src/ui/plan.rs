@@ -1,11 +1,12 @@
-//! What a rollout would do, for people.
+//! What a rollout would change, as text.
 
 use std::fmt::Display;
 
 use super::text::{command, plain};
 use crate::wire::control::{Change, Plan};
 
-/// The plan as text, one fact a line; what stays is said to stay, but for the command line.
+/// The plan as text, one fact for each line. A value that stays is marked as unchanged; a command
+/// line that stays is left out.
 pub fn text(plan: &Plan) -> String {
     let mut lines = Vec::new();
     if let Some(master) = &plan.master {
@@ -64,7 +65,7 @@ mod tests {
     use crate::wire::control::MasterPlan;
 
     #[test]
-    fn an_upgrade_tells_of_the_master_and_a_new_command_is_told() {
+    fn the_plan_of_an_upgrade_has_the_master_and_the_new_command() {
         let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
         let plan = Plan {
             master: Some(MasterPlan {
@@ -85,16 +86,16 @@ mod tests {
             ..Plan::default()
         };
         let text = text(&plan);
-        let told = "master       /opt/1/pf-master -> /opt/2/pf-master\n\
-                    its inode    3 -> 4\n\
-                    executed     pf-master -n '1 2'\n\
-                    command      ./app --old -> ./app --new\n\
-                    program      ";
-        assert!(text.starts_with(told), "{text}");
+        let expected = "master       /opt/1/pf-master -> /opt/2/pf-master\n\
+                        its inode    3 -> 4\n\
+                        executed     pf-master -n '1 2'\n\
+                        command      ./app --old -> ./app --new\n\
+                        program      ";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]
-    fn a_fact_a_line() {
+    fn each_fact_has_a_line() {
         let plan = Plan {
             master: None,
             command: Change::default(),

@@ -1,4 +1,4 @@
-//! What a waiting command shows: a bar, plain lines, or nothing.
+//! What a waiting command shows on stderr: a bar, plain lines, or nothing.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -9,22 +9,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::text::plain;
 use crate::wire::control::Progress;
 
-/// How often the bar is drawn though nothing happens, so that its clock goes on.
+/// How often the bar is drawn without an event, so that its clock goes on.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How progress is shown; decided once.
+/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// A bar, for a terminal.
     Bar,
-    /// A line an event, for logs and pipes.
+    /// One line for each event, for logs and pipes.
     Plain,
-    /// Nothing at all.
+    /// Nothing.
     Quiet,
 }
 
 impl Style {
-    /// The style for a command that was told to be `quiet` or not, whose stderr is a terminal of type `term` or not.
+    /// The style of a command. `quiet`: --quiet was given; `terminal`: stderr is a terminal;
+    /// `term`: the variable TERM.
     pub fn choose(quiet: bool, terminal: bool, term: Option<&OsStr>) -> Self {
         match (quiet, terminal) {
             (true, _) => Style::Quiet,
@@ -34,18 +35,19 @@ impl Style {
     }
 }
 
-/// One waiting command on stderr. The bar is gone when this is dropped, so that an error stands on a line of its own.
+/// The progress of one command. Dropping it clears the bar, so that an error gets a line of its
+/// own.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct ProgressDisplay {
     style: Style,
     /// `pf-ctl: reload`
     who: String,
-    /// Hidden unless the style is a bar: nobody has to ask.
+    /// Hidden unless the style is [`Style::Bar`], so that no caller has to check the style.
     bar: ProgressBar,
 }
 
-impl Waiting {
-    /// A command of `program` that waits for what `verb` does.
+impl ProgressDisplay {
+    /// The display for `verb` of `program`.
     pub fn new(style: Style, program: &str, verb: &str) -> Self {
         let target = match style {
             Style::Bar => ProgressDrawTarget::stderr(),
@@ -54,14 +56,14 @@ impl Waiting {
         let bar = ProgressBar::with_draw_target(None, target)
             .with_style(template("{prefix} {spinner} {elapsed} {wide_msg}"));
         bar.set_prefix(verb.to_owned());
-        Waiting {
+        ProgressDisplay {
             style,
             who: format!("{program}: {verb}"),
             bar,
         }
     }
 
-    /// A step of the operation.
+    /// Shows a step of the operation.
     pub fn step(&self, progress: &Progress) {
         let (done, total) = (progress.done, progress.total);
         if total > 0 && self.bar.length().is_none() {
@@ -83,17 +85,17 @@ impl Waiting {
         self.show(&progress.message, &count);
     }
 
-    /// What is being waited for, where no steps are told.
-    pub fn on(&self, what: &str) {
+    /// Shows what the command waits for, where the master reports no steps.
+    pub fn show_wait(&self, what: &str) {
         self.show(what, "");
     }
 
-    /// Something that the reader should know although it was done.
+    /// Prints a warning.
     pub fn warn(&self, warning: &str) {
         self.line(&format!("{}: warning: {}", self.who, plain(warning)));
     }
 
-    /// The last line: what was done.
+    /// Prints the last line: what was done.
     pub fn done(&self, program: &str, message: &str) {
         self.line(&format!("{program}: {}", plain(message)));
     }
@@ -104,20 +106,20 @@ impl Waiting {
             self.line(&format!("{}: {message}{count}", self.who));
         }
         self.bar.set_message(message);
-        // Begun with the first event: what is done at once flickers no bar.
+        // The bar starts at the first event, so that a short command shows no bar for a moment.
         self.bar.enable_steady_tick(TICK);
     }
 
     fn line(&self, line: &str) {
         if self.style != Style::Quiet {
-            // Nobody is left to tell that stderr cannot be written.
+            // Where stderr cannot be written, there is no other place to report that.
             self.bar
                 .suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
         }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_style_is_decided_by_quiet_terminal_and_term() {
+    fn the_style_depends_on_quiet_terminal_and_term() {
         let xterm = Some(OsStr::new("xterm"));
         assert_eq!(Style::choose(false, true, xterm), Style::Bar);
         assert_eq!(Style::choose(false, true, None), Style::Bar);
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_templates_are_sound() {
+    fn the_templates_are_valid() {
         for text in [
             "{prefix} {spinner} {elapsed} {wide_msg}",
             "{prefix} [{bar:30}] {pos}/{len} {elapsed} {wide_msg}",

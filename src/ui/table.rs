@@ -6,10 +6,11 @@ use super::text::{command, duration, plain, plain_cut, size};
 use crate::wire::changes::Changes;
 use crate::wire::status::{LastExit, Listener, Rollout, Slot, Status};
 
-/// The longest status text that a row shows, in characters.
+/// The most characters of a worker's status text that a row shows.
 const STATUS_LIMIT: usize = 120;
 
-/// The whole text, ended by a newline. Unknown values are `-`; nothing in it acts on a terminal.
+/// The whole text, with a newline at the end. An unknown value is `-`. No character of it acts on a
+/// terminal.
 pub fn render(status: &Status) -> String {
     let mut parts = vec![summary(status) + "\n"];
     if !status.changes.is_empty() {
@@ -86,7 +87,7 @@ fn changes(changes: &Changes) -> String {
     format!("changed by reload: {}", command(&words))
 }
 
-/// A row a slot; after them the workers that hold none, which their state tells.
+/// A row for each slot, then a row for each replacement and each retiring worker, marked as such.
 fn rows(status: &Status) -> impl Iterator<Item = Row> {
     let slots = status.slots.iter().map(|slot| row(slot, ""));
     let starting = status
@@ -114,7 +115,7 @@ fn row(slot: &Slot, mark: &str) -> Row {
     ])
 }
 
-/// The worker's own words; where there are none and it is not ready, how the one before it ended.
+/// The worker's status text. Without one, if the worker is not ready: how the previous one ended.
 fn note(slot: &Slot) -> String {
     match (&slot.status, &slot.last_exit) {
         (Some(text), _) => plain_cut(text, STATUS_LIMIT),
@@ -169,7 +170,8 @@ fn rollout(last: &Rollout) -> String {
     line
 }
 
-/// Columns parted by two spaces, numbers to the right but for the columns `left`; no lines, nothing at a row's end.
+/// Columns with two spaces between them, aligned right except the columns `left`. No rules, and no
+/// spaces at the end of a row.
 fn layout(header: &[&str], left: &[usize], rows: impl IntoIterator<Item = Row>) -> String {
     let mut table = Table::new();
     table
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reloads_have_changed_is_told_as_it_would_be_typed() {
+    fn changes_by_reload_are_shown_as_options() {
         let json = r#"{"set":{"A":"1 2"},"unset":["B"],"chdir":"/srv","command":["./app","-x"]}"#;
         let status = Status {
             changes: serde_json::from_str(json).expect("changes"),

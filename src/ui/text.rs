@@ -1,8 +1,8 @@
-//! Small pieces of text for people: durations, sizes, and strings from elsewhere made harmless.
+//! Small pieces of text: durations, sizes, command lines, and foreign strings made harmless.
 
 use std::fmt::Write;
 
-/// A duration in seconds as people write it, two units at most: `250ms`, `1.2s`, `45s`, `2h 3m`. `-` for what is no duration.
+/// A duration in seconds, in at most two units: `250ms`, `1.2s`, `45s`, `2h 3m`. `-`: no duration.
 pub fn duration(seconds: f64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
@@ -10,7 +10,7 @@ pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "-".into();
     }
-    // Always rounded down: what has lasted 59.9 s has not lasted a minute. `as` saturates.
+    // Always rounded down: 59.9 s is not a minute yet. `as` saturates.
     let (millis, whole) = ((seconds * 1000.0) as u64, seconds as u64);
     let two = |large: u64, name: char, small: u64, small_name: char| match whole % large / small {
         0 => format!("{}{name}", whole / large),
@@ -26,7 +26,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A size in bytes as people write it: `512 B`, `1.2 MiB`.
+/// A size in bytes: `512 B`, `1.2 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -35,7 +35,7 @@ pub fn size(bytes: u64) -> String {
     let mut amount = bytes as f64 / 1024.0;
     let mut units = UNITS.iter();
     let mut unit = units.next();
-    // 1023.96 would be rounded to 1024.0 of a unit that has only 1023.
+    // 1023.96 KiB would be printed as `1024.0 KiB` instead of `1.0 MiB`.
     while amount >= 1023.95 {
         amount /= 1024.0;
         unit = units.next();
@@ -43,13 +43,15 @@ pub fn size(bytes: u64) -> String {
     format!("{amount:.1} {}", unit.unwrap_or(&"EiB"))
 }
 
-/// Whether a character could act on a terminal, or make a line read as another: controls, and what changes the direction of writing.
+/// Whether a character could act on a terminal or make a line look like another one: controls, and
+/// the characters that change the writing direction.
 pub fn is_hostile(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text from elsewhere with every hostile character written out (`\n`, `\u{1b}`), so that it stays one harmless line.
+/// A foreign text with every hostile character written out (`\n`, `\u{1b}`): one harmless line.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -72,7 +74,7 @@ pub fn plain_cut(text: &str, limit: usize) -> String {
     out
 }
 
-/// A command line as one would type it: an argument with anything special in it stands in quotes.
+/// A command line as a user would type it: an argument with a special character is in quotes.
 pub fn command(args: &[String]) -> String {
     let mut out = String::new();
     for arg in args {
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_people_write_them() {
+    fn durations_have_at_most_two_units() {
         for (seconds, text) in [
             (0.0, "0ms"),
             (0.0005, "0ms"),
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_as_people_write_them() {
+    fn sizes_have_one_decimal_and_a_binary_unit() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_acts_on_a_terminal_comes_through() {
+    fn hostile_characters_are_written_out() {
         assert_eq!(plain("a\x1b[2J\n\tb\u{9b}1m"), r"a\u{1b}[2J\n\tb\u{9b}1m");
         assert_eq!(plain("\u{202e}gpj.exe"), r"\u{202e}gpj.exe");
         assert_eq!(plain("größer 日本 ok"), "größer 日本 ok");

@@ -1,16 +1,19 @@
-//! The count of what is under way, and its end: the core of a graceful close, with no socket in it.
+//! Counts open connections, and waits until there are none: the core of a graceful close.
 //!
-//! Accepting and closing race: a client that was just taken out of the queue must either be counted before the close looks, or stay in the queue for
-//! somebody else. So whoever accepts *enters* before, and what was accepted is counted before the entrance is given up; once the gate is
-//! closed nobody enters, and the wait is over when neither entrances nor connections are left.
+//! Accepting and closing race: a client that was just accepted must be counted before the close
+//! looks at the count, or it must stay in the queue for another process. So a thread *enters* the
+//! gate before accept(2), and the connection is counted before the thread gives up its entrance. A
+//! closed gate lets no thread in. The wait is over when there are neither entrances nor
+//! connections.
 //!
-//! It knows nothing of sockets, threads or runtimes, so it serves an async program as well: enter before the accept, keep the [`Ticket`] in the task.
+//! The gate knows nothing of sockets, threads or runtimes, so an async program can use it too:
+//! enter before the accept, and keep the [`Ticket`] in the task.
 
 use std::time::Duration;
 
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Counts connections, until it is closed and the last is gone. A copy is the same gate.
+/// Counts connections until it is closed and the last connection is gone. A clone is the same gate.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<Shared>);
 
@@ -23,9 +26,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inside {
     closed: bool,
-    /// Accepts under way.
+    /// Entrances: calls of accept(2) under way.
     entered: usize,
-    /// Connections.
+    /// Open connections.
     open: usize,
 }
 
@@ -42,11 +45,12 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        // Nothing panics while it is locked; and numbers cannot be left half written.
+        // No code panics while it holds the lock, and a number cannot be half written.
         self.0.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called before an accept, and kept until it is known what came of it. None once the gate is closed.
+    /// Enters the gate. Call it before an accept, and keep the entrance until the accept has
+    /// returned. `None`: the gate is closed.
     pub fn enter(&self) -> Option<Entrance> {
         let mut inside = self.lock();
         if inside.closed {
@@ -57,12 +61,12 @@ impl Gate {
         Some(Entrance { gate: self.clone() })
     }
 
-    /// From now on nobody enters. Does not wait.
+    /// Closes the gate: from now on [`enter`](Self::enter) returns `None`. Does not wait.
     pub fn close(&self) {
         self.lock().closed = true;
     }
 
-    /// Whether it is closed.
+    /// Whether the gate is closed.
     pub fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -72,8 +76,9 @@ impl Gate {
         self.lock().open
     }
 
-    /// Waits until nobody is inside, for as long as `left` says: it is asked before each wait how much longer it may be (None: for ever). Whether
-    /// nobody is.
+    /// Waits until there are neither entrances nor connections, and returns true. `left` is called
+    /// before each sleep and returns how much longer the wait may take (`None`: no limit). At zero
+    /// the wait ends with false.
     pub fn wait(&self, mut left: impl FnMut() -> Option<Duration>) -> bool {
         let mut inside = self.lock();
         while !inside.is_empty() {
@@ -93,9 +98,10 @@ impl Gate {
         true
     }
 
-    /// Has whoever waits ask again how much longer it may be.
+    /// Makes each thread in [`wait`](Self::wait) call its `left` again.
     pub fn wake(&self) {
-        // Locked, so that nobody stands between asking and waiting.
+        // Under the lock, so that no thread is between its call of `left` and its sleep: it would
+        // miss the notification.
         let inside = self.lock();
         self.0.empty.notify_all();
         drop(inside);
@@ -105,7 +111,7 @@ impl Gate {
         let mut inside = self.lock();
         change(&mut inside);
         if inside.is_empty() {
-            // Whoever waits may do so before the close, too.
+            // Also with an open gate: a thread may wait before the close.
             self.0.empty.notify_all();
         }
     }
@@ -113,15 +119,17 @@ impl Gate {
 
 /// The right to accept one connection.
 #[derive(Debug)]
-#[must_use = "dropped, it is given up"]
+#[must_use = "dropping it gives up the right"]
 pub struct Entrance {
     gate: Gate,
 }
 
 impl Entrance {
-    /// A connection was accepted: it counts until the ticket is dropped, which is to be after it was closed.
+    /// Counts an accepted connection as open until the ticket is dropped. Drop it after closing the
+    /// connection.
     pub fn admit(self) -> Ticket {
-        // Before the entrance is given up at the end of this function, so that at no moment it is neither.
+        // Count it before the entrance is dropped at the end of this function: at no moment the
+        // client may be neither.
         self.gate.lock().open += 1;
         Ticket {
             gate: self.gate.clone(),

@@ -1,4 +1,5 @@
-//! Listeners that count their connections and close gracefully (G2 to G5).
+//! Listeners that count their connections and close gracefully (G2 to G5): [`GracefulListener`],
+//! its connections [`Accepted`], and what it shares with the [server](super::server).
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use super::gate::{Gate, Ticket};
-use super::shutdown::{Shutdown, Stage};
+use super::shutdown::{Shutdown, ShutdownStage};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::io::nonblocking;
@@ -30,7 +31,7 @@ use crate::sys::signal::shutdown::Finish;
 /// let listener = GracefulListener::new(listeners)?;
 /// notify::ready()?;
 /// std::thread::scope(|scope| {
-///     // TERM: accepts no more, and waits for those that were accepted, half a minute at most.
+///     // On TERM: accepts no more, and waits for the open connections, 30 s at most.
 ///     let end = scope.spawn(|| listener.close_on(&shutdown, Some(Duration::from_secs(30))));
 ///     while let Some(connection) = listener.accept()? {
 ///         scope.spawn(move || serve(connection));
@@ -41,28 +42,30 @@ use crate::sys::signal::shutdown::Finish;
 /// # }
 /// ```
 ///
-/// An accept waits on the listeners and on the close alike, so the sockets become non-blocking, for whoever shares them too. They are only closed, and never
-/// shut down: other processes may go on with them (G4).
+/// An accept waits for a client and for the close at the same time, so the sockets become
+/// non-blocking, also for the other processes that share them. The sockets are closed and never
+/// shut down: other processes may continue to accept on them (G4).
 #[derive(Debug)]
 pub struct GracefulListener {
-    /// None once it is closed: then the last who still accepts closes them.
+    /// `None` once it is closed. Then the last thread in `accept` closes them, by dropping its
+    /// `Arc`.
     sockets: Mutex<Option<Arc<[Socket]>>>,
     gate: Gate,
     closed: Finish,
-    /// With whom to begin, so that no listener is served before another all the time.
+    /// Which listener goes first; it changes each time, so that no listener is always served last.
     turn: AtomicUsize,
 }
 
 impl GracefulListener {
-    /// Takes over listeners: [`Listeners`](super::listeners::Listeners), or some of std's.
+    /// Takes over listeners: [`Listeners`](super::listeners::Listeners), or listeners of std.
     ///
     /// # Errors
-    /// One of them is no socket that listens for connections, or there are too many descriptors.
+    /// A listener is not a socket that listens for connections, or there are too many descriptors.
     pub fn new<L: Into<OwnedFd>>(listeners: impl IntoIterator<Item = L>) -> Result<Self> {
         let sockets = listeners.into_iter().map(accepting);
         let sockets: Arc<[Socket]> = sockets.collect::<Result<_>>()?;
         let closed = Finish::new()
-            .map_err(|error| Error::system("cannot make what a close wakes by", error))?;
+            .map_err(|error| Error::system("cannot make the event of a close", error))?;
         Ok(GracefulListener {
             sockets: Mutex::new(Some(sockets)),
             gate: Gate::new(),
@@ -71,12 +74,14 @@ impl GracefulListener {
         })
     }
 
-    /// Waits for the next client. None once it was closed. Several threads may do so at the same time.
+    /// Waits for the next client. `None`: it was closed. Several threads may wait at the same time.
     ///
     /// # Errors
-    /// What accept(2) said: EMFILE, ENFILE, ENOBUFS, ENOMEM (the client stays in the queue, so wait a little before the next), EINVAL.
+    /// Those of accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM (the client stays in the queue: wait a
+    /// little before the next accept), EINVAL.
     pub fn accept(&self) -> io::Result<Option<Accepted>> {
-        // Dropped last, after our share of the sockets: when a close has returned, they are closed.
+        // The entrance is dropped after this thread's `Arc` of the sockets (in reverse order of
+        // declaration): so the sockets are closed when a close returns.
         let Some(entrance) = self.gate.enter() else {
             return Ok(None);
         };
@@ -109,24 +114,25 @@ impl GracefulListener {
         }
     }
 
-    /// From now on nothing is accepted, and [`accept`](Self::accept) returns None, also to those who wait in it. Clients in the queue stay there, for
-    /// whoever shares the socket. Does not wait.
+    /// Accepts no more: [`accept`](Self::accept) returns `None`, also to threads that wait in it.
+    /// Clients in the queue stay there, for the other processes that share the socket. Does not
+    /// wait.
     pub fn stop(&self) {
         self.gate.close();
         self.closed.ask(1);
         drop(self.lock().take());
     }
 
-    /// Stops, and waits until every connection that was accepted has been closed: returns exactly when the last one is (G2).
+    /// Stops, and returns exactly when the last accepted connection is closed (G2).
     pub fn close(&self) {
         self.stop();
         self.gate.wait(|| None);
     }
 
-    /// The same, for so long at most.
+    /// As [`close`](Self::close), but waits at most `limit`.
     ///
     /// # Errors
-    /// Connections are open still: exit 1 (G5).
+    /// Exit 1: connections are still open (G5).
     pub fn close_within(&self, limit: Duration) -> Result<()> {
         self.stop();
         let until = clock::now() + limit;
@@ -136,10 +142,11 @@ impl GracefulListener {
         Err(self.unfinished(&format!("after {limit:?}")))
     }
 
-    /// Waits until `shutdown` is asked for, then closes as [`close_within`](Self::close_within); when it is asked for at once, waits no longer (G5).
+    /// Waits until `shutdown` is requested, then closes as [`close_within`](Self::close_within).
+    /// When an end at once is requested, it waits no longer (G5).
     ///
     /// # Errors
-    /// Connections are open still: exit 1.
+    /// Exit 1: connections are still open.
     pub fn close_on(&self, shutdown: &Shutdown, limit: Option<Duration>) -> Result<()> {
         let failed = |error| Error::system("cannot wait for the end", error);
         shutdown.wait().map_err(failed)?;
@@ -147,7 +154,8 @@ impl GracefulListener {
         let until = limit.map_or(Time(u64::MAX), |limit| clock::now() + limit);
         let over = Finish::new().map_err(failed)?;
         let is_empty = std::thread::scope(|scope| {
-            // A wait for connections cannot be one for signals too.
+            // The wait below sleeps on a condition variable, so another thread polls for a request
+            // to end at once, and wakes it.
             scope.spawn(|| {
                 let both = [
                     (shutdown.at_once(), Interest::READ),
@@ -157,7 +165,7 @@ impl GracefulListener {
                 self.gate.wake();
             });
             let left = || match (shutdown.stage(), limit) {
-                (Stage::AtOnce, _) => Some(Duration::ZERO),
+                (ShutdownStage::AtOnce, _) => Some(Duration::ZERO),
                 (_, None) => None,
                 (_, Some(_)) => Some(until.since(clock::now())),
             };
@@ -167,10 +175,10 @@ impl GracefulListener {
         });
         match (is_empty, shutdown.stage(), limit) {
             (true, ..) => Ok(()),
-            (_, Stage::Serving | Stage::Finishing, Some(limit)) => {
+            (_, ShutdownStage::Serving | ShutdownStage::Finishing, Some(limit)) => {
                 Err(self.unfinished(&format!("after {limit:?}")))
             }
-            _ => Err(self.unfinished("when told to end at once")),
+            _ => Err(self.unfinished("when an end at once was requested")),
         }
     }
 
@@ -189,7 +197,8 @@ impl GracefulListener {
     }
 }
 
-/// The sockets at which clients wait, from another one on each `turn`: no listener is served before another all the time.
+/// The sockets at which clients wait. Each `turn` begins with another socket, so that no listener
+/// is always served last.
 pub(super) fn in_turn<'a>(
     sockets: &'a [Socket],
     ready: &'a [Ready],
@@ -201,10 +210,11 @@ pub(super) fn in_turn<'a>(
         .filter_map(|(socket, ready)| ready.any().then_some(socket))
 }
 
-/// A socket that listens, so that an accept never waits.
+/// The listener as a non-blocking socket, so that an accept never waits: another process that
+/// shares the listener may accept the client first.
 ///
 /// # Errors
-/// It does not listen, or is no socket.
+/// It does not listen for connections, or is no socket.
 pub(super) fn accepting(listener: impl Into<OwnedFd>) -> Result<Socket> {
     let socket = Socket::from(listener.into());
     let refused = |why: &dyn std::fmt::Display| {
@@ -223,11 +233,11 @@ pub(super) fn accepting(listener: impl Into<OwnedFd>) -> Result<Socket> {
     Ok(socket)
 }
 
-/// A connection of a [`GracefulListener`]. It counts as open until it is dropped; a copy of it does not count once more, and ends with the last
-/// one (G3).
+/// A connection of a [`GracefulListener`]. It counts as open until it and all its clones are
+/// dropped. A clone does not count again (G3).
 #[derive(Debug)]
 pub struct Accepted {
-    // Closed before it no longer counts.
+    // Field order: the socket is closed before the ticket stops counting.
     socket: Socket,
     ticket: Arc<Ticket>,
 }
@@ -249,7 +259,8 @@ impl Accepted {
         })
     }
 
-    /// The socket, to be made into a stream of std's or of a runtime, and what counts it: to be kept until after that was closed.
+    /// The socket, to make a stream of std or of a runtime, and the ticket that counts it. Drop the
+    /// ticket after closing the stream.
     pub fn into_parts(self) -> (Socket, Arc<Ticket>) {
         (self.socket, self.ticket)
     }

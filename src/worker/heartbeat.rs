@@ -1,4 +1,4 @@
-//! The heartbeat: a page that is shared with the master (U23).
+//! The heartbeat and the counters of a worker, in a page that it shares with the master (U23).
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,12 @@ use crate::sys::machine::environment;
 use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, MAGIC, OPEN, Page};
 use crate::wire::service_manager;
 
-/// Names the page's descriptor.
+/// The variable with the descriptor of the page.
 const VARIABLE: &str = "PF_HEARTBEAT_FD";
 
-/// How a worker says that it lives, and what it has served: by numbers in a page of memory that the master looks at. Each call is one atomic
-/// instruction, and none a system call. Where there is no master, every call does nothing.
+/// The heartbeat and the counters of a worker: numbers in a page of memory that the master reads.
+/// Each number changes by one atomic instruction, without a system call. Without a master, every
+/// call does nothing.
 ///
 /// ```no_run
 /// # fn main() -> prefork::error::Result<()> {
@@ -24,14 +25,15 @@ const VARIABLE: &str = "PF_HEARTBEAT_FD";
 /// loop {
 ///     heartbeat.beat();
 ///     // wait for work, but not for longer than heartbeat.interval()
-///     let request = heartbeat.request(); // counts as begun now, and as finished when it is dropped
-///     drop(request);
+///     let request = heartbeat.request(); // counts as begun now, and as finished when it is
+///     dropped drop(request);
 /// #   return Ok(());
 /// }
 /// # }
 /// ```
 ///
-/// A worker that never beats is never missed; one that does must go on within the master's `--timeout`. A copy is the same page.
+/// A worker that never beats has no heartbeat timeout. After its first beat, it must beat again
+/// within the master's `--timeout`, each time. A copy is the same page.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heartbeat {
     numbers: Option<&'static page::Numbers>,
@@ -39,9 +41,11 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The page that this process was given (`PF_HEARTBEAT_FD`), whoever asks and however often. Without one, a heartbeat that does nothing.
+    /// The page that this process inherited (`PF_HEARTBEAT_FD`). Every call returns the same page.
+    /// Without a page, the heartbeat does nothing.
     ///
-    /// The variable is removed and its descriptor becomes close-on-exec, if this is the one thread of the process; else children may beat as well.
+    /// If this is the only thread of the process, the variable is removed and the descriptor
+    /// becomes close-on-exec. Otherwise both stay, and child processes may beat as well.
     ///
     /// # Errors
     /// The variable does not name a heartbeat page.
@@ -52,21 +56,21 @@ impl Heartbeat {
             return Ok(heartbeat);
         }
         let heartbeat = Heartbeat {
-            numbers: given()?,
+            numbers: inherited_page()?,
             interval: interval(),
         };
         Ok(*inherited.insert(heartbeat))
     }
 
-    /// One that does nothing.
+    /// A heartbeat that does nothing.
     pub fn none() -> Heartbeat {
         Heartbeat::default()
     }
 
-    /// The page in this file.
+    /// The heartbeat page in this file.
     ///
     /// # Errors
-    /// It is none.
+    /// The file is no heartbeat page.
     pub fn of(file: impl AsFd) -> Result<Heartbeat> {
         Ok(Heartbeat {
             numbers: Some(page_in(file, "this file")?),
@@ -74,37 +78,41 @@ impl Heartbeat {
         })
     }
 
-    /// Whether anybody looks at it.
+    /// Whether there is a page, which a master reads.
     pub fn is_active(&self) -> bool {
         self.numbers.is_some()
     }
 
-    /// How often to beat: half of what the master bears (`WATCHDOG_USEC`, see sd_watchdog_enabled(3)). None: it bears any silence. Somebody else than
-    /// `pf-master` may want a heartbeat too, and give no page: it is told by [`notify::watchdog`](super::notify::watchdog).
+    /// How often to beat: half of the heartbeat timeout (`WATCHDOG_USEC`, see
+    /// sd_watchdog_enabled(3)). `None`: there is no timeout.
+    ///
+    /// Another service manager than `pf-master` may want a heartbeat without giving a page. For
+    /// that manager, send [`notify::watchdog`](super::notify::watchdog).
     pub fn interval(&self) -> Option<Duration> {
         self.interval
     }
 
-    /// This worker lives.
+    /// Beats: this worker is alive.
     #[inline]
     pub fn beat(&self) {
         self.add(BEATS, 1);
     }
 
-    /// A request begins: it is finished when what is returned is dropped. Counts as two beats.
+    /// Counts a request as begun, and as finished when the returned value is dropped. Each of the
+    /// two is a beat as well.
     pub fn request(&self) -> Request {
         self.add(BEGUN, 1);
         self.beat();
         Request(*self)
     }
 
-    /// A connection has been accepted: it is open until what is returned is dropped.
+    /// Counts a connection as open until the returned value is dropped.
     pub fn connection(&self) -> OpenConnection {
         self.add(OPEN, 1);
         OpenConnection(*self)
     }
 
-    /// What has been counted so far.
+    /// The counts so far.
     pub fn counts(&self) -> Page {
         let number = |offset| self.at(offset).map_or(0, |it| it.load(Ordering::Relaxed));
         Page {
@@ -122,7 +130,8 @@ impl Heartbeat {
 
     #[inline]
     fn add(&self, offset: usize, difference: i8) {
-        // Numbers on their own: nothing else hangs on when they are seen. Threads may count at the same time.
+        // Relaxed: no other data depends on when the number is seen. fetch_add: threads may count
+        // at the same time.
         if let Some(number) = self.at(offset) {
             number.fetch_add(i64::from(difference).cast_unsigned(), Ordering::Relaxed);
         }
@@ -131,7 +140,7 @@ impl Heartbeat {
 
 /// A request that is being served.
 #[derive(Debug)]
-#[must_use = "dropped, it is finished"]
+#[must_use = "dropping it finishes the request"]
 pub struct Request(Heartbeat);
 
 impl Drop for Request {
@@ -143,7 +152,7 @@ impl Drop for Request {
 
 /// A connection that is open.
 #[derive(Debug)]
-#[must_use = "dropped, it is closed"]
+#[must_use = "dropping it closes the connection"]
 pub struct OpenConnection(Heartbeat);
 
 impl Drop for OpenConnection {
@@ -152,7 +161,7 @@ impl Drop for OpenConnection {
     }
 }
 
-fn given() -> Result<Option<&'static page::Numbers>> {
+fn inherited_page() -> Result<Option<&'static page::Numbers>> {
     let Some(text) = std::env::var_os(VARIABLE) else {
         return Ok(None);
     };
@@ -164,8 +173,8 @@ fn given() -> Result<Option<&'static page::Numbers>> {
     let copy = fd::duplicate(number)
         .map_err(|error| Error::system(format!("cannot use {what}"), error))?;
     let numbers = page_in(&copy, &what)?;
-    if environment::remove_variables(|name| name == VARIABLE) {
-        // It has just been seen to be open; and where it were not, there would be nothing to hide.
+    if environment::forget(|name| name == VARIABLE) {
+        // This cannot fail: the descriptor was just duplicated.
         let _ = fd::set_cloexec(number, true);
     }
     Ok(Some(numbers))
@@ -178,7 +187,7 @@ fn page_in(file: impl AsFd, what: &str) -> Result<&'static page::Numbers> {
     if magic.map(u64::to_ne_bytes) == Some(MAGIC) {
         Ok(numbers)
     } else {
-        let why = "it is no heartbeat page";
+        let why = "it is not a heartbeat page";
         Err(Error::system(format!("cannot use {what}"), why))
     }
 }
@@ -205,8 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn u23_what_is_counted_is_what_the_master_sees() {
-        let mut master = HeartbeatFile::create().expect("made");
+    fn u23_the_master_sees_what_was_counted() {
+        let mut master = Beat::create().expect("made");
         let heartbeat = Heartbeat::of(master.fd()).expect("a page");
         assert!(heartbeat.is_active());
         heartbeat.beat();
@@ -246,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_is_told() {
+    fn a_file_without_a_page_is_an_error() {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(4096).expect("long enough");
         let error = Heartbeat::of(&file).expect_err("no magic").to_string();
-        assert_eq!(error, "cannot use this file: it is no heartbeat page");
+        assert_eq!(error, "cannot use this file: it is not a heartbeat page");
         file.set_len(8).expect("cut");
         assert!(Heartbeat::of(&file).is_err());
     }

@@ -1,4 +1,4 @@
-//! The listeners that a parent left open for this process; or, without one, new ones.
+//! The listeners that this process inherited, or new ones.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::wire::address::{Bound, Kind, ListenSpec};
 use crate::wire::exports;
 use crate::wire::listen_env::{self, Inheritance};
 
-/// Bound sockets, by name or by place.
+/// Bound sockets, by name or by index.
 ///
 /// ```no_run
 /// # fn main() -> prefork::error::Result<()> {
@@ -24,21 +24,22 @@ use crate::wire::listen_env::{self, Inheritance};
 /// # }
 /// ```
 ///
-/// The sockets are as they were made: inherited ones are shared with other processes, and block unless they were bound with `nonblock`. To make one
-/// non-blocking, as async runtimes want it, makes it so for all who share it; workers of one service that accept in the plain, blocking way would
-/// then have to bear that.
+/// The sockets are as they were made: inherited sockets are shared with other processes, and block
+/// unless they were bound with `nonblock`. If one process makes a socket non-blocking, as async
+/// runtimes need it, it is non-blocking in all processes that share it. A worker that accepts in
+/// the blocking way then gets EAGAIN.
 #[derive(Debug)]
 pub struct Listeners {
-    /// By place; one that was taken leaves its place empty.
+    /// By index. A listener that was taken leaves its place empty.
     places: Vec<Option<Listener>>,
 }
 
-/// Which listener: its place, counted from 0 in the order of the addresses, or its name.
+/// Which listener: its index, counted from 0 in the order of the addresses, or its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which<'a> {
-    /// By place.
+    /// By index.
     Place(usize),
-    /// By name. Of several with one name (a host with two addresses), the first that has not been taken.
+    /// By name. If several have it (a host with two addresses), the first that was not taken.
     Name(&'a str),
 }
 
@@ -63,34 +64,37 @@ impl fmt::Display for Which<'_> {
     }
 }
 
-/// What was found.
+/// What the environment has.
 enum Found {
     Nothing,
-    ForSomeoneElse(u32),
+    /// Listeners that are meant for the process with this pid.
+    ForAnother(u32),
     Ours(Listeners),
 }
 
 impl Listeners {
-    /// Takes over the listeners that were handed to this process by `LISTEN_FDS` and its sisters (see sd_listen_fds(3)), or in any other protocol that the
-    /// toolkit exports (einhorn, Server::Starter, unicorn, nginx, php-fpm). None if there are none, or if they are meant for another process; also when
-    /// it is called again: they are handed on once.
+    /// Takes over the listeners that this process inherited by `LISTEN_FDS`, `LISTEN_PID` and
+    /// `LISTEN_FDNAMES` (see sd_listen_fds(3)), or in another protocol of `--export` (einhorn,
+    /// Server::Starter, unicorn, nginx, php-fpm). `None`: there are none, they are meant for
+    /// another process, or they were taken over by an earlier call.
     ///
-    /// They become close-on-exec, and the variables are removed, so that no child takes them for its own. The latter can be done only while this
-    /// is the one thread of the process: so call it first in `main`, before a runtime is started. Called later, it leaves the variables as they
-    /// are, which by `LISTEN_PID` say to any child that they are not for it.
+    /// The listeners become close-on-exec and the variables are removed, so that no child process
+    /// takes them for its own. The variables can be removed only while the process has one thread:
+    /// so call this first in `main`, before a runtime starts. A later call leaves the variables;
+    /// `LISTEN_PID` then tells a child that they are not for it.
     ///
     /// # Errors
-    /// A variable of `LISTEN_FDS` is malformed, or a descriptor is not open or no socket (G1). What the other protocols' variables say counts only if it is
-    /// true, so it is no error if it is not.
+    /// A variable of `LISTEN_FDS` is malformed, or a descriptor is not open or not a socket (G1). A
+    /// wrong variable of another protocol is ignored.
     pub fn inherit() -> Result<Option<Listeners>> {
         Ok(match inherit()? {
             Found::Ours(listeners) => Some(listeners),
-            Found::Nothing | Found::ForSomeoneElse(_) => None,
+            Found::Nothing | Found::ForAnother(_) => None,
         })
     }
 
-    /// Takes over what was handed to this process, as [`inherit`](Self::inherit), or, where that is nothing, binds these addresses: for a program that
-    /// runs under a master as well as without.
+    /// Takes over inherited listeners as [`inherit`](Self::inherit). If there are none, binds these
+    /// addresses: for a program that runs with and without a master.
     ///
     /// # Errors
     /// Those of [`inherit`](Self::inherit) and [`bind`](Self::bind).
@@ -100,10 +104,10 @@ impl Listeners {
         match inherit()? {
             Found::Ours(listeners) => Ok(listeners),
             Found::Nothing => Listeners::bind(addresses),
-            Found::ForSomeoneElse(pid) => Listeners::bind(addresses).map_err(|error| {
-                // The usual reason why they are in use.
+            Found::ForAnother(pid) => Listeners::bind(addresses).map_err(|error| {
+                // The most likely reason why the address is in use.
                 let own = std::process::id();
-                let hint = "does a shell in between not exec?";
+                let hint = "does a shell between them not exec?";
                 error.hint(format!(
                     "LISTEN_FDS is meant for pid {pid}, not {own}; {hint}"
                 ))
@@ -111,11 +115,11 @@ impl Listeners {
         }
     }
 
-    /// Binds addresses, in the grammar of `pf-listen`: `tcp:127.0.0.1:8080`, `http=localhost:0`, `/run/app.sock,mode=0660`. One that means several (a
-    /// host name) gives several listeners.
+    /// Binds addresses, in the grammar of `pf-listen`: `tcp:127.0.0.1:8080`, `http=localhost:0`,
+    /// `/run/app.sock,mode=0660`. A host name with several addresses gives several listeners.
     ///
     /// # Errors
-    /// It is no address, or cannot be bound: one line that says why.
+    /// A text is not an address, or an address cannot be bound.
     pub fn bind<A: AsRef<str>>(addresses: impl IntoIterator<Item = A>) -> Result<Listeners> {
         let parse = |address: A| address.as_ref().parse::<ListenSpec>().map_err(Error::usage);
         let specs: Vec<ListenSpec> = addresses.into_iter().map(parse).collect::<Result<_>>()?;
@@ -123,55 +127,55 @@ impl Listeners {
         Ok(bound.into_iter().collect())
     }
 
-    /// How many there are that have not been taken.
+    /// How many listeners were not taken.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether none is left.
+    /// Whether all were taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Those that have not been taken, in their order.
+    /// The listeners that were not taken, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.places.iter().flatten()
     }
 
-    /// One of them, as it is.
+    /// A listener, which stays here.
     pub fn get<'a>(&self, which: impl Into<Which<'a>>) -> Option<&Listener> {
         let at = self.place_of(which.into())?;
         self.places.get(at)?.as_ref()
     }
 
-    /// Takes one out.
+    /// Takes a listener out.
     pub fn take<'a>(&mut self, which: impl Into<Which<'a>>) -> Option<Listener> {
         let at = self.place_of(which.into())?;
         self.places.get_mut(at)?.take()
     }
 
-    /// Takes one out, whatever kind of socket it is.
+    /// Takes a listener out, of any kind of socket.
     ///
     /// # Errors
-    /// There is none; which there are stands in the message.
+    /// There is no such listener. The message lists those that there are.
     pub fn fd<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<OwnedFd> {
         self.take_if(which.into(), "a socket", |_| true)
     }
 
-    /// Takes one out that listens on TCP.
+    /// Takes a TCP listener out.
     ///
     /// # Errors
-    /// There is none, or it is something else and stays.
+    /// There is no such listener, or it is of another kind, and stays.
     pub fn tcp<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<TcpListener> {
         let is_tcp = |bound: &Bound| matches!(bound, Bound::Tcp(_));
         self.take_if(which.into(), "TCP", is_tcp)
             .map(TcpListener::from)
     }
 
-    /// Takes one out that listens on a Unix stream socket.
+    /// Takes a Unix stream listener out.
     ///
     /// # Errors
-    /// There is none, or it is something else and stays.
+    /// There is no such listener, or it is of another kind, and stays.
     pub fn unix<'a>(&mut self, which: impl Into<Which<'a>>) -> Result<UnixListener> {
         use Kind::Stream;
         let is_unix =
@@ -180,7 +184,7 @@ impl Listeners {
             .map(UnixListener::from)
     }
 
-    /// The same sockets once more, under other descriptors.
+    /// The same sockets under new descriptors.
     ///
     /// # Errors
     /// There are too many descriptors.
@@ -239,14 +243,15 @@ impl IntoIterator for Listeners {
     type Item = Listener;
     type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<Listener>>>;
 
-    /// Those that have not been taken.
+    /// The listeners that were not taken.
     fn into_iter(self) -> Self::IntoIter {
         self.places.into_iter().flatten()
     }
 }
 
 fn inherit() -> Result<Found> {
-    /// Where the variables could not be removed, they still name what has an owner.
+    /// Whether the listeners were taken over. The variables may still be there, but what they name
+    /// has an owner now.
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let lookup = |name: &str| std::env::var_os(name);
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
@@ -257,19 +262,20 @@ fn inherit() -> Result<Found> {
     let inherited = if TAKEN.swap(true, Ordering::SeqCst) {
         Ok(Inherited::default())
     } else {
-        // What is ignored, because it is meant for others or a left-over, is nothing to a program that can do without.
-        listener::inherit(lookup, own, Some(parent), &mut |_| {})
+        // Warnings about variables that are stale or meant for another process are dropped: such a
+        // program has other listeners, or binds its own.
+        given(lookup, own, Some(parent), &mut |_| {})
     };
     environment::remove_variables(tells_of_listeners);
     let listeners: Listeners = inherited?.listeners.into_iter().collect();
     Ok(match meant_for {
         _ if !listeners.is_empty() => Found::Ours(listeners),
-        Some(pid) => Found::ForSomeoneElse(pid),
+        Some(pid) => Found::ForAnother(pid),
         None => Found::Nothing,
     })
 }
 
-/// Whether a variable hands listeners on, in any protocol.
+/// Whether a variable passes listeners on, in any protocol.
 pub(super) fn tells_of_listeners(name: &OsStr) -> bool {
     let systemd = listen_env::VARIABLES.iter().any(|ours| name == *ours);
     systemd || exports::is_listener_variable(name)
@@ -292,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn w1_port_0_is_a_real_port_and_each_address_a_listener() {
+    fn w1_port_0_becomes_a_real_port() {
         let (_dir, listeners) = listeners();
         assert_eq!(listeners.len(), 4);
         let ports: Vec<u16> = listeners
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_taken_by_name_and_by_place_and_each_once() {
+    fn a_listener_is_taken_once_by_name_or_index() {
         let (_dir, mut listeners) = listeners();
         let (one, two) = (listeners.tcp("web"), listeners.tcp("web"));
         let port = |web: Result<TcpListener>| {
@@ -326,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_another_kind_stays() {
+    fn a_listener_of_another_kind_stays() {
         let (_dir, mut listeners) = listeners();
         let wrong = listeners.tcp("admin").expect_err("a path").to_string();
         assert!(
@@ -339,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_the_same_socket() {
+    fn a_clone_has_the_same_sockets() {
         let (_dir, listeners) = listeners();
         let copy = listeners.try_clone().expect("copied");
         let inodes = |all: &Listeners| all.iter().map(Listener::inode).collect::<Vec<_>>();
@@ -348,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_or_in_use_is_an_error() {
+    fn wrong_and_used_addresses_are_errors() {
         let wrong = Listeners::bind(["tcp:127.0.0.1:80000"]).expect_err("no port");
         assert!(!wrong.to_string().is_empty());
         let (_dir, listeners) = listeners();

@@ -1,17 +1,18 @@
-//! What a worker says to its master, or to any service manager: systemd's notification protocol, sd_notify(3).
+//! Notifications of a worker to its master or service manager: systemd's protocol, sd_notify(3).
 //!
 //! ```no_run
 //! # fn main() -> prefork::error::Result<()> {
 //! use prefork::notify;
 //! notify::status("warming up")?;
-//! notify::ready()?; // from now on it may be relied on
+//! notify::ready()?; // from now on it serves
 //! notify::stopping()?; // from now on it accepts no more
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Each call sends one datagram to the address in `NOTIFY_SOCKET`: a path, an abstract name behind an `@`, or a vsock address. Without the variable
-//! it does nothing and returns `false`: nobody wants to know. A manager that does not read is waited for, five seconds at most.
+//! Each call sends one datagram to the address in `NOTIFY_SOCKET`: a path, an abstract name after
+//! an `@`, or a vsock address. Without the variable there is no manager: the call does nothing and
+//! returns `false`. If the manager does not read, the call waits for it, five seconds at most.
 
 use std::time::Duration;
 
@@ -20,13 +21,13 @@ use crate::sys::machine::clock;
 use crate::sys::notify;
 use crate::wire::notify::MAX_STATUS;
 
-/// Where the manager listens.
+/// The variable with the manager's address.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// How long a manager that does not read is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a manager that does not read.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
 
-/// Says `text`: lines of `KEY=VALUE`. Whether there is somebody to say it to.
+/// Sends `text`: lines of `KEY=VALUE`. False: there is no manager.
 ///
 /// # Errors
 /// The manager cannot be reached, or does not read.
@@ -34,17 +35,17 @@ pub fn say(text: &str) -> Result<bool> {
     let Some(address) = std::env::var_os(VARIABLE).filter(|address| !address.is_empty()) else {
         return Ok(false);
     };
-    notify::send_within(&address, text, PATIENCE).map_err(|error| {
+    notify::send_within(&address, text, SEND_WITHIN).map_err(|error| {
         let at = address.to_string_lossy();
         Error::system(
-            format!("cannot say '{}' to {at}", text.escape_debug()),
+            format!("cannot send '{}' to {at}", text.escape_debug()),
             error,
         )
     })?;
     Ok(true)
 }
 
-/// `READY=1`: it serves; also, that it has loaded its configuration again.
+/// `READY=1`: the worker serves; or, after [`reloading`], it has reloaded its configuration.
 ///
 /// # Errors
 /// As [`say`].
@@ -52,7 +53,7 @@ pub fn ready() -> Result<bool> {
     say("READY=1")
 }
 
-/// `STOPPING=1`: it accepts no more.
+/// `STOPPING=1`: the worker accepts no more.
 ///
 /// # Errors
 /// As [`say`].
@@ -60,7 +61,8 @@ pub fn stopping() -> Result<bool> {
     say("STOPPING=1")
 }
 
-/// `RELOADING=1` with the time: it is busy with itself, until it says [`ready`] again.
+/// `RELOADING=1` with the time: the worker reloads its configuration, until it sends [`ready`]
+/// again.
 ///
 /// # Errors
 /// As [`say`].
@@ -71,7 +73,8 @@ pub fn reloading() -> Result<bool> {
     ))
 }
 
-/// `STATUS=`: one line for people, which `pf-status` shows. Line breaks become blanks; of one longer than 4096 bytes the beginning is sent.
+/// `STATUS=`: one line of text, which `pf-status` shows. Line breaks become spaces. Only the first
+/// 4096 bytes are sent.
 ///
 /// # Errors
 /// As [`say`].
@@ -84,7 +87,8 @@ pub fn status(text: &str) -> Result<bool> {
     say(&format!("STATUS={}", text.replace(['\n', '\r'], " ")))
 }
 
-/// `WATCHDOG=1`: it lives. [`Heartbeat`](super::heartbeat::Heartbeat) says so without a system call.
+/// `WATCHDOG=1`: a heartbeat. [`Heartbeat`](super::heartbeat::Heartbeat) does this without a system
+/// call.
 ///
 /// # Errors
 /// As [`say`].
@@ -92,7 +96,7 @@ pub fn watchdog() -> Result<bool> {
     say("WATCHDOG=1")
 }
 
-/// `WATCHDOG=trigger`: treat it as if it had missed its heartbeat.
+/// `WATCHDOG=trigger`: the manager treats the worker as if it had missed its heartbeat.
 ///
 /// # Errors
 /// As [`say`].
@@ -100,7 +104,7 @@ pub fn watchdog_trigger() -> Result<bool> {
     say("WATCHDOG=trigger")
 }
 
-/// `WATCHDOG_USEC=`: how long its silence is to be borne from now on.
+/// `WATCHDOG_USEC=`: the new heartbeat timeout.
 ///
 /// # Errors
 /// As [`say`].
@@ -108,7 +112,8 @@ pub fn watchdog_timeout(timeout: Duration) -> Result<bool> {
     say(&format!("WATCHDOG_USEC={}", timeout.as_micros()))
 }
 
-/// `EXTEND_TIMEOUT_USEC=`: it needs so long from now, whatever it is doing: starting, stopping, or a long request.
+/// `EXTEND_TIMEOUT_USEC=`: the worker needs this much more time from now, for its start, its stop
+/// or a long request.
 ///
 /// # Errors
 /// As [`say`].

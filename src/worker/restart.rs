@@ -1,4 +1,4 @@
-//! The program in its own place, where no master stands above it (G6 to G8).
+//! Restart without a master: the program starts itself again, on the same listeners (G6 to G8).
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -20,44 +20,46 @@ use crate::sys::process::{parent, program, wait};
 use crate::sys::signal::shutdown;
 use crate::wire::listen_env::{self, FIRST_FD};
 
-/// The process that started this one, and waits to be told that it serves.
+/// The variable with the pid of the process that started this one, and serves until this one does.
 const PREDECESSOR: &str = "PF_PREDECESSOR";
 
-/// A master stands above: what it starts, it also replaces.
+/// The variable with the pid of the master of a worker. A worker is replaced by its master.
 const MASTER: &str = "PF_MASTER_PID";
 
-/// How long it may take until the system has executed the program.
-const EXEC: Duration = Duration::from_secs(10);
+/// How long the new process may take until it has executed the program.
+const EXEC_WITHIN: Duration = Duration::from_secs(10);
 
-/// Starts the program anew beside this process, on the same listeners, so that a new release takes over without losing a connection: with the same
-/// arguments, in the same directory, with the same environment. The program's path is looked up anew, so a changed symlink is followed.
+/// Starts the program again beside this process, on the same listeners, so that a new release takes
+/// over without losing a connection. The new process has the same arguments, directory and
+/// environment. The path of the program is looked up anew, so a changed symlink is followed.
 ///
-/// This process goes on until the new one, once it serves, tells it to finish by TERM; one that fails to start changes nothing. As a descriptor it
-/// is readable when USR2 has come.
+/// This process serves until the new process serves and sends it TERM. A new process that fails to
+/// start changes nothing. The descriptor of this value is readable when USR2 has come.
 ///
 /// ```no_run
 /// # fn main() -> prefork::error::Result<()> {
 /// # let handler = |_: &prefork::Connection| -> std::io::Result<()> { Ok(()) };
 /// use prefork::{Listeners, Restart, Server};
 ///
-/// let restart = Restart::on_usr2()?; // first of all: it remembers how this process was started
+/// let restart = Restart::on_usr2()?; // first in main: it remembers how this process was started
 /// let listeners = Listeners::inherit_or_bind(["127.0.0.1:8080"])?;
 /// Server::new().restart(restart).serve(listeners, handler)
 /// # }
 /// ```
 ///
-/// A program with a loop of its own calls [`start`](Self::start) when it was asked to, and [`take_over`](Self::take_over) once it serves.
+/// A program with its own loop calls [`start`](Self::start) after USR2, and
+/// [`take_over`](Self::take_over) once it serves.
 #[derive(Debug)]
 pub struct Restart {
     origin: Origin,
     asked: OwnedFd,
-    /// The one that was started, until it is known that it has ended.
+    /// The pid of the process that was started, until it is reaped.
     successor: Mutex<Option<i32>>,
 }
 
 impl Restart {
-    /// Remembers how this process was started, and listens to USR2. To be called first in `main`: what the program changes afterwards, its directory or
-    /// environment, is not passed on.
+    /// Remembers how this process was started, and handles USR2. Call it first in `main`: later
+    /// changes of the directory or the environment are not passed on.
     ///
     /// # Errors
     /// There is no working directory, or there are too many descriptors.
@@ -73,16 +75,16 @@ impl Restart {
         })
     }
 
-    /// Whether USR2 has come since the last call. Never waits: to wait, see the descriptor.
+    /// Whether USR2 has come since the last call. Never waits; to wait, poll the descriptor.
     pub fn is_asked(&self) -> bool {
         shutdown::drain_signal_pipe(self.asked.as_fd())
     }
 
-    /// Starts the program anew on these listeners; its pid. They stay ours as well.
+    /// Starts the program again on these listeners, which this process keeps too. Returns the pid.
     ///
     /// # Errors
-    /// There are no listeners (G8), one that was started before is running still, this is a worker of `pf-master`, or the program cannot be executed: exit 1
-    /// or 6, and nothing has changed.
+    /// Nothing has changed. Exit 6: there are no listeners (G8), an earlier new process still runs,
+    /// or this is a worker of `pf-master`. Exit 1: the program cannot be executed.
     pub fn start(&self, listeners: &Listeners) -> Result<u32> {
         let refused = |why: &str| Error::new(Exit::Refused, "cannot restart", why);
         if listeners.is_empty() {
@@ -99,7 +101,7 @@ impl Restart {
             && matches!(wait::reap(pid), Ok(None))
         {
             return Err(refused(&format!(
-                "pid {pid}, which was started before, is running"
+                "pid {pid}, which was started before, still runs"
             )));
         }
         let pid = self.spawn(listeners)?;
@@ -107,21 +109,22 @@ impl Restart {
         Ok(pid.unsigned_abs())
     }
 
-    /// Tells the process that started this one by [`start`](Self::start), if it is there still, that it may finish (G7), and a service manager who
-    /// serves now. To be called once this process serves. Whether there was one.
+    /// Sends TERM to the process that started this one by [`start`](Self::start), if it still runs
+    /// (G7), and `MAINPID=` to a service manager. Call it once this process serves. False: no
+    /// process was there to take over from.
     ///
     /// # Errors
-    /// It runs as somebody else.
+    /// The old process runs as another user.
     pub fn take_over() -> Result<bool> {
         let Some(pid) = number(PREDECESSOR) else {
             return Ok(false);
         };
         if parent::is_parent(pid) {
-            // Before the one that it knows ends.
+            // Before TERM: when the main process of a service exits, its manager ends the service.
             notify::main_pid(std::process::id())?;
         }
-        parent::terminate_parent(pid)
-            .map_err(|error| Error::system(format!("cannot relieve pid {pid}"), error))
+        parent::tell_parent(pid)
+            .map_err(|error| Error::system(format!("cannot take over from pid {pid}"), error))
     }
 
     fn spawn(&self, listeners: &Listeners) -> Result<i32> {
@@ -144,14 +147,14 @@ impl Restart {
         };
         let master = i32::try_from(std::process::id()).unwrap_or(0);
         let spawned = spawn::spawn(&launch, &plumbing, master).map_err(|error| failed(&error))?;
-        let (until, mut about) = (clock::now() + EXEC, false);
+        let (until, mut about) = (clock::now() + EXEC_WITHIN, false);
         loop {
-            match spawn::read_outcome(spawned.outcome.as_fd(), &mut about) {
-                SpawnOutcome::Executed => return Ok(spawned.pid),
-                SpawnOutcome::Pending if clock::now() < until => {}
-                // Slow, and yet on its way.
-                SpawnOutcome::Pending => return Ok(spawned.pid),
-                SpawnOutcome::Died => {
+            match spawn::outcome(spawned.outcome.as_fd(), &mut about) {
+                Outcome::Executed => return Ok(spawned.pid),
+                Outcome::Pending if clock::now() < until => {}
+                // Slow, but not failed.
+                Outcome::Pending => return Ok(spawned.pid),
+                Outcome::Died => {
                     let _ = wait::reap_blocking(spawned.pid);
                     return Err(failed(&"its process has died"));
                 }
@@ -226,7 +229,8 @@ fn number(variable: &str) -> Option<i32> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Whether the process that a variable names is our parent: it may have been meant for somebody above us.
+/// Whether the pid in a variable is that of our parent. Otherwise the variable was inherited from
+/// a process further up, for which it was meant.
 fn is_parent(variable: &str) -> bool {
     number(variable).is_some_and(parent::is_parent)
 }
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn g6_the_same_arguments_directory_and_environment_with_the_count_replaced() {
+    fn g6_only_the_listen_variables_change_in_a_restart() {
         let origin = Origin {
             argv: vec!["./current/app".into(), "--verbose".into()],
             reexec: None,

@@ -1,4 +1,4 @@
-//! The word to finish, from signals or from the program itself.
+//! The request to finish, from signals or from the program itself.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,25 +10,26 @@ use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::signal::shutdown;
 use crate::sys::signal::shutdown::Finish;
 
-/// How far the end has come.
+/// What was requested so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Nobody has asked for it.
+pub enum ShutdownStage {
+    /// Nothing: serve.
     Serving,
-    /// No new clients; those that were accepted are served.
+    /// Accept no new clients, and serve those that were accepted.
     Finishing,
-    /// Now.
+    /// End at once.
     AtOnce,
 }
 
-/// Whether this process was asked to finish. A copy is the same word.
+/// Whether this process was requested to finish. A clone is the same request.
 ///
-/// As a descriptor it is readable from the moment that it was asked, for whoever waits with poll or epoll; nothing is to be read from it.
+/// Its descriptor is readable from the moment of the request, for poll and epoll. Never read from
+/// it.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Arc<Finish>);
 
 impl Shutdown {
-    /// One that only the program itself asks.
+    /// A shutdown that only the program itself requests.
     ///
     /// # Errors
     /// There are too many descriptors.
@@ -38,8 +39,9 @@ impl Shutdown {
         Ok(Shutdown(Arc::new(finish)))
     }
 
-    /// One that signals ask: TERM and QUIT to finish, a second one of them, or INT, to end at once (U33, G5). To be made before readiness is told: until
-    /// then these signals do what they do by themselves.
+    /// A shutdown that signals request: TERM and QUIT to finish; a second TERM or QUIT, or INT, to
+    /// end at once (U33, G5). Make it before you report readiness: until then these signals have
+    /// their default action.
     ///
     /// # Errors
     /// There are too many descriptors.
@@ -50,34 +52,34 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks to finish.
+    /// Requests to finish.
     pub fn request(&self) {
         self.0.ask(1);
     }
 
-    /// Asks to end at once.
+    /// Requests to end at once.
     pub fn request_at_once(&self) {
         self.0.ask(2);
     }
 
-    /// How far it has come.
-    pub fn stage(&self) -> Stage {
+    /// What was requested so far.
+    pub fn stage(&self) -> ShutdownStage {
         match self.0.stage() {
-            0 => Stage::Serving,
-            1 => Stage::Finishing,
-            _ => Stage::AtOnce,
+            0 => ShutdownStage::Serving,
+            1 => ShutdownStage::Finishing,
+            _ => ShutdownStage::AtOnce,
         }
     }
 
-    /// Whether it was asked to finish.
+    /// Whether it was requested to finish or to end at once.
     pub fn is_asked(&self) -> bool {
-        self.stage() > Stage::Serving
+        self.stage() > ShutdownStage::Serving
     }
 
-    /// Waits until it is asked to finish.
+    /// Waits until it is requested to finish.
     ///
     /// # Errors
-    /// What poll(2) said: ENOMEM.
+    /// Those of poll(2): ENOMEM.
     pub fn wait(&self) -> io::Result<()> {
         while !self.is_asked() {
             Poller::new().wait(&[(self.as_fd(), Interest::READ)], None)?;
@@ -85,7 +87,7 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Readable once it was asked to end at once.
+    /// A descriptor that is readable once it was requested to end at once.
     pub fn at_once(&self) -> BorrowedFd<'_> {
         self.0.at_once()
     }
@@ -102,19 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_copy_hears_the_word_and_whoever_waits_is_woken() {
+    fn a_request_reaches_every_clone_and_ends_a_wait() {
         let shutdown = Shutdown::new().expect("made");
         let copy = shutdown.clone();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| shutdown.wait());
-            assert_eq!(copy.stage(), Stage::Serving);
+            assert_eq!(copy.stage(), ShutdownStage::Serving);
             copy.request();
             waiting.join().expect("no panic").expect("woken");
         });
-        assert_eq!(shutdown.stage(), Stage::Finishing);
+        assert_eq!(shutdown.stage(), ShutdownStage::Finishing);
         copy.request_at_once();
-        assert_eq!(shutdown.stage(), Stage::AtOnce);
+        assert_eq!(shutdown.stage(), ShutdownStage::AtOnce);
         copy.request();
-        assert_eq!(shutdown.stage(), Stage::AtOnce, "there is no way back");
+        assert_eq!(
+            shutdown.stage(),
+            ShutdownStage::AtOnce,
+            "there is no way back"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The handlers: starting one on a connection, reaching what it has begun, and seeing its end.
+//! The handler processes: starts one on a connection, signals its process group, reaps it, and
+//! watches its group until it is empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
@@ -16,48 +17,48 @@ use crate::sys::process::spawn::{Launch, Plumbing, SpawnOutcome, SpawnStep};
 use crate::sys::process::wait::{self, WaitStatus};
 use crate::wire::ucspi::{self, Ends, UNIX_LOCAL_PID};
 
-/// All that run, and what those that do not have left behind.
+/// The running handlers, and the process groups that exited handlers left.
 pub(super) struct Handlers {
     own_pid: i32,
     launch: Launch,
-    /// For a Unix socket: its own pid is told to it.
-    unix: Launch,
-    all: BTreeMap<ClientId, Handler>,
-    by_pid: HashMap<i32, ClientId>,
-    /// Those whose handler has ended, and whose group has not.
-    left: BTreeSet<ClientId>,
-    /// Those that have a connection, and whose handlers could not be started yet.
-    held: BTreeMap<ClientId, Taken>,
+    /// For a Unix socket: the handler has its own pid in a variable (UNIXLOCALPID).
+    unix_launch: Launch,
+    all: BTreeMap<Client, HandlerProcess>,
+    by_pid: HashMap<i32, Client>,
+    /// The handler has exited, but its group is not empty.
+    leftovers: BTreeSet<Client>,
+    /// Accepted connections whose handler could not be started yet.
+    waiting: BTreeMap<Client, CountedConnection>,
 }
 
-struct Handler {
+struct HandlerProcess {
     group: Group,
     outcome: OwnedFd,
     ends: Ends,
     began: Time,
     counted: Option<Counted>,
-    /// We have told it to end.
-    told: bool,
+    /// TERM or KILL was sent to it.
+    told_to_exit: bool,
 }
 
-/// A connection that is to have a handler.
-pub(super) struct Taken {
+/// An accepted connection that waits for its handler. The manager counts it already.
+pub(super) struct CountedConnection {
     pub(super) connection: Connection,
     pub(super) counted: Counted,
 }
 
-/// An end.
-pub(super) struct End {
-    pub(super) client: ClientId,
+/// How a handler process ended.
+pub(super) struct HandlerExit {
+    pub(super) client: Client,
     pub(super) pid: i32,
     pub(super) ends: Ends,
     pub(super) began: Time,
-    pub(super) how: WaitStatus,
-    /// We had told it to.
-    pub(super) told: bool,
-    /// It never ran its program.
-    pub(super) not_started: Option<(SpawnStep, i32)>,
-    /// Nobody is left in its group.
+    pub(super) how: Ended,
+    /// TERM or KILL was sent to it.
+    pub(super) told_to_exit: bool,
+    /// It never executed its program: what failed, and errno.
+    pub(super) not_started: Option<(Stage, i32)>,
+    /// No process is left in its group.
     pub(super) alone: bool,
 }
 
@@ -65,25 +66,30 @@ impl Handlers {
     pub(super) fn new(launch: Launch) -> Handlers {
         Handlers {
             own_pid: i32::try_from(std::process::id()).unwrap_or_default(),
-            unix: Launch {
+            unix_launch: Launch {
                 own_pid_in: vec![UNIX_LOCAL_PID],
                 ..launch.clone()
             },
             launch,
             all: BTreeMap::new(),
             by_pid: HashMap::new(),
-            left: BTreeSet::new(),
-            held: BTreeMap::new(),
+            leftovers: BTreeSet::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
-    /// Starts one; its pid. Where there is too little of something just now, the connection is held.
+    /// Starts a handler and returns its pid. If a resource is short for now, the connection waits.
     ///
     /// # Errors
-    /// EMFILE, ENFILE, EAGAIN, ENOMEM; or what does not pass.
-    pub(super) fn start(&mut self, client: ClientId, taken: Taken, now: Time) -> io::Result<i32> {
+    /// EMFILE, ENFILE, EAGAIN, ENOMEM: a resource is short. Others are permanent.
+    pub(super) fn start(
+        &mut self,
+        client: Client,
+        taken: CountedConnection,
+        now: Time,
+    ) -> io::Result<i32> {
         let Connection { socket, ends } = &taken.connection;
-        // No value holds a NUL.
+        // No value has a NUL.
         let env: Vec<CString> = ucspi::variables(ends)
             .into_iter()
             .filter_map(|variable| CString::new(variable).ok())
@@ -95,7 +101,7 @@ impl Handlers {
             env: &env,
         };
         let launch = match ends {
-            Ends::Unix { .. } => &self.unix,
+            Ends::Unix { .. } => &self.unix_launch,
             Ends::Tcp { .. } | Ends::Vsock { .. } => &self.launch,
         };
         let spawned = spawn::spawn(launch, &plumbing, self.own_pid).and_then(|spawned| {
@@ -106,82 +112,83 @@ impl Handlers {
             Ok(spawned) => spawned,
             Err(error) => {
                 if spawn::may_pass(&error) {
-                    self.held.insert(client, taken);
+                    self.waiting.insert(client, taken);
                 }
                 return Err(error);
             }
         };
-        let handler = Handler {
+        let handler = HandlerProcess {
             group,
             outcome: spawned.outcome,
             ends: taken.connection.ends,
             began: now,
             counted: Some(taken.counted),
-            told: false,
+            told_to_exit: false,
         };
         self.all.insert(client, handler);
         self.by_pid.insert(spawned.pid, client);
         Ok(spawned.pid)
     }
 
-    /// The first of those that are held, which are no longer.
-    pub(super) fn held(&mut self) -> Option<(ClientId, Taken)> {
-        self.held.pop_first()
+    /// Takes the connection that waits longest for its handler.
+    pub(super) fn pop_waiting(&mut self) -> Option<(Client, CountedConnection)> {
+        self.waiting.pop_first()
     }
 
-    /// Closes the connection of one that has no handler; whether there was one.
-    pub(super) fn turn_away(&mut self, client: ClientId) -> bool {
-        self.held.remove(&client).is_some()
+    /// Closes the connection of a client that waits for its handler; false: it does not wait.
+    pub(super) fn close_waiting(&mut self, client: Client) -> bool {
+        self.waiting.remove(&client).is_some()
     }
 
-    /// The handler and who is served, for a log line; also of a client whose handler could not be started yet.
-    pub(super) fn describe(&self, client: ClientId) -> String {
+    /// The handler and its client, for a log line; also of a client that waits for its handler.
+    pub(super) fn describe(&self, client: Client) -> String {
         let running = self.all.get(&client).map(|handler| {
             let (pid, who) = (handler.group.leader(), ucspi::client(&handler.ends));
             format!("handler {pid} for {who}")
         });
-        let held = || {
-            let taken = self.held.get(&client)?;
+        let waiting = || {
+            let taken = self.waiting.get(&client)?;
             let who = ucspi::client(&taken.connection.ends);
             Some(format!("the wait of {who} for a handler"))
         };
         running
-            .or_else(held)
+            .or_else(waiting)
             .unwrap_or_else(|| "a handler".to_owned())
     }
 
-    /// Tells a handler, and all that it has begun and that is in its group, to end.
-    pub(super) fn end(&mut self, client: ClientId) {
+    /// Sends TERM to the process group of a handler.
+    pub(super) fn request_exit(&mut self, client: Client) {
         if let Some(handler) = self.all.get_mut(&client) {
-            handler.told = true;
-            // One that has changed its user may be out of reach, and then nothing can be done.
+            handler.told_to_exit = true;
+            // EPERM if a process has changed its user: then nothing can be done. CONT wakes stopped
+            // processes, which otherwise would not act on TERM.
             let _ = handler.group.signal_group(Signal::Term);
             let _ = handler.group.signal_group(Signal::Cont);
         }
     }
 
-    /// Kills its group.
-    pub(super) fn kill(&mut self, client: ClientId) {
+    /// Sends KILL to the process group of a handler.
+    pub(super) fn kill(&mut self, client: Client) {
         if let Some(handler) = self.all.get_mut(&client) {
-            handler.told = true;
+            handler.told_to_exit = true;
             let _ = handler.group.signal_group(Signal::Kill);
         }
     }
 
-    /// Knows it no more.
-    pub(super) fn forget(&mut self, client: ClientId) {
-        self.left.remove(&client);
+    /// Forgets a handler and its group.
+    pub(super) fn forget(&mut self, client: Client) {
+        self.leftovers.remove(&client);
         if let Some(handler) = self.all.remove(&client) {
             self.by_pid.remove(&handler.group.leader());
         }
     }
 
-    /// Reaps everybody who has ended, also those who came to us because their parent had.
-    pub(super) fn ended(&mut self) -> Vec<End> {
-        let mut ends = Vec::new();
-        while let Some((pid, _)) = wait::peek_any() {
+    /// Reaps every child that has exited: handlers, and orphans that this subreaper has adopted.
+    pub(super) fn reap(&mut self) -> Vec<HandlerExit> {
+        let mut exits = Vec::new();
+        while let Some((pid, _)) = wait::any_ended() {
             match self.by_pid.remove(&pid) {
-                Some(client) => ends.extend(self.reaped(client)),
+                Some(client) => exits.extend(self.reap_handler(client)),
                 None => {
                     if !matches!(wait::reap(pid), Ok(Some(_))) {
                         break;
@@ -189,45 +196,47 @@ impl Handlers {
                 }
             }
         }
-        ends
+        exits
     }
 
-    fn reaped(&mut self, client: ClientId) -> Option<End> {
+    fn reap_handler(&mut self, client: Client) -> Option<HandlerExit> {
         let handler = self.all.get_mut(&client)?;
         let how = handler.group.reap().ok()??;
         handler.counted = None;
-        // Without a descriptor for it what is left cannot be followed; but it must not stand in the way of the others.
-        let alone = handler.group.reap_kept_leader() || handler.group.is_empty();
+        // `release`: the leader was kept as a zombie, because there was no pidfd to follow the rest
+        // of its group by. It is reaped now, since a kept zombie would block the reaping of others;
+        // the rest of its group is not watched.
+        let alone = handler.group.release() || handler.group.is_empty();
         let mut about = false;
         let not_started = match spawn::read_outcome(handler.outcome.as_fd(), &mut about) {
             SpawnOutcome::Failed { step, errno } => Some((step, errno)),
             SpawnOutcome::Executed | SpawnOutcome::Died | SpawnOutcome::Pending => None,
         };
-        let end = End {
+        let exit = HandlerExit {
             client,
             pid: handler.group.leader(),
             ends: handler.ends.clone(),
             began: handler.began,
             how,
-            told: handler.told,
+            told_to_exit: handler.told_to_exit,
             not_started,
             alone,
         };
         if alone {
             self.all.remove(&client);
         } else {
-            self.left.insert(client);
+            self.leftovers.insert(client);
         }
-        Some(end)
+        Some(exit)
     }
 
-    /// Those whose group has emptied since its handler ended.
-    pub(super) fn gone(&mut self) -> Vec<ClientId> {
-        let is_empty = |client: &ClientId| {
+    /// Forgets and returns the clients whose handler had exited and whose group is empty by now.
+    pub(super) fn forget_empty_groups(&mut self) -> Vec<Client> {
+        let is_empty = |client: &Client| {
             let handler = self.all.get(client);
             handler.is_none_or(|handler| handler.group.is_empty())
         };
-        let gone: Vec<ClientId> = self.left.iter().copied().filter(is_empty).collect();
+        let gone: Vec<Client> = self.leftovers.iter().copied().filter(is_empty).collect();
         for client in &gone {
             self.forget(*client);
         }

@@ -1,4 +1,5 @@
-//! Whoever started us and watches: is told that we are ready, live, and stop, and what we have counted.
+//! The manager: the master or service manager that started this worker. It gets readiness, the
+//! heartbeat, `STOPPING=1` and the counters.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -8,17 +9,17 @@ use crate::log::Log;
 use crate::sys::notify;
 use crate::worker::heartbeat::{Heartbeat, OpenConnection, Request};
 
-/// How long a manager that does not read is waited for, where it has to know.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for a manager that does not read, where the message must arrive.
+const SEND_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the environment tells of it.
+/// How the environment says that the manager is reached.
 #[derive(Debug)]
 pub(super) struct Manager {
     address: Option<OsString>,
     heartbeat: Heartbeat,
 }
 
-/// A connection and its handler in the manager's books, until this is dropped.
+/// Counts a connection and a request as open for the manager, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Counted {
     _open: OpenConnection,
@@ -26,7 +27,8 @@ pub(super) struct Counted {
 }
 
 impl Manager {
-    /// From NOTIFY_SOCKET, PF_HEARTBEAT_FD, WATCHDOG_USEC and WATCHDOG_PID. A page that is none is a warning.
+    /// Reads NOTIFY_SOCKET, PF_HEARTBEAT_FD, WATCHDOG_USEC and WATCHDOG_PID. An fd that is no
+    /// heartbeat page is a warning.
     pub(super) fn from_environment(log: &Log) -> Manager {
         let heartbeat = Heartbeat::inherit().unwrap_or_else(|error| {
             log.warn(error);
@@ -38,34 +40,35 @@ impl Manager {
         }
     }
 
-    /// How often it wants to see that we live.
-    pub(super) fn beat_every(&self) -> Option<Duration> {
-        let somebody = self.heartbeat.is_active() || self.address.is_some();
-        self.heartbeat.interval().filter(|_| somebody)
+    /// How often to beat. `None`: the manager wants no heartbeat.
+    pub(super) fn beat_interval(&self) -> Option<Duration> {
+        let has_channel = self.heartbeat.is_active() || self.address.is_some();
+        self.heartbeat.interval().filter(|_| has_channel)
     }
 
-    /// Says something to it that it has to know.
-    pub(super) fn say(&self, text: &str, log: &Log) {
+    /// Sends a notification that must arrive.
+    pub(super) fn notify(&self, text: &str, log: &Log) {
         if let Some(address) = &self.address {
-            told(
-                notify::send_within(address, text, PATIENCE),
-                "tell NOTIFY_SOCKET",
+            warn_on_failure(
+                notify::send_within(address, text, SEND_WITHIN),
+                "send to NOTIFY_SOCKET",
                 log,
             );
         }
     }
 
-    /// We live: one store if there is a page, else one message.
+    /// Beats: a store into the heartbeat page, or without a page one message.
     pub(super) fn beat(&self, log: &Log) {
         match &self.address {
-            Some(address) if !self.heartbeat.is_active() && self.beat_every().is_some() => {
-                told(notify::send(address, "WATCHDOG=1"), "send WATCHDOG=1", log);
+            Some(address) if !self.heartbeat.is_active() && self.beat_interval().is_some() => {
+                let sent = notify::send(address, "WATCHDOG=1");
+                warn_on_failure(sent, "send WATCHDOG=1", log);
             }
             _ => self.heartbeat.beat(),
         }
     }
 
-    /// A connection was taken.
+    /// Counts a connection that was accepted.
     pub(super) fn count(&self) -> Counted {
         Counted {
             _open: self.heartbeat.connection(),
@@ -74,8 +77,8 @@ impl Manager {
     }
 }
 
-fn told(said: std::io::Result<()>, what: &str, log: &Log) {
-    if let Err(error) = said {
+fn warn_on_failure(sent: std::io::Result<()>, what: &str, log: &Log) {
+    if let Err(error) = sent {
         log.warn(format_args!("cannot {what}: {}", reason(error)));
     }
 }

@@ -1,6 +1,7 @@
-//! The loop: waits, tells the decider what has happened, and does what it says.
+//! The loop: waits for connections and signals, gives events to [`Accepting`], performs its
+//! actions.
 
-use super::handlers::{End, Handlers, Taken};
+use super::handlers::{CountedConnection, HandlerExit, Handlers};
 use super::manager::Manager;
 use super::setup::Setup;
 use crate::error::{Error, Exit, Result, reason};
@@ -15,7 +16,7 @@ use crate::sys::process::spawn;
 use crate::sys::signal::Signals;
 use crate::wire::ucspi;
 
-/// What may go wrong again and again.
+/// Warnings that may come very often, and are throttled by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Complaint {
     NoConnection,
@@ -25,7 +26,7 @@ enum Complaint {
     Crashed,
 }
 
-struct Server {
+struct AcceptLoop {
     log: Log,
     signals: Signals,
     listeners: SharedListeners,
@@ -37,9 +38,9 @@ struct Server {
     exit: Option<Exit>,
 }
 
-/// Serves until the end.
+/// Serves until a signal, `--max-requests` or `--idle-timeout` ends it.
 pub(super) fn serve(setup: Setup) -> Result<Exit> {
-    let mut server = Server {
+    let mut accept_loop = AcceptLoop {
         log: setup.log,
         signals: setup.signals,
         listeners: setup.listeners,
@@ -50,32 +51,35 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
         next: 0,
         exit: None,
     };
-    server.manager.beat(&server.log);
-    server.manager.say("READY=1\nSTATUS=accepting", &server.log);
+    accept_loop.manager.beat(&accept_loop.log);
+    accept_loop
+        .manager
+        .notify("READY=1\nSTATUS=accepting", &accept_loop.log);
     loop {
-        server.turn()?;
-        if let Some(exit) = server.exit {
-            server.tell_the_rest();
+        accept_loop.run_once()?;
+        if let Some(exit) = accept_loop.exit {
+            accept_loop.log_suppressed();
             return Ok(exit);
         }
     }
 }
 
-impl Server {
-    fn turn(&mut self) -> Result<()> {
-        let (wanted, deadline) = (self.acceptor.wants_connection(), self.acceptor.deadline());
+impl AcceptLoop {
+    fn run_once(&mut self) -> Result<()> {
+        let (wanted, deadline) = (self.accepting.wants(), self.accepting.deadline());
         let come = self
             .listeners
             .wait(wanted, deadline)
             .map_err(|error| Error::system("cannot wait for connections", error))?;
-        // Connections first: one of them may have woken us alone, so if we are told to stop at the same time, it is ours.
+        // Connections before signals: the kernel may have woken only this worker for a connection,
+        // so this worker accepts it even if it is told to stop at the same time.
         for at in come.listeners {
-            if self.acceptor.wants_connection() {
-                self.take(at);
+            if self.accepting.wants() {
+                self.accept_from(at);
             }
         }
         if come.signals {
-            self.hear();
+            self.handle_signals();
         }
         self.step(Event::Tick);
         Ok(())
@@ -87,14 +91,14 @@ impl Server {
         }
     }
 
-    fn take(&mut self, at: usize) {
-        match self.listeners.accept(at) {
+    fn accept_from(&mut self, at: usize) {
+        match self.door.take(at) {
             Ok(Some(connection)) => self.serve(connection),
             Ok(None) => {}
             Err(error) => {
-                let what = format!("cannot accept on {}", self.listeners.label(at));
-                self.complain(Complaint::NoConnection, &what, &reason(error));
-                self.step(Event::ResourcesShort);
+                let what = format!("cannot accept on {}", self.door.label(at));
+                self.warn_throttled(Complaint::NoConnection, &what, &reason(error));
+                self.step(Event::Short);
             }
         }
     }
@@ -106,15 +110,16 @@ impl Server {
         self.step(Event::Accepted(client));
         self.start(
             client,
-            Taken {
+            CountedConnection {
                 connection,
                 counted,
             },
         );
     }
 
-    /// Starts the handler of a client, or keeps the client until it can be. False: not now.
-    fn start(&mut self, client: ClientId, taken: Taken) -> bool {
+    /// Starts the handler of a client. False: it could not be started. If a resource is short, the
+    /// client waits for `resume`.
+    fn start(&mut self, client: Client, taken: CountedConnection) -> bool {
         let who = ucspi::client(&taken.connection.ends);
         match self.handlers.start(client, taken, now()) {
             Ok(pid) => {
@@ -124,79 +129,72 @@ impl Server {
             }
             Err(error) => {
                 let what = format!("cannot start a handler for {who}");
-                self.complain(Complaint::NoProcess, &what, &reason(&error));
+                self.warn_throttled(Complaint::NoProcess, &what, &reason(&error));
                 if spawn::may_pass(&error) {
                     self.step(Event::ResourcesShort);
                 } else {
-                    self.turned_away(client);
+                    self.report_no_handler(client);
                 }
                 false
             }
         }
     }
 
-    /// A client that had no handler gets none.
-    fn turned_away(&mut self, client: ClientId) {
-        let group_empty = true;
-        self.step(Event::HandlerEnded {
-            client,
-            group_empty,
-        });
+    /// Reports that a client gets no handler: its connection is closed.
+    fn report_no_handler(&mut self, client: Client) {
+        let alone = true;
+        self.step(Event::Ended { client, alone });
     }
 
-    /// Those that were kept, until there is too little again.
+    /// Starts handlers for the clients that wait, until a resource is short again.
     fn resume(&mut self) {
-        while let Some((client, taken)) = self.handlers.held() {
+        while let Some((client, taken)) = self.handlers.pop_waiting() {
             if !self.start(client, taken) {
                 break;
             }
         }
     }
 
-    fn hear(&mut self) {
+    fn handle_signals(&mut self) {
         for (signal, _) in self.signals.pending() {
             if signal != Signal::Chld {
                 if signal == Signal::Hup && self.signals.was_ignored(signal) {
-                    // nohup: it shall go on without its terminal.
+                    // Started by nohup(1): a hangup of the terminal must not end it.
                     continue;
                 }
                 self.step(Event::Signal(signal));
                 continue;
             }
-            for end in self.handlers.ended() {
-                self.ended(&end);
-                let (client, group_empty) = (end.client, end.alone);
-                self.step(Event::HandlerEnded {
-                    client,
-                    group_empty,
-                });
+            for exit in self.handlers.reap() {
+                self.log_exit(&exit);
+                let (client, alone) = (exit.client, exit.alone);
+                self.step(Event::Ended { client, alone });
             }
-            self.look();
+            self.report_empty_groups();
         }
     }
 
-    fn look(&mut self) {
-        for client in self.handlers.gone() {
-            self.step(Event::GroupEmptied(client));
+    fn report_empty_groups(&mut self) {
+        for client in self.handlers.forget_empty_groups() {
+            self.step(Event::Gone(client));
         }
     }
 
-    fn ended(&mut self, end: &End) {
-        let (pid, who) = (end.pid, ucspi::client(&end.ends));
-        if let Some((step, errno)) = end.not_started {
+    fn log_exit(&mut self, exit: &HandlerExit) {
+        let (pid, who) = (exit.pid, ucspi::client(&exit.ends));
+        if let Some((stage, errno)) = exit.not_started {
             let why = std::io::Error::from_raw_os_error(errno);
-            let what = format!("handler {pid} for {who}: {step}");
-            return self.complain(Complaint::NoProgram, &what, &reason(why));
+            let what = format!("handler {pid} for {who}: {stage}");
+            return self.warn_throttled(Complaint::NoProgram, &what, &reason(why));
         }
-        let how = ExitStatus::from(end.how);
-        // A client that has left is no fault of the handler's.
-        let crashed =
-            matches!(how, ExitStatus::Signaled(signal, _) if signal != Some(Signal::Pipe));
-        if crashed && !end.told {
+        let how = Ended::from(exit.how);
+        // PIPE means that the client has closed the connection, which is no crash.
+        let crashed = matches!(how, Ended::Signaled(signal, _) if signal != Some(Signal::Pipe));
+        if crashed && !exit.told_to_exit {
             let what = format!("handler {pid} for {who}");
-            return self.complain(Complaint::Crashed, &what, &how.to_string());
+            return self.warn_throttled(Complaint::Crashed, &what, &how.to_string());
         }
-        let took = now().since(end.began);
+        let took = now().since(exit.began);
         self.log.debug(format_args!(
             "{who}: handler {pid} {how} after {:.3}s",
             took.as_secs_f64()
@@ -205,23 +203,23 @@ impl Server {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Close(why) => self.close(why),
+            Action::Close(why) => self.stop_accepting(why),
             Action::TimeOut(client) => {
                 let what = self.handlers.describe(client);
-                self.complain(Complaint::TimedOut, &what, "ended at --client-timeout");
-                self.end(client);
+                self.warn_throttled(Complaint::TimedOut, &what, "ended at --client-timeout");
+                self.end_client(client);
             }
-            Action::Terminate(client) => self.end(client),
+            Action::End(client) => self.end_client(client),
             Action::Kill(client) => {
                 self.handlers.kill(client);
-                self.look();
+                self.report_empty_groups();
             }
             Action::Resume => self.resume(),
-            Action::LookForEmptyGroups => self.look(),
+            Action::Look => self.report_empty_groups(),
             Action::GiveUp(client) => {
                 let what = self.handlers.describe(client);
                 self.log
-                    .error(format_args!("{what} cannot be killed, and is left"));
+                    .error(format_args!("{what} cannot be killed and stays"));
                 self.handlers.forget(client);
             }
             Action::DrainTimedOut(left) => self.log.error(format_args!(
@@ -235,19 +233,19 @@ impl Server {
         }
     }
 
-    fn end(&mut self, client: ClientId) {
-        if self.handlers.turn_away(client) {
-            self.turned_away(client);
+    fn end_client(&mut self, client: Client) {
+        if self.handlers.close_waiting(client) {
+            self.report_no_handler(client);
         } else {
-            self.handlers.end(client);
-            // Nobody may have been there to be told.
-            self.look();
+            self.handlers.request_exit(client);
+            // The group may have been empty already.
+            self.report_empty_groups();
         }
     }
 
-    fn close(&mut self, why: CloseReason) {
-        self.listeners.close();
-        let running = self.acceptor.running();
+    fn stop_accepting(&mut self, why: Why) {
+        self.door.close();
+        let running = self.accepting.running();
         let why = match why {
             CloseReason::Signal(signal) => signal.to_string(),
             CloseReason::MaxRequests => "--max-requests".to_owned(),
@@ -257,14 +255,14 @@ impl Server {
             "{why}: accepting no more, {} left",
             handlers(running)
         ));
-        self.manager.say(
+        self.manager.notify(
             &format!("STOPPING=1\nSTATUS=finishing, {} left", handlers(running)),
             &self.log,
         );
     }
 
-    fn complain(&mut self, kind: Complaint, what: &str, why: &str) {
-        match self.complaints.admit(now(), kind) {
+    fn warn_throttled(&mut self, kind: Complaint, what: &str, why: &str) {
+        match self.complaints.again(now(), kind) {
             None => {}
             Some(0) => self.log.warn(format_args!("{what}: {why}")),
             Some(more) => self
@@ -273,8 +271,8 @@ impl Server {
         }
     }
 
-    fn tell_the_rest(&self) {
-        for (kind, count) in self.complaints.suppressed() {
+    fn log_suppressed(&self) {
+        for (kind, count) in self.complaints.rest() {
             let what = match kind {
                 Complaint::NoConnection => "could not accept",
                 Complaint::NoProcess | Complaint::NoProgram => "could not start a handler",

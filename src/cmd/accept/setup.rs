@@ -1,12 +1,12 @@
-//! From the command line to everything that stands before the first connection.
+//! Everything before the first connection: listeners, handler program, limits.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::cli::{Args, PROGRAM};
 use super::handlers::Handlers;
 use super::manager::Manager;
-use super::{Args, PROG};
 use crate::driver::pin::is_ours;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
@@ -22,14 +22,15 @@ use crate::sys::process::{program, wait};
 use crate::sys::signal::Signals;
 use crate::wire::ucspi;
 
-/// Descriptors that a handler takes while it runs, and until what it has left is gone.
-const EACH: u64 = 2;
+/// Descriptors for each handler, from its start until its process group is empty.
+const FDS_PER_HANDLER: u64 = 2;
 
-/// Those that a start takes: the connection, what tells that it succeeded, and what its group is known by.
-const START: usize = 4;
+/// Descriptors for one start: the connection, the two ends of the pipe that reports the exec, and
+/// the pidfd of the group.
+const FDS_PER_START: usize = 4;
 
-/// Those that we have besides, generously.
-const BESIDES: u64 = 64;
+/// Descriptors for everything else, a generous number.
+const OTHER_FDS: u64 = 64;
 
 /// Everything that serving needs.
 pub(super) struct Setup {
@@ -41,28 +42,28 @@ pub(super) struct Setup {
     pub(super) acceptor: Acceptor,
 }
 
-/// Does it.
+/// Prepares it.
 pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     let verbosity = match (args.verbose, args.quiet) {
         (true, _) => 1,
         (_, true) => -2,
         _ => -1,
     };
-    let log = Log::new(PROG, Sink::Stderr, Format::Text, verbosity)?;
+    let log = Log::new(PROGRAM, Sink::Stderr, Format::Text, verbosity)?;
     let listeners = inherited(&log)?;
     let manager = Manager::from_environment(&log);
-    // What a handler has begun and left behind comes to us, so that its end can be seen.
+    // Processes that a handler leaves become children of this process, so that it sees their exit.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
-    let handlers = Handlers::new(launch(args, raised(args.max_clients))?);
+    let handlers = Handlers::new(launch(args, raise_nofile(args.max_clients))?);
     for listener in &listeners {
         log.info(format_args!("accepting on {}", listener.label()));
     }
     let listeners = SharedListeners::new(listeners, signals.fd(), args.serialize)
         .map_err(|error| Error::system("cannot wait for connections", error))?;
-    // Later, what is short may come back; but with this limit nobody would ever be served.
-    fd::check_room_for(START, signals.fd()).map_err(|error| {
+    // Later a shortage may pass. But with a limit below this, no connection could ever be served.
+    fd::room_for(FDS_PER_START, signals.fd()).map_err(|error| {
         let what = format!(
-            "cannot serve anybody with {} descriptors at most",
+            "cannot serve a connection with a limit of {} descriptors",
             limits::nofile()
         );
         Error::system(what, error).hint("raise the limit: ulimit -n")
@@ -73,7 +74,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
         client_timeout: args.client_timeout.on(),
         idle_timeout: args.idle_timeout.on(),
         drain_timeout: args.drain_timeout,
-        beat: manager.beat_every(),
+        beat: manager.beat_interval(),
     };
     Ok(Setup {
         log,
@@ -85,26 +86,28 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     })
 }
 
-/// Raises the limit of descriptors, if so many handlers need it; what it was before, for them.
-fn raised(clients: u32) -> Option<(u64, u64)> {
-    let needed = u64::from(clients) * EACH + BESIDES;
+/// Raises the limit of descriptors if this number of handlers needs it. Returns the limits from
+/// before, which the handlers get.
+fn raise_nofile(clients: u32) -> Option<(u64, u64)> {
+    let needed = u64::from(clients) * FDS_PER_HANDLER + OTHER_FDS;
     (needed > limits::nofile()).then(limits::raise_nofile)?
 }
 
 fn inherited(log: &Log) -> Result<Vec<Listener>> {
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-    let mut said = Vec::new();
-    let mut tell = |text| said.push(text);
-    let given = listener::inherit(|name| std::env::var_os(name), own, Some(parent), &mut tell)?;
-    match (given.listeners.is_empty(), said.pop()) {
+    let mut warnings = Vec::new();
+    let mut warn = |text| warnings.push(text);
+    let given = listener::given(|name| std::env::var_os(name), own, Some(parent), &mut warn)?;
+    // Without a listener, the last warning is most likely the reason.
+    match (given.listeners.is_empty(), warnings.pop()) {
         (true, Some(why)) => return Err(Error::system("no listener", why)),
         (true, None) => {
             return Err(Error::system("no listener", "none was inherited")
                 .hint("start it as in: pf-listen 127.0.0.1:8080 -- pf-accept -- cat"));
         }
-        (false, last) => said.extend(last),
+        (false, last) => warnings.extend(last),
     }
-    said.iter().for_each(|text| log.warn(text));
+    warnings.iter().for_each(|text| log.warn(text));
     for listener in &given.listeners {
         shared_accept::check_has_connections(listener).map_err(|why| {
             Error::system(format!("cannot accept on {}", described(listener)), why)
@@ -132,7 +135,7 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
         return Err(Error::usage("no HANDLER"));
     };
     let path = std::env::var_os("PATH");
-    // Where no directory can be told, what is found in PATH can be found all the same.
+    // Without a working directory, an absolute path or one from PATH can still be found.
     let cwd = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let program = program::find(name, &cwd, path.as_deref()).map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
@@ -148,7 +151,7 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
         )
     })?;
     let env = std::env::vars_os()
-        .filter(|(name, _)| !is_stale(name))
+        .filter(|(name, _)| !is_about_worker(name))
         .map(|(name, value)| text(&[name.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
         .collect::<Result<_>>()?;
     Ok(Launch {
@@ -162,19 +165,20 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
         own_pid_in: vec![],
         cwd: None,
         leads: Leads::Group,
-        // Nobody would end it at its time any more, or could tell that it is there.
+        // Without this process, no timeout would end the handler, and no log would name it.
         death_signal: Some(Signal::Kill),
         nofile,
     })
 }
 
-/// Whether a variable is about us, and not about a handler.
-fn is_stale(name: &OsStr) -> bool {
+/// Whether a variable is about this worker, and so must not reach a handler.
+fn is_about_worker(name: &OsStr) -> bool {
     is_ours(name) || ucspi::is_ucspi(name)
 }
 
 fn text(text: &OsStr) -> Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| Error::usage("a word with a NUL in it"))
+    CString::new(text.as_bytes())
+        .map_err(|_| Error::usage("an argument or a variable contains a NUL"))
 }
 
 #[cfg(test)]
@@ -182,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_are_about_the_worker_are_none_of_the_handlers() {
+    fn handlers_get_no_variable_about_the_worker() {
         for name in [
             "LISTEN_FDS",
             "LISTEN_PID",
@@ -204,10 +208,10 @@ mod tests {
             "TCPREMOTEHOST",
             "PROTO",
         ] {
-            assert!(is_stale(OsStr::new(name)), "{name}");
+            assert!(is_about_worker(OsStr::new(name)), "{name}");
         }
         for name in ["PATH", "HOME", "PF_RELEASE", "LISTEN", "NGINX_CONF"] {
-            assert!(!is_stale(OsStr::new(name)), "{name}");
+            assert!(!is_about_worker(OsStr::new(name)), "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `reload` is to change: options, and the new command after `--`.
+//! What `reload` changes: options, and the new command after `--`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -7,20 +7,21 @@ use crate::driver::pin::is_ours;
 use crate::error::{Error, Result};
 use crate::wire::changes::Changes;
 
-/// The options.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ChangeArgs {
     /// Set a variable of the workers' environment from now on; repeatable
     ///
-    /// It counts more than --env and the master's own environment.
+    /// It overrides --env and the master's own environment.
     #[arg(long, value_name = "K=V")]
     pub set: Vec<OsString>,
 
-    /// Take a variable away from the workers' environment from now on, whoever set it; repeatable
+    /// Remove a variable from the workers' environment from now on; repeatable
+    ///
+    /// It does not matter what set the variable: the master's own environment, --env or --set.
     #[arg(long, value_name = "K")]
     pub unset: Vec<OsString>,
 
-    /// The workers' directory from now on; a relative one starts where the master was started
+    /// The workers' directory from now on; relative to where the master was started
     #[arg(long, value_name = "D")]
     pub chdir: Option<OsString>,
 
@@ -29,11 +30,11 @@ pub(super) struct Args {
     pub command: Vec<OsString>,
 }
 
-impl Args {
-    /// The changes; of several settings of one variable the last counts.
+impl ChangeArgs {
+    /// The options as one value. If a variable is set several times, the last one counts.
     ///
     /// # Errors
-    /// What makes no sense whatever the master: exit 2.
+    /// Exit 2: the changes are wrong for every master.
     pub(super) fn read(&self) -> Result<Changes> {
         let mut changes = Changes::default();
         for setting in &self.set {
@@ -42,18 +43,17 @@ impl Args {
             let (name, value) = equals
                 .map(|at| (&bytes[..at], &bytes[at + 1..]))
                 .ok_or_else(|| wrong("--set", setting, "a variable is written K=V"))?;
-            let name = name_of("--set", OsStr::from_bytes(name))?;
+            let name = variable_name("--set", OsStr::from_bytes(name))?;
             changes.set.insert(name, OsStr::from_bytes(value).into());
         }
         for name in &self.unset {
-            changes.unset.insert(name_of("--unset", name)?);
+            changes.unset.insert(variable_name("--unset", name)?);
         }
         changes.chdir = self.chdir.as_deref().map(Into::into);
-        // The parser does not tell this from no -- at all.
+        // clap cannot tell `--` at the end from no `--` at all.
         if self.command.is_empty() && std::env::args_os().next_back().is_some_and(|it| it == "--") {
-            return Err(Error::usage("nothing stands after --").hint(
-                "write the new worker command there, or leave -- out to keep the one that is",
-            ));
+            return Err(Error::usage("nothing stands after --")
+                .hint("write the new worker command there, or leave -- out to keep the command"));
         }
         if !self.command.is_empty() {
             let words = self.command.iter();
@@ -64,7 +64,7 @@ impl Args {
     }
 }
 
-fn name_of(option: &str, name: &OsStr) -> Result<String> {
+fn variable_name(option: &str, name: &OsStr) -> Result<String> {
     let text = name.to_str().map(str::to_owned);
     text.ok_or_else(|| wrong(option, name, "the name of a variable is text in UTF-8"))
 }
@@ -81,7 +81,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: Args,
+        args: ChangeArgs,
     }
 
     fn read(words: &[&str]) -> Result<Changes> {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_wrong_usage() {
+    fn wrong_changes_are_usage_errors() {
         for words in [
             &["--set", "A"][..],
             &["--set", "=1"],

@@ -1,4 +1,4 @@
-//! The command line of `pf-ctl`: the doc comments here are its help and its man page.
+//! The command line of `pf-ctl`. The doc comments here are its help texts and its man page.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,27 +13,35 @@ use crate::wire::control::ControlCommand;
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  failed; the old state holds (rolled back)
+  1  failed; the old state stays (rolled back)
   2  wrong usage
-  3  not running (no pid file, or a stale one, which is never signalled), or the master died meanwhile
+  3  not running (no pid file, or a stale one, which is never signalled), or the master died \
+meanwhile
   4  no permission
-  5  not finished by --timeout; the operation goes on
+  5  not finished within --timeout; the operation goes on
   6  refused: another operation is under way, or it makes no sense now
-  111  the system refused: standard output cannot be written, say
+  111  a system call failed: standard output cannot be written, for example
 
-TARGET is the master's pid file or its control socket. Of a pid file only the owner of its lock counts, never the \
-number in it. The control socket of a pid file is the same path with .pid replaced by .ctl (else .ctl appended).
+TARGET is the master's pid file or its control socket. Only the process that holds the lock on the \
+pid file counts, never the number in the file. The control socket of a pid file is the same path \
+with .pid replaced by .ctl (else .ctl appended).
 
-A master without a control socket can only be sent signals: with --no-wait, reload sends HUP, stop QUIT (--now: INT), \
-pause WINCH, reopen USR1, scale +N TTIN and -N TTOU.";
+A master without a control socket only takes signals: with --no-wait, reload sends HUP, stop sends \
+QUIT (--now: INT), pause WINCH, reopen USR1, scale +N TTIN, scale -N TTOU.";
 
 /// Controls a running pf-master.
 ///
-/// Sends one request to a master and waits until it is done, with an exit code that says how it ended. What is asked for
-/// goes on in the master when pf-ctl is interrupted or runs into its --timeout.
+/// Sends one request to a master and waits until it is done. The exit code tells how it ended. The
+/// operation goes on in the master when pf-ctl is interrupted or its --timeout passes.
 #[derive(Debug, Parser)]
-#[command(name = "pf-ctl", version, after_help = AFTER_HELP, arg_required_else_help = true,
-    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS] [-- COMMAND [ARG]...]", subcommand_help_heading = "Verbs")]
+#[command(
+    name = super::output::PROGRAM,
+    version,
+    after_help = AFTER_HELP,
+    arg_required_else_help = true,
+    override_usage = "pf-ctl VERB TARGET [OPERAND]... [OPTIONS] [-- COMMAND [ARG]...]",
+    subcommand_help_heading = "Verbs"
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -43,55 +51,58 @@ pub(super) struct Cli {
 pub(super) enum Verb {
     /// Rolls the workers to a new generation: program and directory are looked up anew
     ///
-    /// Waits until every slot's worker is new and ready and no old one accepts any more. If the new workers fail, the old
-    /// generation serves on and the exit code is 1.
+    /// Waits until every slot has a new worker that is ready, and no old worker accepts any more.
+    /// If the new workers fail, the old generation continues to serve and the exit code is 1.
     Reload(Reload),
     /// Replaces the master's own image and all workers
     ///
-    /// The successor is checked first, then executed in the same process: its pid, the listeners, the workers and whoever waits stay. Then the
-    /// workers are rolled to a new generation. If the successor or the new workers fail, the old ones serve on and the exit code is 1.
+    /// The new program is checked first, then executed in the same process: its pid, the listeners,
+    /// the workers and the waiting clients of the control socket stay. Then the workers are rolled
+    /// to a new generation. If the new program or the new workers fail, the old ones continue to
+    /// serve and the exit code is 1.
     Upgrade(Upgrade),
-    /// Ends a running rollout, or rolls to the generation before
+    /// Ends a running rollout, or rolls back to the previous generation
     ///
     /// Waits until the old generation serves again in every slot.
     Rollback(Plain),
     /// Sets the number of slots
     ///
-    /// Waits until all are ready and the surplus is gone. New workers that fail too often undo it (exit 1).
+    /// Waits until all slots are ready and the surplus workers are gone. If new workers fail too
+    /// often, the old number comes back (exit 1).
     Scale(Scale),
     /// Stops the service and waits until the master is gone
     ///
-    /// Exit 3 where nothing runs. The zombie of a master counts as gone.
+    /// Exit 3 where nothing runs. A zombie counts as gone.
     Stop(Stop),
-    /// Stops the workers and keeps the master and its listeners; clients queue meanwhile
+    /// Stops the workers and keeps the master and its listeners; clients wait in the accept queue
     Pause(Plain),
-    /// Brings the workers of a paused service back
+    /// Starts the workers of a paused service again
     Resume(Plain),
-    /// Replaces the worker of one slot, the new one ready first
+    /// Replaces the worker of one slot; the old worker stops when the new one is ready
     RestartWorker(RestartWorker),
-    /// Ends the drain of a generation: those of its workers that were told to finish are told to go now
+    /// Ends the drain of a generation: its retiring workers get the quick signal
     ///
     /// Waits until they are gone.
     Retire(Retire),
     /// Reopens the logs and passes USR1 on to the workers that catch it
     Reopen(Plain),
-    /// Delivers a signal to the master, to all workers, or to one
+    /// Sends a signal to the master, to all workers, or to one worker
     Signal(SignalArgs),
-    /// Prints the pid of the live master
+    /// Prints the pid of the running master
     Pid(Common),
     /// Waits for a state of the service or for the end of an operation
     Wait(Wait),
-    /// Prints the listeners: name, address, fd as workers have it, and accept queue (queued/backlog)
+    /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
     Listeners(Common),
 }
 
-/// What every verb takes.
+/// The options of every verb.
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// The master's pid file or control socket
     pub target: PathBuf,
 
-    /// Give up waiting after this long (30s, 1m 30s, 250ms; off); what was begun goes on
+    /// Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = duration_or_off)]
     pub timeout: Off<Duration>,
 
@@ -99,12 +110,12 @@ pub(super) struct Common {
     #[arg(long)]
     pub json: bool,
 
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(short, long)]
     pub quiet: bool,
 }
 
-/// A verb that waits and needs no operand.
+/// The options of a verb that begins an operation.
 #[derive(Debug, Args)]
 pub(super) struct Plain {
     #[command(flatten)]
@@ -120,14 +131,14 @@ pub(super) struct Reload {
     #[command(flatten)]
     pub plain: Plain,
 
-    /// Only print what would happen: program, directory, environment and listener differences, peak workers
+    /// Only print what would change: program, directory, environment, listeners, peak workers
     ///
-    /// Exit 1 if it would fail before anything is started.
+    /// Exit 1 if the reload would fail before it starts a worker.
     #[arg(long, conflicts_with = "no_wait")]
     pub dry_run: bool,
 
     #[command(flatten)]
-    pub changes: super::changes::Args,
+    pub changes: super::changes::ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -135,19 +146,22 @@ pub(super) struct Upgrade {
     #[command(flatten)]
     pub plain: Plain,
 
-    /// Only print what would happen: the master's program and what it executes, then what a reload would change
+    /// Only print what would change: the master's program and command line, then as for reload
     ///
-    /// Exit 1 if it would fail before anything is executed.
+    /// Exit 1 if the upgrade would fail before it executes the new program.
     #[arg(long, conflicts_with = "no_wait")]
     pub dry_run: bool,
 
-    /// Start a new master beside the running one, which leaves once its last worker is gone
+    /// Start a new master beside the old one, which exits when its last worker is gone
     ///
-    /// The old master's pid file is called FILE.oldbin meanwhile. Not for a master that is pid 1 or runs under pf-listen --hold.
+    /// The old master's pid file is called FILE.oldbin meanwhile. Not possible for a master that is
+    /// pid 1 or runs under pf-listen --hold.
     #[arg(long)]
     pub fork: bool,
 
-    /// With --fork: both serve with all workers until QUIT to one of them; to the old one commits, to the new one backs out
+    /// With --fork: both masters serve with all workers until one of them gets QUIT
+    ///
+    /// QUIT to the old master commits the upgrade, QUIT to the new one takes it back.
     #[arg(long, requires = "fork")]
     pub manual: bool,
 }
@@ -158,7 +172,7 @@ pub(super) struct Scale {
     pub plain: Plain,
 
     /// The number of slots, or how many more or fewer
-    // Read here and not by clap: what is no number is to be one line.
+    // Parsed by `workers` and not by clap, so that a wrong number is an error of one line.
     #[arg(value_name = "N|+N|-N", allow_negative_numbers = true)]
     pub workers: String,
 }
@@ -172,7 +186,9 @@ pub(super) struct Stop {
     #[arg(long)]
     pub now: bool,
 
-    /// When --timeout has passed, send KILL to the master and all that descends from it, and wait 1 s more (needs --timeout)
+    /// When --timeout has passed, kill the master and all its descendants (needs --timeout)
+    ///
+    /// Then wait until the master is gone, 10s at most.
     #[arg(long, conflicts_with = "no_wait")]
     pub kill: bool,
 }
@@ -204,11 +220,11 @@ pub(super) struct SignalArgs {
     #[arg(value_name = "SIG")]
     pub signal: Signal,
 
-    /// To every worker
+    /// Send it to every worker
     #[arg(long, conflicts_with = "slot")]
     pub workers: bool,
 
-    /// To the worker that holds this slot
+    /// Send it to the worker of this slot
     #[arg(long, value_name = "SLOT")]
     pub slot: Option<u32>,
 }
@@ -219,7 +235,7 @@ pub(super) struct Wait {
     #[command(flatten)]
     pub common: Common,
 
-    /// Until all slots are ready and no rollout runs; waits for the master to appear, too
+    /// Until all slots are ready and no rollout runs; also waits for the master to appear
     #[arg(long)]
     pub ready: bool,
 
@@ -227,13 +243,13 @@ pub(super) struct Wait {
     #[arg(long)]
     pub gone: bool,
 
-    /// Until this operation has ended, with the exit code that its own command would have had
+    /// Until this operation has ended; the exit code is that of its own command
     #[arg(long, value_name = "ID")]
     pub op: Option<u64>,
 }
 
 impl Verb {
-    /// The name, as typed.
+    /// The verb, as typed.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Verb::Reload(_) => "reload",
@@ -273,8 +289,11 @@ impl Verb {
         (&plain.common, plain.no_wait)
     }
 
-    /// What to ask the master for; `None` where it is not asked: its pid, and its end.
-    pub(super) fn command(&self) -> Result<Option<ControlCommand>> {
+    /// The request to the master. `None`: the verb needs only its process (`pid`, `wait --gone`).
+    ///
+    /// # Errors
+    /// Exit 2: an operand is wrong.
+    pub(super) fn command(&self) -> Result<Option<Command>> {
         Ok(Some(match self {
             Verb::Reload(reload) => ControlCommand::Reload {
                 dry_run: reload.dry_run,
@@ -317,13 +336,14 @@ impl Verb {
     }
 }
 
-/// The operand of `scale`, checked and passed on as written: whether a sign means a difference is for the master to say.
+/// The operand of `scale`, checked and passed on as written: the master reads the sign.
 fn workers(text: &str) -> Result<String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_number =
         digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u32>().is_ok();
     if !is_number {
-        return Err(Error::usage(format!("'{text}' is no number of workers")).hint("N, +N or -N"));
+        let what = format!("'{text}' is not a number of workers");
+        return Err(Error::usage(what).hint("N, +N or -N"));
     }
     Ok(text.to_owned())
 }
@@ -334,7 +354,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -363,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_usage_error() {
+    fn a_wrong_number_is_a_usage_error() {
         for operand in ["x", "", "+", "1.5", "++1", "99999999999", "+ 1", "1e3"] {
             assert_eq!(
                 workers(operand).map_err(|error| error.exit),
@@ -377,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradicting_options_are_refused() {
         for line in [
             "wait t",
             "wait t --ready --gone",

@@ -1,34 +1,34 @@
-//! One request from its sending to its exit code.
+//! One run of `pf-ctl`: sends the request, shows progress, prints the reply, chooses the exit code.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::cli::Verb;
-use super::{PROGRAM, data, signal_fallback};
-use crate::client::{Connection, Line, Target, died};
+use super::output::{PROGRAM, print_data};
+use crate::client::{AnswerLine, ControlConnection, Target};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
-use crate::ui::progress::{Style, Waiting};
+use crate::ui::progress::{ProgressDisplay, Style};
 use crate::ui::text::plain;
 use crate::ui::{listeners, plan};
 use crate::wire::control::{Code, ControlCommand, Reply, Request, Response};
 
-/// What one run of `pf-ctl` was told, and what it shows meanwhile.
+/// One run of `pf-ctl`: the options that all verbs share, and the progress display.
 pub(super) struct Job {
     pub target: Target,
     pub timeout: Option<Duration>,
     pub deadline: Option<Time>,
     pub no_wait: bool,
     pub json: bool,
-    pub waiting: Waiting,
-    /// The operation, as soon as it is known: who runs out of time wants to wait on.
+    pub display: ProgressDisplay,
+    /// The operation, once it is known. The error of `--timeout` names it for `wait --op`.
     op: Cell<Option<u64>>,
 }
 
 impl Job {
-    /// The job that a command line asks for; its time runs from here.
+    /// The job of a command line. `--timeout` counts from this call.
     pub(super) fn new(verb: &Verb) -> Self {
         let (common, no_wait) = verb.options();
         let style = Style::choose(
@@ -47,50 +47,16 @@ impl Job {
             deadline: common.timeout.on().map(|timeout| clock::now() + timeout),
             no_wait,
             json: common.json,
-            waiting: Waiting::new(style, PROGRAM, verb.name()),
+            display: ProgressDisplay::new(style, PROGRAM, verb.name()),
             op: Cell::new(op),
         }
     }
 
-    /// Asks the master, or sends it a signal where it cannot be asked.
-    pub(super) fn ask(&self, command: ControlCommand) -> Result<Exit> {
-        let reach = self
-            .target
-            .reach(self.deadline)
-            .map_err(|error| self.late(error))?;
-        let Some(mut connection) = reach.control else {
-            return signal_fallback::signal(self, reach.master.as_ref(), &command);
-        };
-        let answers: fn(&Reply) -> bool = match command {
-            ControlCommand::Listeners => |reply| reply.listeners.is_some(),
-            ControlCommand::Reload { dry_run: true, .. }
-            | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
-            _ => |_| true,
-        };
-        let leaves = matches!(
-            command,
-            ControlCommand::Upgrade {
-                dry_run: false,
-                fork: true,
-                manual: false
-            }
-        );
-        let (reply, text) = self.exchange(&mut connection, command)?.ok_or_else(died)?;
-        if let Some(master) = reach.master.filter(|_| leaves && reply.ok && !self.no_wait) {
-            // Its last word; whoever asks the new one after us is to find it alone.
-            master.wait_gone(self.deadline)?;
-        }
-        if reply.ok && !answers(&reply) {
-            return Err(senseless("what was asked for is not in it"));
-        }
-        self.conclude((reply, text))
-    }
-
-    /// Sends a request and waits for its reply; `None` when the connection ended before it.
+    /// Sends a request and waits for its reply. `None`: the connection ended before the reply.
     pub(super) fn exchange(
         &self,
-        connection: &mut Connection,
-        command: ControlCommand,
+        connection: &mut ControlConnection,
+        command: Command,
     ) -> Result<Option<(Reply, String)>> {
         let request = Request {
             command,
@@ -100,56 +66,59 @@ impl Job {
         };
         connection
             .send(&request)
-            .map_err(|error| self.late(error))?;
+            .map_err(|error| self.explain_timeout(error))?;
         loop {
-            match connection.next_line().map_err(|error| self.late(error))? {
+            match connection
+                .next_line()
+                .map_err(|error| self.explain_timeout(error))?
+            {
                 None => return Ok(None),
-                Some(Line {
-                    answer: Response::Reply(reply),
+                Some(AnswerLine {
+                    answer: Answer::Reply(reply),
                     text,
                 }) => return Ok(Some((*reply, text))),
-                Some(Line {
-                    answer: Response::Progress(progress),
+                Some(AnswerLine {
+                    answer: Answer::Progress(progress),
                     ..
                 }) if progress.event == "progress" => {
                     self.op.set(Some(progress.op));
-                    self.waiting.step(&progress);
+                    self.display.step(&progress);
                 }
-                // An event of a newer master.
+                // An event that only a newer master sends.
                 Some(_) => {}
             }
         }
     }
 
-    /// What a reply means: warnings, data or a message, and the exit code.
+    /// Prints a reply: warnings, data or a message. Returns the exit code.
     pub(super) fn conclude(&self, (reply, text): (Reply, String)) -> Result<Exit> {
         self.check((&reply, &text))?;
         if !self.json {
             if let Some(op) = reply.op.filter(|_| self.no_wait) {
-                data(&format!("{op}\n"))?;
+                print_data(&format!("{op}\n"))?;
             }
             if let Some(rollout) = &reply.plan {
-                data(&plan::text(rollout))?;
+                print_data(&plan::text(rollout))?;
             }
             if let Some(all) = &reply.listeners {
-                data(&listeners::table(all))?;
+                print_data(&listeners::table(all))?;
             }
         }
-        self.done(reply.message.as_deref());
+        self.print_done(reply.message.as_deref());
         Ok(Exit::Done)
     }
 
-    /// Shows what every reply may carry, and turns one that says no into the error that it is.
+    /// Prints the JSON and the warnings of a reply. A reply that reports a failure is the error.
     pub(super) fn check(&self, (reply, text): (&Reply, &str)) -> Result<()> {
         if self.json {
-            data(&format!("{text}\n"))?;
+            print_data(&format!("{text}\n"))?;
         }
         for warning in &reply.warnings {
-            self.waiting.warn(warning);
+            self.display.warn(warning);
         }
         match &reply.error {
             None if reply.ok => Ok(()),
-            None => Err(senseless("neither ok nor an error")),
+            None => Err(malformed_reply("it is neither ok nor an error")),
             Some(failure) => Err(Error::new(
                 exit_of(failure.code),
                 plain(&failure.message),
@@ -158,9 +127,9 @@ impl Job {
         }
     }
 
-    /// The end of a verb that has no reply of its own: `value` is its data, told as JSON where that was asked for.
-    pub(super) fn settle(&self, json: &serde_json::Value, plain: &str) -> Result<Exit> {
-        data(&if self.json {
+    /// Prints the result of a verb that has no reply: `json` with `--json`, else `plain`.
+    pub(super) fn print_result(&self, json: &serde_json::Value, plain: &str) -> Result<Exit> {
+        print_data(&if self.json {
             format!("{json}\n")
         } else {
             plain.to_owned()
@@ -168,26 +137,28 @@ impl Job {
         Ok(Exit::Done)
     }
 
-    /// The last line on stderr.
-    pub(super) fn done(&self, message: Option<&str>) {
+    /// Prints the last line on stderr.
+    pub(super) fn print_done(&self, message: Option<&str>) {
         if let Some(message) = message.filter(|message| !message.is_empty()) {
-            self.waiting.done(PROGRAM, message);
+            self.display.done(PROGRAM, message);
         }
     }
 
-    /// An error of the connection, told as running out of `--timeout` if it is that.
-    pub(super) fn late(&self, error: Error) -> Error {
+    /// The error of a connection. If `--timeout` has passed, it is the error of `--timeout`
+    /// instead.
+    pub(super) fn explain_timeout(&self, error: Error) -> Error {
         let passed = self
             .deadline
             .is_some_and(|deadline| deadline <= clock::now());
         if error.exit != Exit::Timeout || !passed {
             return error;
         }
-        self.too_late(&error.what)
+        self.timed_out(&error.what)
     }
 
-    /// `--timeout` has passed: how to wait on, or else `why` it has.
-    pub(super) fn too_late(&self, why: &str) -> Error {
+    /// The error of `--timeout`: how to wait for the operation, or `why` it took so long if the
+    /// operation is not known.
+    pub(super) fn timed_out(&self, why: &str) -> Error {
         let after = humantime::format_duration(self.timeout.unwrap_or_default());
         let error = Error::new(Exit::Timeout, format!("not finished after {after}"), "");
         match self.op.get() {
@@ -205,8 +176,8 @@ impl Job {
     }
 }
 
-fn senseless(why: &str) -> Error {
-    Error::new(Exit::Failed, "the master's answer makes no sense", why)
+pub(super) fn malformed_reply(why: &str) -> Error {
+    Error::new(Exit::Failed, "cannot read the master's answer", why)
 }
 
 fn exit_of(code: Code) -> Exit {

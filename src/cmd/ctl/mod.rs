@@ -1,32 +1,49 @@
-//! `pf-ctl`: one verb, one request, one exit code.
+//! `pf-ctl`: one verb, one request to a master, one exit code.
+//!
+//! In reading order:
+//!
+//! - `cli`: the verbs and their options (help, man page), and the `Command` that each verb sends;
+//!   `changes`: what `reload` may change, options and a new command after `--`;
+//! - `job`: `Job`, one run of `pf-ctl`: target, deadline, progress on stderr; sends a request,
+//!   and turns the reply into data on stdout and an exit code;
+//! - `ask`: what most verbs do;
+//! - `process`: `stop`, `wait --gone` and `pid`, which need the master's process;
+//! - `ready`: `wait --ready`, which also waits for a master that is not there yet;
+//! - `signal_fallback`: signals, for a master that has no control socket, and KILL, STOP, CONT;
+//! - `output`: data on stdout.
+//!
+//! One request: `Verb::command` reads the operands. `Target::reach` connects. `Job::exchange` sends
+//! the request and shows each progress line until the reply. `Job::conclude` prints the reply. A
+//! master without a control socket gets the signal that means the same (`signal_fallback::send`).
 
+mod ask;
 mod changes;
 mod cli;
 mod job;
-mod leave;
+mod output;
+mod process;
 mod ready;
 mod signal_fallback;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 
+use super::program;
 use crate::error::{Error, Exit, Result};
 use cli::{Cli, Verb, Wait};
 use job::Job;
-
-const PROGRAM: &str = "pf-ctl";
+use output::PROGRAM;
 
 /// The command line, for the man page and the completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The whole program.
+/// Runs `pf-ctl`.
 pub fn main() -> ExitCode {
-    match super::arguments::<Cli>() {
-        Ok(cli) => super::run(PROGRAM, || run(&cli.verb)),
+    match program::arguments::<Cli>() {
+        Ok(cli) => program::run(PROGRAM, || run(&cli.verb)),
         Err(exit) => exit,
     }
 }
@@ -42,22 +59,13 @@ fn perform(verb: &Verb) -> Result<Exit> {
     let command = verb.command()?;
     let job = Job::new(verb);
     match (verb, command) {
-        (Verb::Stop(stop), Some(command)) if !job.no_wait => leave::stop(&job, command, stop.kill),
-        (Verb::Wait(Wait { ready: true, .. }), Some(command)) => ready::wait(&job, command),
-        (_, Some(command)) => signal_fallback::signal_beyond_asking(&job, &command)
-            .unwrap_or_else(|| job.ask(command)),
-        (Verb::Pid(_), None) => leave::pid(&job),
-        (_, None) => leave::wait_gone(&job),
-    }
-}
-
-/// Writes data to stdout. A reader that has gone is as good as one that has read all.
-fn data(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::system("cannot write to standard output", error))
+        (Verb::Stop(stop), Some(command)) if !job.no_wait => {
+            process::stop(&job, command, stop.kill)
         }
-        _ => Ok(()),
+        (Verb::Wait(Wait { ready: true, .. }), Some(command)) => ready::wait(&job, command),
+        (_, Some(command)) => signal_fallback::send_unanswerable(&job, &command)
+            .unwrap_or_else(|| ask::ask(&job, command)),
+        (Verb::Pid(_), None) => process::pid(&job),
+        (_, None) => process::wait_gone(&job),
     }
 }

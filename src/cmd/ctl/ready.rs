@@ -1,44 +1,47 @@
-//! `wait --ready`: also for a master that is not there yet.
+//! `wait --ready`, which also waits for a master that is not there yet.
 
 use std::time::Duration;
 
 use super::job::Job;
 use super::signal_fallback;
-use crate::client::{LOOK_AGAIN, Master, Reach, died};
+use crate::client::failure::master_died;
+use crate::client::{Master, POLL_INTERVAL, Reach};
 use crate::error::{Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::wire::control::ControlCommand;
 
-/// How long a refused permission may be that of a control socket which is just being bound: under a closed umask first,
-/// with its owner and mode a moment later.
+/// A control socket is bound under a closed umask, and gets its owner and mode a moment later. So a
+/// refused permission counts only after this time.
 const BEING_BOUND: Duration = Duration::from_millis(500);
 
-/// Waits for the master to appear, then until it says that all is ready.
+/// Waits for the master to appear, then until it reports that all slots are ready.
 ///
-/// Once connected it is that master which is waited for: its death is exit 3, unless it has left the service to another, which is in its place by then.
-pub(super) fn wait(job: &Job, command: ControlCommand) -> Result<Exit> {
+/// Once connected, this waits for that one master. If it exits, the result is exit 3, unless
+/// another master has taken over the service by then: in that case this waits for the new master.
+pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
     let mut reach = appear(job)?;
     loop {
         let Some(mut connection) = reach.control else {
-            return signal_fallback::signal(job, reach.master.as_ref(), &command);
+            return signal_fallback::send(job, reach.master.as_ref(), &command);
         };
-        job.waiting.on("waiting until all slots are ready");
+        job.display.show_wait("waiting until all slots are ready");
         if let Some(line) = job.exchange(&mut connection, command.clone())? {
             return job.conclude(line);
         }
         let before = reach.master.as_ref().map(Master::pid);
-        reach = job.target.reach(job.deadline).map_err(|_| died())?;
-        // The same one, or one that cannot be told from it, has thrown us out.
+        reach = job.target.reach(job.deadline).map_err(|_| master_died())?;
+        // The same master closed the connection, or one in another pid namespace, which cannot be
+        // told from it.
         if before.is_none() || reach.master.as_ref().map(Master::pid) == before {
-            return Err(died());
+            return Err(master_died());
         }
     }
 }
 
 fn appear(job: &Job) -> Result<Reach> {
     let mut denied: Option<Time> = None;
-    let mut told = false;
+    let mut is_shown = false;
     loop {
         let error = match job.target.reach(job.deadline) {
             Ok(reach) => return Ok(reach),
@@ -54,18 +57,18 @@ fn appear(job: &Job) -> Result<Reach> {
             _ => false,
         };
         if !may_pass {
-            return Err(job.late(error));
+            return Err(job.explain_timeout(error));
         }
         let left = job
             .deadline
-            .map_or(LOOK_AGAIN, |deadline| deadline.since(now));
+            .map_or(POLL_INTERVAL, |deadline| deadline.since(now));
         if left.is_zero() {
-            return Err(job.too_late(&error.to_string()));
+            return Err(job.timed_out(&error.to_string()));
         }
-        if !told {
-            job.waiting.on("waiting for the master to appear");
-            told = true;
+        if !is_shown {
+            job.display.show_wait("waiting for the master to appear");
+            is_shown = true;
         }
-        clock::pause(left.min(LOOK_AGAIN));
+        clock::pause(left.min(POLL_INTERVAL));
     }
 }

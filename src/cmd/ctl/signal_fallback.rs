@@ -1,4 +1,4 @@
-//! Signals, for a master that cannot be asked.
+//! Signals, for a master without a control socket, and for KILL, STOP and CONT.
 
 use std::time::Duration;
 
@@ -9,57 +9,58 @@ use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
-use crate::sys::process::proc_info;
+use crate::sys::process::procfs::is_pending;
 use crate::sys::signal::number;
 use crate::wire::control::ControlCommand;
 
-/// Between two signals of one kind, at least; and how often it is looked whether the first has been taken.
-const APART: Duration = Duration::from_millis(20);
+/// The shortest time between two signals of one kind, and how often to look whether the first one
+/// is still pending.
+const INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a master may take to take a signal, unless `--timeout` says less.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a signal may stay pending, unless `--timeout` is shorter.
+const PENDING_WITHIN: Duration = Duration::from_secs(10);
 
-/// More steps than this are surely a mistake, and would take long.
-const MOST_STEPS: u32 = 100;
+/// `scale +N` sends N signals. More than this are a mistake, and would take long.
+const MAX_STEPS: u32 = 100;
 
-/// Says by signals what `command` says, to a master without a control socket.
+/// Sends the signals that mean the same as `command`, to a master without a control socket.
 ///
-/// Exit 6 where no signal says it, or where the caller wants to wait: nothing comes back.
-pub(super) fn signal(job: &Job, master: Option<&Master>, command: &ControlCommand) -> Result<Exit> {
+/// # Errors
+/// Exit 6: no signal means this, or the caller wants to wait, and a signal has no answer.
+pub(super) fn send(job: &Job, master: Option<&Master>, command: &Command) -> Result<Exit> {
     let refused = |why: &str| Error::new(Exit::Refused, job.target.no_control(), why);
     let Some((signal, times)) = signals(command) else {
-        return Err(refused("no signal can say this"));
+        return Err(refused("there is no signal for this"));
     };
-    if !job.no_wait && !matches!(command, ControlCommand::Signal { .. }) {
-        return Err(
-            refused("it can only be sent signals, and they have no answer")
-                .hint(format!("--no-wait sends {signal}")),
-        );
+    if !job.no_wait && !matches!(command, Command::Signal { .. }) {
+        return Err(refused("it only takes signals, which have no answer")
+            .hint(format!("--no-wait sends {signal}")));
     }
     let Some(master) = master else {
         return Err(refused(
             "it lives in another pid namespace and cannot be sent signals from here",
         ));
     };
-    if times > MOST_STEPS {
+    if times > MAX_STEPS {
         return Err(refused("that is too many steps to be sent as signals"));
     }
     for step in 0..times {
         if step > 0 {
-            await_taken(job, master, signal, step)?;
+            wait_until_taken(job, master, signal, step)?;
         }
         master.signal(signal)?;
     }
-    sent(job, master, signal, times)
+    report_sent(job, master, signal, times)
 }
 
-/// Waits until the master has taken the last of those sent: the kernel merges the next with one that is still pending, and the step would be lost.
-fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<()> {
-    let within = clock::now() + TAKEN_WITHIN;
+/// Waits until the signal that was sent last is no longer pending. The kernel keeps one pending
+/// signal of a kind (signal(7)), so a second one would be lost, and with it a step.
+fn wait_until_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<()> {
+    let within = clock::now() + PENDING_WITHIN;
     let until = job.deadline.map_or(within, |deadline| deadline.min(within));
     loop {
-        clock::pause(APART);
-        if proc_info::is_pending(master.pid(), number(signal)) != Some(true) {
+        clock::pause(INTERVAL);
+        if is_pending(master.pid(), number(signal)) != Some(true) {
             return Ok(());
         }
         if clock::now() >= until {
@@ -70,23 +71,23 @@ fn await_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Result<
     }
 }
 
-/// Delivers what a master cannot deliver to itself and then answer: KILL and STOP, and CONT to one that is stopped.
-/// `None` for everything else.
-pub(super) fn signal_beyond_asking(job: &Job, command: &ControlCommand) -> Option<Result<Exit>> {
+/// Sends a signal that no master can send to itself and then answer the request: KILL, STOP, and
+/// CONT to a stopped master. `None` for every other command.
+pub(super) fn send_unanswerable(job: &Job, command: &Command) -> Option<Result<Exit>> {
     let (signal, times) = signals(command)
         .filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
     match job.target.master(job.deadline) {
         Ok(master) => master.map(|master| {
             master
                 .signal(signal)
-                .and_then(|()| sent(job, &master, signal, times))
+                .and_then(|()| report_sent(job, &master, signal, times))
         }),
-        Err(error) => Some(Err(job.late(error))),
+        Err(error) => Some(Err(job.explain_timeout(error))),
     }
 }
 
-/// Which signal says what `command` says, and how often it is to be sent.
-fn signals(command: &ControlCommand) -> Option<(Signal, u32)> {
+/// The signal that means the same as `command`, and how often to send it.
+fn signals(command: &Command) -> Option<(Signal, u32)> {
     match command {
         ControlCommand::Reload {
             dry_run: false,
@@ -116,15 +117,15 @@ fn signals(command: &ControlCommand) -> Option<(Signal, u32)> {
     }
 }
 
-fn sent(job: &Job, master: &Master, signal: Signal, times: u32) -> Result<Exit> {
+fn report_sent(job: &Job, master: &Master, signal: Signal, times: u32) -> Result<Exit> {
     let times = if times == 1 {
         String::new()
     } else {
         format!(" {times} times")
     };
-    job.done(Some(&format!(
+    job.print_done(Some(&format!(
         "sent {signal} to process {}{times}",
         master.pid()
     )));
-    job.settle(&json!({ "ok": true }), "")
+    job.print_result(&json!({ "ok": true }), "")
 }

@@ -1,4 +1,5 @@
-//! `pf-listen --hold`: stays, and runs COMMAND as a child for as long as nobody asks for the end.
+//! `pf-listen --hold`: keeps the listeners open, and runs COMMAND as a child until a signal
+//! requests the end. [`Hold`] decides; this loop waits, starts, reaps and passes signals on.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, RawFd};
@@ -6,8 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Environment, PROG};
-use crate::cmd::say;
+use super::cli::PROGRAM;
+use super::prepare::Environment;
+use crate::cmd::program::print_line;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::holder::{AfterExit, CommandExit, HoldDecider, SignalContext, SignalDecision};
@@ -23,33 +25,35 @@ use crate::sys::signal::forward;
 use crate::sys::signal::forward::{ReceivedSignal, Relay};
 use crate::wire::listen_env::FIRST_FD;
 
-/// Tells COMMAND who holds it.
-const HOLDER: &str = "PF_HOLD";
+/// The variable with the pid of the holder.
+const HOLD_VARIABLE: &str = "PF_HOLD";
 
-/// Variables that name the process that they are meant for.
-const MEANT_FOR: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
+/// Variables with the pid of the process that they are meant for.
+const PID_VARIABLES: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
 
-/// A stop signal and the stop that it causes are no further apart than this; who stops later does so for another reason.
+/// A stop signal and the stop of COMMAND that it causes are at most this far apart. A stop that
+/// comes later has another cause.
 const STOPS_WITHIN: Duration = Duration::from_secs(1);
 
-/// How the holder ends: as COMMAND did.
+/// How COMMAND exited. The holder exits alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// With this status.
+pub(super) enum CommandExit {
+    /// With this exit code.
     Code(u8),
-    /// By the signal of this number.
+    /// By the signal with this number.
     Signal(i32),
 }
 
-impl End {
-    /// Ends this process in that way; what only an exit code can tell is returned.
-    pub(super) fn repeat(self) -> ExitCode {
+impl CommandExit {
+    /// Ends this process by the same signal, or returns the exit code to exit with.
+    pub(super) fn exit_alike(self) -> ExitCode {
         match self {
-            End::Code(code) => code.into(),
-            End::Signal(number) => {
-                forward::disable_core_dumps();
+            CommandExit::Code(code) => code.into(),
+            CommandExit::Signal(number) => {
+                forward::leave_no_core();
                 forward::raise_default(number);
-                // Pid 1 of a container is still there: what a shell says of such an end.
+                // The signal does not end pid 1 of a container. Exit as a shell does for a child
+                // that a signal ended: 128 and the number.
                 u8::try_from(number)
                     .map_or(u8::MAX, |number| number.saturating_add(128))
                     .into()
@@ -58,10 +62,10 @@ impl End {
     }
 }
 
-/// What is started, and what holds it.
+/// The holder: what it starts, and what it knows of the running COMMAND.
 struct Holder<'a> {
     command: &'a [OsString],
-    /// What COMMAND is called in messages.
+    /// COMMAND's name in messages.
     name: String,
     environment: Environment,
     listeners: Vec<RawFd>,
@@ -69,15 +73,16 @@ struct Holder<'a> {
     relay: Relay,
     hold: HoldDecider,
     child: Option<Child>,
-    /// When to start COMMAND, while there is none.
+    /// When to start COMMAND, if it does not run.
     start_at: Time,
-    /// The last signal that may stop a job, and when it came.
+    /// The last signal received that stops a job (TSTP, TTIN, TTOU), and when it came.
     stop: Option<(i32, Time)>,
-    /// The last signal that has stopped COMMAND, and when that was seen.
+    /// The last signal that stopped COMMAND, and when that was seen.
     stopped: Option<(i32, Time)>,
 }
 
-/// Runs `command` until the end is asked for. `verbosity` is that of its log: 0 tells of restarts.
+/// Runs `command` until a signal requests the end, or COMMAND exits with 0. `verbosity` 0 logs
+/// restarts.
 ///
 /// # Errors
 /// Exit 111: signals cannot be held back, stderr is closed, or the first child cannot be forked.
@@ -86,7 +91,7 @@ pub(super) fn hold(
     listeners: &[Listener],
     environment: Environment,
     verbosity: i8,
-) -> Result<End> {
+) -> Result<CommandExit> {
     let relay =
         Relay::install().map_err(|error| Error::system("cannot hold signals back", error))?;
     let program = command.first().map(Path::new).unwrap_or(Path::new(""));
@@ -94,12 +99,12 @@ pub(super) fn hold(
     let mut holder = Holder {
         command,
         name: program.display().to_string(),
-        environment: held(environment),
+        environment: with_holder_pid(environment),
         listeners: listeners
             .iter()
             .map(|listener| listener.fd.as_raw_fd())
             .collect(),
-        log: Log::new(PROG, Sink::Stderr, Format::Text, verbosity - 1)?,
+        log: Log::new(PROGRAM, Sink::Stderr, Format::Text, verbosity - 1)?,
         relay,
         hold: HoldDecider::new(now.0 ^ (u64::from(std::process::id()) << 32)),
         child: None,
@@ -107,36 +112,36 @@ pub(super) fn hold(
         stop: None,
         stopped: None,
     };
-    // Whoever waits for the first start is told why there is none.
+    // A failed first start is an error of pf-listen. Later failures are logged and tried again.
     holder
         .start()
         .map_err(|error| Error::system(format!("cannot start {}", holder.name), error))?;
-    Ok(holder.until_the_end())
+    Ok(holder.run())
 }
 
 impl Holder<'_> {
-    fn until_the_end(&mut self) -> End {
+    fn run(&mut self) -> CommandExit {
         let mut poller = Poller::new();
         loop {
             let deadline = self.child.is_none().then_some(self.start_at);
             let signals = [(self.relay.fd(), Interest::READ)];
             if poller.wait(&signals, deadline).is_err() {
-                // ENOMEM, say: to look is never wrong.
+                // For example ENOMEM. It does no harm to look at the signals without waiting.
                 clock::pause(Duration::from_millis(50));
             }
             let arrived = self.relay.pending();
             for one in &arrived {
-                self.signalled(*one);
+                self.handle_signal(*one);
             }
             if arrived.iter().any(|one| one.signal == Some(Signal::Chld))
-                && let Some(end) = self.look_at_children()
+                && let Some(end) = self.reap_children()
             {
                 return end;
             }
-            self.stop_along();
-            if self.child.is_none() && self.hold.is_end_requested() {
-                self.log.info("told to end while nothing runs");
-                return End::Code(Exit::Done.code());
+            self.stop_with_command();
+            if self.child.is_none() && self.hold.is_asked() {
+                self.log.info("told to exit while COMMAND does not run");
+                return CommandExit::Code(Exit::Done.code());
             }
             if self.child.is_none() && self.start_at <= clock::now() {
                 self.start_again();
@@ -150,9 +155,9 @@ impl Holder<'_> {
         };
         let holder = std::process::id();
         let environment = &self.environment;
-        let become_next = || exec::become_program(program, rest, own(environment, holder));
-        let tell = |error: &Error| say(PROG, &error.to_string());
-        let child = Child::start(&self.relay, &self.listeners, FIRST_FD, become_next, tell)?;
+        let execute = || exec::become_program(program, rest, with_child_pid(environment, holder));
+        let report = |error: &Error| print_line(PROGRAM, &error.to_string());
+        let child = Child::start(&self.relay, &self.listeners, FIRST_FD, execute, report)?;
         self.log
             .info(format_args!("{} is process {}", self.name, child.pid()));
         self.hold.command_started(clock::now());
@@ -173,8 +178,8 @@ impl Holder<'_> {
         }
     }
 
-    fn signalled(&mut self, arrived: ReceivedSignal) {
-        let ReceivedSignal {
+    fn handle_signal(&mut self, arrived: Arrived) {
+        let Arrived {
             number,
             signal,
             sender,
@@ -196,24 +201,24 @@ impl Holder<'_> {
             SignalDecision::PassOn => number,
             SignalDecision::PassOnAs(signal) => signal::number(signal),
         };
-        // Without a child it was about one that is gone.
+        // Without a child the signal was meant for one that is gone.
         if let Some(child) = &self.child
             && let Err(error) = forward::send_to_child(child.pid(), number)
         {
             self.log.error(format_args!(
                 "cannot pass {} on to {}: {error}",
-                named(number),
+                signal_text(number),
                 self.name
             ));
         }
     }
 
-    /// COMMAND has ended or was stopped, or somebody else's child has come to us.
-    fn look_at_children(&mut self) -> Option<End> {
-        if let Some(ended) = self.child.as_mut().and_then(Child::try_reap) {
+    /// After CHLD: reaps COMMAND, reaps adopted orphans, and notes a stop of COMMAND.
+    fn reap_children(&mut self) -> Option<CommandExit> {
+        if let Some(ended) = self.child.as_mut().and_then(Child::ended) {
             let pid = self.child.take().map_or(0, |child| child.pid());
-            if let Some(end) = self.bury(pid, ended) {
-                return Some(end);
+            if let Some(exit) = self.handle_exit(pid, ended) {
+                return Some(exit);
             }
         }
         let own = self.child.as_ref().map(Child::pid);
@@ -224,43 +229,51 @@ impl Holder<'_> {
         None
     }
 
-    fn bury(&mut self, pid: i32, (ended, failed): (wait::WaitStatus, Option<u8>)) -> Option<End> {
-        let (how, told, end) = match (ended, failed) {
+    fn handle_exit(
+        &mut self,
+        pid: i32,
+        (ended, failed): (wait::Ended, Option<u8>),
+    ) -> Option<CommandExit> {
+        let (how, text, exit) = match (ended, failed) {
             (_, Some(code)) => {
-                let how = CommandExit::NotExecuted(code.into());
-                (how, "could not be executed".to_owned(), End::Code(code))
-            }
-            (wait::WaitStatus::Exited(code), None) => {
-                let end = End::Code(u8::try_from(code).unwrap_or(u8::MAX));
+                let how = Ended::NotExecuted(code.into());
                 (
-                    CommandExit::Exited(code),
-                    format!("exited with code {code}"),
-                    end,
+                    how,
+                    "could not be executed".to_owned(),
+                    CommandExit::Code(code),
                 )
             }
-            (wait::WaitStatus::Signaled { signal, .. }, None) => {
-                let told = format!("was ended by {}", named(signal));
+            (wait::Ended::Exited(code), None) => {
+                let exit = CommandExit::Code(u8::try_from(code).unwrap_or(u8::MAX));
                 (
-                    CommandExit::Signaled(signal::from_number(signal)),
-                    told,
-                    End::Signal(signal),
+                    Ended::Exited(code),
+                    format!("exited with code {code}"),
+                    exit,
+                )
+            }
+            (wait::Ended::Signaled { signal, .. }, None) => {
+                let text = format!("was ended by {}", signal_text(signal));
+                (
+                    Ended::Signaled(signal::from_number(signal)),
+                    text,
+                    CommandExit::Signal(signal),
                 )
             }
         };
         let now = clock::now();
-        let (name, told) = (&self.name, format_args!("{told}"));
-        match self.hold.command_exited(now, how) {
-            AfterExit::End => {
-                let line = format!("{name} (pid {pid}) {told}");
-                if self.hold.is_end_requested() || end == End::Code(Exit::Done.code()) {
+        let name = &self.name;
+        match self.hold.ended(now, how) {
+            Next::End => {
+                let line = format!("{name} (pid {pid}) {text}");
+                if self.hold.is_asked() || exit == CommandExit::Code(Exit::Done.code()) {
                     self.log.info(line);
                 } else {
-                    // It cannot run as it was called, and has said why.
+                    // COMMAND cannot run with these arguments, and has printed why.
                     self.log.warn(format_args!(
                         "{line} at its first start; it is not started again"
                     ));
                 }
-                Some(end)
+                Some(exit)
             }
             AfterExit::StartIn(wait) => {
                 self.start_at = now + wait;
@@ -270,17 +283,17 @@ impl Holder<'_> {
                     format!("in {}", rounded(wait))
                 };
                 self.log.warn(format_args!(
-                    "{name} (pid {pid}) {told}; started again {when}"
+                    "{name} (pid {pid}) {text}; started again {when}"
                 ));
                 None
             }
         }
     }
 
-    /// What has stopped COMMAND and was meant for both stops us too: a shell that watches us sees its job stopped. Whoever continues us is heard by
-    /// the signal that it sends, which is passed on.
-    fn stop_along(&mut self) {
-        // The kernel tells the two in any order.
+    /// Stops the holder too, if COMMAND was stopped by a signal that the holder got as well: so a
+    /// shell sees that its job is stopped. CONT to the holder is passed on to COMMAND.
+    fn stop_with_command(&mut self) {
+        // The signal and the stop of COMMAND may be seen in any order.
         let (Some((came, came_at)), Some((by, seen_at))) = (self.stop, self.stopped) else {
             return;
         };
@@ -292,27 +305,29 @@ impl Holder<'_> {
     }
 }
 
-/// The environment of whoever is held by this process.
-fn held(mut environment: Environment) -> Environment {
-    environment.retain(|(key, _)| key != HOLDER);
-    environment.push((HOLDER.into(), std::process::id().to_string().into()));
+/// The environment with the pid of the holder in PF_HOLD.
+fn with_holder_pid(mut environment: Environment) -> Environment {
+    environment.retain(|(key, _)| key != HOLD_VARIABLE);
+    environment.push((HOLD_VARIABLE.into(), std::process::id().to_string().into()));
     environment
 }
 
-/// The same in the child, whose pid an exec would have left to be the `holder`'s.
-fn own(environment: &Environment, holder: u32) -> Environment {
+/// Called in the child: the environment with the child's pid in place of the `holder`'s, as if the
+/// holder itself had executed COMMAND.
+fn with_child_pid(environment: &Environment, holder: u32) -> Environment {
     let (holder, own) = (holder.to_string(), std::process::id().to_string());
     let mut environment = environment.clone();
     for (key, value) in &mut environment {
-        if MEANT_FOR.iter().any(|name| key == name) && value.as_os_str() == OsStr::new(&holder) {
+        let is_pid_variable = PID_VARIABLES.iter().any(|name| key == name);
+        if is_pid_variable && value.as_os_str() == OsStr::new(&holder) {
             *value = own.clone().into();
         }
     }
     environment
 }
 
-/// A signal for people.
-fn named(number: i32) -> String {
+/// A signal in messages.
+fn signal_text(number: i32) -> String {
     signal::from_number(number).map_or_else(
         || format!("signal {number}"),
         |signal| format!("signal {signal}"),

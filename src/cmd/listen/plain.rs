@@ -1,12 +1,12 @@
-//! The command line that has no options, read without the parser: what that is built of takes longer than to bind a listener, and a
-//! `pf-listen` may stand in front of each worker.
+//! Reads a command line without options, without clap: building the parser takes longer than to
+//! bind a listener, and `pf-listen` may run before every worker.
 
 use std::ffi::OsString;
 
-use super::{Args, DELAY, TRIES};
+use super::cli::{Args, DELAY, TRIES};
 
-/// The arguments, where they are addresses, `--` and a command; `None` for anything else, also for whatever is wrong: that is the
-/// parser's to tell.
+/// The arguments, if they are addresses, `--` and a command. `None` for anything else, also for
+/// errors: clap reports them.
 pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Option<Args> {
     let mut words = words.into_iter().skip(1);
     let mut addresses = Vec::new();
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_options_is_read_and_as_the_parser_would() {
+    fn a_line_without_options_is_read_as_clap_reads_it() {
         for line in [
             &["--", "app"][..],
             &["127.0.0.1:0", "--", "app"],
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_left_to_the_parser() {
+    fn every_other_line_is_left_to_clap() {
         for line in [
             &[][..],
             &["--"],
@@ -94,8 +94,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_the_parser_reads_alike(line in prop::collection::vec(
-            prop::sample::select(vec!["--", "-", "-q", "--tries", "-1", "5", "app", ":0", "a=/x", "[::1]:1,nonblock", "", "x=y=z", "--add"]), 0..7,
+        fn what_is_read_clap_reads_alike(line in prop::collection::vec(
+            prop::sample::select(vec![
+                "--", "-", "-q", "--tries", "-1", "5", "app", ":0", "a=/x", "[::1]:1,nonblock",
+                "", "x=y=z", "--add",
+            ]), 0..7,
         )) {
             let (plain, parser) = both(&line);
             if plain.is_some() {

@@ -1,13 +1,14 @@
-//! This program as a new master beside an old one, which has begotten it (U16).
+//! This program as a new master beside the old master that forked it (`upgrade --fork`, U16).
 
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::cli::Args;
-use super::{PROG, ended, setup, successor};
-use crate::cmd::run;
+use super::cli::{Args, PROGRAM};
+use super::start::exit_of;
+use super::{setup, successor};
+use crate::cmd::program::run;
 use crate::driver::fork::InheritedFork;
 use crate::driver::{self, Setup};
 use crate::error::{Error, Exit, Result};
@@ -15,16 +16,17 @@ use crate::sys::process::image;
 use crate::sys::signal::Signals;
 use crate::wire::peer::LINK_FD;
 
-/// Whether this start is one of an upgrade by fork; None if it is none.
+/// Runs the new master of an upgrade by fork. `None`: this start is none.
 pub(super) fn main() -> Option<ExitCode> {
     let line = image::descriptor_in(LINK_FD)?;
     match Args::try_parse() {
-        // What such a wrapper as `--reexec` names may ask before it becomes the new master.
+        // A wrapper script of `--reexec` may call `--check`, `--help` or `--version` before it
+        // becomes the new master.
         Ok(args) if args.check => return None,
         Err(asked) if asked.exit_code() == 0 => return None,
         _ => {}
     }
-    Some(run(PROG, || start(line)))
+    Some(run(PROGRAM, || start(line)))
 }
 
 fn start(line: RawFd) -> Result<Exit> {
@@ -34,8 +36,8 @@ fn start(line: RawFd) -> Result<Exit> {
         .map_err(|error| Error::system("cannot install signal handlers", error))
         .and_then(|signals| prepare(signals, &inherited));
     match setup {
-        Ok(setup) => ended(driver::run(Setup {
-            inherited: Some(inherited),
+        Ok(setup) => exit_of(driver::run(Setup {
+            bequest: Some(bequest),
             ..setup
         })?),
         Err(error) => {
@@ -45,8 +47,8 @@ fn start(line: RawFd) -> Result<Exit> {
     }
 }
 
-/// It is detached already, if it is to be (`--daemonize`): as the one that has begotten it.
-fn prepare(signals: Signals, inherited: &InheritedFork) -> Result<Setup> {
+/// There is no `launcher`: with `--daemonize` the old master has detached, and so has this child.
+fn prepare(signals: Signals, bequest: &InheritedFork) -> Result<Setup> {
     let args = successor::arguments()?;
     setup::prepare(args, signals, std::process::id(), None, Some(inherited))
 }

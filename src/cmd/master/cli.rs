@@ -1,4 +1,4 @@
-//! The command line of `pf-master`: what it says of itself, and how its values are read.
+//! The command line of `pf-master`. The doc comments here are its help texts and its man page.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,9 +13,12 @@ use crate::model::signal::Signal;
 use crate::wire::address::ListenSpec;
 use crate::wire::exports::Protocol;
 
+/// The name of the program in its messages.
+pub(super) const PROGRAM: &str = "pf-master";
+
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    stopped as asked
+  0    stopped on request
   1    gave up, or the first rollout failed
   2    wrong usage
   6    another live master owns the pid file
@@ -23,39 +26,43 @@ Exit codes:
 
 /// Forks and supervises workers
 ///
-/// Inherits listeners from the environment (and binds those of --listen), starts workers in N slots, and keeps them running. A
-/// worker is any program that accepts on an inherited descriptor, or any long-running job.
+/// Inherits listeners from the environment (and binds those of --listen), starts workers in N
+/// slots, and keeps them running. A worker is any program that accepts on an inherited descriptor,
+/// or any long-running job.
 #[derive(Debug, Parser)]
-#[command(name = super::PROG, version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = PROGRAM, version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(super) struct Args {
     /// Number of slots
     ///
-    /// The default is the number of usable CPUs: the smaller of CPU affinity and cgroup quota, rounded up.
+    /// The default is the number of usable CPUs: the smaller of CPU affinity and cgroup quota,
+    /// rounded up.
     #[arg(short = 'n', long, value_name = "N", value_parser = slots)]
     pub(super) workers: Option<usize>,
 
-    /// Bind this address here too; repeatable
+    /// Bind this address too; repeatable
     ///
-    /// The grammar is that of pf-listen, see pf-tools(7). An address that is inherited already is not bound again.
+    /// The grammar is that of pf-listen, see pf-tools(7). An inherited address is not bound again.
     #[arg(short, long, value_name = "ADDRESS")]
     pub(super) listen: Vec<ListenSpec>,
 
-    /// Tell workers of the listeners in this protocol too, besides systemd's; repeatable
+    /// Pass the listeners on in this protocol too, besides systemd's; repeatable
     ///
-    /// The default are those in which the master itself was told of inherited listeners. An address that a format cannot hold is wrong usage.
+    /// The default is the protocols in which the master itself inherited listeners. An address that
+    /// the protocol cannot express is wrong usage.
     #[arg(short, long, value_name = "PROTO", value_parser = protocols())]
     pub(super) export: Vec<Protocol>,
 
-    /// Pid file: the number and a newline, locked for the master's life
+    /// Pid file: the pid and a newline; the master holds a lock on it as long as it runs
     ///
-    /// It appears once the control socket listens, before the first worker starts.
+    /// It appears when the control socket listens, before the first worker starts.
     #[arg(short, long, value_name = "FILE")]
     pub(super) pid: Option<PathBuf>,
 
     /// Control socket: a Unix path with the options mode=, owner=, group=
     ///
     /// The default is the pid file with .pid replaced by .ctl (else .ctl appended), mode 0600.
-    #[arg(long, value_name = "ADDRESS", value_parser = ControlSpec::from_str, conflicts_with = "no_control")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ControlSpec::from_str,
+        conflicts_with = "no_control")]
     pub(super) control: Option<ControlSpec>,
 
     /// No control socket
@@ -64,50 +71,55 @@ pub(super) struct Args {
 
     /// When a worker is ready: auto, notify, heartbeat, delay=D, exec, or fd=N
     ///
-    /// auto: READY=1 on NOTIFY_SOCKET or its first beat; as long as no worker ever did either, having lived for 1s. notify:
-    /// READY=1, or einhorn's worker:ack. heartbeat: its first beat. delay=D: it has lived for D. exec: its program runs. fd=N: it writes a newline to fd N.
+    /// auto: it sends READY=1 to NOTIFY_SOCKET, or beats; as long as no worker has ever done
+    /// either: it has lived for 1s. notify: it sends READY=1, or einhorn's worker:ack. heartbeat:
+    /// it beats. delay=D: it has lived for D. exec: its program runs. fd=N: it writes a newline to
+    /// fd N.
     #[arg(short, long, value_name = "HOW", default_value = "auto", value_parser = readiness)]
     pub(super) ready: Readiness,
 
-    /// Not ready by then: killed, a failed start (off: never)
+    /// A worker that is not ready after D is killed, which is a failed start (off: no limit)
     #[arg(long, value_name = "D", default_value = "60s", value_parser = duration_or_off)]
     pub(super) start_timeout: Off<Duration>,
 
-    /// No heartbeat for D: the abort signal, 1s later KILL
+    /// A worker without a heartbeat for D gets the abort signal, and KILL 1s later
     ///
-    /// A worker that never beat is exempt until its first beat; one that is stopped or traced is held, and not timed.
+    /// This begins with the first beat of a worker. A stopped or traced worker is held: it is not
+    /// timed.
     #[arg(short, long, value_name = "D", default_value = "off", value_parser = timeout)]
     pub(super) timeout: Off<Duration>,
 
-    /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die
+    /// The signal for a missed heartbeat, on which many runtimes print a stack before they exit
     #[arg(long, value_name = "SIG", default_value = "ABRT", value_parser = deadly)]
     pub(super) abort_signal: Signal,
 
-    /// What asks a worker to finish
+    /// The signal that requests a worker to finish
     #[arg(long, value_name = "SIG", default_value = "TERM", value_parser = deadly)]
     pub(super) graceful_signal: Signal,
 
-    /// How long it may take; then KILL to its whole group
+    /// How long a worker may take to finish; then its whole process group gets KILL
     #[arg(long, value_name = "D", default_value = "30s", value_parser = duration)]
     pub(super) graceful_timeout: Duration,
 
-    /// What a quick stop sends
+    /// The signal of a quick stop
     #[arg(long, value_name = "SIG", default_value = "INT", value_parser = deadly)]
     pub(super) quick_signal: Signal,
 
-    /// How long a quick stop may take; then KILL
+    /// How long a quick stop may take; then the workers get KILL
     #[arg(long, value_name = "D", default_value = "5s", value_parser = duration)]
     pub(super) quick_timeout: Duration,
 
-    /// On a graceful stop: say 'stopping' and keep serving this long, so that a load balancer looks away first
+    /// On a graceful stop: report 'stopping' and serve for D more, so that load balancers notice
     #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
     pub(super) stop_delay: Off<Duration>,
 
-    /// On a graceful stop: workers are told only once each accept queue has been seen empty, or at the graceful timeout
+    /// On a graceful stop: signal the workers only when each accept queue has been empty once
+    ///
+    /// At the graceful timeout they are signalled in any case.
     #[arg(long)]
     pub(super) drain_queue: bool,
 
-    /// At most N retiring workers; beyond it the oldest is killed
+    /// At most N retiring workers; if there are more, the oldest is killed
     #[arg(long, value_name = "N", default_value = "off", value_parser = count_or_off)]
     pub(super) max_draining: Off<u32>,
 
@@ -115,9 +127,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOW", default_value = "graceful")]
     pub(super) term: Term,
 
-    /// How many workers beyond the slots may be starting at once; N% of the slots too
+    /// How many workers more than slots may be starting at once: N, or N% of the slots
     ///
-    /// 100%: no old worker is told anything before all new ones are ready. 0: retire first, then start.
+    /// 100%: no old worker retires before all new ones are ready. 0: a worker retires first, then
+    /// its replacement starts.
     #[arg(long, value_name = "N", default_value = "1", value_parser = surge)]
     pub(super) surge: Surge,
 
@@ -125,17 +138,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
     pub(super) canary: Off<Duration>,
 
-    /// After a rollout: a new worker that dies by itself or misses its heartbeat within D rolls it back
+    /// Roll back if, within D after a rollout, a new worker dies by itself or misses its heartbeat
     ///
-    /// Whoever waits for the rollout waits for this, too. The first rollout and a rollback have none.
+    /// A command that waits for the rollout waits for this, too. The first rollout and a rollback
+    /// have no probation.
     #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
     pub(super) probation: Off<Duration>,
 
-    /// Failed starts that roll a rollout back; the first rollout: exit 1
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Roll back after N failed starts in a rollout; in the first rollout: exit 1
+    #[arg(long, value_name = "N", default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) start_failures: u32,
 
-    /// Wait before a slot's next start: doubling from MIN to MAX, with jitter
+    /// The wait before the next start in a slot: doubles from MIN to MAX, with jitter
     ///
     /// A worker that was ready for longer than the current wait is replaced at once.
     #[arg(long, value_name = "MIN..MAX", default_value = "100ms..30s", value_parser = durations)]
@@ -147,23 +162,25 @@ pub(super) struct Args {
 
     /// A worker that exits with one of these codes is not started again
     ///
-    /// Before it was ready this fails the rollout at once; after it the slot stays down.
-    #[arg(long, value_name = "CODE,...", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..=255))]
+    /// Before the worker was ready, this fails the rollout at once; after that, the slot stays
+    /// down.
+    #[arg(long, value_name = "CODE,...", value_delimiter = ',',
+        value_parser = clap::value_parser!(i32).range(0..=255))]
     pub(super) fatal_exit: Vec<i32>,
 
     /// Pass this descriptor on to workers, at its own number; repeatable
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..=65_535))]
     pub(super) keep_fd: Vec<i32>,
 
-    /// Working directory of the workers, resolved anew for each generation
+    /// Working directory of the workers; resolved anew for each generation
     #[arg(long, value_name = "DIR")]
     pub(super) chdir: Option<PathBuf>,
 
-    /// A variable of the workers' environment; repeatable
+    /// Set a variable of the workers' environment; repeatable
     #[arg(long, value_name = "K=V", value_parser = clap::value_parser!(OsString))]
     pub(super) env: Vec<OsString>,
 
-    /// Workers get nothing of the master's own environment
+    /// Workers inherit no variable of the master's own environment
     #[arg(long)]
     pub(super) clear_env: bool,
 
@@ -171,23 +188,26 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
 
-    /// How the log's lines look
+    /// The format of the log's lines
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 
-    /// Detach; exit 0 once the service is up, else tell why it is not
+    /// Detach; exit 0 when the service is up, or print why it is not
     ///
-    /// Stdin, stdout and stderr become /dev/null, or with --log stdout and stderr that file. The working directory stays.
+    /// Stdin, stdout and stderr become /dev/null; with --log, stdout and stderr become that file.
+    /// The working directory stays.
     #[arg(long)]
     pub(super) daemonize: bool,
 
-    /// What an upgrade executes, run by sh; it should end in an exec
+    /// The command line that an upgrade executes, run by sh; it should end in an exec
     ///
-    /// The default is the own command line, whose program is looked up in PATH anew if it has no slash. sh knows it as "$0" and "$@".
-    #[arg(long, value_name = "CMDLINE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// The default is the master's own command line, which sh has in "$0" and "$@". A program
+    /// without a slash is looked up in PATH anew.
+    #[arg(long, value_name = "CMDLINE",
+        value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(super) reexec: Option<String>,
 
-    /// Validate options, program and addresses; start nothing
+    /// Check options, program and addresses; start nothing
     #[arg(long)]
     pub(super) check: bool,
 
@@ -195,7 +215,7 @@ pub(super) struct Args {
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
 
-    /// Log warnings and errors alone
+    /// Log only warnings and errors
     #[arg(short, long)]
     pub(super) quiet: bool,
 
@@ -213,7 +233,7 @@ pub(super) enum Term {
     Quick,
 }
 
-/// How the log's lines look.
+/// The format of the log's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
     /// For people
@@ -222,14 +242,14 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Where the control socket is: the Unix part of the address grammar.
+/// The value of `--control`: an address, of which only Unix paths make sense.
 #[derive(Debug, Clone)]
 pub(super) struct ControlSpec(pub(super) ListenSpec);
 
 impl FromStr for ControlSpec {
     type Err = String;
 
-    /// A path without a scheme is one all the same, unless it looks like an address of another kind.
+    /// A text without a scheme is a path, unless it looks like an address of another kind.
     fn from_str(text: &str) -> Result<Self, String> {
         let place = text.split(',').next().unwrap_or_default();
         let spec: ListenSpec = if place.starts_with(['/', '.']) || place.contains(':') {
@@ -247,17 +267,17 @@ impl FromStr for ControlSpec {
 fn slots(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(slots) if slots <= MAX_SLOTS => Ok(slots),
-        _ => Err(format!("a number of workers, at most {MAX_SLOTS}")),
+        _ => Err(format!(
+            "it must be a number of workers, at most {MAX_SLOTS}"
+        )),
     }
 }
 
-/// What a worker can be ended by: STOP and CONT would leave it where it is.
+/// A signal that can end a worker. STOP, CONT and CHLD cannot.
 fn deadly(text: &str) -> Result<Signal, String> {
     let signal: Signal = text.parse()?;
     match signal {
-        Signal::Stop | Signal::Cont | Signal::Chld => {
-            Err(format!("{signal} asks no worker to finish"))
-        }
+        Signal::Stop | Signal::Cont | Signal::Chld => Err(format!("{signal} ends no worker")),
         _ => Ok(signal),
     }
 }
@@ -275,13 +295,13 @@ fn readiness(text: &str) -> Result<Readiness, String> {
         ("delay", Some(delay)) => duration(delay).map(Readiness::Delay),
         ("fd", Some(number)) => match number.parse() {
             Ok(number @ 3..=65_535) => Ok(Readiness::Fd(number)),
-            _ => Err("the ready fd is a number from 3 on".to_owned()),
+            _ => Err("the ready fd is a number from 3 to 65535".to_owned()),
         },
-        _ => Err("one of auto, notify, heartbeat, delay=D, exec, fd=N".to_owned()),
+        _ => Err("it must be one of auto, notify, heartbeat, delay=D, exec, fd=N".to_owned()),
     }
 }
 
-/// Below a few milliseconds nobody can tell silence from a busy machine.
+/// `--timeout`. Below a few milliseconds, a silent worker looks the same as a busy machine.
 fn timeout(text: &str) -> Result<Off<Duration>, String> {
     match duration_or_off(text)? {
         Off::On(timeout) if timeout < Duration::from_millis(10) => {
@@ -292,7 +312,7 @@ fn timeout(text: &str) -> Result<Off<Duration>, String> {
 }
 
 fn surge(text: &str) -> Result<Surge, String> {
-    let wrong = || "a number of workers, or a share of the slots as in 25%".to_owned();
+    let wrong = || "it must be a number of workers, or a share of the slots as 25%".to_owned();
     match text.strip_suffix('%') {
         Some(percent) => percent
             .parse()

@@ -1,6 +1,7 @@
-//! `--daemonize`: the service detaches, and the shell hears what became of it (U31).
+//! `--daemonize`: the service detaches, and the caller waits until it is up or has failed (U31).
 
 use super::cli::Args;
+use super::start::serve;
 use crate::error::{Error, Exit, Result};
 use crate::sys::notify;
 use crate::sys::process::daemon;
@@ -10,18 +11,18 @@ use crate::sys::process::wait::WaitStatus;
 use crate::sys::signal;
 use crate::sys::signal::Signals;
 
-/// Runs as both: the caller, which waits, and the daemon.
+/// Forks. The caller waits for the outcome, and the daemon runs the service; both return here.
 pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
-    let born = std::process::id();
-    if born == 1 {
+    let launch_pid = std::process::id();
+    if launch_pid == 1 {
         return Err(Error::usage(
-            "--daemonize: pid 1 has nobody to detach from, and its end is everybody's",
+            "--daemonize: pid 1 has no parent to detach from, and its exit ends every process",
         )
         .hint("leave the option out"));
     }
     if parent::is_holder(std::env::var("PF_HOLD").ok().as_deref()) {
         return Err(Error::usage(
-            "--daemonize: pf-listen --hold would take it for dead and start another",
+            "--daemonize: pf-listen --hold would take the exit for a crash and start it again",
         )
         .hint("leave out one of the two"));
     }
@@ -29,8 +30,8 @@ pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
     match side {
         Side::Caller(caller) => wait(caller, &signals),
         Side::Daemon(launcher) => {
-            let result = super::serve(args, signals, born, Some(launcher.clone()));
-            // Of no effect once the service was up.
+            let result = serve(args, signals, launch_pid, Some(launcher.clone()));
+            // Both calls do nothing if the service was up.
             match &result {
                 Ok(_) => launcher.failed(Exit::Failed.code(), "stopped before it was ready"),
                 Err(error) => launcher.failed(error.exit.code(), &error.to_string()),
@@ -41,9 +42,11 @@ pub(super) fn start(args: Args, signals: Signals) -> Result<Exit> {
 }
 
 fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
-    // A service manager listens to its main process alone, which is this one; so it is told before the other can say a word.
+    // By default a service manager accepts notifications only from its main process (NotifyAccess=
+    // in systemd.service(5)), which is this one. So MAINPID is sent before the daemon may send
+    // anything, which `release` allows.
     if let Some(manager) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) {
-        // The daemon says so if nobody can be told.
+        // If the manager cannot be reached, the daemon reports that.
         let _ = notify::send(&manager, &format!("MAINPID={}", caller.daemon()));
     }
     caller.release();
@@ -54,8 +57,8 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
         .map_err(|error| Error::system("cannot wait for the daemon", error))?;
     match verdict {
         Verdict::Ready => Ok(Exit::Done),
-        Verdict::Failed(code, why) => Err(Error::new(known(code), why, "")),
-        Verdict::Died(Some(WaitStatus::Exited(code))) => {
+        Verdict::Failed(code, why) => Err(Error::new(exit_from(code), why, "")),
+        Verdict::Died(Some(Ended::Exited(code))) => {
             Err(died(format!("exited with code {code} before it was ready")))
         }
         Verdict::Died(Some(WaitStatus::Signaled { signal, .. })) => {
@@ -65,15 +68,15 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
         }
         Verdict::Died(None) => Err(died("ended before it was ready".to_owned())),
         Verdict::Interrupted(signal) => {
-            // So that a script's shell stops, too.
+            // Die of the signal, so that a shell that runs a script stops too.
             daemon::die_of(signal);
             Err(died(format!("was stopped by {signal} before it was ready")))
         }
     }
 }
 
-/// The exit with this code.
-fn known(code: u8) -> Exit {
+/// The exit that the daemon reports by this code.
+fn exit_from(code: u8) -> Exit {
     let all = [Exit::Usage, Exit::Refused, Exit::System];
     let same = all.into_iter().find(|exit| exit.code() == code);
     same.unwrap_or(Exit::Failed)

@@ -1,9 +1,30 @@
-//! `pf-master`: forks and supervises workers.
+//! `pf-master`: from a command line, or from a running master, to the service that
+//! [`driver`](crate::driver) runs.
+//!
+//! In reading order:
+//!
+//! - `cli`: the options (help, man page);
+//! - `start`: runs a service to its end, and turns the end into an exit code;
+//! - `daemonize`: `--daemonize`, detaches first and reports the outcome to the caller;
+//! - `setup`: everything before the first worker: listeners, recipe, control socket, pid file; and
+//!   `--check`;
+//! - `claim`: takes the control socket and the pid file, which tell the world of this master;
+//! - `recipe`: from the options to what generations are pinned from;
+//! - `successor`: this program as the new image of a running master (upgrade in place), and
+//!   `takeover`: its service, made from the state of the old image;
+//! - `beside`: this program as a new master beside the old one (`upgrade --fork`).
+//!
+//! One start: `main` looks for the variables of an upgrade in the environment. Without them it
+//! installs the signal handlers, parses the options, and calls `daemonize::start` or
+//! `start::serve`. `setup::prepare` makes the value that `driver::run` takes.
 
 mod beside;
+mod claim;
 mod cli;
 mod daemonize;
+mod recipe;
 mod setup;
+mod start;
 mod successor;
 mod takeover;
 
@@ -11,28 +32,25 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::driver;
+use super::program;
 use crate::error::{Error, Exit, Result};
-use crate::sys::process::daemon::Launcher;
 use crate::sys::signal::Signals;
-
-/// How the program calls itself.
-const PROG: &str = "pf-master";
+use cli::{Args, PROGRAM};
 
 /// The command line, for help, man page and completions.
 pub fn command() -> clap::Command {
-    cli::Args::command()
+    Args::command()
 }
 
-/// The whole program.
+/// Runs `pf-master`.
 pub fn main() -> ExitCode {
     if let Some(exit) = successor::main().or_else(beside::main) {
         return exit;
     }
-    // Before anything else: from here on no signal of the table can end the master by its default action.
+    // First of all: without handlers, a signal for the master would end it by its default action.
     let signals = Signals::install();
-    match super::arguments::<cli::Args>() {
-        Ok(args) => super::run(PROG, || {
+    match program::arguments::<Args>() {
+        Ok(args) => program::run(PROGRAM, || {
             let signals =
                 signals.map_err(|error| Error::system("cannot install signal handlers", error))?;
             master(args, signals)
@@ -41,7 +59,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
+fn master(args: Args, signals: Signals) -> Result<Exit> {
     if args.check {
         setup::check(&args)?;
         return Ok(Exit::Done);
@@ -49,20 +67,5 @@ fn master(args: cli::Args, signals: Signals) -> Result<Exit> {
     if args.daemonize {
         return daemonize::start(args, signals);
     }
-    serve(args, signals, std::process::id(), None)
-}
-
-/// Runs the service to its end. `born`: the pid that our parent knows us by; `launcher`: who waits for the service to be up.
-fn serve(args: cli::Args, signals: Signals, born: u32, launcher: Option<Launcher>) -> Result<Exit> {
-    ended(driver::run(setup::prepare(
-        args, signals, born, launcher, None,
-    )?)?)
-}
-
-fn ended(end: driver::End) -> Result<Exit> {
-    match end.reason {
-        Some(reason) => Err(Error::new(Exit::Failed, reason, "")),
-        None if end.code == 0 => Ok(Exit::Done),
-        None => Ok(Exit::Failed),
-    }
+    start::serve(args, signals, std::process::id(), None)
 }

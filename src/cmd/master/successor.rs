@@ -1,4 +1,5 @@
-//! This program as the successor of an image that runs: checked as a child, then in its place.
+//! This program as the new image of a running master: first as a child that checks whether it could
+//! take over, then in the master's place (upgrade in place).
 
 use std::io::Write;
 use std::os::fd::RawFd;
@@ -7,9 +8,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::cli::Args;
-use super::{PROG, ended, takeover};
-use crate::cmd::{run, say};
+use super::cli::{Args, PROGRAM};
+use super::start::exit_of;
+use super::takeover;
+use crate::cmd::program::{print_line, run, usage_error};
 use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
 use crate::sys::io::fd;
@@ -19,10 +21,10 @@ use crate::sys::signal::Signals;
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
 use crate::wire::preflight::render_result;
 
-/// What whoever writes a wrapper has to know.
+/// The hint for a wrapper script that does not exec.
 const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";
 
-/// Whether this start is one of an upgrade; None if it is none.
+/// Runs the check or the new image of an upgrade in place. `None`: this start is neither.
 pub(super) fn main() -> Option<ExitCode> {
     if let Some(answer) = image::descriptor_in(CHECK_FD) {
         return Some(check(answer));
@@ -31,14 +33,16 @@ pub(super) fn main() -> Option<ExitCode> {
     Some(take_over(state))
 }
 
-/// Answers whether it would do, and ends.
+/// Writes to `answer` whether this image could take over, and exits.
 fn check(answer: RawFd) -> ExitCode {
-    let judged = guarded(|| {
-        if !session::is_led_by_us() {
-            // The child that was started does: executed for good, that one's end would be the service's.
+    let checked = catch_panic(|| {
+        if !image::leads_its_session() {
+            // The master started its child as a session leader. So this process is a child of that
+            // one: a wrapper waits for it. In the master's place, the wrapper would be the master,
+            // and its exit the end of the service.
             return Err(Error::system(
                 "this process is not the one that was started",
-                "somebody waits for it",
+                "another process started it and waits for it",
             )
             .hint(HAS_TO_EXEC));
         }
@@ -49,29 +53,30 @@ fn check(answer: RawFd) -> ExitCode {
         let state = state(number)?;
         takeover::check_successor(&args, &state)
     });
-    let judged = match judged {
+    let checked = match checked {
         Ok(()) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    let line = render_result(&judged);
-    let told =
+    let line = render_answer(&checked);
+    let written =
         fd::adopt(answer).map(|answer| std::fs::File::from(answer).write_all(line.as_bytes()));
-    match (judged, told) {
+    match (checked, written) {
         (Ok(_), Ok(Ok(()))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-/// Takes the service over, and serves; or goes back to the image before.
+/// Takes the service over and runs it. If that fails, executes the old image again.
 fn take_over(state_fd: RawFd) -> ExitCode {
-    let taken = guarded(|| {
-        // The handlers come first, as in every start; what is blocked stays so until there is no way back.
+    let taken = catch_panic(|| {
+        // The handlers come first, as in every start. Signals stay blocked until this image can no
+        // longer go back: what arrives before that is for the image that serves in the end.
         let signals = Signals::install_blocked()
             .map_err(|error| Error::system("cannot install signal handlers", error))?;
         let state = state(state_fd)?;
         if i64::from(state.pid) != i64::from(std::process::id()) {
             let why = format!(
-                "it is process {}'s, and this is {}",
+                "it belongs to process {}, and this is process {}",
                 state.pid,
                 std::process::id()
             );
@@ -85,30 +90,31 @@ fn take_over(state_fd: RawFd) -> ExitCode {
         upgrade::take_over(fresh, state, state_fd)
     });
     match taken {
-        Ok(taken) => run(PROG, || ended(Taken::serve(taken))),
+        Ok(taken) => run(PROGRAM, || exit_of(Taken::serve(taken))),
         Err(error) => {
             let stuck = upgrade::go_back(state_fd, &format!("the successor failed: {error}"));
-            say(PROG, &format!("cannot take over: {error}; {stuck}"));
+            print_line(PROGRAM, &format!("cannot take over: {error}; {stuck}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The same, with a panic as an error: there is an image to go back to.
-fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `body` with a panic as an error, because the old image can still go on.
+fn catch_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         Err(Error::new(
             Exit::Failed,
-            "a defect of this program",
+            "there is a bug in this program",
             "it panicked",
         ))
     })
 }
 
+/// Reads the command line of an upgrade. A request for help is an error here.
 pub(super) fn arguments() -> Result<Args> {
     Args::try_parse().map_err(|answer| {
         let help = || Error::usage("the command line asks for help");
-        crate::cmd::misused(&answer).unwrap_or_else(help)
+        usage_error(&answer).unwrap_or_else(help)
     })
 }
 

@@ -1,9 +1,11 @@
-//! From the command line and the state of the image before to a service that goes on.
+//! The service of a new image, made from its command line and the state of the old image.
 
 use std::rc::Rc;
 
 use super::cli::Args;
-use super::setup::{check_exports, check_numbers, listened, log, origin, policy, recipe};
+use super::recipe::{origin, policy, recipe};
+use super::setup::{check_exports, check_numbers, listen_texts, log};
+use crate::driver::service_manager::Upward;
 use crate::driver::upgrade::Fresh;
 use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
@@ -15,7 +17,7 @@ use crate::wire::address::ListenSpec;
 use crate::wire::exports::Exports;
 use crate::wire::handover::State;
 
-/// What of this image's command line can be judged before it is executed in the place of the one that runs.
+/// Checks what can be checked of this image's command line while the old image still runs.
 pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     log(args)?;
     let added = added(args, state);
@@ -27,18 +29,15 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     let kept = state.listeners.first().map_or(0, Vec::len);
     check_numbers(args, kept + added.len())?;
     check_kept(args, state)?;
-    // Found out now, a worker program that is missing costs nothing.
-    let supervisor = state
-        .supervisor()
-        .map_err(|why| Error::system("cannot take the service over", why))?;
-    let serving = supervisor.generation().0;
+    // A missing worker program is found here, before anything has changed.
+    let serving = state.supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
     recipe(args, exports)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
     Ok(())
 }
 
-/// The same, done. What was handed over is used, and left as it is.
+/// Makes the service. Does not change what was handed over, so that the old image can still go on.
 pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
     let log = log(&args)?;
     if args.daemonize {
@@ -66,21 +65,19 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     check_numbers(&args, listeners.len())?;
     check_kept(&args, state)?;
     Ok(Fresh {
-        configured: Configured {
-            policy: policy(&args),
-            listen: listened(&args),
-            log,
-            signals,
-            recipe,
-            listeners,
-            origin,
-            service_manager,
-        },
+        policy: policy(&args),
+        listen: listen_texts(&args),
+        log,
+        signals,
+        recipe,
+        listeners,
+        origin,
+        upward,
         workers: args.workers,
     })
 }
 
-/// The addresses that the image before did not have.
+/// The `--listen` addresses that the old image did not have.
 fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
     let known = |spec: &&ListenSpec| state.listen.contains(&spec.to_string());
     args.listen

@@ -1,4 +1,4 @@
-//! A client, as a handler of a [`Server`](super::Server) sees it.
+//! The connection of a client, as the handler of a [`Server`](super::Server) sees it.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,31 +17,35 @@ use crate::sys::machine::clock;
 use crate::worker::heartbeat::{Heartbeat, OpenConnection, Request};
 use crate::worker::shutdown::Shutdown;
 
-/// How long a client that was accepted just before the end, and has said nothing yet, may take to begin: what it said before is on its way.
-const FIRST_WORD: Duration = Duration::from_secs(2);
+/// When the server stops: how long to wait for the first request of a client. The client may have
+/// been accepted just before the stop, with its request still on the way.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a client that has been served before may take to begin another request when the server stops. Whoever asks often hears so in an answer that the
-/// connection is closed, rather than meet its end with the next request under way.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// When the server stops: how long to wait for another request of a client that was served before.
+/// A client with frequent requests then gets one more answer, which tells it that the connection
+/// closes. Without this wait, its next request would meet a closed connection.
+const NEXT_REQUEST_WITHIN: Duration = Duration::from_millis(100);
 
 /// What all connections of a server share.
 #[derive(Debug, Clone)]
-pub(super) struct Terms {
+pub(super) struct ConnectionContext {
     pub(super) shutdown: Shutdown,
     pub(super) heartbeat: Heartbeat,
     /// `--client-timeout`.
     pub(super) limit: Option<Duration>,
 }
 
-/// A client. Reading and writing wait for it, but no longer than the server's client timeout.
+/// The connection of a client. Reading and writing wait for the client, but no longer than the
+/// server's client timeout.
 ///
-/// A handler that serves one request a connection reads, writes and returns. One that serves several asks [`next_request`](Self::next_request) before each:
+/// A handler that serves one request for each connection reads, writes and returns. A handler that
+/// serves several requests calls [`next_request`](Self::next_request) before each:
 ///
 /// ```no_run
 /// # use std::io::{BufRead, BufReader, Write};
 /// fn serve(mut client: &prefork::Connection) -> std::io::Result<()> {
 ///     let mut lines = BufReader::new(client);
-///     // What has been read ahead is a request, too.
+///     // What the reader has buffered is a request, too.
 ///     while !lines.buffer().is_empty() || client.next_request()? {
 ///         let mut line = String::new();
 ///         lines.read_line(&mut line)?;
@@ -55,14 +59,14 @@ pub(super) struct Terms {
 /// }
 /// ```
 pub struct Connection {
-    // Closed before it no longer counts.
+    // Field order: the socket is closed before the connection stops counting as open.
     socket: Arc<Socket>,
     _open: OpenConnection,
-    terms: Terms,
+    context: ConnectionContext,
     request: RefCell<Option<Request>>,
-    /// Nothing was read from it yet.
+    /// Nothing was read from the client yet.
     is_fresh: Cell<bool>,
-    /// By when its present request must be over.
+    /// The deadline of the present request.
     until: Cell<Time>,
 }
 
@@ -73,11 +77,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, terms: &Terms) -> Self {
+    pub(super) fn new(socket: Socket, context: &ConnectionContext) -> Self {
         let connection = Connection {
             socket: Arc::new(socket),
-            _open: terms.heartbeat.connection(),
-            terms: terms.clone(),
+            _open: context.heartbeat.connection(),
+            context: context.clone(),
             request: RefCell::new(None),
             is_fresh: Cell::new(true),
             until: Cell::new(Time(u64::MAX)),
@@ -90,32 +94,35 @@ impl Connection {
         &self.socket
     }
 
-    /// The socket, for its options. What is read from it directly is under no limit of time.
+    /// The socket, for its options. The client timeout does not limit direct reads from it.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The client's address; None where it has none, as on a Unix socket.
+    /// The client's address. `None` on a Unix socket.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.socket.peer_addr().ok()?.as_socket()
     }
 
-    /// The client, for a log line.
+    /// The client's name in a log line.
     pub fn peer(&self) -> String {
         let address = self.peer_addr();
         address.map_or_else(|| "a local client".to_owned(), |at| at.to_string())
     }
 
-    /// Whether the server is stopping: this request is answered, and then the connection is to be closed (W8). An HTTP server says so in its answer.
+    /// Whether the server is stopping: answer this request, then close the connection (W8). An HTTP
+    /// server says so in its answer (`Connection: close`).
     pub fn should_close(&self) -> bool {
-        self.terms.shutdown.is_asked()
+        self.context.shutdown.is_asked()
     }
 
-    /// The pause between two requests: the one before, if any, is over. Waits until the client begins another (true); it is over with the client
-    /// when that has gone, was silent for the client timeout, or the server is stopping (false, W8).
+    /// Ends the previous request, if any, and waits for the next one. True: the client begins
+    /// another request. False: the client has closed the connection, was silent for the client
+    /// timeout, or the server is stopping (W8).
     ///
-    /// What the client has sent already is a request still. When the server stops, the first one of a connection is waited for two seconds, since it may
-    /// have been on its way when the connection was accepted, and a further one for a tenth of a second.
+    /// What the client has already sent is served even when the server stops. A stopping server
+    /// waits two seconds for the first request of a connection, which may have been on the way when
+    /// the connection was accepted, and a tenth of a second for a further one.
     ///
     /// # Errors
     /// The connection has broken.
@@ -127,53 +134,53 @@ impl Connection {
         loop {
             if let Some(more) = nonblocking::has_more(&self.socket)? {
                 if more {
-                    self.begin();
+                    self.begin_request();
                 }
                 return Ok(more);
             }
             if !is_stopping && self.should_close() {
                 is_stopping = true;
-                let patience = if self.is_fresh.get() {
-                    FIRST_WORD
+                let within = if self.is_fresh.get() {
+                    FIRST_REQUEST_WITHIN
                 } else {
-                    LAST_WORD
+                    NEXT_REQUEST_WITHIN
                 };
-                until = until.min(clock::now() + patience);
+                until = until.min(clock::now() + within);
             }
             if clock::now() >= until {
                 return Ok(false);
             }
             let mut fds = vec![(self.socket.as_fd(), Interest::READ)];
             if !is_stopping {
-                fds.push((self.terms.shutdown.as_fd(), Interest::READ));
+                fds.push((self.context.shutdown.as_fd(), Interest::READ));
             }
             Poller::new().wait(&fds, Some(until))?;
         }
     }
 
     fn start_clock(&self) {
-        if let Some(limit) = self.terms.limit {
+        if let Some(limit) = self.context.limit {
             self.until.set(clock::now() + limit);
         }
     }
 
-    /// A request counts from its first byte.
-    fn begin(&self) {
+    /// Counts a request, from its first byte.
+    fn begin_request(&self) {
         self.is_fresh.set(false);
         let mut request = self.request.borrow_mut();
         if request.is_none() {
-            *request = Some(self.terms.heartbeat.request());
+            *request = Some(self.context.heartbeat.request());
         }
     }
 
-    /// Tries until it is done, or time is up.
-    fn patiently(
+    /// Tries `transfer` until it has moved bytes, or the deadline has passed.
+    fn transfer_before_deadline(
         &self,
         interest: Interest,
-        mut now: impl FnMut(&Socket) -> io::Result<Option<usize>>,
+        mut transfer: impl FnMut(&Socket) -> io::Result<Option<usize>>,
     ) -> io::Result<usize> {
         loop {
-            if let Some(count) = now(&self.socket)? {
+            if let Some(count) = transfer(&self.socket)? {
                 return Ok(count);
             }
             let until = self.until.get();
@@ -195,13 +202,15 @@ impl AsFd for Connection {
 
 impl Read for &Connection {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // A client that is never quite silent has the same time as one that is.
-        if self.terms.limit.is_some() && clock::now() >= self.until.get() {
+        // Also for a client that always has a byte ready: it must not outlast its deadline.
+        if self.context.limit.is_some() && clock::now() >= self.until.get() {
             return Err(ErrorKind::TimedOut.into());
         }
-        let count = self.patiently(Interest::READ, |socket| nonblocking::read_now(socket, into))?;
+        let count = self.transfer_before_deadline(Interest::READ, |socket| {
+            nonblocking::read_now(socket, into)
+        })?;
         if count > 0 {
-            self.begin();
+            self.begin_request();
         }
         Ok(count)
     }
@@ -209,11 +218,11 @@ impl Read for &Connection {
 
 impl Write for &Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.begin();
-        if self.terms.limit.is_some() && clock::now() >= self.until.get() {
+        self.begin_request();
+        if self.context.limit.is_some() && clock::now() >= self.until.get() {
             return Err(ErrorKind::TimedOut.into());
         }
-        self.patiently(Interest::WRITE, |socket| {
+        self.transfer_before_deadline(Interest::WRITE, |socket| {
             nonblocking::write_now(socket, bytes)
         })
     }

@@ -1,16 +1,26 @@
-//! A small server: a thread a client, and no more clients at once than there are tokens (W1 to W8).
+//! A small server: one thread for each client, and tokens that bound the clients at once (W1 to
+//! W8).
+//!
+//! In reading order: [`Server`], its options and [`Server::serve`]; `accept_loop`, which accepts
+//! and later drains; `pool`, the tokens and the threads; [`Connection`], what a handler gets.
+//!
+//! One client: the loop accepts it if a token is free. The pool gives it the token and a thread.
+//! The handler reads and writes through [`Connection`], which applies the client timeout and counts
+//! the requests in the heartbeat page. When the handler returns, the connection is closed and the
+//! token is free again.
 
+mod accept_loop;
 mod connection;
 mod pool;
-mod turns;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use accept_loop::{AcceptLoop, report};
 pub use connection::Connection;
-use connection::Terms;
+use connection::ConnectionContext;
 use pool::{OnError, Pool};
 
 use super::graceful::accepting;
@@ -21,12 +31,12 @@ use super::restart::Restart;
 use super::shutdown::Shutdown;
 use crate::error::{Error, Result};
 
-/// What is called when something happens.
+/// Called at an event of the server.
 type Callback = Box<dyn Fn() + Send + Sync>;
-/// What is called for each client.
+/// Called for each client.
 type ForClient = Box<dyn Fn(&Connection) + Send + Sync>;
 
-/// Serves connections in the plain, blocking way, and finishes without losing one.
+/// Serves connections with blocking reads and writes, and stops without losing a connection.
 ///
 /// ```no_run
 /// use prefork::{Connection, Listeners, Server};
@@ -42,9 +52,10 @@ type ForClient = Box<dyn Fn(&Connection) + Send + Sync>;
 /// }
 /// ```
 ///
-/// It runs in the foreground, on the thread that calls it (W7): `pf-master --daemonize` puts it into the background. It listens to TERM, QUIT and INT, says
-/// `READY=1` and `STOPPING=1`, beats, and keeps the heartbeat page's counters. Its own loop beats, also while all tokens are taken: what ends a client that
-/// takes too long is the client timeout.
+/// It runs in the foreground, on the calling thread (W7); `pf-master --daemonize` puts it into the
+/// background. It handles TERM, QUIT and INT, sends `READY=1` and `STOPPING=1`, beats, and counts
+/// in the heartbeat page. The accept loop beats, also while all tokens are taken. So a slow client
+/// does not stop the heartbeat: the client timeout ends it.
 pub struct Server {
     max_clients: usize,
     client_timeout: Option<Duration>,
@@ -74,7 +85,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// With 16 clients at once, no client timeout, and 25 s to finish.
+    /// A server with 16 clients at once, no client timeout, and 25 s to finish.
     pub fn new() -> Server {
         Server {
             max_clients: 16,
@@ -86,84 +97,91 @@ impl Server {
             on_accept: Box::new(|_| {}),
             on_stop: Box::new(|| {}),
             on_error: Arc::new(|what| {
-                // Where stderr cannot be written, there is nobody left to tell.
+                // Where stderr cannot be written, there is no other place to report that.
                 let _ = writeln!(io::stderr(), "{what}");
             }),
         }
     }
 
-    /// How many clients are served at once, one at least. While all tokens are taken nobody is accepted: other workers can be (W2).
+    /// How many clients are served at once, at least one. While all tokens are taken, the server
+    /// accepts no client, so that other workers can (W2).
     #[must_use]
     pub fn max_clients(mut self, clients: usize) -> Server {
         self.max_clients = clients.max(1);
         self
     }
 
-    /// How long a client may take for a request, from when it was accepted or its last request was over: then reads and writes fail with `TimedOut`. So
-    /// one that is silent, or nearly so, does not keep its token.
+    /// How long a client may take for a request, from the accept or from the end of its last
+    /// request. After that, reads and writes fail with `TimedOut`. So a silent or slow client does
+    /// not keep its token.
     #[must_use]
     pub fn client_timeout(mut self, limit: Duration) -> Server {
         self.client_timeout = Some(limit);
         self
     }
 
-    /// How long clients may go on once the server is told to finish. Less than the master's `--graceful-timeout` (30 s), so that the server can tell
-    /// whom it broke off.
+    /// How long clients may continue after the server was told to finish. Keep it below the
+    /// master's `--graceful-timeout` (30 s): then the server ends by itself and can report what it
+    /// broke off.
     #[must_use]
     pub fn drain_timeout(mut self, limit: Duration) -> Server {
         self.drain_timeout = limit;
         self
     }
 
-    /// The word to finish, in place of the signals' own ([`Shutdown::on_signals`]).
+    /// The request to finish, instead of signals ([`Shutdown::on_signals`]).
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Server {
         self.shutdown = Some(shutdown);
         self
     }
 
-    /// Without a master: USR2 starts the program anew, and whoever started this one is told to finish once it serves (G6, G7).
+    /// Without a master: USR2 starts the program again. Once this process serves, it sends TERM to
+    /// the process that started it (G6, G7).
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Server {
         self.restart = Some(restart);
         self
     }
 
-    /// Is called before readiness is told (W5).
+    /// Called before the server reports readiness (W5).
     #[must_use]
     pub fn on_start(mut self, call: impl Fn() + Send + Sync + 'static) -> Server {
         self.on_start = Box::new(call);
         self
     }
 
-    /// Is called for each client that was accepted, before its handler and on the thread that accepts: it should not wait (W5).
+    /// Called for each accepted client, before its handler, on the thread that accepts: do not
+    /// block in it (W5).
     #[must_use]
     pub fn on_accept(mut self, call: impl Fn(&Connection) + Send + Sync + 'static) -> Server {
         self.on_accept = Box::new(call);
         self
     }
 
-    /// Is called when it accepts no more (W5).
+    /// Called when the server accepts no more (W5).
     #[must_use]
     pub fn on_stop(mut self, call: impl Fn() + Send + Sync + 'static) -> Server {
         self.on_stop = Box::new(call);
         self
     }
 
-    /// Is told, in one line, what goes wrong and does not end the server: what a handler returns, its panic, an accept that fails (W6). Without it the
-    /// lines go to stderr.
+    /// Called with one line for each error that does not end the server: the error or the panic of
+    /// a handler, a failed accept (W6). Without it the lines go to stderr.
     #[must_use]
     pub fn on_error(mut self, call: impl Fn(&str) + Send + Sync + 'static) -> Server {
         self.on_error = Arc::new(call);
         self
     }
 
-    /// Serves until it is told to finish, and every client has been. `handler` is called for each client, on a thread of its own; the connection is closed
-    /// when it returns, whatever it returns.
+    /// Serves until the server is told to finish and every client was served. `handler` is called
+    /// for each client, on a thread of its own. The connection is closed when it returns, with an
+    /// error or not.
     ///
     /// # Errors
-    /// A listener is none that accepts connections, or there are none; the system refused what is needed to begin. Clients had to be broken off, at the
-    /// drain timeout or because an end at once was asked for (G5): exit 1.
+    /// There is no listener, or one does not accept connections, or a system call of the start
+    /// failed. Exit 1: clients had to be broken off, at the drain timeout or because an end at once
+    /// was requested (G5).
     pub fn serve<H, E>(self, listeners: Listeners, handler: H) -> Result<()>
     where
         H: Fn(&Connection) -> std::result::Result<(), E> + Send + Sync + 'static,
@@ -180,7 +198,7 @@ impl Server {
             .shutdown
             .clone()
             .map_or_else(Shutdown::on_signals, Ok)?;
-        let terms = Terms {
+        let context = ConnectionContext {
             shutdown,
             heartbeat: Heartbeat::inherit()?,
             limit: self.client_timeout,
@@ -189,24 +207,28 @@ impl Server {
         let pool = Pool::new(Box::new(handler), Arc::clone(&self.on_error))
             .map_err(|error| Error::system("cannot make what the server waits on", error))?;
         (self.on_start)();
-        self.tell(notify::ready());
+        report(&*self.on_error, notify::ready());
         if self.restart.is_some() {
-            self.tell(Restart::take_over());
+            report(&*self.on_error, Restart::take_over());
         }
-        let outcome = turns::accept(&self, &terms, &pool, &listeners, &sockets);
-        // Nobody else's clients are kept waiting in a queue that this process holds open.
+        let outcome = accept_loop::accept(&AcceptLoop {
+            context: &context,
+            pool: &pool,
+            max_clients: self.max_clients,
+            listeners: &listeners,
+            sockets: &sockets,
+            restart: self.restart.as_ref(),
+            on_accept: &*self.on_accept,
+            on_error: &*self.on_error,
+        });
+        // Close the listeners before the drain: if this is their last holder, clients must not wait
+        // in a queue from which no process accepts.
         drop((sockets, listeners));
         (self.on_stop)();
-        self.tell(notify::stopping());
-        let drained = outcome.and_then(|()| turns::drain(&terms, &pool, self.drain_timeout));
+        report(&*self.on_error, notify::stopping());
+        let limit = self.drain_timeout;
+        let drained = outcome.and_then(|()| accept_loop::drain(&context, &pool, limit));
         pool.end();
         drained
-    }
-
-    /// What does not end the server.
-    fn tell<T>(&self, outcome: Result<T>) {
-        if let Err(error) = outcome {
-            (self.on_error)(&error.to_string());
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens, and the threads that serve who has one.
+//! The tokens that bound the clients at once, and the threads that serve clients with a token.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -13,21 +13,23 @@ use socket2::Socket;
 use super::connection::Connection;
 use crate::sys::io::wakeup::Wakeup;
 
-/// Serves a client; what went wrong, if anything.
-pub(super) type Handler = dyn Fn(&Connection) -> Result<(), String> + Send + Sync;
-/// Is told what went wrong.
+/// Serves a client. The error is why that failed.
+pub(super) type ClientHandler = dyn Fn(&Connection) -> Result<(), String> + Send + Sync;
+/// Called with one line for each error.
 pub(super) type OnError = dyn Fn(&str) + Send + Sync;
 
-/// Threads, each of which serves one client at a time: as many at most as there are tokens, and each started when it is first needed.
+/// Threads that serve one client each at a time. There are at most as many as tokens, and each is
+/// started when it is first needed.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
+    /// A client waits for a thread, or the pool has ended.
     more: Condvar,
-    /// For the one who accepts: enough tokens have come back.
-    nudge: Wakeup,
-    handler: Box<Handler>,
+    /// Wakes the thread that accepts: enough tokens were given back.
+    wakeup: Wakeup,
+    handler: Box<ClientHandler>,
     on_error: Arc<OnError>,
 }
 
@@ -40,29 +42,30 @@ struct State {
     idle: usize,
     threads: usize,
     last_id: u64,
-    /// Whoever accepts is to be woken once so few tokens are taken.
-    nudge_at: Option<usize>,
-    over: bool,
+    /// Wake the thread that accepts when this number of tokens, or less, are taken.
+    wake_at: Option<usize>,
+    has_ended: bool,
 }
 
 impl Pool {
-    pub(super) fn new(handler: Box<Handler>, on_error: Arc<OnError>) -> io::Result<Pool> {
+    pub(super) fn new(handler: Box<ClientHandler>, on_error: Arc<OnError>) -> io::Result<Pool> {
         Ok(Pool(Arc::new(Shared {
             state: Mutex::default(),
             more: Condvar::new(),
-            nudge: Wakeup::new()?,
+            wakeup: Wakeup::new()?,
             handler,
             on_error,
         })))
     }
 
-    /// How many tokens are taken. If they are more than `few`, the pool's descriptor is readable once they no longer are.
+    /// How many tokens are taken. If they are more than `few`, the pool's descriptor becomes
+    /// readable when they no longer are.
     pub(super) fn taken(&self, few: usize) -> usize {
         let mut state = self.0.lock();
-        // What came before this was asked is no news.
-        self.0.nudge.clear();
+        // An earlier wakeup is about an earlier call.
+        self.0.wakeup.take();
         let taken = state.clients.len();
-        state.nudge_at = (taken > few).then_some(few);
+        state.wake_at = (taken > few).then_some(few);
         taken
     }
 
@@ -83,10 +86,10 @@ impl Pool {
         let shared = Arc::clone(&self.0);
         let started = std::thread::Builder::new()
             .name("client".to_owned())
-            .spawn(move || shared.work());
+            .spawn(move || shared.run_thread());
         match started {
             Ok(_) => state.threads += 1,
-            // Somebody will come to it.
+            // A running thread will serve it later.
             Err(_) if state.threads > 0 => {}
             Err(error) => {
                 let refused = state.waiting.pop_back();
@@ -99,46 +102,48 @@ impl Pool {
         Ok(())
     }
 
-    /// Breaks off every connection; their handlers see that at their next read or write.
-    pub(super) fn cut(&self) -> usize {
+    /// Shuts every connection down: its handler sees that at its next read or write. Returns how
+    /// many.
+    pub(super) fn shut_down_clients(&self) -> usize {
         let clients: Vec<Weak<Socket>> = self.0.lock().clients.values().cloned().collect();
         for socket in clients.iter().filter_map(Weak::upgrade) {
-            // One that has gone has gone.
+            // An error means that the client has closed it already.
             let _ = socket.shutdown(Direction::Both);
         }
         clients.len()
     }
 
-    /// Ends the threads that have nobody to serve, and each of the others after its client.
+    /// Ends the idle threads now, and each of the others after its client.
     pub(super) fn end(&self) {
-        self.0.lock().over = true;
+        self.0.lock().has_ended = true;
         self.0.more.notify_all();
     }
 }
 
 impl AsFd for Pool {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.nudge.as_fd()
+        self.0.wakeup.as_fd()
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked.
+        // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
-        // Whatever happens, also in what is told of errors.
-        struct Gone<'a>(&'a Shared);
-        impl Drop for Gone<'_> {
+    /// One thread: serves clients until the pool ends.
+    fn run_thread(&self) {
+        // Counts the thread off even if `on_error` panics.
+        struct ThreadCount<'a>(&'a Shared);
+        impl Drop for ThreadCount<'_> {
             fn drop(&mut self) {
                 self.0.lock().threads -= 1;
             }
         }
-        let _gone = Gone(self);
+        let _count = ThreadCount(self);
         let mut token = None;
-        while let Some((id, client)) = self.next(token.take()) {
+        while let Some((id, client)) = self.next_client(token.take()) {
             token = Some(Token { shared: self, id });
             let peer = client.peer();
             let served = catch_unwind(AssertUnwindSafe(|| (self.handler)(&client)));
@@ -151,8 +156,9 @@ impl Shared {
         }
     }
 
-    /// Waits for the next client. The token of the last one comes back as the thread becomes idle, and not before: who gets it finds the thread.
-    fn next(&self, token: Option<Token<'_>>) -> Option<(u64, Connection)> {
+    /// Waits for the next client. Gives back the token of the last client under the same lock as
+    /// the thread becomes idle: so the next client with this token finds an idle thread.
+    fn next_client(&self, token: Option<Token<'_>>) -> Option<(u64, Connection)> {
         let mut state = self.lock();
         if let Some(token) = token {
             self.give_back(&mut state, token.id);
@@ -161,7 +167,7 @@ impl Shared {
         state.idle += 1;
         loop {
             let next = state.waiting.pop_front();
-            if next.is_some() || state.over {
+            if next.is_some() || state.has_ended {
                 state.idle -= 1;
                 return next;
             }
@@ -175,14 +181,14 @@ impl Shared {
     fn give_back(&self, state: &mut State, id: u64) {
         state.clients.remove(&id);
         let taken = state.clients.len();
-        if state.nudge_at.is_some_and(|few| taken <= few) {
-            state.nudge_at = None;
-            self.nudge.wake();
+        if state.wake_at.is_some_and(|few| taken <= few) {
+            state.wake_at = None;
+            self.wakeup.nudge();
         }
     }
 }
 
-/// Comes back whatever happens to its client (W6).
+/// A token, which is given back even if the handler panics (W6).
 struct Token<'a> {
     shared: &'a Shared,
     id: u64,

@@ -43,8 +43,8 @@ fn nothing_there_is_exit_3_for_every_verb_but_wait_gone() {
 fn a_socket_that_nobody_listens_on_is_exit_3() {
     let scene = Scene::new();
     drop(std::os::unix::net::UnixListener::bind(scene.control()).expect("a socket"));
-    ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(3, "nobody listens on");
-    ctl(["stop".as_ref(), scene.control().as_os_str()]).failed(3, "nobody listens on");
+    ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(3, "no process listens on");
+    ctl(["stop".as_ref(), scene.control().as_os_str()]).failed(3, "no process listens on");
     ctl([
         "wait".as_ref(),
         scene.control().as_os_str(),
@@ -155,16 +155,19 @@ fn what_no_signal_can_say_or_answer_is_exit_6() {
         ("scale T +1", "--no-wait sends TTIN"),
         ("scale T +1000 --no-wait", "too many steps"),
         ("reopen T", "--no-wait sends USR1"),
-        ("reload T --dry-run", "no signal can say this"),
-        ("rollback T --no-wait", "no signal can say this"),
-        ("resume T --no-wait", "no signal can say this"),
-        ("restart-worker T 0 --no-wait", "no signal can say this"),
-        ("scale T 4 --no-wait", "no signal can say this"),
-        ("signal T HUP --workers", "no signal can say this"),
-        ("signal T HUP --slot 1", "no signal can say this"),
-        ("listeners T", "no signal can say this"),
-        ("wait T --op 3", "no signal can say this"),
-        ("wait T --ready", "no signal can say this"),
+        ("reload T --dry-run", "there is no signal for this"),
+        ("rollback T --no-wait", "there is no signal for this"),
+        ("resume T --no-wait", "there is no signal for this"),
+        (
+            "restart-worker T 0 --no-wait",
+            "there is no signal for this",
+        ),
+        ("scale T 4 --no-wait", "there is no signal for this"),
+        ("signal T HUP --workers", "there is no signal for this"),
+        ("signal T HUP --slot 1", "there is no signal for this"),
+        ("listeners T", "there is no signal for this"),
+        ("wait T --op 3", "there is no signal for this"),
+        ("wait T --ready", "there is no signal for this"),
     ];
     for (line, why) in cases {
         let ended = ctl(line.split(' ').map(|word| {

@@ -163,7 +163,10 @@ fn the_end_may_be_asked_for_while_nothing_runs() {
     signal(&running, Signal::SIGTERM);
     let (status, errors) = running.end();
     assert_eq!(status.code(), Some(0));
-    assert_eq!(errors, "pf-listen: told to end while nothing runs\n");
+    assert_eq!(
+        errors,
+        "pf-listen: told to exit while COMMAND does not run\n"
+    );
 }
 
 #[test]

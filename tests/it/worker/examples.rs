@@ -171,7 +171,7 @@ fn u33_and_g5_a_second_word_ends_it_at_once() {
         assert_eq!(status.code(), Some(1), "{said}");
         // Whoever asked last whether it still listens may have been let in, and is broken off as well.
         let told = ["1 client was", "2 clients were"]
-            .map(|who| format!("worker-std: {who} broken off: an end at once was asked for\n"));
+            .map(|who| format!("worker-std: {who} broken off: an end at once was requested\n"));
         assert!(told.iter().any(|told| said.ends_with(told)), "{said}");
         assert!(client.receive().is_err() || client.receive().is_ok_and(|answer| answer.is_none()));
     }

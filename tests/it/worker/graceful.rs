@@ -177,7 +177,7 @@ fn g5_a_second_word_waits_no_longer() {
         let error = end.join().expect("no panic").expect_err("one is open");
         assert_eq!(
             error.to_string(),
-            "not every connection was finished: 1 open when told to end at once"
+            "not every connection was finished: 1 open when an end at once was requested"
         );
     });
     drop(open);

@@ -210,7 +210,7 @@ fn readiness_is_told_to_whoever_listens() {
         .read_to_string(&mut said)
         .expect("text");
     assert!(
-        said.contains("cannot say 'READY=1' to /nowhere/at/all: No such file"),
+        said.contains("cannot send 'READY=1' to /nowhere/at/all: No such file"),
         "{said}"
     );
 }

@@ -1,4 +1,4 @@
-//! Where the process itself matters: stopping it, waiting until it is gone, and its pid.
+//! The verbs that need the master's process: `stop`, `wait --gone` and `pid`.
 
 use std::time::Duration;
 
@@ -6,62 +6,63 @@ use serde_json::json;
 
 use super::job::Job;
 use super::signal_fallback;
-use crate::client::{ANSWER_WITHIN, Connection, Master};
+use crate::client::{ANSWER_WITHIN, ControlConnection, Master};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::wire::control::ControlCommand;
 
-/// How long a master may take to die of KILL.
+/// How long a master may take to exit after KILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often a master of another pid namespace is looked at: there is no descriptor to wait on.
-const LOOK_FAR: Duration = Duration::from_millis(200);
+/// How often to look for a master of another pid namespace: there is no descriptor to wait on.
+const FOREIGN_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// `stop`: asks, and waits until the process is gone.
-pub(super) fn stop(job: &Job, command: ControlCommand, kill: bool) -> Result<Exit> {
+/// `stop`: asks the master to stop, and waits until its process is gone.
+pub(super) fn stop(job: &Job, command: Command, kill: bool) -> Result<Exit> {
     if kill && job.timeout.is_none() {
         return Err(Error::usage("--kill needs --timeout"));
     }
     let reach = match job.target.reach(job.deadline) {
-        // One that does not even accept is killed all the same, where a pid file tells which process it is.
+        // With --kill, a master that does not even accept is killed if a pid file names it.
         Err(error) if kill && error.exit == Exit::Timeout => {
             let master = job
                 .target
                 .master(job.deadline)
-                .map_err(|_| job.late(error))?;
-            return finish_off(job, master.as_ref());
+                .map_err(|_| job.explain_timeout(error))?;
+            return kill_late(job, master.as_ref());
         }
-        reach => reach.map_err(|error| job.late(error))?,
+        reach => reach.map_err(|error| job.explain_timeout(error))?,
     };
     let master = reach.master.as_ref();
     let Some(mut connection) = reach.control else {
-        return signal_fallback::signal(job, master, &command);
+        return signal_fallback::send(job, master, &command);
     };
-    match ask_to_leave(job, &mut connection, master, command) {
-        Err(error) if kill && error.exit == Exit::Timeout => finish_off(job, master),
+    match request_stop(job, &mut connection, master, command) {
+        Err(error) if kill && error.exit == Exit::Timeout => kill_late(job, master),
         result => {
             result?;
-            job.done(Some("stopped"));
+            job.print_done(Some("stopped"));
             Ok(Exit::Done)
         }
     }
 }
 
-fn ask_to_leave(
+fn request_stop(
     job: &Job,
-    connection: &mut Connection,
+    connection: &mut ControlConnection,
     master: Option<&Master>,
     command: ControlCommand,
 ) -> Result<()> {
     match job.exchange(connection, command)? {
         Some((reply, text)) => {
             job.check((&reply, &text))?;
-            job.waiting
-                .on(reply.message.as_deref().unwrap_or("stopping"));
+            job.display
+                .show_wait(reply.message.as_deref().unwrap_or("stopping"));
             until_gone(job, connection, master, job.deadline)
         }
-        // It may have died of this or of something else; a closed connection alone proves neither.
+        // The connection was closed before the reply. This does not prove that the master exited,
+        // so wait for its process.
         None => {
             let soon = clock::now() + ANSWER_WITHIN;
             let until = job.deadline.map_or(soon, |deadline| deadline.min(soon));
@@ -81,18 +82,18 @@ fn ask_to_leave(
 
 fn until_gone(
     job: &Job,
-    connection: &mut Connection,
+    connection: &mut ControlConnection,
     master: Option<&Master>,
     until: Option<Time>,
 ) -> Result<()> {
     match master {
         Some(master) if master.wait_gone(until)? => Ok(()),
-        Some(master) => Err(job.too_late(&format!("process {} still runs", master.pid()))),
-        // No process to wait on from here: its end closes the connection.
+        Some(master) => Err(job.timed_out(&format!("process {} still runs", master.pid()))),
+        // A master of another pid namespace has no pidfd here. Its exit closes the connection.
         None => {
             while connection
                 .next_line()
-                .map_err(|error| job.late(error))?
+                .map_err(|error| job.explain_timeout(error))?
                 .is_some()
             {}
             Ok(())
@@ -100,64 +101,65 @@ fn until_gone(
     }
 }
 
-/// What asking did not end in time, KILL does.
-fn finish_off(job: &Job, master: Option<&Master>) -> Result<Exit> {
+/// `--kill`: kills a master that did not stop in time.
+fn kill_late(job: &Job, master: Option<&Master>) -> Result<Exit> {
     let Some(master) = master else {
         return Err(
-            job.too_late("it lives in another pid namespace and cannot be killed from here")
+            job.timed_out("it lives in another pid namespace and cannot be killed from here")
         );
     };
-    // Without the master nobody would end its workers before their time.
-    match master.kill_with_kin() {
+    // The workers too: without the master, no process would stop them.
+    match master.kill_with_descendants() {
         Err(error) if error.exit != Exit::NotRunning => return Err(error),
         _ => {}
     }
     if !master.wait_gone(Some(clock::now() + KILLED_WITHIN))? {
-        return Err(job.too_late(&format!("process {} survives even KILL", master.pid())));
+        let why = format!("process {} still runs after KILL", master.pid());
+        return Err(job.timed_out(&why));
     }
-    job.done(Some(&format!(
+    job.print_done(Some(&format!(
         "killed: process {} had not stopped in time",
         master.pid()
     )));
     Ok(Exit::Done)
 }
 
-/// `wait --gone`: done at once where nothing runs.
+/// `wait --gone`. Done at once where nothing runs.
 pub(super) fn wait_gone(job: &Job) -> Result<Exit> {
     loop {
         let gone = match job.target.master(job.deadline) {
             Err(error) if error.exit == Exit::NotRunning => true,
-            Err(error) => return Err(job.late(error)),
+            Err(error) => return Err(job.explain_timeout(error)),
             Ok(Some(master)) => {
-                job.waiting
-                    .on(&format!("waiting for process {}", master.pid()));
+                job.display
+                    .show_wait(&format!("waiting for process {}", master.pid()));
                 if !master.wait_gone(job.deadline)? {
-                    return Err(job.too_late(&format!("process {} still runs", master.pid())));
+                    return Err(job.timed_out(&format!("process {} still runs", master.pid())));
                 }
                 true
             }
             Ok(None) => false,
         };
         if gone {
-            job.done(Some("gone"));
-            return job.settle(&json!({ "ok": true }), "");
+            job.print_done(Some("gone"));
+            return job.print_result(&json!({ "ok": true }), "");
         }
         if job
             .deadline
             .is_some_and(|deadline| deadline <= clock::now())
         {
-            return Err(job.too_late("the master still runs"));
+            return Err(job.timed_out("the master still runs"));
         }
-        clock::pause(LOOK_FAR);
+        clock::pause(FOREIGN_POLL_INTERVAL);
     }
 }
 
-/// `pid`: that of the live master, never just a number that stands in a file.
+/// `pid`: the pid of the running master, which holds the lock. Never just the number in a file.
 pub(super) fn pid(job: &Job) -> Result<Exit> {
     let Some(master) = job
         .target
         .master(job.deadline)
-        .map_err(|error| job.late(error))?
+        .map_err(|error| job.explain_timeout(error))?
     else {
         return Err(Error::new(
             Exit::Refused,
@@ -166,5 +168,5 @@ pub(super) fn pid(job: &Job) -> Result<Exit> {
         ));
     };
     let pid = master.pid();
-    job.settle(&json!({ "ok": true, "pid": pid }), &format!("{pid}\n"))
+    job.print_result(&json!({ "ok": true, "pid": pid }), &format!("{pid}\n"))
 }

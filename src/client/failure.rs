@@ -1,0 +1,25 @@
+//! The errors that several files of this room report.
+
+use std::io::{self, ErrorKind};
+
+use crate::error::{Error, Exit};
+
+/// The connection ended before the reply.
+pub(crate) fn master_died() -> Error {
+    Error::new(Exit::NotRunning, "the master died before it answered", "")
+}
+
+/// No master runs.
+pub(super) fn not_running(why: impl Into<String>) -> Error {
+    Error::new(Exit::NotRunning, "not running", why.into())
+}
+
+/// A refused permission is exit 4, every other error of the system exit 111.
+pub(super) fn denied_or_system(what: String, error: &io::Error) -> Error {
+    let exit = if error.kind() == ErrorKind::PermissionDenied {
+        Exit::Permission
+    } else {
+        Exit::System
+    };
+    Error::new(exit, what, error)
+}
