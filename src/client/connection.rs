@@ -32,7 +32,7 @@ pub struct ControlConnection {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerLine {
     /// The line, parsed.
-    pub answer: Answer,
+    pub answer: Response,
     /// The line as received, with the fields that only a newer master knows.
     pub text: String,
 }
@@ -47,7 +47,7 @@ impl ControlConnection {
     pub fn open(path: &Path, deadline: Option<Time>) -> io::Result<Self> {
         let until = deadline.unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
         let within = time_left(until).ok_or(io::ErrorKind::WouldBlock)?;
-        let stream = dial::connect(path, within)?;
+        let stream = connect::connect(path, within)?;
         Ok(ControlConnection {
             stream,
             deadline,
@@ -79,7 +79,7 @@ impl ControlConnection {
             .deadline
             .unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
         // The answer to `wait` may begin with its end. Every other answer has a first line at once.
-        let silent = matches!(request.command, Command::Wait { .. });
+        let silent = matches!(request.command, ControlCommand::Wait { .. });
         self.answer_by = (self.deadline.is_none() && !silent).then_some(until);
         let mut rest = line.as_slice();
         while !rest.is_empty() {
@@ -174,7 +174,7 @@ impl ControlConnection {
 impl AnswerLine {
     /// Parses a line.
     pub fn parse(text: String) -> Result<AnswerLine> {
-        let answer = parse_answer(&text).map_err(malformed)?;
+        let answer = parse_response(&text).map_err(malformed)?;
         Ok(AnswerLine { answer, text })
     }
 }

@@ -28,7 +28,7 @@ pub use target::{POLL_INTERVAL, Reach, Target};
 
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
-use crate::wire::control::{Answer, Command, Reply, Request};
+use crate::wire::control::{ControlCommand, Reply, Request, Response};
 
 /// Sends one command and returns its reply, for callers that only read (`status`, `listeners`).
 ///
@@ -36,7 +36,7 @@ use crate::wire::control::{Answer, Command, Reply, Request};
 /// Exit 3: nothing runs, or the master dies before it answers. Exit 4: no permission. Exit 5:
 /// `deadline` has passed. Exit 6: the master has no control socket. A reply that reports a failure
 /// is not an error here.
-pub fn ask(target: &Target, command: Command, deadline: Option<Time>) -> Result<Reply> {
+pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
     let Some(mut connection) = target.reach(deadline)?.control else {
         return Err(Error::new(Exit::Refused, target.no_control(), ""));
     };
@@ -49,11 +49,11 @@ pub fn ask(target: &Target, command: Command, deadline: Option<Time>) -> Result<
     loop {
         match connection.next_line()? {
             Some(AnswerLine {
-                answer: Answer::Reply(reply),
+                answer: Response::Reply(reply),
                 ..
             }) => return Ok(*reply),
             Some(AnswerLine {
-                answer: Answer::Progress(_),
+                answer: Response::Progress(_),
                 ..
             }) => {}
             None => return Err(failure::master_died()),

@@ -164,7 +164,7 @@ fn find_document(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
         return Ok(Some((begin..begin + text.len(), verdict(&read(text)?))));
     }
     let line = AnswerLine::parse(line.to_owned()).map_err(state_unknown)?;
-    let Answer::Reply(reply) = line.answer else {
+    let Response::Reply(reply) = line.answer else {
         return Ok(None);
     };
     let Some(failure) = reply.error.filter(|_| !reply.ok) else {

@@ -74,7 +74,7 @@ pub struct Log {
     sink: Sink,
     format: Format,
     threshold: Level,
-    out: RefCell<Out>,
+    out: RefCell<LogWriter>,
     /// Lines lost since the log was first opened.
     lost: Cell<u64>,
     /// Lines lost since the last line that was written.

@@ -173,7 +173,7 @@ fn inherited_page() -> Result<Option<&'static page::Numbers>> {
     let copy = fd::duplicate(number)
         .map_err(|error| Error::system(format!("cannot use {what}"), error))?;
     let numbers = page_in(&copy, &what)?;
-    if environment::forget(|name| name == VARIABLE) {
+    if environment::remove_variables(|name| name == VARIABLE) {
         // This cannot fail: the descriptor was just duplicated.
         let _ = fd::set_cloexec(number, true);
     }

@@ -264,9 +264,9 @@ fn inherit() -> Result<Found> {
     } else {
         // Warnings about variables that are stale or meant for another process are dropped: such a
         // program has other listeners, or binds its own.
-        given(lookup, own, Some(parent), &mut |_| {})
+        listener::inherit(lookup, own, Some(parent), &mut |_| {})
     };
-    environment::remove_variables(tells_of_listeners);
+    environment::remove_variables(is_listener_variable);
     let listeners: Listeners = inherited?.listeners.into_iter().collect();
     Ok(match meant_for {
         _ if !listeners.is_empty() => Found::Ours(listeners),
@@ -276,7 +276,7 @@ fn inherit() -> Result<Found> {
 }
 
 /// Whether a variable passes listeners on, in any protocol.
-pub(super) fn tells_of_listeners(name: &OsStr) -> bool {
+pub(super) fn is_listener_variable(name: &OsStr) -> bool {
     let systemd = listen_env::VARIABLES.iter().any(|ours| name == *ours);
     systemd || exports::is_listener_variable(name)
 }

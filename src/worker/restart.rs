@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::listeners::{Listeners, tells_of_listeners};
+use super::listeners::{Listeners, is_listener_variable};
 use super::notify;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
@@ -123,7 +123,7 @@ impl Restart {
             // Before TERM: when the main process of a service exits, its manager ends the service.
             notify::main_pid(std::process::id())?;
         }
-        parent::tell_parent(pid)
+        parent::terminate_parent(pid)
             .map_err(|error| Error::system(format!("cannot take over from pid {pid}"), error))
     }
 
@@ -149,12 +149,12 @@ impl Restart {
         let spawned = spawn::spawn(&launch, &plumbing, master).map_err(|error| failed(&error))?;
         let (until, mut about) = (clock::now() + EXEC_WITHIN, false);
         loop {
-            match spawn::outcome(spawned.outcome.as_fd(), &mut about) {
-                Outcome::Executed => return Ok(spawned.pid),
-                Outcome::Pending if clock::now() < until => {}
+            match spawn::read_outcome(spawned.outcome.as_fd(), &mut about) {
+                SpawnOutcome::Executed => return Ok(spawned.pid),
+                SpawnOutcome::Pending if clock::now() < until => {}
                 // Slow, but not failed.
-                Outcome::Pending => return Ok(spawned.pid),
-                Outcome::Died => {
+                SpawnOutcome::Pending => return Ok(spawned.pid),
+                SpawnOutcome::Died => {
                     let _ = wait::reap_blocking(spawned.pid);
                     return Err(failed(&"its process has died"));
                 }
@@ -184,7 +184,7 @@ impl Restart {
         let mut own_pid_in = vec!["LISTEN_PID"];
         let is_watched = |name: &OsStr| name == "WATCHDOG_PID";
         let given = self.origin.environment.iter().filter(|(name, _)| {
-            !tells_of_listeners(name) && name != PREDECESSOR && !is_watched(name)
+            !is_listener_variable(name) && name != PREDECESSOR && !is_watched(name)
         });
         let variable = |name: &OsStr, value: &OsStr| {
             let mut variable = OsString::from(name);

@@ -23,12 +23,12 @@ pub(super) struct Handlers {
     launch: Launch,
     /// For a Unix socket: the handler has its own pid in a variable (UNIXLOCALPID).
     unix_launch: Launch,
-    all: BTreeMap<Client, HandlerProcess>,
-    by_pid: HashMap<i32, Client>,
+    all: BTreeMap<ClientId, HandlerProcess>,
+    by_pid: HashMap<i32, ClientId>,
     /// The handler has exited, but its group is not empty.
-    leftovers: BTreeSet<Client>,
+    leftovers: BTreeSet<ClientId>,
     /// Accepted connections whose handler could not be started yet.
-    waiting: BTreeMap<Client, CountedConnection>,
+    waiting: BTreeMap<ClientId, CountedConnection>,
 }
 
 struct HandlerProcess {
@@ -49,15 +49,15 @@ pub(super) struct CountedConnection {
 
 /// How a handler process ended.
 pub(super) struct HandlerExit {
-    pub(super) client: Client,
+    pub(super) client: ClientId,
     pub(super) pid: i32,
     pub(super) ends: Ends,
     pub(super) began: Time,
-    pub(super) how: Ended,
+    pub(super) how: WaitStatus,
     /// TERM or KILL was sent to it.
     pub(super) told_to_exit: bool,
     /// It never executed its program: what failed, and errno.
-    pub(super) not_started: Option<(Stage, i32)>,
+    pub(super) not_started: Option<(SpawnStep, i32)>,
     /// No process is left in its group.
     pub(super) alone: bool,
 }
@@ -84,7 +84,7 @@ impl Handlers {
     /// EMFILE, ENFILE, EAGAIN, ENOMEM: a resource is short. Others are permanent.
     pub(super) fn start(
         &mut self,
-        client: Client,
+        client: ClientId,
         taken: CountedConnection,
         now: Time,
     ) -> io::Result<i32> {
@@ -131,17 +131,17 @@ impl Handlers {
     }
 
     /// Takes the connection that waits longest for its handler.
-    pub(super) fn pop_waiting(&mut self) -> Option<(Client, CountedConnection)> {
+    pub(super) fn pop_waiting(&mut self) -> Option<(ClientId, CountedConnection)> {
         self.waiting.pop_first()
     }
 
     /// Closes the connection of a client that waits for its handler; false: it does not wait.
-    pub(super) fn close_waiting(&mut self, client: Client) -> bool {
+    pub(super) fn close_waiting(&mut self, client: ClientId) -> bool {
         self.waiting.remove(&client).is_some()
     }
 
     /// The handler and its client, for a log line; also of a client that waits for its handler.
-    pub(super) fn describe(&self, client: Client) -> String {
+    pub(super) fn describe(&self, client: ClientId) -> String {
         let running = self.all.get(&client).map(|handler| {
             let (pid, who) = (handler.group.leader(), ucspi::client(&handler.ends));
             format!("handler {pid} for {who}")
@@ -157,7 +157,7 @@ impl Handlers {
     }
 
     /// Sends TERM to the process group of a handler.
-    pub(super) fn request_exit(&mut self, client: Client) {
+    pub(super) fn request_exit(&mut self, client: ClientId) {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told_to_exit = true;
             // EPERM if a process has changed its user: then nothing can be done. CONT wakes stopped
@@ -168,7 +168,7 @@ impl Handlers {
     }
 
     /// Sends KILL to the process group of a handler.
-    pub(super) fn kill(&mut self, client: Client) {
+    pub(super) fn kill(&mut self, client: ClientId) {
         if let Some(handler) = self.all.get_mut(&client) {
             handler.told_to_exit = true;
             let _ = handler.group.signal_group(Signal::Kill);
@@ -176,7 +176,7 @@ impl Handlers {
     }
 
     /// Forgets a handler and its group.
-    pub(super) fn forget(&mut self, client: Client) {
+    pub(super) fn forget(&mut self, client: ClientId) {
         self.leftovers.remove(&client);
         if let Some(handler) = self.all.remove(&client) {
             self.by_pid.remove(&handler.group.leader());
@@ -186,7 +186,7 @@ impl Handlers {
     /// Reaps every child that has exited: handlers, and orphans that this subreaper has adopted.
     pub(super) fn reap(&mut self) -> Vec<HandlerExit> {
         let mut exits = Vec::new();
-        while let Some((pid, _)) = wait::any_ended() {
+        while let Some((pid, _)) = wait::peek_any() {
             match self.by_pid.remove(&pid) {
                 Some(client) => exits.extend(self.reap_handler(client)),
                 None => {
@@ -199,14 +199,14 @@ impl Handlers {
         exits
     }
 
-    fn reap_handler(&mut self, client: Client) -> Option<HandlerExit> {
+    fn reap_handler(&mut self, client: ClientId) -> Option<HandlerExit> {
         let handler = self.all.get_mut(&client)?;
         let how = handler.group.reap().ok()??;
         handler.counted = None;
         // `release`: the leader was kept as a zombie, because there was no pidfd to follow the rest
         // of its group by. It is reaped now, since a kept zombie would block the reaping of others;
         // the rest of its group is not watched.
-        let alone = handler.group.release() || handler.group.is_empty();
+        let alone = handler.group.reap_kept_leader() || handler.group.is_empty();
         let mut about = false;
         let not_started = match spawn::read_outcome(handler.outcome.as_fd(), &mut about) {
             SpawnOutcome::Failed { step, errno } => Some((step, errno)),
@@ -231,12 +231,12 @@ impl Handlers {
     }
 
     /// Forgets and returns the clients whose handler had exited and whose group is empty by now.
-    pub(super) fn forget_empty_groups(&mut self) -> Vec<Client> {
-        let is_empty = |client: &Client| {
+    pub(super) fn forget_empty_groups(&mut self) -> Vec<ClientId> {
+        let is_empty = |client: &ClientId| {
             let handler = self.all.get(client);
             handler.is_none_or(|handler| handler.group.is_empty())
         };
-        let gone: Vec<Client> = self.leftovers.iter().copied().filter(is_empty).collect();
+        let gone: Vec<ClientId> = self.leftovers.iter().copied().filter(is_empty).collect();
         for client in &gone {
             self.forget(*client);
         }

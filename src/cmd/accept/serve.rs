@@ -1,4 +1,4 @@
-//! The loop: waits for connections and signals, gives events to [`Accepting`], performs its
+//! The loop: waits for connections and signals, gives events to [`Acceptor`], performs its
 //! actions.
 
 use super::handlers::{CountedConnection, HandlerExit, Handlers};
@@ -66,7 +66,7 @@ pub(super) fn serve(setup: Setup) -> Result<Exit> {
 
 impl AcceptLoop {
     fn run_once(&mut self) -> Result<()> {
-        let (wanted, deadline) = (self.accepting.wants(), self.accepting.deadline());
+        let (wanted, deadline) = (self.acceptor.wants_connection(), self.acceptor.deadline());
         let come = self
             .listeners
             .wait(wanted, deadline)
@@ -74,7 +74,7 @@ impl AcceptLoop {
         // Connections before signals: the kernel may have woken only this worker for a connection,
         // so this worker accepts it even if it is told to stop at the same time.
         for at in come.listeners {
-            if self.accepting.wants() {
+            if self.acceptor.wants_connection() {
                 self.accept_from(at);
             }
         }
@@ -92,13 +92,13 @@ impl AcceptLoop {
     }
 
     fn accept_from(&mut self, at: usize) {
-        match self.door.take(at) {
+        match self.listeners.accept(at) {
             Ok(Some(connection)) => self.serve(connection),
             Ok(None) => {}
             Err(error) => {
-                let what = format!("cannot accept on {}", self.door.label(at));
+                let what = format!("cannot accept on {}", self.listeners.label(at));
                 self.warn_throttled(Complaint::NoConnection, &what, &reason(error));
-                self.step(Event::Short);
+                self.step(Event::ResourcesShort);
             }
         }
     }
@@ -119,7 +119,7 @@ impl AcceptLoop {
 
     /// Starts the handler of a client. False: it could not be started. If a resource is short, the
     /// client waits for `resume`.
-    fn start(&mut self, client: Client, taken: CountedConnection) -> bool {
+    fn start(&mut self, client: ClientId, taken: CountedConnection) -> bool {
         let who = ucspi::client(&taken.connection.ends);
         match self.handlers.start(client, taken, now()) {
             Ok(pid) => {
@@ -141,9 +141,12 @@ impl AcceptLoop {
     }
 
     /// Reports that a client gets no handler: its connection is closed.
-    fn report_no_handler(&mut self, client: Client) {
-        let alone = true;
-        self.step(Event::Ended { client, alone });
+    fn report_no_handler(&mut self, client: ClientId) {
+        let group_empty = true;
+        self.step(Event::HandlerEnded {
+            client,
+            group_empty,
+        });
     }
 
     /// Starts handlers for the clients that wait, until a resource is short again.
@@ -167,8 +170,11 @@ impl AcceptLoop {
             }
             for exit in self.handlers.reap() {
                 self.log_exit(&exit);
-                let (client, alone) = (exit.client, exit.alone);
-                self.step(Event::Ended { client, alone });
+                let (client, group_empty) = (exit.client, exit.alone);
+                self.step(Event::HandlerEnded {
+                    client,
+                    group_empty,
+                });
             }
             self.report_empty_groups();
         }
@@ -176,7 +182,7 @@ impl AcceptLoop {
 
     fn report_empty_groups(&mut self) {
         for client in self.handlers.forget_empty_groups() {
-            self.step(Event::Gone(client));
+            self.step(Event::GroupEmptied(client));
         }
     }
 
@@ -187,9 +193,10 @@ impl AcceptLoop {
             let what = format!("handler {pid} for {who}: {stage}");
             return self.warn_throttled(Complaint::NoProgram, &what, &reason(why));
         }
-        let how = Ended::from(exit.how);
+        let how = ExitStatus::from(exit.how);
         // PIPE means that the client has closed the connection, which is no crash.
-        let crashed = matches!(how, Ended::Signaled(signal, _) if signal != Some(Signal::Pipe));
+        let crashed =
+            matches!(how, ExitStatus::Signaled(signal, _) if signal != Some(Signal::Pipe));
         if crashed && !exit.told_to_exit {
             let what = format!("handler {pid} for {who}");
             return self.warn_throttled(Complaint::Crashed, &what, &how.to_string());
@@ -209,13 +216,13 @@ impl AcceptLoop {
                 self.warn_throttled(Complaint::TimedOut, &what, "ended at --client-timeout");
                 self.end_client(client);
             }
-            Action::End(client) => self.end_client(client),
+            Action::Terminate(client) => self.end_client(client),
             Action::Kill(client) => {
                 self.handlers.kill(client);
                 self.report_empty_groups();
             }
             Action::Resume => self.resume(),
-            Action::Look => self.report_empty_groups(),
+            Action::LookForEmptyGroups => self.report_empty_groups(),
             Action::GiveUp(client) => {
                 let what = self.handlers.describe(client);
                 self.log
@@ -233,7 +240,7 @@ impl AcceptLoop {
         }
     }
 
-    fn end_client(&mut self, client: Client) {
+    fn end_client(&mut self, client: ClientId) {
         if self.handlers.close_waiting(client) {
             self.report_no_handler(client);
         } else {
@@ -243,9 +250,9 @@ impl AcceptLoop {
         }
     }
 
-    fn stop_accepting(&mut self, why: Why) {
-        self.door.close();
-        let running = self.accepting.running();
+    fn stop_accepting(&mut self, why: CloseReason) {
+        self.listeners.close();
+        let running = self.acceptor.running();
         let why = match why {
             CloseReason::Signal(signal) => signal.to_string(),
             CloseReason::MaxRequests => "--max-requests".to_owned(),
@@ -262,7 +269,7 @@ impl AcceptLoop {
     }
 
     fn warn_throttled(&mut self, kind: Complaint, what: &str, why: &str) {
-        match self.complaints.again(now(), kind) {
+        match self.complaints.admit(now(), kind) {
             None => {}
             Some(0) => self.log.warn(format_args!("{what}: {why}")),
             Some(more) => self
@@ -272,7 +279,7 @@ impl AcceptLoop {
     }
 
     fn log_suppressed(&self) {
-        for (kind, count) in self.complaints.rest() {
+        for (kind, count) in self.complaints.suppressed() {
             let what = match kind {
                 Complaint::NoConnection => "could not accept",
                 Complaint::NoProcess | Complaint::NoProgram => "could not start a handler",

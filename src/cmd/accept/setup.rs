@@ -61,7 +61,7 @@ pub(super) fn prepare(args: &Args, signals: Signals) -> Result<Setup> {
     let listeners = SharedListeners::new(listeners, signals.fd(), args.serialize)
         .map_err(|error| Error::system("cannot wait for connections", error))?;
     // Later a shortage may pass. But with a limit below this, no connection could ever be served.
-    fd::room_for(FDS_PER_START, signals.fd()).map_err(|error| {
+    fd::check_room_for(FDS_PER_START, signals.fd()).map_err(|error| {
         let what = format!(
             "cannot serve a connection with a limit of {} descriptors",
             limits::nofile()
@@ -97,7 +97,7 @@ fn inherited(log: &Log) -> Result<Vec<Listener>> {
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
     let mut warnings = Vec::new();
     let mut warn = |text| warnings.push(text);
-    let given = listener::given(|name| std::env::var_os(name), own, Some(parent), &mut warn)?;
+    let given = listener::inherit(|name| std::env::var_os(name), own, Some(parent), &mut warn)?;
     // Without a listener, the last warning is most likely the reason.
     match (given.listeners.is_empty(), warnings.pop()) {
         (true, Some(why)) => return Err(Error::system("no listener", why)),

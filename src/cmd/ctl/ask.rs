@@ -4,10 +4,10 @@ use super::job::{Job, malformed_reply};
 use super::signal_fallback;
 use crate::client::failure::master_died;
 use crate::error::{Exit, Result};
-use crate::wire::control::{Command, Reply};
+use crate::wire::control::{ControlCommand, Reply};
 
 /// Sends `command` to the master and returns the exit code that the reply means.
-pub(super) fn ask(job: &Job, command: Command) -> Result<Exit> {
+pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
     let reach = job
         .target
         .reach(job.deadline)
@@ -16,15 +16,14 @@ pub(super) fn ask(job: &Job, command: Command) -> Result<Exit> {
         return signal_fallback::send(job, reach.master.as_ref(), &command);
     };
     let has_data: fn(&Reply) -> bool = match command {
-        Command::Listeners => |reply| reply.listeners.is_some(),
-        Command::Reload { dry_run: true, .. } | Command::Upgrade { dry_run: true, .. } => {
-            |reply| reply.plan.is_some()
-        }
+        ControlCommand::Listeners => |reply| reply.listeners.is_some(),
+        ControlCommand::Reload { dry_run: true, .. }
+        | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
         _ => |_| true,
     };
     let old_master_exits = matches!(
         command,
-        Command::Upgrade {
+        ControlCommand::Upgrade {
             dry_run: false,
             fork: true,
             manual: false

@@ -293,7 +293,7 @@ impl Verb {
     ///
     /// # Errors
     /// Exit 2: an operand is wrong.
-    pub(super) fn command(&self) -> Result<Option<Command>> {
+    pub(super) fn command(&self) -> Result<Option<ControlCommand>> {
         Ok(Some(match self {
             Verb::Reload(reload) => ControlCommand::Reload {
                 dry_run: reload.dry_run,

@@ -56,7 +56,7 @@ impl Job {
     pub(super) fn exchange(
         &self,
         connection: &mut ControlConnection,
-        command: Command,
+        command: ControlCommand,
     ) -> Result<Option<(Reply, String)>> {
         let request = Request {
             command,
@@ -74,11 +74,11 @@ impl Job {
             {
                 None => return Ok(None),
                 Some(AnswerLine {
-                    answer: Answer::Reply(reply),
+                    answer: Response::Reply(reply),
                     text,
                 }) => return Ok(Some((*reply, text))),
                 Some(AnswerLine {
-                    answer: Answer::Progress(progress),
+                    answer: Response::Progress(progress),
                     ..
                 }) if progress.event == "progress" => {
                     self.op.set(Some(progress.op));

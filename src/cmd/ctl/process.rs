@@ -19,7 +19,7 @@ const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const FOREIGN_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// `stop`: asks the master to stop, and waits until its process is gone.
-pub(super) fn stop(job: &Job, command: Command, kill: bool) -> Result<Exit> {
+pub(super) fn stop(job: &Job, command: ControlCommand, kill: bool) -> Result<Exit> {
     if kill && job.timeout.is_none() {
         return Err(Error::usage("--kill needs --timeout"));
     }

@@ -19,7 +19,7 @@ const BEING_BOUND: Duration = Duration::from_millis(500);
 ///
 /// Once connected, this waits for that one master. If it exits, the result is exit 3, unless
 /// another master has taken over the service by then: in that case this waits for the new master.
-pub(super) fn wait(job: &Job, command: Command) -> Result<Exit> {
+pub(super) fn wait(job: &Job, command: ControlCommand) -> Result<Exit> {
     let mut reach = appear(job)?;
     loop {
         let Some(mut connection) = reach.control else {
@@ -48,7 +48,7 @@ fn appear(job: &Job) -> Result<Reach> {
             Err(error) => error,
         };
         let now = clock::now();
-        let may_pass = match error.exit {
+        let is_transient = match error.exit {
             Exit::NotRunning => {
                 denied = None;
                 true
@@ -56,7 +56,7 @@ fn appear(job: &Job) -> Result<Reach> {
             Exit::Permission => now.since(*denied.get_or_insert(now)) < BEING_BOUND,
             _ => false,
         };
-        if !may_pass {
+        if !is_transient {
             return Err(job.explain_timeout(error));
         }
         let left = job

@@ -9,7 +9,7 @@ use crate::client::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
-use crate::sys::process::procfs::is_pending;
+use crate::sys::process::proc_info::is_pending;
 use crate::sys::signal::number;
 use crate::wire::control::ControlCommand;
 
@@ -27,12 +27,12 @@ const MAX_STEPS: u32 = 100;
 ///
 /// # Errors
 /// Exit 6: no signal means this, or the caller wants to wait, and a signal has no answer.
-pub(super) fn send(job: &Job, master: Option<&Master>, command: &Command) -> Result<Exit> {
+pub(super) fn send(job: &Job, master: Option<&Master>, command: &ControlCommand) -> Result<Exit> {
     let refused = |why: &str| Error::new(Exit::Refused, job.target.no_control(), why);
     let Some((signal, times)) = signals(command) else {
         return Err(refused("there is no signal for this"));
     };
-    if !job.no_wait && !matches!(command, Command::Signal { .. }) {
+    if !job.no_wait && !matches!(command, ControlCommand::Signal { .. }) {
         return Err(refused("it only takes signals, which have no answer")
             .hint(format!("--no-wait sends {signal}")));
     }
@@ -73,7 +73,7 @@ fn wait_until_taken(job: &Job, master: &Master, signal: Signal, sent: u32) -> Re
 
 /// Sends a signal that no master can send to itself and then answer the request: KILL, STOP, and
 /// CONT to a stopped master. `None` for every other command.
-pub(super) fn send_unanswerable(job: &Job, command: &Command) -> Option<Result<Exit>> {
+pub(super) fn send_unanswerable(job: &Job, command: &ControlCommand) -> Option<Result<Exit>> {
     let (signal, times) = signals(command)
         .filter(|(signal, _)| matches!(signal, Signal::Kill | Signal::Stop | Signal::Cont))?;
     match job.target.master(job.deadline) {
@@ -87,7 +87,7 @@ pub(super) fn send_unanswerable(job: &Job, command: &Command) -> Option<Result<E
 }
 
 /// The signal that means the same as `command`, and how often to send it.
-fn signals(command: &Command) -> Option<(Signal, u32)> {
+fn signals(command: &ControlCommand) -> Option<(Signal, u32)> {
     match command {
         ControlCommand::Reload {
             dry_run: false,

@@ -37,20 +37,20 @@ const STOPS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How COMMAND exited. The holder exits alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CommandExit {
+pub(super) enum HoldExit {
     /// With this exit code.
     Code(u8),
     /// By the signal with this number.
     Signal(i32),
 }
 
-impl CommandExit {
+impl HoldExit {
     /// Ends this process by the same signal, or returns the exit code to exit with.
     pub(super) fn exit_alike(self) -> ExitCode {
         match self {
-            CommandExit::Code(code) => code.into(),
-            CommandExit::Signal(number) => {
-                forward::leave_no_core();
+            HoldExit::Code(code) => code.into(),
+            HoldExit::Signal(number) => {
+                forward::disable_core_dumps();
                 forward::raise_default(number);
                 // The signal does not end pid 1 of a container. Exit as a shell does for a child
                 // that a signal ended: 128 and the number.
@@ -91,7 +91,7 @@ pub(super) fn hold(
     listeners: &[Listener],
     environment: Environment,
     verbosity: i8,
-) -> Result<CommandExit> {
+) -> Result<HoldExit> {
     let relay =
         Relay::install().map_err(|error| Error::system("cannot hold signals back", error))?;
     let program = command.first().map(Path::new).unwrap_or(Path::new(""));
@@ -120,7 +120,7 @@ pub(super) fn hold(
 }
 
 impl Holder<'_> {
-    fn run(&mut self) -> CommandExit {
+    fn run(&mut self) -> HoldExit {
         let mut poller = Poller::new();
         loop {
             let deadline = self.child.is_none().then_some(self.start_at);
@@ -139,9 +139,9 @@ impl Holder<'_> {
                 return end;
             }
             self.stop_with_command();
-            if self.child.is_none() && self.hold.is_asked() {
+            if self.child.is_none() && self.hold.is_end_requested() {
                 self.log.info("told to exit while COMMAND does not run");
-                return CommandExit::Code(Exit::Done.code());
+                return HoldExit::Code(Exit::Done.code());
             }
             if self.child.is_none() && self.start_at <= clock::now() {
                 self.start_again();
@@ -178,8 +178,8 @@ impl Holder<'_> {
         }
     }
 
-    fn handle_signal(&mut self, arrived: Arrived) {
-        let Arrived {
+    fn handle_signal(&mut self, arrived: ReceivedSignal) {
+        let ReceivedSignal {
             number,
             signal,
             sender,
@@ -214,8 +214,8 @@ impl Holder<'_> {
     }
 
     /// After CHLD: reaps COMMAND, reaps adopted orphans, and notes a stop of COMMAND.
-    fn reap_children(&mut self) -> Option<CommandExit> {
-        if let Some(ended) = self.child.as_mut().and_then(Child::ended) {
+    fn reap_children(&mut self) -> Option<HoldExit> {
+        if let Some(ended) = self.child.as_mut().and_then(Child::try_reap) {
             let pid = self.child.take().map_or(0, |child| child.pid());
             if let Some(exit) = self.handle_exit(pid, ended) {
                 return Some(exit);
@@ -232,40 +232,40 @@ impl Holder<'_> {
     fn handle_exit(
         &mut self,
         pid: i32,
-        (ended, failed): (wait::Ended, Option<u8>),
-    ) -> Option<CommandExit> {
+        (ended, failed): (wait::WaitStatus, Option<u8>),
+    ) -> Option<HoldExit> {
         let (how, text, exit) = match (ended, failed) {
             (_, Some(code)) => {
-                let how = Ended::NotExecuted(code.into());
+                let how = CommandExit::NotExecuted(code.into());
                 (
                     how,
                     "could not be executed".to_owned(),
-                    CommandExit::Code(code),
+                    HoldExit::Code(code),
                 )
             }
-            (wait::Ended::Exited(code), None) => {
-                let exit = CommandExit::Code(u8::try_from(code).unwrap_or(u8::MAX));
+            (wait::WaitStatus::Exited(code), None) => {
+                let exit = HoldExit::Code(u8::try_from(code).unwrap_or(u8::MAX));
                 (
-                    Ended::Exited(code),
+                    CommandExit::Exited(code),
                     format!("exited with code {code}"),
                     exit,
                 )
             }
-            (wait::Ended::Signaled { signal, .. }, None) => {
+            (wait::WaitStatus::Signaled { signal, .. }, None) => {
                 let text = format!("was ended by {}", signal_text(signal));
                 (
-                    Ended::Signaled(signal::from_number(signal)),
+                    CommandExit::Signaled(signal::from_number(signal)),
                     text,
-                    CommandExit::Signal(signal),
+                    HoldExit::Signal(signal),
                 )
             }
         };
         let now = clock::now();
         let name = &self.name;
-        match self.hold.ended(now, how) {
-            Next::End => {
+        match self.hold.command_exited(now, how) {
+            AfterExit::End => {
                 let line = format!("{name} (pid {pid}) {text}");
-                if self.hold.is_asked() || exit == CommandExit::Code(Exit::Done.code()) {
+                if self.hold.is_end_requested() || exit == HoldExit::Code(Exit::Done.code()) {
                     self.log.info(line);
                 } else {
                     // COMMAND cannot run with these arguments, and has printed why.

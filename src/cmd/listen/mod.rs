@@ -29,7 +29,7 @@ use crate::sys::io::fd;
 use crate::sys::process::exec;
 use crate::wire::listen_env::FIRST_FD;
 use cli::{Args, PROGRAM};
-use hold::CommandExit;
+use hold::HoldExit;
 
 /// The command line, for the man page and the completions.
 pub fn command() -> clap::Command {
@@ -45,14 +45,14 @@ pub fn main() -> ExitCode {
                 exit = Some(listen(&args)?);
                 Ok(Exit::Done)
             });
-            exit.map_or(failed, CommandExit::exit_alike)
+            exit.map_or(failed, HoldExit::exit_alike)
         }
         Err(exit) => exit,
     }
 }
 
 /// Executes COMMAND. Returns only if that fails, or with `--hold` when COMMAND has exited.
-fn listen(args: &Args) -> Result<CommandExit> {
+fn listen(args: &Args) -> Result<HoldExit> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Error::usage("no COMMAND"));
     };

@@ -29,7 +29,7 @@ pub(super) fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
             print_line(PROGRAM, &line);
         }
     };
-    let inherited = listener::given(
+    let inherited = listener::inherit(
         |key| std::env::var_os(key),
         std::process::id(),
         Some(std::os::unix::process::parent_id()),
@@ -47,7 +47,7 @@ pub(super) fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
         delay: args.delay,
     };
     for spec in specs {
-        exports::fits(&protocols, spec).map_err(Error::usage)?;
+        exports::check_spec(&protocols, spec).map_err(Error::usage)?;
     }
     let keep_all = args.add || args.addresses.is_empty();
     let listeners = listener::arrange(inherited, specs, keep_all, &retry, &mut log)?;
@@ -95,7 +95,7 @@ fn warn_of_replaced_fds(listeners: &[Listener], log: &mut dyn FnMut(String)) {
         .iter()
         .map(|listener| listener.fd.as_raw_fd())
         .collect();
-    for number in fd::in_the_way(&numbers, FIRST_FD) {
+    for number in fd::unrelated_at_targets(&numbers, FIRST_FD) {
         let index = usize::try_from(number - FIRST_FD).unwrap_or_default();
         let label = listeners
             .get(index)
@@ -103,7 +103,7 @@ fn warn_of_replaced_fds(listeners: &[Listener], log: &mut dyn FnMut(String)) {
             .unwrap_or_default();
         log(format!(
             "fd {number} ({}) is replaced by the listener {label}",
-            fd::what_is(number)
+            fd::describe_file(number)
         ));
     }
 }
@@ -115,7 +115,7 @@ fn environment(listeners: &[Listener], exported: Vec<(String, OsString)>) -> Env
         listen_env::VARIABLES
             .iter()
             .any(|variable| key == *variable)
-            || exports::tells_of_listeners(key)
+            || exports::is_listener_variable(key)
     };
     let mut environment: Environment = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
     let (count, names) = listen_env::render(
@@ -145,8 +145,8 @@ fn move_heartbeat(environment: &mut [(OsString, OsString)], listeners: usize) ->
         return Ok(());
     };
     let number = value.to_str().and_then(|number| number.parse().ok());
-    let in_the_way = |fd: &RawFd| (FIRST_FD..end).contains(fd) && fd::survives_exec(*fd);
-    if let Some(fd) = number.filter(in_the_way) {
+    let unrelated_at_targets = |fd: &RawFd| (FIRST_FD..end).contains(fd) && fd::survives_exec(*fd);
+    if let Some(fd) = number.filter(unrelated_at_targets) {
         *value = fd::move_for_exec(fd, end)?.to_string().into();
     }
     Ok(())

@@ -37,7 +37,7 @@ fn start(line: RawFd) -> Result<Exit> {
         .and_then(|signals| prepare(signals, &inherited));
     match setup {
         Ok(setup) => exit_of(driver::run(Setup {
-            bequest: Some(bequest),
+            inherited: Some(inherited),
             ..setup
         })?),
         Err(error) => {
@@ -48,7 +48,7 @@ fn start(line: RawFd) -> Result<Exit> {
 }
 
 /// There is no `launcher`: with `--daemonize` the old master has detached, and so has this child.
-fn prepare(signals: Signals, bequest: &InheritedFork) -> Result<Setup> {
+fn prepare(signals: Signals, inherited: &InheritedFork) -> Result<Setup> {
     let args = successor::arguments()?;
     setup::prepare(args, signals, std::process::id(), None, Some(inherited))
 }

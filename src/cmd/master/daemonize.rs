@@ -58,7 +58,7 @@ fn wait(caller: Caller, handlers: &Signals) -> Result<Exit> {
     match verdict {
         Verdict::Ready => Ok(Exit::Done),
         Verdict::Failed(code, why) => Err(Error::new(exit_from(code), why, "")),
-        Verdict::Died(Some(Ended::Exited(code))) => {
+        Verdict::Died(Some(WaitStatus::Exited(code))) => {
             Err(died(format!("exited with code {code} before it was ready")))
         }
         Verdict::Died(Some(WaitStatus::Signaled { signal, .. })) => {

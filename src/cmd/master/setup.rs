@@ -9,15 +9,16 @@ use super::cli::{Args, LogFormat, PROGRAM};
 use super::recipe::{origin, policy, recipe};
 use crate::driver::Setup;
 use crate::driver::fork::InheritedFork;
-use crate::driver::service_manager::Upward;
+use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::event::{Generation, workers as in_words};
+use crate::model::ids::Generation;
 use crate::model::policy::Readiness;
-use crate::model::service_manager::Said;
+use crate::model::service_manager::Reported;
+use crate::model::text::workers as in_words;
 use crate::sys::io::fd;
 use crate::sys::listener::unix_path;
-use crate::sys::listener::{self, Bound, Given, Retry};
+use crate::sys::listener::{self, Bound, Inherited, Retry};
 use crate::sys::machine::{cpus, limits};
 use crate::sys::process::daemon::Launcher;
 use crate::sys::process::successor::Origin;
@@ -83,7 +84,7 @@ pub(super) fn listen_texts(args: &Args) -> Vec<String> {
 }
 
 /// Prepares the service. `launch_pid`: the pid that the parent process knows this one by, and that
-/// LISTEN_PID and WATCHDOG_PID name; `bequest`: what the old master handed over (`upgrade --fork`).
+/// LISTEN_PID and WATCHDOG_PID name; `inherited_fork`: what the old master handed over (`upgrade --fork`).
 pub(super) fn prepare(
     args: Args,
     signals: Signals,
@@ -95,17 +96,20 @@ pub(super) fn prepare(
     if launcher.is_some() || (args.daemonize && inherited_fork.is_some()) {
         log.take_output()?;
     }
-    let upward =
-        Upward::from_environment(|name| std::env::var_os(name), launch_pid, Said::default());
+    let service_manager = ServiceManager::from_environment(
+        |name| std::env::var_os(name),
+        launch_pid,
+        Reported::default(),
+    );
     let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let Inherited {
         listeners: mut held,
         mut protocols,
     } = inherited(&log, launch_pid)?;
-    if let Some(bequest) = bequest {
-        held.splice(..0, bequest.listeners()?);
-        protocols.extend(bequest.inherited_exports());
+    if let Some(old) = inherited_fork {
+        held.splice(..0, old.listeners()?);
+        protocols.extend(old.inherited_exports());
     }
     let exports = Exports::new(&args.export, &protocols);
     check_exports(&exports, &args.listen)?;
@@ -114,7 +118,7 @@ pub(super) fn prepare(
     check_numbers(&args, listeners.len())?;
     let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
     exports::render(&recipe.exports.protocols(), &addresses, FIRST_FD).map_err(Error::usage)?;
-    child::end_with(std::env::var("PF_HOLD").ok().as_deref());
+    parent::die_with_holder(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of a worker become children of the master, so that it sees when the group is empty.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
     // --keep-fd may name a descriptor twice, but it can be adopted once.
@@ -148,7 +152,7 @@ pub(super) fn prepare(
         }
     };
     let (control, pid_file) = claim(&args)?;
-    if bequest.is_none() {
+    if inherited_fork.is_none() {
         remove_stale_old_names(control.as_ref(), pid_file.as_ref());
     }
     let listen = listen_texts(&args);
@@ -195,7 +199,7 @@ pub(super) fn check_exports(exports: &Exports, specs: &[ListenSpec]) -> Result<(
 }
 
 /// The listeners of the environment. `own`: the pid that LISTEN_PID must name.
-fn inherited(log: &Log, own: u32) -> Result<Given> {
+fn inherited(log: &Log, own: u32) -> Result<Inherited> {
     // After --daemonize the parent is another process, so the parent's pid says nothing.
     let parent = (own == std::process::id()).then(std::os::unix::process::parent_id);
     let mut tell = |text: String| log.warn(text);

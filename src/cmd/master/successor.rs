@@ -36,7 +36,7 @@ pub(super) fn main() -> Option<ExitCode> {
 /// Writes to `answer` whether this image could take over, and exits.
 fn check(answer: RawFd) -> ExitCode {
     let checked = catch_panic(|| {
-        if !image::leads_its_session() {
+        if !session::is_led_by_us() {
             // The master started its child as a session leader. So this process is a child of that
             // one: a wrapper waits for it. In the master's place, the wrapper would be the master,
             // and its exit the end of the service.
@@ -57,7 +57,7 @@ fn check(answer: RawFd) -> ExitCode {
         Ok(()) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    let line = render_answer(&checked);
+    let line = render_result(&checked);
     let written =
         fd::adopt(answer).map(|answer| std::fs::File::from(answer).write_all(line.as_bytes()));
     match (checked, written) {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use super::cli::Args;
 use super::recipe::{origin, policy, recipe};
 use super::setup::{check_exports, check_numbers, listen_texts, log};
-use crate::driver::service_manager::Upward;
 use crate::driver::upgrade::Fresh;
 use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
@@ -30,7 +29,10 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     check_numbers(args, kept + added.len())?;
     check_kept(args, state)?;
     // A missing worker program is found here, before anything has changed.
-    let serving = state.supervisor.generation().0;
+    let supervisor = state
+        .supervisor()
+        .map_err(|why| Error::system("cannot take the service over", why))?;
+    let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
     recipe(args, exports)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
@@ -65,14 +67,16 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     check_numbers(&args, listeners.len())?;
     check_kept(&args, state)?;
     Ok(Fresh {
-        policy: policy(&args),
-        listen: listen_texts(&args),
-        log,
-        signals,
-        recipe,
-        listeners,
-        origin,
-        upward,
+        configured: Configured {
+            policy: policy(&args),
+            listen: listen_texts(&args),
+            log,
+            signals,
+            recipe,
+            listeners,
+            origin,
+            service_manager,
+        },
         workers: args.workers,
     })
 }

@@ -63,7 +63,7 @@ impl Pool {
     pub(super) fn taken(&self, few: usize) -> usize {
         let mut state = self.0.lock();
         // An earlier wakeup is about an earlier call.
-        self.0.wakeup.take();
+        self.0.wakeup.clear();
         let taken = state.clients.len();
         state.wake_at = (taken > few).then_some(few);
         taken
@@ -161,7 +161,7 @@ impl Shared {
     fn next_client(&self, token: Option<Token<'_>>) -> Option<(u64, Connection)> {
         let mut state = self.lock();
         if let Some(token) = token {
-            self.give_back(&mut state, token.id);
+            self.restore(&mut state, token.id);
             std::mem::forget(token);
         }
         state.idle += 1;
@@ -178,12 +178,12 @@ impl Shared {
         }
     }
 
-    fn give_back(&self, state: &mut State, id: u64) {
+    fn restore(&self, state: &mut State, id: u64) {
         state.clients.remove(&id);
         let taken = state.clients.len();
         if state.wake_at.is_some_and(|few| taken <= few) {
             state.wake_at = None;
-            self.wakeup.nudge();
+            self.wakeup.wake();
         }
     }
 }
@@ -197,7 +197,7 @@ struct Token<'a> {
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        self.shared.give_back(&mut state, self.id);
+        self.shared.restore(&mut state, self.id);
     }
 }
 
