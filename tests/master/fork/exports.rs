@@ -1,0 +1,101 @@
+//! What workers are told of listeners goes on in a new master, and each of the two hears its own workers' acks.
+
+use nix::sys::signal::Signal;
+
+use super::{Dance, ends, family, pid_of};
+use crate::common::service::process;
+
+const OPTIONS: &str = "-n 2 --ready notify --graceful-timeout 1s -e einhorn";
+
+const ACK: &str = r#"einhorn {"command":"worker:ack", "pid":PID}"#;
+
+fn told(worker: i32, name: &str) -> String {
+    process::environment(worker)[name].clone()
+}
+
+fn acks(dance: &Dance) -> Vec<String> {
+    let names = std::fs::read_dir(dance.path("")).expect("ours").flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".ack")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn u16_protocols_and_acks_are_those_of_the_new_master() {
+    let dance = Dance::new();
+    dance.scene.app(&format!("play '{ACK}; catch'"));
+    // It asks for einhorn's, and was told in unicorn's: what was asked for wins, whoever is the master.
+    let mut master = dance
+        .master(OPTIONS)
+        .wrapped_in([
+            crate::common::running::pf_listen(),
+            "-e",
+            "unicorn",
+            "127.0.0.1:0",
+            "--",
+        ])
+        .start();
+    let first = master.pid();
+    for _ in 0..2 {
+        dance.ctl("upgrade --fork").done();
+        let (new, workers) = family(&dance.status());
+        assert_eq!(told(workers[0], "EINHORN_FD_0"), "3");
+        assert_eq!(told(workers[0], "EINHORN_MASTER_PID"), new.to_string());
+        assert!(!process::environment(workers[0]).contains_key("UNICORN_FD"));
+        assert_eq!(acks(&dance), [format!("app.{new}.ack")]);
+    }
+    ends(&mut master);
+    assert_ne!(pid_of(&dance.status()), first);
+    dance.stop();
+}
+
+#[test]
+fn u16_inherited_protocols_go_on_in_a_new_master() {
+    let dance = Dance::new();
+    dance.scene.app("up; rest");
+    let mut master = dance
+        .master("-n 1 --ready fd=9 --graceful-timeout 1s")
+        .wrapped_in([
+            crate::common::running::pf_listen(),
+            "-e",
+            "nginx",
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+            "--",
+        ])
+        .start();
+    for _ in 0..2 {
+        dance.ctl("upgrade --fork").done();
+        let (new, workers) = family(&dance.status());
+        assert_eq!(told(workers[0], "NGINX"), "3;4;");
+        assert!(!process::environment(new).contains_key("NGINX"));
+    }
+    ends(&mut master);
+    dance.stop();
+}
+
+#[test]
+fn u19_whoever_dies_leaves_no_socket() {
+    let dance = Dance::new();
+    dance.scene.app(&format!("play '{ACK}; catch'"));
+    let mut master = dance
+        .master(&format!("{OPTIONS} --listen 127.0.0.1:0"))
+        .start();
+    let old = master.pid();
+    dance.ctl("upgrade --fork --manual").done();
+    let (_, new) = dance.both();
+    let new = pid_of(&new);
+    let both = acks(&dance);
+    assert_eq!(both.len(), 2, "{both:?}");
+    process::signal(new, Signal::SIGKILL);
+    dance.stands_alone(2);
+    assert_eq!(acks(&dance), [format!("app.{old}.ack")]);
+    dance.ctl("upgrade --fork --manual").done();
+    let (_, new) = dance.both();
+    process::signal(old, Signal::SIGKILL);
+    dance.stands_alone(2);
+    assert_eq!(acks(&dance), [format!("app.{}.ack", pid_of(&new))]);
+    let _ = master.status_at_end();
+    dance.stop();
+}

@@ -1,0 +1,148 @@
+//! What a new master is given: the directory as it was named, the environment, limits, descriptors and state of the old one; and where there is none.
+
+use std::os::unix::fs::symlink;
+
+use nix::sys::signal::Signal;
+
+use super::{Dance, OPTIONS, family, pid_of};
+use crate::common::namespace::{NAMESPACE, master_in, permitted};
+use crate::common::service::scene_processes::Tracks;
+use crate::common::service::{Scene, process};
+
+#[test]
+fn u17_r30_the_directory_is_the_one_that_was_named_whatever_it_is_by_now() {
+    let dance = Dance::new();
+    let current = dance.path("current");
+    let release = |number: usize| dance.path(&format!("release{number}"));
+    let switch = |number: usize| {
+        std::fs::create_dir(release(number)).expect("a directory");
+        let fresh = dance.path("current.new");
+        symlink(release(number), &fresh).expect("a link");
+        std::fs::rename(fresh, &current).expect("switched");
+    };
+    switch(0);
+    let master = dance.master(OPTIONS).cwd(&current).start();
+    assert_eq!(process::cwd(master.pid()), release(0));
+    for number in 1..=5 {
+        switch(number);
+        dance.ctl("upgrade --fork").done();
+        let (new, workers) = family(&dance.status());
+        for pid in workers.into_iter().chain([new]) {
+            assert_eq!(process::cwd(pid), release(number));
+        }
+        // Nobody needs the one before any more.
+        std::fs::remove_dir(release(number - 1)).expect("ours");
+    }
+    dance.stop();
+}
+
+#[test]
+fn g6_environment_limits_and_kept_descriptors_are_those_of_the_first_start() {
+    let dance = Dance::new();
+    std::fs::write(dance.path("kept"), "").expect("written");
+    let script = "exec 8<kept; ulimit -Sn 300; exec \"$@\"";
+    let master = dance
+        .master(&format!("{OPTIONS} --keep-fd 8 --daemonize"))
+        .env("COLOUR", "blue")
+        .wrapped_in(["sh", "-c", script, "sh"]);
+    let mut master = master.spawn();
+    super::ends(&mut master);
+    let old = pid_of(&dance.status());
+    let session = process::status(old, "NSsid");
+    let limits =
+        |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
+    let (environment, worker) = (process::environment(old), family(&dance.status()).1[0]);
+    // Ready is one that still has what its shell had on the way.
+    let rests = |pid: i32| {
+        process::rests(pid);
+        process::descriptors(pid)
+    };
+    let (descriptors, limit) = (rests(worker), limits(worker));
+    for _ in 0..2 {
+        dance.ctl("upgrade --fork").done();
+        let (new, workers) = family(&dance.status());
+        let mut given = process::environment(new);
+        assert!(given.remove("PF_OLD_MASTER_FD").is_some());
+        assert_eq!(given, environment);
+        assert_eq!(rests(workers[0]), descriptors);
+        assert_eq!(limits(workers[0]), limit);
+        let theirs = process::environment(workers[0]);
+        assert!(!theirs.contains_key("PF_OLD_MASTER_FD"));
+        assert_eq!(theirs["PF_MASTER_PID"], new.to_string());
+        // It is as detached as the first one.
+        assert_eq!(process::status(new, "NSsid"), session);
+        assert!(
+            process::descriptors(new)
+                .values()
+                .any(|what| what.ends_with("/kept"))
+        );
+    }
+    dance.stop();
+}
+
+#[test]
+fn r32_what_was_scaled_and_changed_by_a_reload_goes_along() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).start();
+    dance.ctl("scale 3").done();
+    dance.ctl("reload --set COLOUR=green").done();
+    for round in 0..2 {
+        dance.ctl("upgrade --fork").done();
+        let status = dance.stands_alone(3);
+        assert_eq!(
+            status["changes"]["set"]["COLOUR"], "green",
+            "{round}: {status:#}"
+        );
+        let worker = family(&status).1[2];
+        assert_eq!(process::environment(worker)["COLOUR"], "green");
+    }
+    dance.ctl("rollback").done();
+    assert_eq!(dance.status()["changes"]["set"]["COLOUR"], "green");
+    dance.stop();
+}
+
+#[test]
+fn a_master_that_must_stay_what_it_is_refuses() {
+    let dance = Dance::new();
+    let holder = std::process::id().to_string();
+    let master = dance.master(OPTIONS).env("PF_HOLD", holder).start();
+    let before = family(&master.status());
+    dance.ctl("upgrade --fork").failed(6, &["pf-listen --hold"]);
+    dance
+        .ctl("upgrade --fork --dry-run")
+        .failed(6, &["pf-listen --hold"]);
+    master.signal(Signal::SIGUSR2);
+    master.logged("USR2 refused: pf-listen --hold");
+    assert_eq!(family(&dance.stands_alone(2)), before);
+    dance.stop();
+}
+
+#[test]
+fn a_holder_of_somebody_else_is_none() {
+    let dance = Dance::new();
+    let _master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
+    dance.ctl("upgrade --fork").done();
+    dance.stands_alone(2);
+    dance.stop();
+}
+
+#[test]
+fn pid_1_cannot_leave_its_place() {
+    if !permitted() {
+        return;
+    }
+    let scene = Scene::new();
+    let tracks = Tracks::of(&scene);
+    let mut unshare = scene
+        .master("-n 1 --ready fd=9")
+        .wrapped_in(NAMESPACE)
+        .start();
+    let master = master_in(&unshare);
+    unshare.ctl("upgrade --fork").failed(6, &["pid 1"]);
+    process::signal(master, Signal::SIGUSR2);
+    unshare.logged("USR2 refused: pid 1 cannot leave its place");
+    assert_eq!(unshare.status()["role"], "master");
+    process::signal(master, Signal::SIGTERM);
+    assert_eq!(unshare.end(), Some(0), "{}", unshare.log());
+    tracks.gone();
+}

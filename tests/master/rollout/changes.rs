@@ -1,0 +1,212 @@
+//! `reload --set`, `--unset`, `--chdir`, NEWCOMMAND: state that is kept, shown, and undone as a whole.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::common::service::control::error;
+use crate::common::service::process::cwd;
+use crate::common::service::{Master, Scene};
+
+const OPTIONS: &str = "-n 1 --ready fd=9 --backoff 1ms..2ms --env A=option";
+
+/// Tells its arguments and variables.
+const TELLING: &str = r#"say "args=$* A=${A-none} B=${B-none}"; up; rest"#;
+
+fn start(scene: &Scene) -> Master {
+    std::fs::create_dir(scene.path("sub")).expect("a directory");
+    scene.app(TELLING);
+    let master = scene.master(OPTIONS).env("B", "start").start();
+    scene.heard("args= A=option B=start");
+    master
+}
+
+#[test]
+fn what_a_reload_changes_is_kept_shown_and_undone_as_a_whole() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let app = scene.path("app").display().to_string();
+    let command = format!("sh {app} one two");
+    assert_eq!(master.status()["changes"], json!({}));
+
+    master
+        .ctl(&format!(
+            "reload --set A=set --unset B --chdir sub -- {command}"
+        ))
+        .done();
+    let told = "args=one two A=set B=none";
+    let sub = std::fs::canonicalize(scene.path("sub")).expect("real");
+    assert_eq!(cwd(scene.heard(told).pid), sub);
+    let changes = json!({
+        "set": {"A": "set"}, "unset": ["B"], "chdir": "sub", "command": ["sh", &app, "one", "two"],
+    });
+    let status = master.status();
+    assert_eq!(status["changes"], changes);
+    assert_eq!(status["command"], changes["command"]);
+    assert_eq!(status["cwd"], json!(sub));
+
+    // A plain reload keeps them, and so do HUP and a worker that dies.
+    master.ctl("reload").done();
+    scene.heard(told);
+    master.signal(Signal::SIGHUP);
+    assert_eq!(cwd(scene.heard(told).pid), sub);
+    let status = master.until("rolled", |status| {
+        status["generation"] == 4 && status["rollout"]["result"] == "done"
+    });
+    crate::common::service::process::signal(
+        crate::common::service::master::pids(&status["slots"])[0],
+        Signal::SIGKILL,
+    );
+    scene.heard(told);
+    master.ctl("wait --ready").done();
+
+    // Later ones add to them; a variable that is unset is not there at all.
+    master.ctl("reload --unset A --set B=again").done();
+    scene.heard("args=one two A=none B=again");
+
+    // A rollback brings those of its generation back, and what it undid stays undone.
+    master.ctl("rollback").done();
+    scene.heard(told);
+    assert_eq!(master.status()["changes"], changes);
+    master.ctl("reload").done();
+    scene.heard(told);
+
+    // So does a rollout that fails.
+    master
+        .ctl("reload --set A=bad --chdir / -- sh -c exit")
+        .failed(1, &["before it was ready"]);
+    assert_eq!(master.status()["changes"], changes);
+    master.ctl("reload").done();
+    scene.heard(told);
+    assert_eq!(scene.heard_so_far(), []);
+    master.stop();
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_starts() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    let workers = master.workers();
+    for (wrong, parts) in [
+        ("-- ./nothing", ["worker program ./nothing", "No such file"]),
+        ("-- /dev/null", ["worker program /dev/null", "ermission"]),
+        ("--chdir nowhere", ["working directory", "nowhere"]),
+    ] {
+        for verb in ["reload", "reload --dry-run"] {
+            master.ctl(&format!("{verb} {wrong}")).failed(1, &parts);
+        }
+    }
+    for wrong in ["--set A", "--set =1", "--unset A=1", "--set PF_WORKER=1"] {
+        master.ctl(&format!("reload {wrong}")).failed(2, &[]);
+    }
+    // Whoever speaks to the master by hand is told the same.
+    let mut control = master.control();
+    for changes in [
+        json!({"cmd": "reload", "set": {"LISTEN_FDS": "1"}}),
+        json!({"cmd": "reload", "unset": ["A="]}),
+        json!({"cmd": "reload", "command": []}),
+        json!({"cmd": "reload", "dry_run": true, "chdir": ""}),
+    ] {
+        assert_eq!(error(&control.ask(&changes)).0, "usage", "{changes}");
+    }
+    let status = master.status();
+    assert_eq!(
+        (&status["generation"], &status["changes"]),
+        (&json!(1), &json!({}))
+    );
+    assert_eq!(master.workers(), workers);
+    assert_eq!(scene.heard_so_far(), []);
+    master.ctl("reload --set A=good").done();
+    scene.heard("args= A=good B=start");
+    master.stop();
+}
+
+#[test]
+fn bytes_that_are_no_text_reach_the_workers() {
+    let scene = Scene::new();
+    let master = start(&scene);
+    scene.app(r#"say "$(printf %s "$A" | od -An -tx1)"; up; rest"#);
+    let mut control = master.control();
+    let reply = control.ask(&json!({"cmd": "reload", "set": {"A": [0x66, 0xff, 0x0a, 0x67]}}));
+    assert_eq!(reply["ok"], json!(true), "{reply}");
+    scene.heard(" 66 ff 0a 67");
+    master.ctl("reload").done();
+    scene.heard(" 66 ff 0a 67");
+    assert_eq!(
+        master.status()["changes"]["set"]["A"],
+        json!([0x66, 0xff, 0x0a, 0x67])
+    );
+    master.stop();
+}
+
+#[test]
+fn a_dry_run_tells_what_would_change_and_changes_nothing() {
+    let scene = Scene::new();
+    scene.app(TELLING);
+    std::fs::create_dir(scene.path("sub")).expect("a directory");
+    scene.script("sub/other", TELLING);
+    let master = scene.master("-n 3 --ready fd=9 --env A=1 --surge 2");
+    let master = master.command(["./app", "x"]).start();
+    scene.heard_times("args=x A=1 B=none", 3);
+    let real = std::fs::canonicalize(scene.dir()).expect("real");
+    let real = real.display();
+
+    let plan = master.ctl("reload --dry-run --set A=2 --set C=3 --chdir sub -- ./other y");
+    let plan = plan.done().stdout;
+    let mut lines = plan.lines();
+    let mut next = || lines.next().unwrap_or_default().to_owned();
+    assert_eq!(next(), "command      ./app x -> ./other y");
+    assert_eq!(
+        next(),
+        format!("program      {real}/app -> {real}/sub/other")
+    );
+    assert!(next().starts_with("inode        "), "{plan}");
+    assert_eq!(next(), format!("cwd          {real} -> {real}/sub"));
+    let expected = "environment  -A=1\n             +A=2\n             +C=3\n\
+                    listeners    unchanged\npeak workers 5\n";
+    assert!(plan.ends_with(expected), "{plan}");
+
+    // The same name may stand for another file than the one that runs.
+    let unchanged = master.ctl("reload --dry-run").done().stdout;
+    assert!(unchanged.contains(" (unchanged)\ncwd "), "{unchanged}");
+    scene.app(TELLING);
+    let replaced = master.ctl("reload --dry-run").done().stdout;
+    let inode = replaced.lines().find(|line| line.starts_with("inode"));
+    assert!(
+        inode.is_some_and(|line| line.contains(" -> ")),
+        "{replaced}"
+    );
+
+    let status = master.status();
+    assert_eq!(
+        (&status["generation"], &status["changes"]),
+        (&json!(1), &json!({}))
+    );
+    assert_eq!(scene.heard_so_far(), []);
+    master.stop();
+}
+
+#[test]
+fn a_new_command_need_not_tell_that_it_is_ready_though_the_old_one_did() {
+    let scene = Scene::new();
+    scene.app(r#"play "ready; say up; catch""#);
+    let options = "-n 1 --start-timeout 10s --start-failures 1";
+    let master = scene.master(options).start();
+    scene.heard("up");
+    scene.script("silent", "say silent; rest");
+    let silent = scene.path("silent").display().to_string();
+    master.ctl(&format!("reload -- sh {silent}")).done();
+    scene.heard("silent");
+    // What was known of the old command holds where it comes back.
+    master.ctl("rollback").done();
+    scene.app("say mute; rest");
+    let mut reload = master.ctl_begun("reload");
+    let mute = scene.heard("mute");
+    master.until("older than silence would have to be", |status| {
+        let starting = &status["starting"][0];
+        starting["pid"] == mute.pid && starting["uptime_s"].as_f64() > Some(1.5)
+    });
+    assert!(reload.runs());
+    master.ctl("rollback").done();
+    reload.end().failed(1, &["rollback"]);
+    master.stop();
+}

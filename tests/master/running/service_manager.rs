@@ -1,0 +1,284 @@
+//! What the master says to a service manager: the test is the manager.
+
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::common::notify_manager::{Manager, now};
+use crate::common::service::scene::GATED;
+use crate::common::service::{Scene, process, until};
+
+#[test]
+fn r21_a_service_manager_is_told_of_start_reloads_and_end_in_order() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    scene.app(GATED);
+    std::fs::create_dir(scene.path("release")).expect("a directory");
+    let master = scene
+        .master("-n 2 --ready fd=9 --start-failures 1 --chdir release")
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .spawn();
+    scene.heard_times("up", 2);
+    assert_eq!(manager.told(), [format!("MAINPID={}", master.pid())]);
+    assert_eq!(manager.rest(), [""; 0], "nobody is ready");
+    scene.open_door(0);
+    scene.open_door(1);
+    manager.hears_ready();
+
+    // A reload that is done.
+    let since = now();
+    let reload = master.ctl_begun("reload");
+    manager.hears_of_reload(since);
+    scene.heard("up");
+    scene.open_door(0);
+    scene.heard("up");
+    let rest = manager.rest();
+    assert!(
+        rest.iter().all(|text| text.starts_with("STATUS=")),
+        "not yet: {rest:?}"
+    );
+    scene.open_door(1);
+    reload.end().done();
+    manager.hears_ready();
+
+    // One that is rolled back.
+    let since = now();
+    scene.app("exit 3");
+    master.ctl("reload").failed(1, &["exited with code 3"]);
+    manager.hears_of_reload(since);
+    let words = manager.hears();
+    assert_eq!(words[0], "READY=1", "{words:?}");
+    assert!(
+        words[1].contains("generation 2; the last reload failed: slot 0: worker "),
+        "{words:?}"
+    );
+
+    // One that cannot even begin.
+    let since = now();
+    std::fs::remove_dir(scene.path("release")).expect("ours");
+    master.signal(Signal::SIGHUP);
+    manager.hears_of_reload(since);
+    manager.hears_ready();
+
+    // Of no concern but to people.
+    let _ = manager.rest();
+    scene.app(GATED);
+    std::fs::create_dir(scene.path("release")).expect("a directory");
+    let scale = master.ctl_begun("scale 3");
+    manager.reads(|line| line.starts_with("2 of 3 workers ready"));
+    scene.heard("up");
+    scene.open_door(2);
+    scale.end().done();
+    manager.reads(|line| line.starts_with("3 of 3 workers ready"));
+
+    master.stop();
+    assert_eq!(manager.told(), ["STOPPING=1"]);
+    let rest = manager.rest();
+    assert!(
+        rest.iter().all(|text| text.starts_with("STATUS=stopping")),
+        "{rest:?}"
+    );
+}
+
+#[test]
+fn an_upgrade_in_place_is_a_reload_to_a_service_manager() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .wrapped_in(watched(true))
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .env("WATCHDOG_USEC", "600000000")
+        .start();
+    let main = format!("MAINPID={}", master.pid());
+    assert_eq!(manager.told(), [&main, "WATCHDOG=1"]);
+    manager.hears_ready();
+    let since = now();
+    master.ctl("upgrade").done();
+    manager.hears_of_reload(since);
+    // The new image lives, says so at once, and knows what has been said.
+    assert_eq!(manager.told(), ["WATCHDOG=1"]);
+    manager.hears_ready();
+    assert_eq!(master.status()["generation"], 2);
+    // A successor that will not do.
+    let since = now();
+    scene.app("exit 3");
+    master.ctl("upgrade").failed(1, &["exited with code 3"]);
+    manager.hears_of_reload(since);
+    assert_eq!(manager.told(), ["WATCHDOG=1"]);
+    manager.hears_ready();
+    master.stop();
+    assert_eq!(manager.told(), ["STOPPING=1"]);
+}
+
+#[test]
+fn a_failed_start_is_told_and_never_ready() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    scene.app("exit 3");
+    scene
+        .master("-n 1 --ready fd=9 --start-failures 1")
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .run()
+        .failed(1, &["the first rollout failed"]);
+    assert!(manager.told()[0].starts_with("MAINPID="));
+    let last = manager.hears();
+    assert_eq!(last[0], "STOPPING=1");
+    assert!(
+        last[1].ends_with("exited with code 3 before it was ready (1 failed start, the limit)"),
+        "{last:?}"
+    );
+    assert_eq!(manager.rest(), [""; 0]);
+}
+
+#[test]
+fn an_abstract_address_is_reached_and_no_worker_gets_it() {
+    let scene = Scene::new();
+    let name = format!("pf-test-{}", scene.dir().display());
+    let address = SocketAddr::from_abstract_name(&name).expect("an address");
+    let manager = Manager::new(UnixDatagram::bind_addr(&address).expect("bound"));
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .env("WATCHDOG_USEC", "60000000")
+        .start();
+    assert_eq!(
+        manager.told(),
+        [&format!("MAINPID={}", master.pid()), "WATCHDOG=1"]
+    );
+    manager.hears_ready();
+    let own = process::environment(master.workers()[0]);
+    assert!(own["NOTIFY_SOCKET"].starts_with("@pf-"), "{own:?}");
+    assert_ne!(own["NOTIFY_SOCKET"], format!("@{name}"));
+    for variable in ["WATCHDOG_USEC", "WATCHDOG_PID"] {
+        assert!(!own.contains_key(variable), "{own:?}");
+    }
+    // An image that is executed in this one's place is to find it again.
+    let own = process::environment(master.pid());
+    assert_eq!(own["NOTIFY_SOCKET"], format!("@{name}"));
+    master.stop();
+}
+
+/// Starts a program with WATCHDOG_PID set to its pid, or to another.
+fn watched(own: bool) -> [&'static str; 4] {
+    let script = if own {
+        r#"WATCHDOG_PID=$$ exec "$@""#
+    } else {
+        r#"WATCHDOG_PID=1 exec "$@""#
+    };
+    ["sh", "-c", script, "sh"]
+}
+
+#[test]
+fn the_watchdog_is_fed_at_half_its_interval() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    let interval = Duration::from_millis(300);
+    let begun = now();
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .wrapped_in(watched(true))
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .env("WATCHDOG_USEC", interval.as_micros().to_string())
+        .env("WATCHDOG_PID", "")
+        .start();
+    let mut beats = 0;
+    while beats < 5 {
+        if manager.hears().iter().any(|word| word == "WATCHDOG=1") {
+            beats += 1;
+        }
+    }
+    let paces = u128::from(now() - begun) * 2 / interval.as_micros();
+    assert!(paces >= 4, "the time of {paces} paces");
+    // A loop that hangs is not alive: nothing more comes once it has stopped.
+    master.signal(Signal::SIGSTOP);
+    until("it is stopped", || {
+        process::status(master.pid(), "State")
+            .starts_with('T')
+            .then_some(())
+    });
+    let _ = manager.rest();
+    prefork::sys::machine::clock::pause(interval);
+    assert_eq!(manager.rest(), [""; 0]);
+    master.signal(Signal::SIGCONT);
+    while !manager.hears().contains(&"WATCHDOG=1".to_owned()) {}
+    master.stop();
+}
+
+#[test]
+fn another_processs_watchdog_is_none_of_ours() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .wrapped_in(watched(false))
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .env("WATCHDOG_USEC", "1000")
+        .start();
+    assert_eq!(manager.told(), [format!("MAINPID={}", master.pid())]);
+    manager.hears_ready();
+    master.stop();
+    assert_eq!(manager.told(), ["STOPPING=1"]);
+}
+
+/// A service at whose manager's address nobody listens.
+fn unheard(address: impl AsRef<OsStr>, why: &str) {
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .env("NOTIFY_SOCKET", address)
+        .start();
+    master.ctl("reload").done();
+    master.ctl("scale 2").done();
+    let line = master.logged("cannot tell the service manager");
+    assert!(line.ends_with(why), "{line}");
+    let log = scene.path("err");
+    master.stop();
+    let log = std::fs::read_to_string(log).expect("a log");
+    let told = log.matches("cannot tell the service manager").count();
+    assert_eq!(told, 1, "{log}");
+}
+
+#[test]
+fn a_manager_that_is_not_there_is_one_warning() {
+    unheard("/nonexistent/manager", ": No such file or directory");
+    unheard("relative/path", "");
+    unheard(format!("/{}", "x".repeat(200)), "");
+}
+
+#[test]
+fn a_vsock_that_nobody_answers_at_is_one_warning() {
+    // A context that no machine has.
+    unheard("vsock:4000000000:1", "");
+}
+
+#[test]
+fn a_manager_that_does_not_read_holds_nothing_up_and_is_told_later() {
+    let scene = Scene::new();
+    let manager = Manager::at(&scene.path("manager"));
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("set");
+    while filler.send_to(b"X_FILLER=1", scene.path("manager")).is_ok() {}
+    let master = scene
+        .master("-n 1 --ready fd=9")
+        .env("NOTIFY_SOCKET", scene.path("manager"))
+        .start();
+    let since = now();
+    master.ctl("reload").done();
+    master.logged("cannot tell the service manager");
+    let mut told = Vec::new();
+    while !told.contains(&"READY=1".to_owned()) {
+        told.extend(manager.told());
+    }
+    told.retain(|word| word != "X_FILLER=1");
+    assert_eq!(told, [&format!("MAINPID={}", master.pid()), "READY=1"]);
+    manager.hears_of_reload(since);
+    manager.hears_ready();
+    let log = master.log();
+    assert_eq!(log.matches("cannot tell the service manager").count(), 1);
+    master.stop();
+    assert_eq!(manager.told(), ["STOPPING=1"]);
+}

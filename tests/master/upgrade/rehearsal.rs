@@ -1,0 +1,111 @@
+//! `upgrade --dry-run`: the successor is checked, and nothing is executed; and what becomes of what a checked one says.
+
+use super::{good_successor, successor, with_successor};
+use crate::common::service::{Scene, until};
+
+#[test]
+fn a_dry_run_tells_of_the_master_and_executes_nothing() {
+    let scene = Scene::new();
+    let master = scene.master("-n 1 --ready fd=9").start();
+    let workers = master.workers();
+    let told = master.ctl("upgrade --dry-run").done();
+    assert!(told.stdout.contains("pf-master"), "{}", told.stdout);
+    assert!(told.stdout.contains("peak workers"), "{}", told.stdout);
+    assert_eq!(master.workers(), workers);
+    let log = master.log();
+    assert!(log.contains("upgrade: checking"), "{log}");
+    assert!(!log.contains("upgrade: executing"), "{log}");
+    master.stop();
+}
+
+#[test]
+fn a_dry_run_refuses_what_an_upgrade_would_and_names_the_line_that_is_at_fault() {
+    let scene = Scene::new();
+    let master = with_successor(&scene, "-n 1 --ready fd=9").start();
+    let workers = master.workers();
+    for (body, why) in [
+        ("exit 3\n", "exited with code 3 without an answer"),
+        (
+            "echo 'no such deployment' >&2; exit 4\n",
+            "and said 'no such deployment'",
+        ),
+        ("exec \"$0\" --no-such-option \"$@\"\n", "--no-such-option"),
+    ] {
+        successor(&scene, body);
+        for verb in ["upgrade --dry-run", "upgrade"] {
+            master.ctl(verb).failed(1, &["successor --reexec '", why]);
+        }
+        assert_eq!(master.workers(), workers);
+        // No operation, and its number is not used up.
+        assert_eq!(master.status()["state"], "running");
+    }
+    good_successor(&scene);
+    master.ctl("upgrade --dry-run").done();
+    assert_eq!(master.workers(), workers);
+    master.stop();
+}
+
+#[test]
+fn an_upgrade_comes_before_a_dry_run_and_a_stop_before_both() {
+    let scene = Scene::new();
+    let master = with_successor(&scene, "-n 1 --ready fd=9").start();
+    successor(&scene, "echo begun >>\"$PF_TEST_SAY.begun\"; sleep 1000\n");
+    let begun = || {
+        let path = scene.path("say.begun");
+        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+    };
+    let first = master.ctl_begun("upgrade --dry-run");
+    until("it is checked", || (begun() == 1).then_some(()));
+    master
+        .ctl("upgrade --dry-run")
+        .failed(6, &["being checked already"]);
+    good_successor(&scene);
+    master.ctl("upgrade").done();
+    first.end().failed(6, &["an upgrade has begun meanwhile"]);
+    successor(&scene, "echo begun >>\"$PF_TEST_SAY.begun\"; sleep 1000\n");
+    let second = master.ctl_begun("upgrade --dry-run");
+    until("it is checked", || (begun() == 2).then_some(()));
+    let pid = master.pid();
+    master.stop();
+    let _ = second.end();
+    assert!(!crate::common::service::process::alive(pid));
+}
+
+#[test]
+fn r4_what_a_checked_one_says_is_bounded_and_told() {
+    let scene = Scene::new();
+    let master = with_successor(&scene, "-n 1 --ready fd=9").start();
+    successor(
+        &scene,
+        "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 1000000 /dev/zero | tr '\\0' x; fi\nexec \"$0\" \"$@\"\n",
+    );
+    master.ctl("upgrade").done();
+    let log = master.log();
+    assert!(log.contains("the successor says: hear, hear"), "{log}");
+    let told = log
+        .lines()
+        .filter(|line| line.contains("the successor says"));
+    assert!(told.count() <= 20, "{log}");
+    assert!(log.len() < 10_000, "{} bytes", log.len());
+    master.stop();
+}
+
+#[test]
+fn another_n_in_place_is_told_of() {
+    let scene = Scene::new();
+    let master = with_successor(&scene, "-n 1 --ready fd=9").start();
+    successor(
+        &scene,
+        "for word; do shift; [ \"$word\" = 1 ] && word=2; set -- \"$@\" \"$word\"; done\nexec \"$0\" \"$@\"\n",
+    );
+    master.ctl("upgrade").done();
+    let log = master.log();
+    assert!(
+        log.contains("-n 2 of the new command line is passed over"),
+        "{log}"
+    );
+    assert_eq!(master.workers().len(), 1);
+    master.ctl("scale 2").done();
+    assert_eq!(master.workers().len(), 2);
+    master.stop();
+}

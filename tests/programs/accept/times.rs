@@ -1,0 +1,95 @@
+//! Limits: of time and of number.
+
+use std::time::Duration;
+
+use prefork::sys::machine::clock;
+
+use super::support::{Accept, Client, ECHO};
+use crate::common::service::{process, until};
+
+/// A client whose handler has come to its first word, its pid, within its time: on a starved machine that may be some later one.
+#[track_caller]
+fn greeted(accept: &Accept) -> (Client, i32) {
+    until("a handler greets", || {
+        let mut client = accept.dial();
+        let pid = client.hear()?.parse().expect("a pid");
+        Some((client, pid))
+    })
+}
+
+#[test]
+fn w8_a_client_has_its_time() {
+    let slow = &["sh", "-c", "sleep 1000 & printf '%s\\n' $$ $!; cat"];
+    let accept = Accept::start("--client-timeout 150ms", slow);
+    for _ in 0..3 {
+        // Somebody who says nothing; the token comes back each time.
+        let start = clock::now();
+        let (mut client, pid) = greeted(&accept);
+        let pids = [pid, client.pid()];
+        assert_eq!(client.hear(), None);
+        assert!(clock::now().since(start) >= Duration::from_millis(150));
+        pids.into_iter().for_each(process::gone);
+    }
+    accept.rests();
+    accept.logged("ended at --client-timeout");
+}
+
+#[test]
+fn w8_a_handler_that_does_not_obey_at_its_time_is_killed() {
+    let stubborn = &[
+        "sh",
+        "-c",
+        "trap '' TERM; echo $$; while :; do sleep 1000; done",
+    ];
+    let accept = Accept::start("--client-timeout 50ms", stubborn);
+    let (mut client, pid) = greeted(&accept);
+    assert_eq!(client.hear(), None);
+    process::gone(pid);
+    assert_ne!(greeted(&accept).1, pid);
+}
+
+#[test]
+fn whoever_is_quick_is_not_hurt_by_the_time_that_was_given() {
+    let accept = Accept::start("--client-timeout 1h -c 2", ECHO);
+    let mut client = accept.dial();
+    client.pid();
+    client.say("quick");
+    assert_eq!(client.hear().as_deref(), Some("quick"));
+    assert_eq!(client.rest(), "");
+    accept.rests();
+    assert!(!accept.log().contains("--client-timeout"));
+}
+
+#[test]
+fn max_requests_is_an_end_that_serves_the_last_one_too() {
+    let mut accept = Accept::start("-c 2 --max-requests 3", ECHO);
+    let (mut one, mut two) = (accept.dial(), accept.dial());
+    one.pid();
+    two.pid();
+    assert_eq!(one.rest(), "");
+    let mut three = accept.dial();
+    three.pid();
+    accept.logged("--max-requests: accepting no more");
+    assert!(std::net::TcpStream::connect(accept.tcp()).is_err());
+    for mut client in [two, three] {
+        client.say("to the end");
+        assert_eq!(client.hear().as_deref(), Some("to the end"));
+        assert_eq!(client.rest(), "");
+    }
+    assert_eq!(accept.end(), Some(0));
+}
+
+#[test]
+fn idle_is_who_has_no_client() {
+    let start = clock::now();
+    let mut accept = Accept::start("--idle-timeout 4s", ECHO);
+    let mut client = accept.dial();
+    client.pid();
+    // Longer than that time, with a client that does nothing: what ends here would have to be seen.
+    assert!(client.is_silent_for(Duration::from_secs(6)));
+    assert!(accept.runs());
+    assert_eq!(client.rest(), "");
+    assert_eq!(accept.end(), Some(0));
+    assert!(clock::now().since(start) >= Duration::from_secs(10));
+    assert!(accept.log().contains("--idle-timeout: accepting no more"));
+}
