@@ -1,7 +1,8 @@
-//! Completions and man pages say what the command lines say.
+//! Completions and man pages follow the command lines, and test names the list of requirements.
 //!
-//! They are made from the definitions and compared with what is committed; `PF_REWRITE=1 cargo test drift` writes them anew.
-//! The prose of a man page stands in `man/sections/PROGRAM.roff`; its line `.\" OPTIONS` is where the options go.
+//! Completions and man pages are generated from the definitions of the command lines and compared
+//! with the committed files. `PF_REWRITE=1 cargo test drift` writes these files again. The prose of
+//! a man page is in `man/sections/PROGRAM.roff`; the options replace its line `.\" OPTIONS`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -278,4 +279,82 @@ fn man_pages_are_sound_roff() {
             Err(error) => return skip(&format!("no groff: {error}")),
         }
     }
+}
+
+/// The tags at the start of a test name, as the requirements write them: `u8_r59_...` has U8, R59.
+fn tags(name: &str) -> impl Iterator<Item = String> {
+    let is_tag = |part: &&str| {
+        let rest = part.strip_prefix(|first: char| first.is_ascii_lowercase());
+        rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()))
+    };
+    name.split('_').take_while(is_tag).map(str::to_uppercase)
+}
+
+/// The names of the functions that follow `#[test]`.
+fn test_names(source: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim_start) {
+        is_test |= line == "#[test]";
+        if let Some(rest) = line.strip_prefix("fn ")
+            && std::mem::take(&mut is_test)
+        {
+            names.extend(rest.split(['(', '<']).next());
+        }
+    }
+    names
+}
+
+fn rust_files(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_tag_of_a_test_name_is_a_requirement() {
+    let text = read("tests/REQUIREMENTS.md");
+    let listed = text
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("- ")?.split_once(": ")?.0));
+    let listed: Vec<&str> = listed.collect();
+    let unique: BTreeSet<&str> = listed.iter().copied().collect();
+    assert_eq!(unique.len(), listed.len(), "a number stands there twice");
+    let mut files = Vec::new();
+    for directory in ["src", "crates", "tests"] {
+        rust_files(&at(directory), &mut files);
+    }
+    let mut seen = 0;
+    let mut unknown = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).expect("UTF-8");
+        for name in test_names(&source) {
+            for tag in tags(name) {
+                seen += 1;
+                if !unique.contains(tag.as_str()) {
+                    unknown.push(format!("{}: {name}: {tag}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 0, "no test name has a tag");
+    assert!(
+        unknown.is_empty(),
+        "not in tests/REQUIREMENTS.md: {unknown:#?}"
+    );
+}
+
+#[test]
+fn tags_of_test_names_are_found() {
+    let source =
+        "#[test]\nfn u8_r59_a_burst() {}\n    #[test]\n#[ignore]\nfn g1() {}\nfn u1_no() {}";
+    assert_eq!(test_names(source), ["u8_r59_a_burst", "g1"]);
+    let found: Vec<String> = tags("u8_r59_a_burst_u9_later").collect();
+    assert_eq!(found, ["U8", "R59"]);
+    assert_eq!(tags("a_b2_c").count(), 0);
 }
