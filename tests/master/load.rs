@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use crate::common::load::{Kind, Target, request};
 
 #[test]
-fn every_kind_of_loss_is_told_from_the_others() {
+fn the_load_client_distinguishes_every_kind_of_loss() {
     use std::net::{TcpListener, TcpStream};
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let target = Target::Tcp(listener.local_addr().expect("an address"));

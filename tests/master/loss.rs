@@ -79,7 +79,7 @@ fn sampled(service: &Service, wanted: usize, times: usize, act: impl Fn()) {
 }
 
 #[test]
-fn r1_a_hundred_upgrades_lose_nothing_and_there_are_never_fewer_workers_than_promised() {
+fn r1_a_hundred_upgrades_lose_nothing_and_keep_enough_workers() {
     let service = Service::start(&["-n", "4"], &Worker::hello());
     let load = Load::start(&targets(&service), CLIENTS);
     sampled(&service, 4, 100, || {
@@ -109,7 +109,7 @@ fn u13_twenty_reloads_of_all_at_once_lose_nothing() {
 }
 
 #[test]
-fn u13_twenty_reloads_of_the_only_worker_one_out_one_in_lose_nothing() {
+fn u13_twenty_reloads_of_one_worker_with_surge_0_lose_nothing() {
     // Nobody accepts between the two: the clients wait in the queue.
     under_load(&["-n", "1", "--surge", "0"], &Worker::hello(), reload);
 }
@@ -140,7 +140,7 @@ fn u11_twenty_changes_of_size_lose_nothing() {
 }
 
 #[test]
-fn s1_twenty_workers_that_are_told_to_end_lose_nothing() {
+fn s1_twenty_workers_stopped_by_signal_lose_nothing() {
     for (options, worker) in [
         (&["-n", "4"][..], Worker::hello()),
         (&["-n", "4", "--ready", "exec"], plain()),
@@ -228,7 +228,7 @@ fn u19_a_reload_that_fails_loses_nothing() {
 }
 
 #[test]
-fn a_killed_worker_loses_what_it_had_accepted_and_nothing_else() {
+fn a_killed_worker_loses_only_its_accepted_requests() {
     let collector = Collector::start();
     let service = Service::start(&["-n", "1", "--ready", "exec"], &collector.worker());
     let victim = service.ready()[0].pid.expect("a worker");
@@ -267,7 +267,7 @@ fn a_killed_worker_loses_what_it_had_accepted_and_nothing_else() {
 }
 
 #[test]
-fn twenty_killed_workers_lose_what_they_had_accepted_and_nothing_else() {
+fn twenty_killed_workers_lose_only_their_accepted_requests() {
     let collector = Collector::start();
     let service = Service::start(
         &["-n", "3", "--ready", "exec", "--backoff", "1ms..1ms"],

@@ -276,7 +276,7 @@ fn options_of_other_families_are_set() {
 }
 
 #[test]
-fn copies_are_sockets_of_one_address_with_names_of_their_own() {
+fn copies_share_an_address_and_have_own_names() {
     let report = reported(listen_and_report([
         "web=127.0.0.1:0,copies=3",
         "127.0.0.1:0,copies=2",
@@ -304,7 +304,7 @@ fn copies_are_sockets_of_one_address_with_names_of_their_own() {
 }
 
 #[test]
-fn what_does_not_fit_is_a_usage_error_that_names_the_option() {
+fn an_unfit_option_is_a_usage_error() {
     for (address, option) in [
         ("udp:0", "backlog=3"),
         ("udp:0", "nodelay"),
@@ -335,7 +335,7 @@ fn what_does_not_fit_is_a_usage_error_that_names_the_option() {
 }
 
 #[test]
-fn w1_a_host_of_several_addresses_gives_a_socket_for_each_with_one_port_and_name() {
+fn w1_a_host_gets_a_socket_for_each_address() {
     if !is_root("change what a name resolves to") {
         return;
     }
@@ -395,7 +395,7 @@ fn w1_a_host_that_does_not_exist_is_an_error() {
 }
 
 #[test]
-fn a_backlog_beyond_the_systems_is_told_and_what_is_effective_shown() {
+fn a_backlog_above_the_system_limit_warns_and_is_capped() {
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("somaxconn");
     let most: u32 = text.trim().parse().expect("a number");
     assert_eq!(

@@ -15,7 +15,7 @@ fn run(args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn u1_the_command_serves_on_what_was_bound() {
+fn u1_the_command_serves_on_bound_listeners() {
     let mut running = Running::start(listen_and_report(["web=127.0.0.1:0"]));
     let report = running.report();
     assert_eq!(report["pid"], running.pid(), "an exec keeps the pid");
@@ -60,7 +60,7 @@ fn u2_several_addresses_stand_in_order() {
 }
 
 #[test]
-fn u2_the_default_is_bound_when_nothing_else_is_said() {
+fn u2_without_an_address_the_default_is_bound() {
     let (code, out, errors) = finished(listen_and_report(["--tries", "0"]));
     // Somebody else may have the port; then the error tells which was tried.
     let told = out.contains("\"address\":\"tcp:127.0.0.1:8080\"")
@@ -69,7 +69,7 @@ fn u2_the_default_is_bound_when_nothing_else_is_said() {
 }
 
 #[test]
-fn u3_an_address_in_use_is_tried_again_and_each_try_logged() {
+fn u3_an_address_in_use_is_retried_and_logged() {
     let held = TcpListener::bind("127.0.0.1:0").expect("bound");
     let at = held.local_addr().expect("an address").to_string();
     let (code, out, errors) = finished(listen_and_report([&at, "--tries", "2", "--delay", "1ms"]));
@@ -176,7 +176,7 @@ fn w1_the_port_file_has_the_real_ports() {
 }
 
 #[test]
-fn a_port_file_that_is_no_regular_file_is_written_to_and_a_link_followed() {
+fn a_port_file_may_be_a_pipe_or_a_link() {
     let (_guard, directory) = directory();
     let (code, out, errors) = run(&[
         "--port-file",
@@ -211,7 +211,7 @@ fn a_port_file_that_is_no_regular_file_is_written_to_and_a_link_followed() {
 }
 
 #[test]
-fn exit_codes_are_the_commands_own_or_tell_what_failed() {
+fn exit_codes_are_those_of_command_or_failure() {
     assert_eq!(run(&["127.0.0.1:0", "--", "sh", "-c", "exit 7"]).0, 7);
     let (code, out, errors) = run(&["127.0.0.1:0", "--", "no-such-command-here"]);
     assert_eq!(
@@ -281,7 +281,7 @@ fn help_for_a_reader_that_has_gone_is_no_error() {
 }
 
 #[test]
-fn u21_the_command_has_0_to_2_the_listeners_and_what_was_open_already() {
+fn u21_the_command_inherits_listeners_and_open_descriptors() {
     let script = r#"exec 7</dev/null 9</dev/zero; exec "$LISTEN" 127.0.0.1:0 127.0.0.1:0 -- "$@""#;
     let report = reported(shell(script));
     let fds = report["fds"].as_object().expect("fds");
@@ -317,7 +317,7 @@ fn u21_the_command_has_0_to_2_the_listeners_and_what_was_open_already() {
 }
 
 #[test]
-fn an_unrelated_descriptor_in_the_way_is_replaced_with_a_warning() {
+fn an_unrelated_descriptor_in_the_way_is_replaced() {
     let (code, out, errors) = finished(shell(
         r#"exec 4</dev/zero; exec "$LISTEN" 127.0.0.1:0 web=127.0.0.1:0 -- "$@""#,
     ));
@@ -334,7 +334,7 @@ fn an_unrelated_descriptor_in_the_way_is_replaced_with_a_warning() {
 }
 
 #[test]
-fn u28_signals_are_for_the_command_as_they_were_for_pf_listen() {
+fn u28_command_inherits_the_signal_state_of_pf_listen() {
     let status = |script: &str| {
         let (code, out, errors) = finished(shell(script));
         assert_eq!(code, 0, "{errors}");

@@ -46,7 +46,7 @@ fn u3_an_address_already_held_is_not_bound_again() {
 }
 
 #[test]
-fn u4_inherited_listeners_are_matched_by_address_and_those_that_no_address_names_closed() {
+fn u4_inherited_listeners_are_matched_by_address_or_closed() {
     let (report, errors) = chained_at(
         "a=127.0.0.1:0 b=127.0.0.1:0 c=@pf-tools-u4-$$",
         "c=@pf-tools-u4-$$ 127.0.0.1:0 again=$AT",
@@ -115,7 +115,7 @@ fn u4_the_options_of_a_kept_listener_are_set_anew() {
 }
 
 #[test]
-fn u4_the_same_socket_is_kept_not_one_like_it() {
+fn u4_the_same_socket_is_kept() {
     let script = r#"exec "$LISTEN" a=127.0.0.1:0 b=127.0.0.1:0 -- sh -c 'readlink /proc/$$/fd/3 /proc/$$/fd/4; exec "$LISTEN" -- "$@"' sh "$@""#;
     let (code, out, errors) = finished(shell(script));
     assert_eq!(code, 0, "{errors}");
@@ -193,7 +193,7 @@ fn u5_unlinked_unix_path_counts_as_dead() {
 }
 
 #[test]
-fn a_port_that_the_system_chose_goes_on() {
+fn a_port_chosen_by_the_kernel_is_kept() {
     let (report, errors) = chained_at(
         "web=127.0.0.1:0",
         "-q other=127.0.0.1:0 web=127.0.0.1:0 kept=$AT",
@@ -209,7 +209,7 @@ fn a_port_that_the_system_chose_goes_on() {
 }
 
 #[test]
-fn what_no_address_names_is_closed_before_its_port_is_bound() {
+fn unnamed_listeners_close_before_ports_are_bound() {
     let (report, errors) = chained_at("0.0.0.0:0", "--tries 0 tcp:${AT##*:}");
     assert!(addresses(&report)[0].starts_with("tcp:[::]:"), "{report}");
     assert!(
@@ -219,7 +219,7 @@ fn what_no_address_names_is_closed_before_its_port_is_bound() {
 }
 
 #[test]
-fn copies_stay_what_they_are() {
+fn inherited_copies_are_kept_by_number() {
     let (report, _) = chained_at("web=127.0.0.1:0,copies=3", "web=$AT,copies=4");
     assert_eq!(report["env"]["LISTEN_FDNAMES"], "web.0:web.1:web.2:web.3");
     let (report, errors) = chained_at("web=127.0.0.1:0,copies=3", "web=$AT,copies=2");
@@ -234,7 +234,7 @@ fn copies_stay_what_they_are() {
 }
 
 #[test]
-fn g1_what_is_said_of_inherited_listeners_is_believed_only_if_it_is_ours_and_whole() {
+fn g1_listener_variables_count_only_if_ours_and_complete() {
     let run = |script: &str| finished(shell(script));
     let (code, out, errors) =
         run(r#"LISTEN_FDS=1 LISTEN_PID=1 exec "$LISTEN" 127.0.0.1:0 -- "$@" 3</dev/null"#);

@@ -165,7 +165,7 @@ last rollout: start, generation 3, done in 12ms
 }
 
 #[test]
-fn the_exit_code_tells_a_degraded_service_and_quiet_says_no_more() {
+fn a_degraded_service_has_its_exit_code() {
     let master = Master::at("app.ctl");
     let output = master.tells(&[], DEGRADED);
     assert_exit(&output, 1);
@@ -236,7 +236,7 @@ fn the_control_socket_of_a_pid_file_is_found() {
 }
 
 #[test]
-fn p8_what_does_not_run_is_exit_3() {
+fn p8_no_running_master_is_exit_3() {
     let dir = tempfile::tempdir().expect("a directory");
     let absent = dir.path().join("absent.pid");
     let stale = dir.path().join("stale.pid");
@@ -286,7 +286,7 @@ fn a_socket_that_may_not_be_used_is_exit_4() {
 }
 
 #[test]
-fn refusals_and_nonsense_are_one_line_each() {
+fn refusals_and_invalid_replies_are_one_line_each() {
     let master = Master::at("app.ctl");
     let target = master.path("app.ctl");
     for (answer, code) in [

@@ -42,7 +42,7 @@ fn a_dead_servers_path_is_replaced() {
 }
 
 #[test]
-fn a_live_servers_path_is_in_use_also_when_its_queue_is_full() {
+fn a_path_with_a_full_queue_is_in_use() {
     let (_guard, directory) = directory();
     let path = directory.join("a");
     let live = UnixListener::bind(&path).expect("bound");
@@ -79,7 +79,7 @@ fn a_live_servers_path_is_in_use_also_when_its_queue_is_full() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_never_touched() {
+fn a_file_that_is_no_socket_is_kept() {
     let (_guard, directory) = directory();
     let file = directory.join("file");
     std::fs::write(&file, "precious").expect("written");
@@ -104,7 +104,7 @@ fn a_file_that_is_no_socket_is_never_touched() {
 }
 
 #[test]
-fn a_lock_that_another_keeps_is_an_error_that_says_so() {
+fn a_directory_lock_held_elsewhere_is_a_named_error() {
     let (_guard, directory) = directory();
     let _kept = prefork::sys::files::dirlock::lock_dir_of(&directory.join("a")).expect("locked");
     let errors = refused(&directory.join("a"));

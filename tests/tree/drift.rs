@@ -219,7 +219,7 @@ fn long_options() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_prose_names_no_option_that_is_not_there() {
+fn man_pages_name_only_existing_options() {
     let known = long_options();
     let mut pages: Vec<String> = PROGRAMS
         .iter()
@@ -253,7 +253,7 @@ fn named_options(text: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn named_options_are_found() {
+fn option_names_are_found_in_text() {
     let names: Vec<_> =
         named_options("pf-ctl stop --timeout 30s -- x --ready fd=N\n.BR --json ,").collect();
     assert_eq!(names, ["timeout", "ready", "json"]);

@@ -280,7 +280,7 @@ fn workers_in_rust() {
 
 /// What is compiled is the same in the documentation.
 #[test]
-fn the_program_in_rust_is_the_one_that_the_documentation_compiles() {
+fn the_rust_program_matches_the_documentation() {
     let documentation = include_str!("../../src/worker/server/mod.rs");
     let documented = |line: &str| format!("/// {line}").trim_end().to_owned();
     for block in blocks(&readme()) {
@@ -293,7 +293,7 @@ fn the_program_in_rust_is_the_one_that_the_documentation_compiles() {
 }
 
 #[test]
-fn u18_u19_a_master_beside_the_old_one() {
+fn u18_u19_recipe_of_two_masters() {
     let says = [
         "upgrade done: generation 2",
         "upgrade done: generation 3",

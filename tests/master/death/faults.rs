@@ -67,7 +67,7 @@ const WHILE_IT_RUNS: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
-fn u34_r68_whatever_fails_while_it_runs_is_tried_again() {
+fn u34_r68_each_failure_at_run_time_is_retried() {
     if !is_there("strace") {
         return skip("there is no strace here");
     }
@@ -114,7 +114,7 @@ fn u34_r68_whatever_fails_while_it_runs_is_tried_again() {
 const FAMILY: &str = "sleep 1001 & exec sleep 1000";
 
 #[test]
-fn u34_r57_without_handles_and_without_waiting_whole_groups_are_seen_to() {
+fn u34_r57_groups_end_without_pidfds() {
     if !is_there("strace") {
         return skip("there is no strace here");
     }
@@ -171,7 +171,7 @@ const AT_THE_START: [(&str, &str, &str); 9] = [
 ];
 
 #[test]
-fn u34_r68_whatever_fails_at_the_start_is_one_line_and_nothing_is_left() {
+fn u34_r68_each_failure_at_the_start_is_one_line() {
     if !is_there("strace") {
         return skip("there is no strace here");
     }

@@ -22,7 +22,7 @@ const STUCK: &str = r"case $PF_WORKER in
 esac";
 
 #[test]
-fn u23_r42_a_stuck_worker_is_aborted_then_killed_and_one_that_never_beat_is_left_alone() {
+fn u23_r42_only_a_worker_that_has_beaten_is_killed() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     app(&scene, STUCK);
@@ -126,7 +126,7 @@ const SPEAKING: &str = r"case $PF_WORKER in
 esac";
 
 #[test]
-fn u23_a_worker_may_ask_for_its_end_another_timeout_and_more_time() {
+fn u23_a_worker_may_request_abort_timeout_and_extension() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     app(&scene, SPEAKING);
@@ -166,7 +166,7 @@ fn beats(status: &Value) -> Vec<u64> {
 }
 
 #[test]
-fn u24_r37_when_the_whole_tree_was_stopped_nobody_is_killed() {
+fn u24_r37_a_stopped_tree_loses_no_worker() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
@@ -324,7 +324,7 @@ fn r41_a_core_dump_is_not_cut_short() {
 }
 
 #[test]
-fn r36_nothing_but_the_display_of_dates_looks_at_the_wall_clock() {
+fn r36_only_displayed_dates_use_the_wall_clock() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut looking = Vec::new();
     let mut asking = Vec::new();

@@ -41,7 +41,7 @@ fn kill_master(service: &Service) -> i32 {
 }
 
 #[test]
-fn fifty_kills_of_the_master_lose_nobody_whose_worker_finishes_what_it_accepted() {
+fn fifty_kills_of_the_master_lose_no_request() {
     // By their parent-death signal workers are told as they are by the master: to finish.
     let service = Service::held(&["-n", "3"], &Worker::hello());
     let load = Load::start(&targets(&service), CLIENTS);
@@ -60,7 +60,7 @@ fn fifty_kills_of_the_master_lose_nobody_whose_worker_finishes_what_it_accepted(
 }
 
 #[test]
-fn kills_at_any_moment_lose_nobody() {
+fn kills_of_the_master_at_any_time_lose_no_request() {
     let options = ["-n", "2", "--ready", "exec", "--backoff", "1ms..1ms"];
     let service = Service::held(&options, &plain());
     let load = Load::start(&targets(&service), CLIENTS);
@@ -84,7 +84,7 @@ fn kills_at_any_moment_lose_nobody() {
 }
 
 #[test]
-fn who_waits_in_the_queue_is_served_by_the_next_master() {
+fn queued_clients_are_served_by_the_next_master() {
     let service = Service::held(&["-n", "2"], &Worker::hello());
     service.ctl(["pause"]);
     let mut clients = Vec::new();
@@ -107,7 +107,7 @@ fn who_waits_in_the_queue_is_served_by_the_next_master() {
 }
 
 #[test]
-fn r56_of_a_killed_master_nothing_is_left_and_its_names_are_the_next_ones() {
+fn r56_a_killed_master_leaves_nothing_to_the_next() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     // A worker that will not go, with a child.
@@ -139,7 +139,7 @@ fn r56_of_a_killed_master_nothing_is_left_and_its_names_are_the_next_ones() {
 }
 
 #[test]
-fn u25_of_a_killed_holder_nothing_is_left() {
+fn u25_a_killed_holder_leaves_nothing() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let wrapper = [pf_listen(), "--hold", "127.0.0.1:0", "--"];
@@ -173,7 +173,7 @@ fn r56_holder_and_master_killed_at_once_leave_nothing() {
 }
 
 #[test]
-fn u25_also_where_the_chain_has_changed_its_user() {
+fn u25_a_killed_holder_ends_a_chain_of_another_user() {
     if !is_root("change its user") {
         return;
     }

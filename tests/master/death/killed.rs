@@ -142,7 +142,7 @@ fn u25_r56_killed_while_it_spawns_many() {
 }
 
 #[test]
-fn u25_r56_killed_before_anybody_is_ready() {
+fn u25_r56_killed_before_any_worker_is_ready() {
     let mut doomed = Doomed::begun(&format!("NEVER=never\n{KINDS}"), "");
     doomed.scene.heard_times("catching", 2);
     doomed.scene.heard_times("born", 3);
@@ -203,7 +203,7 @@ fn u25_r56_killed_while_it_is_paused() {
 }
 
 #[test]
-fn u25_r56_killed_while_slots_rest() {
+fn u25_r56_killed_while_slots_back_off() {
     let mut doomed = Doomed::ready("");
     let workers = doomed.master.workers();
     for worker in &workers[1..3] {
@@ -253,7 +253,7 @@ fn u25_r57_killed_before_it_has_seen_that_a_worker_crashed() {
 }
 
 #[test]
-fn u25_r56_the_guard_is_replaced_when_it_dies_and_knows_everybody() {
+fn u25_r56_a_new_guard_knows_all_workers() {
     let mut doomed = Doomed::ready("");
     let mut guard = guard_of(doomed.master.pid());
     for _ in 0..3 {
@@ -271,7 +271,7 @@ fn u25_r56_the_guard_is_replaced_when_it_dies_and_knows_everybody() {
 }
 
 #[test]
-fn u25_the_guard_has_no_listener_no_control_and_no_output_of_the_service() {
+fn u25_the_guard_holds_no_descriptor_of_the_service() {
     let doomed = Doomed::ready("--listen unix:app.sock");
     let first = guard_of(doomed.master.pid());
     process::signal(first, Signal::SIGKILL);
@@ -311,7 +311,7 @@ fn u25_the_guard_has_no_listener_no_control_and_no_output_of_the_service() {
 
 /// The kernel clears the parent-death signal of a process that changes its user.
 #[test]
-fn r54_a_worker_that_has_changed_its_user_is_told_by_the_guard() {
+fn r54_the_guard_ends_a_worker_of_another_user() {
     if !nix::unistd::Uid::effective().is_root() {
         return skip("only root can become another user");
     }
@@ -337,7 +337,7 @@ fn r54_a_worker_that_has_changed_its_user_is_told_by_the_guard() {
 }
 
 #[test]
-fn p9_a_stop_by_force_ends_whoever_does_not_listen() {
+fn p9_a_stop_by_force_kills_stubborn_workers() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app(

@@ -64,7 +64,7 @@ fn a_tcp_listener_that_was_shut_down_listens_again() {
 }
 
 #[test]
-fn a_unix_listener_that_was_shut_down_is_bound_anew_and_a_generation_follows() {
+fn a_unix_listener_that_was_shut_down_starts_a_generation() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     app(&scene, SPOILER);

@@ -68,7 +68,7 @@ bystander & bystander &
 exec "$@""#;
 
 #[test]
-fn r99_numbers_used_again_thousands_of_times_hit_nobody_else() {
+fn r99_reused_pids_never_get_foreign_signals() {
     if !permitted() {
         return;
     }

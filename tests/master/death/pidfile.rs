@@ -48,7 +48,7 @@ fn ctl(scene: &Scene, line: &str) -> Option<i32> {
 }
 
 #[test]
-fn u22_a_pid_file_with_the_number_of_another_process_harms_nobody() {
+fn u22_a_pid_file_with_a_foreign_pid_is_harmless() {
     let scene = Scene::new();
     let mut bystander = Bystander::start();
     let stale = format!("{}\n", bystander.pid());

@@ -31,7 +31,7 @@ fn contents(scene: &Scene) -> Vec<PathBuf> {
 }
 
 #[test]
-fn r38_with_a_read_only_root_an_unknown_uid_and_no_home_nothing_is_missed() {
+fn r38_a_read_only_root_and_an_unknown_uid_suffice() {
     if !is_root() || !is_there("unshare") || !is_there("setpriv") {
         return skip("only root can make everything read-only, with unshare and setpriv");
     }

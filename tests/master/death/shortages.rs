@@ -197,7 +197,7 @@ fn r68_without_processes_the_master_serves_on_and_recovers() {
 }
 
 #[test]
-fn r68_a_program_that_may_not_be_executed_is_a_failed_start_and_no_more() {
+fn r68_a_program_without_permission_is_a_failed_start() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let app = scene.path("app");
@@ -229,7 +229,7 @@ fn r68_a_program_that_may_not_be_executed_is_a_failed_start_and_no_more() {
 }
 
 #[test]
-fn r68_where_nothing_may_be_written_the_start_is_refused_with_a_line() {
+fn r68_a_directory_without_write_permission_refuses_the_start() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let closed = scene.path("closed");
@@ -279,7 +279,7 @@ fn in_a_full_room() -> Option<[&'static str; 6]> {
 }
 
 #[test]
-fn r68_without_space_for_its_pid_file_the_start_is_refused_with_a_line() {
+fn r68_a_full_pid_file_disk_refuses_the_start() {
     let Some(room) = in_a_full_room() else {
         return;
     };
@@ -304,7 +304,7 @@ fn r68_without_space_for_its_pid_file_the_start_is_refused_with_a_line() {
 }
 
 #[test]
-fn r68_without_space_for_its_log_the_master_goes_on_and_tells_what_was_lost() {
+fn r68_a_full_log_disk_is_counted_and_survived() {
     let Some(room) = in_a_full_room() else {
         return;
     };
@@ -351,7 +351,7 @@ fn r68_without_space_for_its_log_the_master_goes_on_and_tells_what_was_lost() {
 }
 
 #[test]
-fn u34_a_log_that_has_reached_its_limit_does_not_end_the_master() {
+fn u34_a_log_at_its_size_limit_is_survived() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let limited = ["sh", "-c", r#"ulimit -f 16; exec "$@""#, "sh"];

@@ -11,7 +11,7 @@ use crate::common::service::{Scene, until};
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 
 #[test]
-fn u28_r60_a_signal_right_after_the_fork_takes_effect_two_hundred_times() {
+fn u28_r60_a_signal_right_after_the_fork_takes_effect() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let master = scene
@@ -44,7 +44,7 @@ fn u28_r60_a_signal_right_after_the_fork_takes_effect_two_hundred_times() {
 }
 
 #[test]
-fn u28_r60_a_signal_from_outside_as_soon_as_the_worker_is_seen_takes_effect() {
+fn u28_r60_a_signal_to_a_new_worker_takes_effect() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let master = scene

@@ -11,7 +11,7 @@ use crate::common::service::scene_processes::Tracks;
 use crate::common::service::{HANG, Scene, until};
 
 #[test]
-fn during_a_stop_delay_clients_are_served_and_status_says_stopping() {
+fn a_stop_delay_serves_clients_and_shows_stopping() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app("play serve");
@@ -78,7 +78,7 @@ fn stopped(pid: i32) {
 }
 
 #[test]
-fn u10_with_drain_queue_those_in_the_queue_are_served_before_the_workers_are_told() {
+fn u10_drain_queue_serves_queued_clients_before_the_stop() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app("play serve");
@@ -113,7 +113,7 @@ fn u10_with_drain_queue_those_in_the_queue_are_served_before_the_workers_are_tol
 }
 
 #[test]
-fn u10_a_queue_that_nobody_empties_delays_a_stop_no_longer_than_the_graceful_timeout() {
+fn u10_a_full_queue_delays_a_stop_until_the_timeout() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app("play serve");
@@ -138,7 +138,7 @@ fn u10_a_queue_that_nobody_empties_delays_a_stop_no_longer_than_the_graceful_tim
 const PATIENT: &str = "play 'catch stubborn ready'";
 
 #[test]
-fn r47_r48_beyond_max_draining_the_oldest_is_killed_and_retire_ends_a_generation() {
+fn r47_r48_max_draining_kills_the_oldest_worker() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app(PATIENT);
@@ -176,7 +176,7 @@ fn r47_r48_beyond_max_draining_the_oldest_is_killed_and_retire_ends_a_generation
 }
 
 #[test]
-fn r53_a_wrapper_shell_that_did_not_exec_is_named_and_what_it_wrapped_is_told() {
+fn r53_a_stop_reaches_the_program_of_a_wrapper_shell() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     // The shell dies of TERM; what it has started gets the same after it, and may finish.
@@ -198,7 +198,7 @@ fn r53_a_wrapper_shell_that_did_not_exec_is_named_and_what_it_wrapped_is_told() 
 }
 
 #[test]
-fn r54_a_crash_leaves_nobody_of_its_group_behind() {
+fn r54_a_crash_leaves_no_process_of_its_group() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     scene.app("trap '' TERM\nsh -c 'sh -c \"sleep 1000\" & sleep 1000' & say up; up; rest");

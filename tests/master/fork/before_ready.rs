@@ -26,7 +26,7 @@ fn gated(dance: &Dance) -> PathBuf {
 }
 
 #[test]
-fn u16_tools_find_the_old_master_by_the_names_that_they_know() {
+fn u16_tools_find_the_old_master_by_its_usual_names() {
     let dance = Dance::new();
     let _master = dance.master(OPTIONS).start();
     let old = hanging(&dance);
@@ -48,7 +48,7 @@ fn u16_tools_find_the_old_master_by_the_names_that_they_know() {
 }
 
 #[test]
-fn r2_what_a_new_master_has_started_goes_with_it() {
+fn r2_workers_of_a_failed_new_master_end() {
     let dance = Dance::new();
     let _master = dance.master(OPTIONS).start();
     dance.next("echo begun >>\"$PF_TEST_SAY.begun\"; (sleep 1000; true) & sleep 1000; exit");
@@ -75,7 +75,7 @@ fn r2_a_stop_ends_a_new_master_that_hangs() {
 }
 
 #[test]
-fn u20_an_old_master_that_is_told_to_quit_waits_for_the_new_one_to_stand() {
+fn u20_quit_to_the_old_master_waits_for_the_new() {
     let dance = Dance::new();
     let mut master = dance.master(OPTIONS).start();
     let gate = gated(&dance);
@@ -95,7 +95,7 @@ fn u20_an_old_master_that_is_told_to_quit_waits_for_the_new_one_to_stand() {
 }
 
 #[test]
-fn r1_whoever_waits_until_it_is_ready_goes_along_to_the_new_master() {
+fn r1_wait_ready_follows_to_the_new_master() {
     let dance = Dance::new();
     let mut master = dance.master(OPTIONS).start();
     dance.scene.heard_times("up", 2);

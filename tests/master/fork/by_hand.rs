@@ -44,7 +44,7 @@ fn u16_usr2_starts_a_second_master_and_both_serve() {
 }
 
 #[test]
-fn u18_a_further_usr2_is_refused_while_both_live_and_allowed_again_after() {
+fn u18_a_second_usr2_is_refused_while_both_live() {
     let dance = Dance::new();
     let master = dance.master(OPTIONS).start();
     master.signal(Signal::SIGUSR2);
@@ -80,7 +80,7 @@ fn u18_a_further_usr2_is_refused_while_both_live_and_allowed_again_after() {
 }
 
 #[test]
-fn u20_quit_to_the_old_one_commits() {
+fn u20_quit_to_the_old_master_commits() {
     let dance = Dance::new();
     let mut master = dance.master(OPTIONS).start();
     master.signal(Signal::SIGUSR2);
@@ -99,7 +99,7 @@ fn u20_quit_to_the_old_one_commits() {
 }
 
 #[test]
-fn u19_quit_to_the_new_one_backs_out_and_hup_to_the_old_one_rolls_its_own_workers() {
+fn u19_quit_to_the_new_master_returns_the_service() {
     let dance = Dance::new();
     let master = dance.master(OPTIONS).start();
     dance.ctl("upgrade --fork --manual").done();
@@ -122,7 +122,7 @@ fn u19_quit_to_the_new_one_backs_out_and_hup_to_the_old_one_rolls_its_own_worker
 }
 
 #[test]
-fn u12_an_old_master_whose_workers_were_sent_away_has_them_again_when_the_new_one_ends() {
+fn u12_the_old_master_restarts_its_paused_workers() {
     let dance = Dance::new();
     let master = dance.master(OPTIONS).start();
     master.signal(Signal::SIGUSR2);

@@ -40,7 +40,7 @@ fn r1_g6_the_command_returns_when_the_new_master_has_the_service() {
 }
 
 #[test]
-fn r24_what_collides_is_refused_while_the_service_moves() {
+fn r24_colliding_requests_are_refused_during_a_fork() {
     let dance = Dance::new();
     let master = dance.master(OPTIONS).start();
     let before = family(&master.status());

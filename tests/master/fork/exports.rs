@@ -76,7 +76,7 @@ fn u16_inherited_protocols_go_on_in_a_new_master() {
 }
 
 #[test]
-fn u19_whoever_dies_leaves_no_socket() {
+fn u19_a_master_that_dies_leaves_no_socket() {
     let dance = Dance::new();
     dance.scene.app(&format!("play '{ACK}; catch'"));
     let mut master = dance

@@ -77,7 +77,7 @@ fn a_new_master_that_hangs_is_killed_after_ten_seconds() {
 }
 
 #[test]
-fn r2_workers_that_fail_bring_the_old_ones_back() {
+fn r2_failing_workers_roll_back() {
     let dance = Dance::new();
     let master = dance
         .master(&format!("{OPTIONS} --start-failures 1"))
@@ -107,7 +107,7 @@ fn r2_workers_that_fail_bring_the_old_ones_back() {
 }
 
 #[test]
-fn r2_a_worker_that_dies_within_probation_brings_the_old_ones_back() {
+fn r2_a_worker_that_dies_on_probation_rolls_back() {
     let dance = Dance::new();
     let mut options = OPTIONS.to_owned();
     options.push_str(" --probation 1h");

@@ -10,7 +10,7 @@ use crate::common::service::scene_processes::Tracks;
 use crate::common::service::{Scene, process};
 
 #[test]
-fn u17_r30_the_directory_is_the_one_that_was_named_whatever_it_is_by_now() {
+fn u17_r30_the_directory_is_looked_up_by_its_name() {
     let dance = Dance::new();
     let current = dance.path("current");
     let release = |number: usize| dance.path(&format!("release{number}"));
@@ -37,7 +37,7 @@ fn u17_r30_the_directory_is_the_one_that_was_named_whatever_it_is_by_now() {
 }
 
 #[test]
-fn g6_environment_limits_and_kept_descriptors_are_those_of_the_first_start() {
+fn g6_environment_limits_and_descriptors_are_the_first_ones() {
     let dance = Dance::new();
     std::fs::write(dance.path("kept"), "").expect("written");
     let script = "exec 8<kept; ulimit -Sn 300; exec \"$@\"";
@@ -81,7 +81,7 @@ fn g6_environment_limits_and_kept_descriptors_are_those_of_the_first_start() {
 }
 
 #[test]
-fn r32_what_was_scaled_and_changed_by_a_reload_goes_along() {
+fn r32_the_new_master_keeps_scale_and_reload_changes() {
     let dance = Dance::new();
     let _master = dance.master(OPTIONS).start();
     dance.ctl("scale 3").done();
@@ -102,7 +102,7 @@ fn r32_what_was_scaled_and_changed_by_a_reload_goes_along() {
 }
 
 #[test]
-fn a_master_that_must_stay_what_it_is_refuses() {
+fn a_master_under_a_holder_refuses_to_fork() {
     let dance = Dance::new();
     let holder = std::process::id().to_string();
     let master = dance.master(OPTIONS).env("PF_HOLD", holder).start();
@@ -118,7 +118,7 @@ fn a_master_that_must_stay_what_it_is_refuses() {
 }
 
 #[test]
-fn a_holder_of_somebody_else_is_none() {
+fn a_pf_hold_of_another_process_is_ignored() {
     let dance = Dance::new();
     let _master = dance.master(OPTIONS).env("PF_HOLD", "1").start();
     dance.ctl("upgrade --fork").done();

@@ -161,7 +161,7 @@ fn u20_the_old_master_is_killed_at_five_moments() {
 }
 
 #[test]
-fn both_masters_killed_leave_nobody() {
+fn both_masters_killed_leave_no_process() {
     let dance = Dance::new();
     let (mut master, new, _upgrade) = at(Moment::Both, &dance);
     process::signal(new, Signal::SIGSTOP);

@@ -6,7 +6,7 @@ use super::{Dance, OPTIONS, ends, pid_of};
 use crate::common::notify_manager::Manager;
 
 #[test]
-fn r20_the_manager_is_told_of_the_new_main_process_by_the_old_one() {
+fn r20_the_old_master_announces_the_new_main_pid() {
     let dance = Dance::new();
     let manager = Manager::at(&dance.path("manager"));
     let mut master = dance

@@ -52,7 +52,7 @@ fn seconds_after(words: &[String], option: &str) -> u64 {
 }
 
 #[test]
-fn numbers_fit_each_other_and_probes_say_the_truth() {
+fn kubernetes_timeouts_agree_and_probes_are_right() {
     let place = Place::new();
     let Some(documents) = documents(&place) else {
         return;

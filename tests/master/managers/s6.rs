@@ -14,7 +14,7 @@ const FILES: [&str; 5] = [
 ];
 
 #[test]
-fn s6_supervise_starts_reloads_restarts_and_stops_it() {
+fn under_s6_supervise_it_starts_reloads_restarts_and_stops() {
     if !have(&[
         "s6-supervise",
         "s6-svc",
@@ -66,7 +66,7 @@ fn s6_supervise_starts_reloads_restarts_and_stops_it() {
 }
 
 #[test]
-fn what_cannot_run_as_it_is_called_is_not_tried_again() {
+fn a_usage_error_is_not_restarted() {
     if !have(&["s6-supervise", "s6-svwait", "s6-svstat", "s6-svok"]) {
         return;
     }

@@ -145,26 +145,26 @@ fn nothing_left(scene: &Scene) {
 }
 
 #[test]
-fn one_that_exits_at_boot() {
+fn a_release_that_exits_at_boot_is_rolled_back() {
     reload_fails_and_the_next_works(&EXITS_AT_BOOT);
     start_fails_and_leaves_nothing(&EXITS_AT_BOOT);
 }
 
 #[test]
-fn one_that_is_never_ready() {
+fn a_release_that_is_never_ready_is_rolled_back() {
     reload_fails_and_the_next_works(&NEVER_READY);
     start_fails_and_leaves_nothing(&NEVER_READY);
 }
 
 #[test]
-fn one_that_dies_just_after_it_was_ready() {
+fn a_release_that_dies_once_ready_is_rolled_back() {
     reload_fails_and_the_next_works(&DIES_AFTER_READY);
     start_fails_and_leaves_nothing(&DIES_AFTER_READY);
     reload_fails_and_the_next_works(&KILLED_AFTER_READY);
 }
 
 #[test]
-fn one_whose_program_is_missing() {
+fn a_release_with_a_missing_program_fails() {
     let scene = Scene::new();
     let master = start(&scene);
     let workers = master.workers();
@@ -187,7 +187,7 @@ fn one_whose_program_is_missing() {
 }
 
 #[test]
-fn one_whose_program_cannot_be_executed() {
+fn a_release_that_cannot_be_executed_fails() {
     let scene = Scene::new();
     let master = start(&scene);
     let workers = master.workers();
@@ -217,7 +217,7 @@ fn one_whose_program_cannot_be_executed() {
 }
 
 #[test]
-fn one_whose_interpreter_is_not_there_is_not_even_begun() {
+fn a_release_with_a_missing_interpreter_is_refused() {
     let scene = Scene::new();
     let master = start(&scene);
     let workers = master.workers();
@@ -248,7 +248,7 @@ fn one_whose_interpreter_is_not_there_is_not_even_begun() {
 }
 
 #[test]
-fn with_surge_0_the_emptied_slot_gets_its_old_generation_back() {
+fn surge_0_rolls_the_emptied_slot_back() {
     let scene = Scene::new();
     let master = scene
         .master("-n 2 --ready fd=9 --surge 0 --backoff 1ms..5ms")
@@ -264,7 +264,7 @@ fn with_surge_0_the_emptied_slot_gets_its_old_generation_back() {
 }
 
 #[test]
-fn where_the_old_generation_cannot_be_brought_back_the_new_worker_stays() {
+fn a_failed_rollback_keeps_the_new_worker() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --backoff 1ms..5ms").start();
     let old = master.workers();

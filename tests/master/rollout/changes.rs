@@ -21,7 +21,7 @@ fn start(scene: &Scene) -> Master {
 }
 
 #[test]
-fn what_a_reload_changes_is_kept_shown_and_undone_as_a_whole() {
+fn reload_changes_are_kept_shown_and_rolled_back() {
     let scene = Scene::new();
     let master = start(&scene);
     let app = scene.path("app").display().to_string();
@@ -82,7 +82,7 @@ fn what_a_reload_changes_is_kept_shown_and_undone_as_a_whole() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_before_anything_starts() {
+fn reload_options_that_cannot_work_are_refused() {
     let scene = Scene::new();
     let master = start(&scene);
     let workers = master.workers();
@@ -139,7 +139,7 @@ fn bytes_that_are_no_text_reach_the_workers() {
 }
 
 #[test]
-fn a_dry_run_tells_what_would_change_and_changes_nothing() {
+fn a_dry_run_lists_changes_and_makes_none() {
     let scene = Scene::new();
     scene.app(TELLING);
     std::fs::create_dir(scene.path("sub")).expect("a directory");
@@ -186,7 +186,7 @@ fn a_dry_run_tells_what_would_change_and_changes_nothing() {
 }
 
 #[test]
-fn a_new_command_need_not_tell_that_it_is_ready_though_the_old_one_did() {
+fn a_new_command_resets_what_ready_auto_has_learnt() {
     let scene = Scene::new();
     scene.app(r#"play "ready; say up; catch""#);
     let options = "-n 1 --start-timeout 10s --start-failures 1";

@@ -6,7 +6,7 @@ use crate::common::service::Scene;
 use crate::common::service::scene::{GATED, RESTING};
 
 #[test]
-fn what_collides_with_a_rollout_is_refused_and_told_what_runs() {
+fn requests_that_collide_with_a_rollout_are_refused() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9").start();
     scene.heard_times("up", 2);
@@ -46,7 +46,7 @@ fn what_collides_with_a_rollout_is_refused_and_told_what_runs() {
 }
 
 #[test]
-fn what_collides_with_a_restart_of_a_worker() {
+fn requests_that_collide_with_a_worker_restart_are_refused() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --surge 2").start();
     let old = master.workers();
@@ -86,7 +86,7 @@ fn what_collides_with_a_restart_of_a_worker() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn requests_without_sense_are_refused() {
     let scene = Scene::new();
     scene.app(GATED);
     let master = scene.master("-n 1 --ready fd=9").spawn();

@@ -11,7 +11,7 @@ use crate::common::service::process::{alive, gone};
 const OPTIONS: &str = "--listen 127.0.0.1:0 --ready notify";
 
 #[test]
-fn u33_a_request_that_goes_on_holds_up_no_reload_and_is_served_to_its_end() {
+fn u33_a_long_connection_delays_no_reload_and_ends_whole() {
     let scene = Scene::new();
     scene.app("play serve");
     let master = scene.master(&format!("-n 1 {OPTIONS}")).start();
@@ -39,7 +39,7 @@ fn u33_a_request_that_goes_on_holds_up_no_reload_and_is_served_to_its_end() {
 }
 
 #[test]
-fn an_old_worker_that_keeps_its_listener_is_warned_of_after_5_seconds_once() {
+fn an_old_worker_that_keeps_its_listener_warns_once() {
     let scene = Scene::new();
     scene.app("play 'serve keep'");
     let master = scene.master(&format!("-n 1 {OPTIONS}")).start();
@@ -64,7 +64,7 @@ fn an_old_worker_that_keeps_its_listener_is_warned_of_after_5_seconds_once() {
 }
 
 #[test]
-fn stopping_1_ends_that_wait_at_once() {
+fn stopping_1_ends_the_wait_for_its_listener() {
     let scene = Scene::new();
     scene.app("play 'serve keep stopping'");
     let master = scene.master(&format!("-n 1 {OPTIONS}")).start();

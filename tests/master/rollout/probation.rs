@@ -27,7 +27,7 @@ fn on_probation(master: &Master, generation: u64) {
 }
 
 #[test]
-fn a_worker_that_dies_on_probation_brings_the_old_generation_back() {
+fn a_death_on_probation_rolls_back() {
     let scene = Scene::new();
     let master = start(&scene, "--probation 1h");
     let old = scene.path("old").display().to_string();
@@ -75,7 +75,7 @@ fn a_worker_that_dies_on_probation_brings_the_old_generation_back() {
 }
 
 #[test]
-fn a_probation_that_is_passed_is_a_rollout_that_is_done() {
+fn a_rollout_is_done_after_probation() {
     let scene = Scene::new();
     let master = start(&scene, "--probation 300ms");
     let reload = master.ctl("reload --set A=2").done();
@@ -98,7 +98,7 @@ fn a_probation_that_is_passed_is_a_rollout_that_is_done() {
 }
 
 #[test]
-fn a_heartbeat_missed_on_probation_brings_the_old_generation_back() {
+fn a_missed_heartbeat_on_probation_rolls_back() {
     let scene = Scene::new();
     let master = start(&scene, "--probation 1h --timeout 300ms");
     scene.script("hangs", "helper beat; up; rest");

@@ -63,7 +63,7 @@ impl Releases {
 const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..2ms";
 
 #[test]
-fn u16_g6_a_relative_command_through_current_is_followed_at_a_rollout_only() {
+fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
     let releases = Releases::new();
     let scene = &releases.scene;
     let master = scene
@@ -118,7 +118,7 @@ fn u16_g6_a_relative_command_through_current_is_followed_at_a_rollout_only() {
 }
 
 #[test]
-fn a_deleted_release_is_no_problem_until_it_is_wanted_back() {
+fn a_deleted_release_fails_only_a_return_to_it() {
     let releases = Releases::new();
     let scene = &releases.scene;
     let master = scene.master(OPTIONS).command(["./current/app"]).start();
@@ -148,7 +148,7 @@ fn a_deleted_release_is_no_problem_until_it_is_wanted_back() {
 }
 
 #[test]
-fn u17_the_working_directory_is_pinned_with_chdir_and_by_the_name_that_the_shell_had_for_it() {
+fn u17_the_directory_follows_chdir_and_pwd() {
     for chdir in [true, false] {
         let releases = Releases::new();
         let scene = &releases.scene;
@@ -185,7 +185,7 @@ fn u17_the_working_directory_is_pinned_with_chdir_and_by_the_name_that_the_shell
 }
 
 #[test]
-fn a_program_without_a_slash_is_looked_up_anew_at_a_rollout_only() {
+fn a_program_name_is_searched_in_path_per_rollout() {
     let releases = Releases::new();
     let scene = &releases.scene;
     let path = format!(

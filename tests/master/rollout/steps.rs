@@ -38,7 +38,7 @@ fn count(status: &Value, list: &str) -> usize {
 }
 
 #[test]
-fn surge_1_replaces_one_after_the_other_the_new_one_ready_first() {
+fn surge_1_replaces_workers_one_by_one() {
     let scene = Scene::new();
     let master = gated(&scene, "", 3);
     let old = master.workers();
@@ -96,7 +96,7 @@ fn surge_2_starts_two_at_once() {
 }
 
 #[test]
-fn surge_100_percent_tells_nobody_before_all_are_ready() {
+fn surge_100_percent_retires_none_before_all_are_ready() {
     let scene = Scene::new();
     let master = gated(&scene, "--surge 100%", 3);
     let old = master.workers();
@@ -150,7 +150,7 @@ fn surge_0_retires_first_then_starts() {
 }
 
 #[test]
-fn never_more_than_the_surge_allows_nor_fewer_ready_than_promised_whenever_one_looks() {
+fn surge_bounds_starting_and_ready_workers_at_all_times() {
     for (surge, extra, missing) in [("1", 1, 0), ("50%", 2, 0), ("100%", 4, 0), ("0", 0, 1)] {
         let scene = Scene::new();
         let master = scene
@@ -182,7 +182,7 @@ fn never_more_than_the_surge_allows_nor_fewer_ready_than_promised_whenever_one_l
 }
 
 #[test]
-fn a_canary_is_waited_for_and_meanwhile_the_old_generation_fills_up() {
+fn a_canary_delays_the_rollout_and_crashes_refill_old() {
     let scene = Scene::new();
     let master = gated(&scene, "--canary 5s --backoff 1ms..1ms", 3);
     scene.app(RESTING);
@@ -247,7 +247,7 @@ fn a_rollback_in_the_middle_brings_the_old_generation_back() {
 }
 
 #[test]
-fn u11_scaling_goes_on_during_a_rollout_and_survives_the_next() {
+fn u11_scaling_works_in_a_rollout_and_lasts() {
     let scene = Scene::new();
     let master = gated(&scene, "", 2);
     let reload = master.ctl_begun("reload");

@@ -74,7 +74,7 @@ fn a_worker_that_dies_early_waits_for_its_next_start() {
 }
 
 #[test]
-fn u6_one_that_was_ready_for_longer_than_the_wait_is_replaced_at_once() {
+fn u6_a_worker_ready_longer_than_its_wait_is_replaced_at_once() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9 --backoff 5s..1h").start();
     let worker = scene.heard("up").pid;
@@ -97,7 +97,7 @@ fn u6_one_that_was_ready_for_longer_than_the_wait_is_replaced_at_once() {
 }
 
 #[test]
-fn it_gives_up_when_nobody_serves_and_nobody_can_be_started() {
+fn it_gives_up_when_no_worker_can_start() {
     let scene = Scene::new();
     let master =
         scene.master("-n 1 --ready fd=9 --give-up 4 --backoff 1ms..1ms --start-failures 100");
@@ -124,7 +124,7 @@ fn it_gives_up_when_nobody_serves_and_nobody_can_be_started() {
 }
 
 #[test]
-fn it_does_not_give_up_while_somebody_serves_nor_for_failures_that_are_not_in_a_row() {
+fn give_up_needs_consecutive_failures_and_no_ready_worker() {
     let scene = Scene::new();
     let master = scene
         .master("-n 2 --ready fd=9 --give-up 3 --backoff 1ms..1ms")
@@ -156,7 +156,7 @@ fn it_does_not_give_up_while_somebody_serves_nor_for_failures_that_are_not_in_a_
 }
 
 #[test]
-fn a_fatal_exit_fails_a_rollout_at_once_and_leaves_a_slot_down_later() {
+fn a_fatal_exit_fails_the_rollout_or_empties_the_slot() {
     let scene = Scene::new();
     scene.app("say up; exit 78");
     let ended = scene.master("-n 1 --ready fd=9 --fatal-exit 77,78").run();
@@ -224,7 +224,7 @@ fn process_of(master: &Master, worker: i32) {
 }
 
 #[test]
-fn a_wrapper_shell_that_did_not_exec_is_named_and_its_program_told() {
+fn a_wrapper_shell_is_named_and_its_program_signalled() {
     let scene = Scene::new();
     scene.app(&with_child("play 'catch'", "wait; :"));
     let master = scene.master("-n 1 --ready fd=9").start();
@@ -243,7 +243,7 @@ fn a_wrapper_shell_that_did_not_exec_is_named_and_its_program_told() {
 }
 
 #[test]
-fn u10_what_ignores_the_word_is_killed_at_its_time_with_its_group() {
+fn u10_a_worker_ignoring_the_stop_is_killed_with_its_group() {
     let scene = Scene::new();
     // Before it says anything.
     let family = with_child("sleep 1000", "rest");
@@ -334,7 +334,7 @@ fn u7_every_cause_of_an_end_has_its_name() {
 }
 
 #[test]
-fn a_new_release_is_no_prisoner_of_an_old_one_that_cannot_be_started() {
+fn a_new_release_starts_although_the_old_one_cannot() {
     // The canary is to be in slot 0, where the old generation waits, or is down for good.
     for (end, state) in [("exit 1", "backoff"), ("exit 77", "down")] {
         let scene = Scene::new();

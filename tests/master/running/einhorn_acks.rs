@@ -35,7 +35,7 @@ fn starting(status: &Value) -> bool {
 }
 
 #[test]
-fn an_ack_is_readiness_from_the_worker_itself_and_from_a_helper_of_its_group() {
+fn an_ack_of_the_worker_or_its_group_is_readiness() {
     for app in [
         format!("play '{ACK}; say told; catch'"),
         // As the Ruby library writes it.
@@ -62,7 +62,7 @@ fn an_ack_is_readiness_from_the_worker_itself_and_from_a_helper_of_its_group() {
 }
 
 #[test]
-fn acks_are_heard_after_reloads_and_upgrades() {
+fn acks_count_after_reloads_and_upgrades() {
     let scene = Scene::new();
     scene.app(&format!("play '{ACK}; catch'"));
     let master = scene.master(OPTIONS).start();
@@ -77,7 +77,7 @@ fn acks_are_heard_after_reloads_and_upgrades() {
 }
 
 #[test]
-fn u8_a_worker_that_acked_and_died_is_never_taken_for_one_that_died_before() {
+fn u8_acked_then_died_is_never_a_failed_start() {
     let scene = Scene::new();
     scene.app(&format!("helper '{ACK}'; exit 3"));
     let options = format!("{OPTIONS} --backoff 1ms..1ms --start-failures 1000");
@@ -94,7 +94,7 @@ fn u8_a_worker_that_acked_and_died_is_never_taken_for_one_that_died_before() {
 }
 
 #[test]
-fn whoever_is_not_of_a_workers_group_is_refused() {
+fn an_ack_from_outside_the_group_is_refused() {
     let scene = Scene::new();
     scene.app("say up; rest");
     let master = scene.master(OPTIONS).spawn();
@@ -121,7 +121,7 @@ fn whoever_is_not_of_a_workers_group_is_refused() {
 }
 
 #[test]
-fn a_worker_speaks_for_itself_alone_and_says_nothing_else() {
+fn a_worker_may_only_ack_itself() {
     let scene = Scene::new();
     let master_pid = r#"'"$PF_MASTER_PID"'"#;
     scene.app(&format!(
@@ -141,7 +141,7 @@ fn a_worker_speaks_for_itself_alone_and_says_nothing_else() {
 }
 
 #[test]
-fn a_ping_is_shown_and_kills_nobody() {
+fn a_ping_shows_its_age_and_sets_no_timeout() {
     let scene = Scene::new();
     let ping = ACK.replace("ack", "ping");
     scene.app(&format!("play '{ACK}; {ping}; say pinged; catch'"));
@@ -156,7 +156,7 @@ fn a_ping_is_shown_and_kills_nobody() {
 }
 
 #[test]
-fn those_who_connect_and_say_nothing_keep_nobody_else_away() {
+fn silent_ack_clients_delay_no_other() {
     let scene = Scene::new();
     scene.app(&format!(
         r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"; play '{ACK}; catch'"#
@@ -188,7 +188,7 @@ fn those_who_connect_and_say_nothing_keep_nobody_else_away() {
 }
 
 #[test]
-fn what_a_killed_master_left_is_swept_and_nothing_else() {
+fn ack_sockets_of_a_killed_master_are_removed() {
     let scene = Scene::new();
     let live = UnixListener::bind(scene.path("app.1.ack")).expect("bound");
     drop(UnixListener::bind(scene.path("app.2.ack")).expect("bound"));

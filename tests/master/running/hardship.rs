@@ -21,7 +21,7 @@ fn cpu(pid: i32) -> u64 {
 }
 
 #[test]
-fn u34_without_descriptors_for_another_client_it_neither_spins_nor_floods_the_log() {
+fn u34_without_free_descriptors_it_does_not_spin() {
     let scene = Scene::new();
     let wrapper = ["sh", "-c", r#"ulimit -n 40; exec "$@""#, "sh"];
     let master = scene
@@ -45,7 +45,7 @@ fn u34_without_descriptors_for_another_client_it_neither_spins_nor_floods_the_lo
 }
 
 #[test]
-fn u34_workers_that_cannot_be_forked_for_want_of_descriptors_are_failed_starts() {
+fn u34_spawns_without_descriptors_are_failed_starts() {
     let scene = Scene::new();
     let wrapper = ["sh", "-c", r#"ulimit -n 24; exec "$@""#, "sh"];
     let launch = scene
@@ -75,7 +75,7 @@ fn u34_a_log_that_cannot_be_written_is_counted() {
 }
 
 #[test]
-fn u34_a_worker_that_floods_its_notify_socket_delays_nobody() {
+fn u34_a_flooded_notify_socket_delays_no_other() {
     let scene = Scene::new();
     let flood = "import os, socket\n\
                  s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
@@ -93,7 +93,7 @@ fn u34_a_worker_that_floods_its_notify_socket_delays_nobody() {
 }
 
 #[test]
-fn p8_whoever_waits_for_a_master_that_is_killed_is_told_and_its_workers_go() {
+fn p8_a_killed_master_fails_waiting_clients_and_ends_workers() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9").start();
     let old = master.workers();
@@ -192,7 +192,7 @@ fn u7_it_works_as_pid_1() {
 }
 
 #[test]
-fn u34_a_worker_that_dies_of_its_own_group_signal_takes_nobody_along() {
+fn u34_a_worker_killing_its_group_harms_no_other() {
     let scene = Scene::new();
     scene.app("say up; up; trap : USR1; [ $PF_WORKER = 0 ] && kill -KILL 0; rest");
     let master = scene

@@ -25,7 +25,7 @@ fn on_terminal(scene: &Scene, ignoring: &str) -> (File, Master) {
 }
 
 #[test]
-fn s4_ctrl_c_is_one_interrupt_and_the_end() {
+fn s4_ctrl_c_is_one_interrupt_for_the_chain() {
     let scene = Scene::new();
     let (mut terminal, mut master) = on_terminal(&scene, "");
     let worker = master.workers()[0];
@@ -40,7 +40,7 @@ fn s4_ctrl_c_is_one_interrupt_and_the_end() {
 }
 
 #[test]
-fn u13_a_hangup_that_only_the_holder_hears_of_is_a_graceful_stop() {
+fn u13_a_hangup_of_the_holder_is_a_graceful_stop() {
     let scene = Scene::new();
     let (terminal, mut master) = on_terminal(&scene, "");
     drop(terminal);
@@ -49,7 +49,7 @@ fn u13_a_hangup_that_only_the_holder_hears_of_is_a_graceful_stop() {
 }
 
 #[test]
-fn p10_what_was_ignored_at_the_start_the_terminal_cannot_send() {
+fn p10_the_holder_keeps_ignored_terminal_signals_ignored() {
     let scene = Scene::new();
     let (mut terminal, master) = on_terminal(&scene, "HUP INT");
     terminal.write_all(b"\x03").expect("typed");
@@ -97,7 +97,7 @@ fn a_shell_with_job_control_stops_and_continues_the_chain() {
 }
 
 #[test]
-fn a_hangup_that_a_shell_tells_its_jobs_ends_whom_it_kills() {
+fn a_hangup_from_the_shell_ends_holder_and_command() {
     let (terminal, slave) = terminal();
     let script = format!(
         "{} --hold 127.0.0.1:0 -- bash -c 'echo $PF_HOLD; while :; do read -t 0.1; done'; true",

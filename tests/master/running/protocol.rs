@@ -23,7 +23,7 @@ fn others_are_served(master: &Master) {
 }
 
 #[test]
-fn p3_what_is_no_request_is_an_error_and_the_connection_goes_on() {
+fn p3_an_invalid_request_is_an_error_and_keeps_the_connection() {
     let scene = Scene::new();
     let master = service(&scene);
     let mut control = master.control();
@@ -127,7 +127,7 @@ fn p3_what_is_no_request_is_an_error_and_the_connection_goes_on() {
 }
 
 #[test]
-fn p4_a_line_of_ten_megabytes_is_one_error_and_costs_no_memory() {
+fn p4_a_line_of_ten_megabytes_is_one_error() {
     let scene = Scene::new();
     let master = service(&scene);
     let rss = |master: &Master| -> u64 {
@@ -171,7 +171,7 @@ fn p4_a_line_of_ten_megabytes_is_one_error_and_costs_no_memory() {
 }
 
 #[test]
-fn p4_half_a_line_and_silence_is_an_error_after_5_seconds() {
+fn p4_an_unfinished_line_is_an_error_after_5_seconds() {
     let scene = Scene::new();
     let master = service(&scene);
     let mut silent = master.control();
@@ -198,7 +198,7 @@ fn p4_half_a_line_and_silence_is_an_error_after_5_seconds() {
 }
 
 #[test]
-fn p4_half_a_line_and_the_end_is_an_error() {
+fn p4_an_unfinished_line_before_eof_is_an_error() {
     let scene = Scene::new();
     let master = service(&scene);
     let mut control = master.control();
@@ -219,7 +219,7 @@ fn p4_half_a_line_and_the_end_is_an_error() {
 }
 
 #[test]
-fn p4_three_hundred_idle_clients_disturb_nobody() {
+fn p4_three_hundred_idle_clients_delay_no_other() {
     let scene = Scene::new();
     let master = service(&scene);
     let open = |master: &Master| process::descriptors(master.pid()).len();

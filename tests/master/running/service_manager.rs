@@ -12,7 +12,7 @@ use crate::common::service::scene::GATED;
 use crate::common::service::{Scene, process, until};
 
 #[test]
-fn r21_a_service_manager_is_told_of_start_reloads_and_end_in_order() {
+fn r21_a_service_manager_sees_start_reload_and_end() {
     let scene = Scene::new();
     let manager = Manager::at(&scene.path("manager"));
     scene.app(GATED);
@@ -84,7 +84,7 @@ fn r21_a_service_manager_is_told_of_start_reloads_and_end_in_order() {
 }
 
 #[test]
-fn an_upgrade_in_place_is_a_reload_to_a_service_manager() {
+fn a_service_manager_sees_an_upgrade_as_a_reload() {
     let scene = Scene::new();
     let manager = Manager::at(&scene.path("manager"));
     let master = scene
@@ -115,7 +115,7 @@ fn an_upgrade_in_place_is_a_reload_to_a_service_manager() {
 }
 
 #[test]
-fn a_failed_start_is_told_and_never_ready() {
+fn a_failed_start_is_reported_and_never_ready() {
     let scene = Scene::new();
     let manager = Manager::at(&scene.path("manager"));
     scene.app("exit 3");
@@ -243,20 +243,20 @@ fn unheard(address: impl AsRef<OsStr>, why: &str) {
 }
 
 #[test]
-fn a_manager_that_is_not_there_is_one_warning() {
+fn a_missing_service_manager_is_one_warning() {
     unheard("/nonexistent/manager", ": No such file or directory");
     unheard("relative/path", "");
     unheard(format!("/{}", "x".repeat(200)), "");
 }
 
 #[test]
-fn a_vsock_that_nobody_answers_at_is_one_warning() {
+fn an_unreachable_vsock_is_one_warning() {
     // A context that no machine has.
     unheard("vsock:4000000000:1", "");
 }
 
 #[test]
-fn a_manager_that_does_not_read_holds_nothing_up_and_is_told_later() {
+fn a_service_manager_that_does_not_read_is_notified_later() {
     let scene = Scene::new();
     let manager = Manager::at(&scene.path("manager"));
     let filler = UnixDatagram::unbound().expect("a socket");

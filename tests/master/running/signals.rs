@@ -133,7 +133,7 @@ fn u13_hup_replaces_all_workers_and_reopens_the_log() {
 }
 
 #[test]
-fn u15_u30_usr1_reopens_the_log_and_goes_on_to_workers_that_catch_it() {
+fn u15_u30_usr1_reopens_the_log_and_reaches_workers() {
     let scene = Scene::new();
     // Slot 1 would die of it.
     scene.app("case $PF_WORKER in 0) play 'catch ready';; esac; helper ready; exec sleep 1000");
@@ -157,7 +157,7 @@ fn u15_u30_usr1_reopens_the_log_and_goes_on_to_workers_that_catch_it() {
 }
 
 #[test]
-fn u34_usr2_under_a_holder_is_refused_with_a_line_and_survived() {
+fn u34_usr2_under_a_holder_is_refused() {
     let scene = Scene::new();
     let master = scene
         .master("-n 1 --ready fd=9")
@@ -213,7 +213,7 @@ fn u12_winch_stops_the_workers_and_keeps_the_master() {
 }
 
 #[test]
-fn u11_ttin_adds_a_worker_and_ttou_takes_the_highest_down_to_none() {
+fn u11_ttin_adds_a_worker_and_ttou_retires_the_highest() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     let first = scene.heard("up").pid;
@@ -278,7 +278,7 @@ fn u8_a_burst_of_signals_at_the_start_does_no_harm() {
 }
 
 #[test]
-fn u8_r59_a_signal_before_a_request_is_obeyed_before_it_three_hundred_times() {
+fn u8_r59_a_signal_before_a_request_is_obeyed_first() {
     let scene = Scene::new();
     let master = scene
         .master("-n 1 --ready exec")
@@ -295,7 +295,7 @@ fn u8_r59_a_signal_before_a_request_is_obeyed_before_it_three_hundred_times() {
 }
 
 #[test]
-fn a_stopped_worker_is_told_all_the_same() {
+fn a_stopped_worker_still_gets_the_stop_signal() {
     let scene = Scene::new();
     let mut master = scene
         .master("-n 1 --ready fd=9 --graceful-timeout 1h")
@@ -312,7 +312,7 @@ fn a_stopped_worker_is_told_all_the_same() {
 }
 
 #[test]
-fn signals_go_where_pf_ctl_says() {
+fn pf_ctl_signal_reaches_the_chosen_workers() {
     let scene = Scene::new();
     scene.app(CATCHING);
     let master = scene.master("-n 3 --ready notify").start();

@@ -32,7 +32,7 @@ fn on_terminal(scene: &Scene, ignoring: &str) -> (File, Master) {
 }
 
 #[test]
-fn u12_s4_a_resize_is_ignored_and_ctrl_c_is_a_quick_stop() {
+fn u12_s4_a_resize_is_ignored_and_ctrl_c_stops() {
     let scene = Scene::new();
     let (mut terminal, mut master) = on_terminal(&scene, "");
     let workers = master.workers();
@@ -62,7 +62,7 @@ fn u13_a_hangup_is_a_graceful_stop() {
 }
 
 #[test]
-fn p10_what_the_master_was_started_ignoring_the_terminal_cannot_send() {
+fn p10_the_master_keeps_ignored_terminal_signals_ignored() {
     let scene = Scene::new();
     // What nohup does, and a shell with a job in the background.
     let (mut terminal, master) = on_terminal(&scene, "HUP INT QUIT");

@@ -64,7 +64,7 @@ fn check_looks_at_everything_and_starts_nothing() {
 }
 
 #[test]
-fn every_option_with_a_wrong_value_is_one_clear_error() {
+fn each_wrong_option_value_is_one_clear_error() {
     let wrong = [
         ("--workers", &["x", "-1", "1.5", "10001", ""][..]),
         (
@@ -121,7 +121,7 @@ fn every_option_with_a_wrong_value_is_one_clear_error() {
 }
 
 #[test]
-fn what_contradicts_itself_or_is_missing_is_a_usage_error() {
+fn contradicting_or_missing_options_are_usage_errors() {
     let scene = Scene::new();
     for (options, part) in [
         ("--no-control --control x.ctl", "--control"),
@@ -151,7 +151,7 @@ fn what_contradicts_itself_or_is_missing_is_a_usage_error() {
 }
 
 #[test]
-fn an_address_in_use_is_told_and_waited_for() {
+fn an_address_in_use_is_logged_and_retried() {
     let scene = Scene::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = taken.local_addr().expect("an address").to_string();

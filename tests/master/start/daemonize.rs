@@ -80,7 +80,7 @@ fn daemonized<'a>(scene: &'a Scene, options: &str) -> Launch<'a> {
 }
 
 #[test]
-fn p7_u31_the_caller_is_told_once_all_workers_are_ready() {
+fn p7_u31_the_caller_returns_once_all_workers_are_ready() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app(GATED);
@@ -128,7 +128,7 @@ fn procfs_stat(pid: i32) -> procfs::process::Stat {
 }
 
 #[test]
-fn with_a_log_the_workers_output_goes_there_and_follows_it() {
+fn output_of_workers_follows_the_daemons_log() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app("echo to stdout; echo to stderr >&2; up; rest");
@@ -151,7 +151,7 @@ fn with_a_log_the_workers_output_goes_there_and_follows_it() {
 }
 
 #[test]
-fn u31_a_start_that_fails_is_told_in_one_line_with_the_code_of_the_failure() {
+fn u31_a_failed_start_is_one_line_and_its_code() {
     let cases: [(&str, &[&str], i32, &str); 6] = [
         (
             "-n 2 --start-failures 1",
@@ -194,7 +194,7 @@ fn u31_a_start_that_fails_is_told_in_one_line_with_the_code_of_the_failure() {
 }
 
 #[test]
-fn a_pid_file_that_is_owned_is_refused() {
+fn a_pid_file_with_an_owner_is_refused() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     let why = format!("master {} owns it", master.pid());
@@ -204,7 +204,7 @@ fn a_pid_file_that_is_owned_is_refused() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_during_the_start_is_told_by_the_signal() {
+fn a_daemon_killed_during_start_reports_the_signal() {
     let scene = Scene::new();
     scene.app(GATED);
     let mut caller = daemonized(&scene, "-n 1").spawn();
@@ -219,7 +219,7 @@ fn a_daemon_that_is_killed_during_the_start_is_told_by_the_signal() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_during_the_start_is_not_ready() {
+fn a_daemon_stopped_during_start_is_not_ready() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app(GATED);
@@ -236,7 +236,7 @@ fn a_daemon_that_is_stopped_during_the_start_is_not_ready() {
 }
 
 #[test]
-fn ctrl_c_of_the_waiting_caller_ends_the_daemon_too() {
+fn ctrl_c_of_the_waiting_caller_ends_the_daemon() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app(GATED);
@@ -255,7 +255,7 @@ fn ctrl_c_of_the_waiting_caller_ends_the_daemon_too() {
 }
 
 #[test]
-fn what_ends_the_waiting_caller_ends_the_daemon_too() {
+fn a_killed_waiting_caller_ends_the_daemon() {
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL] {
         let scene = Scene::new();
         let daemon = Daemon(&scene);
@@ -297,7 +297,7 @@ fn listeners_meant_for_the_caller_are_the_daemons() {
 }
 
 #[test]
-fn a_daemon_is_upgraded_in_place_and_keeps_its_pid_and_its_log() {
+fn a_daemon_upgraded_in_place_keeps_pid_and_log() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app("echo to stdout; up; rest");
@@ -321,7 +321,7 @@ fn a_daemon_is_upgraded_in_place_and_keeps_its_pid_and_its_log() {
 }
 
 #[test]
-fn a_service_manager_is_told_first_who_the_service_is() {
+fn a_service_manager_first_receives_the_main_pid() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     let manager = Manager::at(&scene.path("manager"));

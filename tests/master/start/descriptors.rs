@@ -22,7 +22,7 @@ fn numbers(pid: i32) -> Vec<i32> {
 }
 
 #[test]
-fn u21_u28_a_worker_has_its_standard_descriptors_listeners_heartbeat_and_nothing_else() {
+fn u21_u28_a_worker_has_no_stray_descriptors() {
     let scene = Scene::new();
     let master = scene
         .master("-n 2 --ready exec --listen 127.0.0.1:0 --listen 127.0.0.1:0")
@@ -85,7 +85,7 @@ fn the_ready_fd_is_where_it_was_asked_for() {
 }
 
 #[test]
-fn u28_p10_signals_are_as_in_a_new_process_whatever_the_master_was_given() {
+fn u28_p10_workers_start_with_default_signal_state() {
     // nohup ignores HUP, a shell's background job INT and QUIT; python blocks what it likes.
     let ignoring: &[&str] = &[
         "sh",
@@ -140,7 +140,7 @@ fn s4_a_worker_leads_a_session_of_its_own() {
 }
 
 #[test]
-fn u28_the_limit_of_open_files_is_the_one_that_the_master_was_given() {
+fn u28_workers_get_the_masters_limit_of_open_files() {
     let scene = Scene::new();
     let wrapper = ["sh", "-c", r#"ulimit -Sn 77; exec "$@""#, "sh"];
     let master = scene

@@ -7,7 +7,7 @@ use crate::common::service::process::{cwd, environment};
 use crate::common::service::{Scene, process};
 
 #[test]
-fn the_variables_of_the_contract_and_no_others_of_its_protocols() {
+fn workers_get_the_variables_of_the_contract() {
     let scene = Scene::new();
     let given = [
         ("LISTEN_FDS", "3"),

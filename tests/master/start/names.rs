@@ -98,7 +98,7 @@ fn u22_a_pid_file_of_any_name_has_its_control_socket() {
 }
 
 #[test]
-fn u22_p8_a_stale_pid_file_is_replaced_whatever_number_stands_in_it() {
+fn u22_p8_a_stale_pid_file_is_replaced() {
     let scene = Scene::new();
     let first = scene.master(OPTIONS).start();
     let worker = scene.heard("up").pid;
@@ -122,7 +122,7 @@ fn u22_p8_a_stale_pid_file_is_replaced_whatever_number_stands_in_it() {
 }
 
 #[test]
-fn u22_of_starts_at_the_same_time_one_wins_and_the_others_are_told() {
+fn u22_of_concurrent_starts_one_wins() {
     let scene = Scene::new();
     for _ in 0..5 {
         let mut starts: Vec<Master> = (0..4).map(|_| scene.master(OPTIONS).spawn()).collect();
@@ -161,7 +161,7 @@ fn u22_only_our_own_names_are_removed() {
 }
 
 #[test]
-fn names_that_cannot_be_had_are_one_error_and_nothing_is_left() {
+fn unusable_paths_are_one_error_and_leave_nothing() {
     let scene = Scene::new();
     let dir = scene.dir().display().to_string();
     nix::unistd::mkfifo(&scene.path("fifo.pid"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
@@ -227,7 +227,7 @@ fn without_a_control_socket_there_are_signals() {
 }
 
 #[test]
-fn p1_the_control_socket_has_the_mode_and_the_group_that_it_was_asked_for() {
+fn p1_the_control_socket_has_the_requested_mode_and_group() {
     let scene = Scene::new();
     let own = nix::unistd::getgid();
     let options = format!(

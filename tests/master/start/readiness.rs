@@ -21,7 +21,7 @@ fn starting(status: &Value) -> bool {
 }
 
 #[test]
-fn auto_counts_a_silent_second_until_somebody_has_announced_itself() {
+fn auto_waits_a_second_until_a_worker_notifies() {
     let scene = Scene::new();
     scene.app("say up; rest");
     let master = scene
@@ -91,7 +91,7 @@ fn ready_from_systemd_notify_in_a_shell_worker_counts() {
 }
 
 #[test]
-fn ready_from_a_child_of_a_wrapper_counts_also_from_another_group_and_when_it_is_gone() {
+fn ready_from_a_descendant_in_another_group_counts() {
     let scene = Scene::new();
     let wrapper = scene.path("wrapper.py");
     // The child is in a session of its own, and gone when it is heard.
@@ -160,7 +160,7 @@ fn ready_from_another_user_does_not_count() {
 }
 
 #[test]
-fn a_barrier_is_answered_when_what_came_before_has_been_read() {
+fn a_barrier_is_answered_after_all_earlier_messages() {
     let scene = Scene::new();
     scene.app("play 'ready; notify STATUS=before; barrier; catch'");
     let master = scene.master("-n 1 --ready notify").start();
@@ -203,7 +203,7 @@ fn u23_a_heartbeat_by_touch_by_mode_or_by_the_counter() {
 }
 
 #[test]
-fn delay_and_exec_ask_for_no_word() {
+fn delay_and_exec_need_no_notification() {
     let scene = Scene::new();
     let master = scene
         .master("-n 1 --ready delay=300ms")
@@ -224,7 +224,7 @@ fn delay_and_exec_ask_for_no_word() {
 }
 
 #[test]
-fn a_newline_on_the_ready_fd_is_ready_and_its_end_without_one_is_a_failed_start() {
+fn a_newline_on_the_ready_fd_means_ready() {
     let scene = Scene::new();
     // What stands before the newline does not matter, nor how much follows.
     scene.app("printf version >&9; echo >&9; head -c 200000 /dev/zero >&9; say written; rest");
@@ -259,7 +259,7 @@ fn the_start_timeout_kills_the_whole_group() {
 }
 
 #[test]
-fn a_worker_that_was_ready_and_died_is_never_taken_for_one_that_died_before() {
+fn ready_then_died_is_never_a_failed_start() {
     for how in ["up; exit 3", "helper ready; exit 3"] {
         // One each: a newborn of the first master may outlive it by a moment, with its control socket.
         let scene = Scene::new();

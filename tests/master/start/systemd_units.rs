@@ -81,7 +81,7 @@ fn seconds(unit: &str, name: &str) -> u32 {
 }
 
 #[test]
-fn the_units_differ_in_how_they_reload_alone_and_leave_the_master_its_time() {
+fn systemd_units_differ_only_in_reload() {
     let run = Path::new("/run/app");
     let (blocking, signalled) = (
         unit("app.service", run),
@@ -129,7 +129,7 @@ impl Drop for Activated {
 }
 
 #[test]
-fn what_the_unit_says_starts_by_socket_activation_reloads_and_stops() {
+fn the_units_commands_start_reload_and_stop() {
     if version("systemd-socket-activate").is_none() {
         return;
     }

@@ -9,7 +9,7 @@ use crate::common::service::master::{Client, address, pids, refused};
 use crate::common::service::{Scene, process, until};
 
 #[test]
-fn u1_u32_s1_all_workers_accept_on_the_sockets_that_the_master_bound() {
+fn u1_u32_s1_all_workers_accept_on_the_masters_sockets() {
     let scene = Scene::new();
     scene.app("play serve");
     let master = scene
@@ -42,7 +42,7 @@ fn u1_u32_s1_all_workers_accept_on_the_sockets_that_the_master_bound() {
 }
 
 #[test]
-fn u6_u7_s1_a_dead_workers_number_goes_to_its_replacement_and_its_end_is_logged() {
+fn u6_u7_s1_a_replacement_gets_the_slot_and_exits_are_logged() {
     let scene = Scene::new();
     let master = scene.master("-n 3 --ready fd=9 --backoff 1ms..2ms").start();
     let first = scene.heard_times("up", 3);
@@ -140,7 +140,7 @@ fn without_n_there_are_as_many_workers_as_usable_cpus() {
 }
 
 #[test]
-fn p8_starting_twice_and_stopping_what_is_not_started_are_told_apart() {
+fn p8_starting_twice_and_stopping_nothing_have_own_codes() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     let pid = master.pid().to_string();

@@ -35,7 +35,7 @@ fn open(scene: &Scene) {
 }
 
 #[test]
-fn r21_whoever_asked_is_answered_by_the_next_image() {
+fn r21_the_next_image_answers_the_client() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     gated(&scene);
@@ -76,7 +76,7 @@ fn r21_whoever_asked_is_answered_by_the_next_image() {
 }
 
 #[test]
-fn signals_that_come_during_the_exec_are_not_lost_and_kill_nobody() {
+fn signals_during_the_exec_are_not_lost() {
     let scene = Scene::new();
     let mut master = with_successor(&scene, "-n 1 --ready fd=9").start();
     for (sent, wanted) in [
@@ -107,7 +107,7 @@ fn signals_that_come_during_the_exec_are_not_lost_and_kill_nobody() {
 }
 
 #[test]
-fn signals_that_come_before_a_successor_fails_reach_the_old_image() {
+fn signals_before_a_failed_exec_reach_the_old_image() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     gated(&scene);
@@ -124,7 +124,7 @@ fn signals_that_come_before_a_successor_fails_reach_the_old_image() {
 }
 
 #[test]
-fn r22_workers_that_end_or_speak_while_nobody_looks_are_seen_to() {
+fn r22_exits_and_messages_during_the_exec_are_handled() {
     let scene = Scene::new();
     scene.app("up; say up; read x <\"$PF_TEST_DOOR$PF_WORKER\"; exit 3");
     let master = with_successor(&scene, "-n 2 --ready fd=9 --backoff 1ms..1ms").start();
@@ -207,7 +207,7 @@ fn r36_a_worker_that_hangs_is_known_by_the_next_image() {
 }
 
 #[test]
-fn what_reload_changed_and_scale_hold_across_an_upgrade() {
+fn reload_changes_and_scale_survive_an_upgrade() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     scene.app("say \"is $COLOUR\"; up; rest");
@@ -226,7 +226,7 @@ fn what_reload_changed_and_scale_hold_across_an_upgrade() {
 }
 
 #[test]
-fn a_terminals_signal_that_was_ignored_at_the_start_stays_so() {
+fn an_upgrade_keeps_terminal_signals_ignored() {
     let scene = Scene::new();
     let wrapper = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
     let master = scene

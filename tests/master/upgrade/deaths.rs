@@ -36,7 +36,7 @@ const MOMENTS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn r56_kill_9_of_the_master_at_five_moments_leaves_nobody_and_the_next_one_starts() {
+fn r56_a_master_killed_during_an_upgrade_leaves_no_process() {
     for (moment, body) in MOMENTS {
         let scene = Scene::new();
         let tracks = Tracks::of(&scene);
@@ -73,7 +73,7 @@ fn r56_kill_9_of_the_master_at_five_moments_leaves_nobody_and_the_next_one_start
 }
 
 #[test]
-fn kill_9_of_the_child_that_is_checked_is_a_refused_upgrade() {
+fn a_killed_check_of_the_successor_refuses_the_upgrade() {
     let scene = Scene::new();
     let master = with_successor(&scene, OPTIONS).start();
     let known = children(master.pid());
@@ -94,7 +94,7 @@ fn kill_9_of_the_child_that_is_checked_is_a_refused_upgrade() {
 }
 
 #[test]
-fn r30_a_client_that_is_killed_leaves_an_operation_whose_end_is_known() {
+fn r4_a_killed_client_can_learn_the_outcome_later() {
     let scene = Scene::new();
     let master = scene.master(OPTIONS).start();
     scene.heard_times("up", 2);
@@ -113,7 +113,7 @@ fn r30_a_client_that_is_killed_leaves_an_operation_whose_end_is_known() {
 }
 
 #[test]
-fn r57_after_an_upgrade_the_guard_sees_to_the_workers_still() {
+fn r57_the_guard_works_after_an_upgrade() {
     let scene = Scene::new();
     let tracks = Tracks::of(&scene);
     let mut master = scene.master(OPTIONS).start();

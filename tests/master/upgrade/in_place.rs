@@ -12,7 +12,7 @@ use crate::common::service::{Scene, until};
 const OPTIONS: &str = "-n 2 --ready fd=9 --listen 127.0.0.1:0 --listen web=unix:web.sock";
 
 #[test]
-fn r1_r20_the_process_its_names_and_its_listeners_stay_and_nothing_leaks() {
+fn r1_r20_an_upgrade_keeps_pid_names_and_listeners() {
     let scene = Scene::new();
     let master = scene.master(OPTIONS).start();
     let at = address(&master.status(), 0);
@@ -174,7 +174,7 @@ fn u16_the_masters_own_program_is_looked_up_anew() {
 }
 
 #[test]
-fn a_new_listen_address_in_a_new_command_line_is_bound() {
+fn a_listen_address_added_by_an_upgrade_is_bound() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9 --listen one=127.0.0.1:0").start();
     let at = address(&master.status(), 0);

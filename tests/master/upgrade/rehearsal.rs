@@ -4,7 +4,7 @@ use super::{good_successor, successor, with_successor};
 use crate::common::service::{Scene, until};
 
 #[test]
-fn a_dry_run_tells_of_the_master_and_executes_nothing() {
+fn a_dry_run_describes_the_master_and_executes_nothing() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     let workers = master.workers();
@@ -19,7 +19,7 @@ fn a_dry_run_tells_of_the_master_and_executes_nothing() {
 }
 
 #[test]
-fn a_dry_run_refuses_what_an_upgrade_would_and_names_the_line_that_is_at_fault() {
+fn a_dry_run_refuses_what_an_upgrade_refuses() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     let workers = master.workers();
@@ -46,7 +46,7 @@ fn a_dry_run_refuses_what_an_upgrade_would_and_names_the_line_that_is_at_fault()
 }
 
 #[test]
-fn an_upgrade_comes_before_a_dry_run_and_a_stop_before_both() {
+fn a_stop_precedes_an_upgrade_precedes_a_dry_run() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(&scene, "echo begun >>\"$PF_TEST_SAY.begun\"; sleep 1000\n");
@@ -72,7 +72,7 @@ fn an_upgrade_comes_before_a_dry_run_and_a_stop_before_both() {
 }
 
 #[test]
-fn r4_what_a_checked_one_says_is_bounded_and_told() {
+fn r4_output_of_the_successor_check_is_logged_and_bounded() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(
@@ -91,7 +91,7 @@ fn r4_what_a_checked_one_says_is_bounded_and_told() {
 }
 
 #[test]
-fn another_n_in_place_is_told_of() {
+fn a_dry_run_names_another_worker_count() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(

@@ -27,7 +27,7 @@ fn fails(scene: &Scene, master: &Master, body: &str, why: &[&str]) {
 const ONLY_CHECKED: &str = "[ -n \"$PF_UPGRADE_CHECK\" ] && exec \"$0\" \"$@\"\n";
 
 #[test]
-fn r4_one_that_will_not_do_costs_nothing() {
+fn r4_an_unsuitable_successor_changes_nothing() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 2 --ready fd=9").start();
     let bad = [
@@ -68,7 +68,7 @@ fn r4_one_that_will_not_do_costs_nothing() {
 }
 
 #[test]
-fn r4_one_that_hangs_is_given_ten_seconds() {
+fn r4_a_successor_that_hangs_is_given_up_after_ten_seconds() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     // A child of its own, which has the descriptor as well.
@@ -97,7 +97,7 @@ fn r4_one_that_hangs_is_given_ten_seconds() {
 }
 
 #[test]
-fn r5_one_that_fails_after_the_exec_is_left_again() {
+fn r5_a_successor_that_fails_after_exec_returns() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 2 --ready fd=9").start();
     let exe = std::fs::read_link(format!("/proc/{}/exe", master.pid())).expect("it lives");
@@ -148,7 +148,7 @@ fn forged(scene: &Scene, sed: &str) -> String {
 
 /// States as images have written them, a format each: what is promised to be read is read.
 #[test]
-fn every_format_that_is_promised_is_read() {
+fn every_supported_state_format_is_read() {
     use prefork::wire::handover::{FORMAT, OLDEST, State};
     let written = [(
         1,
@@ -193,7 +193,7 @@ fn a_state_of_another_format_is_refused() {
 }
 
 #[test]
-fn new_workers_that_fail_at_boot_leave_the_old_ones() {
+fn workers_that_fail_at_boot_keep_the_old_generation() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --backoff 1ms..1ms").start();
     let workers = master.workers();
@@ -219,7 +219,7 @@ fn new_workers_that_fail_at_boot_leave_the_old_ones() {
 }
 
 #[test]
-fn new_workers_that_die_within_probation_bring_the_old_generation_back() {
+fn workers_that_die_on_probation_roll_the_upgrade_back() {
     let scene = Scene::new();
     let master = scene
         .master("-n 2 --ready fd=9 --probation 1h --backoff 1ms..1ms")

@@ -29,7 +29,7 @@ fn gone(family: [i32; 2]) {
 }
 
 #[test]
-fn int_ends_handlers_now_and_what_they_have_begun() {
+fn int_ends_handlers_and_their_children() {
     for handler in [FAMILY, STUBBORN] {
         let mut accept = Accept::start("-c 2", handler);
         let (mut one, mut other) = (accept.dial(), accept.dial());
@@ -42,7 +42,7 @@ fn int_ends_handlers_now_and_what_they_have_begun() {
 }
 
 #[test]
-fn a_second_word_ends_them_now_and_a_third_kills() {
+fn a_second_signal_ends_handlers_and_a_third_kills() {
     let mut accept = Accept::start("", FAMILY);
     let mut client = accept.dial();
     let pids = family(&mut client);
@@ -65,7 +65,7 @@ fn a_second_word_ends_them_now_and_a_third_kills() {
 }
 
 #[test]
-fn the_same_word_within_a_second_counts_once() {
+fn the_same_signal_within_a_second_counts_once() {
     until("both within a second", || {
         let mut accept = Accept::start("", ECHO);
         let mut client = accept.dial();
@@ -90,7 +90,7 @@ fn the_same_word_within_a_second_counts_once() {
 }
 
 #[test]
-fn g5_a_drain_that_takes_too_long_is_cut_short_and_is_an_error() {
+fn g5_a_drain_past_its_limit_is_an_error() {
     for handler in [FAMILY, STUBBORN] {
         let mut accept = Accept::start("--drain-timeout 100ms", handler);
         let mut client = accept.dial();
@@ -104,7 +104,7 @@ fn g5_a_drain_that_takes_too_long_is_cut_short_and_is_an_error() {
 }
 
 #[test]
-fn what_a_handler_leaves_behind_gives_the_token_back_and_is_seen_to_at_the_end() {
+fn children_of_a_handler_hold_no_token_and_are_ended() {
     let left = &[
         "sh",
         "-c",
@@ -131,7 +131,7 @@ fn what_a_handler_leaves_behind_gives_the_token_back_and_is_seen_to_at_the_end()
 }
 
 #[test]
-fn whoever_makes_a_session_of_its_own_goes_on() {
+fn a_handlers_child_in_its_own_session_survives() {
     // At once, or when its handler has been gone for a while, and nobody tells.
     for waits in ["", "sleep 0.1;"] {
         let script = format!("({waits} exec setsid sleep 1000) >&2 <&2 & echo $$; echo $!");

@@ -8,7 +8,7 @@ use crate::common::service::{HANG, process, until};
 use crate::common::support::{ports, skip};
 
 #[test]
-fn a_handler_has_its_connection_and_our_stderr_and_nothing_of_ours() {
+fn a_handler_inherits_only_its_connection_and_stderr() {
     // A descriptor that leaked into us, and signals that we were told to ignore.
     let leak = r#"trap '' USR1 USR2 PIPE TERM; exec 9</dev/null; exec "$@""#;
     let mut start = Start::with("-c 4").wrapped_in(&["sh", "-c", leak, "sh"]);
@@ -112,7 +112,7 @@ fn printed(text: &str) -> BTreeMap<String, String> {
 const PRINT: &[&str] = &["sh", "-c", "echo own=$$; env"];
 
 #[test]
-fn over_ipv6_and_ipv4_through_it_the_environment_tells_both() {
+fn the_environment_names_ipv6_and_mapped_ipv4_clients() {
     let accept = Start::with("-c 4").at("tcp:0").handler(PRINT);
     let port = accept.tcp().port();
     let told = |ip: &str| {
@@ -148,7 +148,7 @@ fn over_ipv6_and_ipv4_through_it_the_environment_tells_both() {
 }
 
 #[test]
-fn over_a_unix_socket_the_environment_tells_who_the_client_is() {
+fn the_environment_names_the_client_of_a_unix_socket() {
     let accept = Accept::start("", PRINT);
     let mut client = accept.dial_unix();
     let own = client.hear().expect("its pid");

@@ -24,7 +24,7 @@ fn a_client_that_closes_half_way_gets_its_whole_answer() {
 }
 
 #[test]
-fn a_client_that_dribbles_or_says_nothing_has_its_time_and_no_more() {
+fn slow_and_silent_clients_end_at_their_time_limit() {
     let accept = Accept::start("-c 2 --client-timeout 5s", ECHO);
     let (mut silent, mut dribbling) = (accept.dial(), accept.dial());
     silent.pid();
@@ -44,7 +44,7 @@ fn a_client_that_dribbles_or_says_nothing_has_its_time_and_no_more() {
 }
 
 #[test]
-fn a_client_that_resets_ends_its_handler_and_nothing_else() {
+fn a_reset_by_a_client_ends_only_its_handler() {
     let accept = Accept::start("-c 2", ECHO);
     let mut good = accept.dial();
     good.pid();
@@ -77,7 +77,7 @@ fn hit_and_run(at: SocketAddr, times: usize) {
 }
 
 #[test]
-fn ten_thousand_that_come_and_go_leave_no_descriptor_no_process_and_take_no_token() {
+fn ten_thousand_short_connections_leak_nothing() {
     let accept = Accept::start("-q -c 8", &["cat"]);
     // What it tries at its start is behind it when it has served somebody.
     let mut first = accept.dial();

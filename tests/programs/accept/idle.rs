@@ -83,7 +83,7 @@ fn u23_beats_come_at_half_the_time_and_no_sooner() {
 }
 
 #[test]
-fn u23_who_did_not_ask_for_beats_hears_none() {
+fn u23_without_watchdog_no_beats_are_sent() {
     let dir = tempfile::tempdir().expect("a directory");
     let (manager, start) = managed(&dir);
     let _accept = start.handler(ECHO);

@@ -24,7 +24,7 @@ fn run(chain: &[&str], words: &[&str]) -> (Option<i32>, String) {
 const LISTEN: &str = env!("CARGO_BIN_EXE_pf-listen");
 
 #[test]
-fn with_too_few_descriptors_to_serve_anybody_it_does_not_begin() {
+fn too_few_descriptors_fail_the_start() {
     for (limit, starts) in [(8, false), (40, true)] {
         let limited = format!(r#"ulimit -n {limit}; exec "$@""#);
         let chain = [LISTEN, "127.0.0.1:0", "--", "sh", "-c", &limited, "sh"];
@@ -42,7 +42,7 @@ fn with_too_few_descriptors_to_serve_anybody_it_does_not_begin() {
 }
 
 #[test]
-fn a_script_whose_interpreter_is_not_there_is_127_at_the_start() {
+fn a_script_with_a_missing_interpreter_is_exit_127() {
     let dir = tempfile::tempdir().expect("a directory");
     let script = dir.path().join("script");
     fs::write(&script, "#!/nowhere/sh\n").expect("written");
@@ -57,7 +57,7 @@ fn a_script_whose_interpreter_is_not_there_is_127_at_the_start() {
 }
 
 #[test]
-fn w1_without_a_listener_it_says_how_to_get_one() {
+fn w1_no_listener_is_an_error_with_a_hint() {
     let (code, line) = run(&[], &["--", "cat"]);
     assert_eq!(code, Some(111), "{line}");
     assert!(line.starts_with("pf-accept: no listener: none was inherited (start it as in: "));
@@ -75,7 +75,7 @@ fn w1_without_a_listener_it_says_how_to_get_one() {
 }
 
 #[test]
-fn what_has_no_connections_is_refused_by_name() {
+fn listeners_without_connections_are_refused_by_name() {
     let dir = tempfile::tempdir().expect("a directory");
     let gram = format!("log=unixgram:{}", dir.path().join("log").display());
     for (address, named) in [
@@ -105,7 +105,7 @@ fn what_has_no_connections_is_refused_by_name() {
 }
 
 #[test]
-fn a_handler_that_is_not_there_is_known_before_the_first_connection() {
+fn a_missing_handler_fails_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
     let plain = dir.path().join("plain");
     fs::write(&plain, "text").expect("written");

@@ -53,7 +53,7 @@ fn served(master: &Master) -> (i32, Client) {
 }
 
 #[test]
-fn s2_one_holds_the_lock_the_others_wait_and_it_goes_round() {
+fn s2_workers_hold_the_lock_in_turn() {
     let scene = Scene::new();
     let master = launch(&scene, &["--serialize"]);
     let mut clients = Vec::new();
@@ -77,7 +77,7 @@ fn s2_one_holds_the_lock_the_others_wait_and_it_goes_round() {
 }
 
 #[test]
-fn s2_whoever_waits_for_the_lock_hears_and_reaps_and_the_lock_survives_its_holder() {
+fn s2_waiting_for_the_lock_handles_signals_and_reaps() {
     let scene = Scene::new();
     let master = launch(&scene, &["--serialize", "-c", "2"]);
     let (holder, waiting) = one_holds(&master);

@@ -99,7 +99,7 @@ fn slot(status: &Value) -> (u64, u64) {
 }
 
 #[test]
-fn u23_it_beats_and_counts_and_tells_how_it_is() {
+fn u23_pf_accept_beats_counts_and_reports_status() {
     let scene = Scene::new();
     let options = "-n 1 -l 127.0.0.1:0 --ready notify --timeout 4s";
     let master = start(&scene, options, &["-c", "4"]);
@@ -124,7 +124,7 @@ fn u23_it_beats_and_counts_and_tells_how_it_is() {
 }
 
 #[test]
-fn u33_a_reload_waits_for_nobody_and_whoever_is_served_is_served_to_the_end() {
+fn u33_a_reload_finishes_running_connections() {
     let scene = Scene::new();
     let master = start(&scene, "-n 1 -l 127.0.0.1:0 --ready notify", &[]);
     let old = master.workers();
@@ -163,7 +163,7 @@ fn u10_a_quick_stop_leaves_nothing_of_the_handlers() {
 }
 
 #[test]
-fn u6_of_a_worker_that_is_killed_no_handler_is_left_and_its_place_is_taken() {
+fn u6_a_killed_worker_leaves_no_handler() {
     let scene = Scene::new();
     let master = start(&scene, "-n 1 -l 127.0.0.1:0 --ready notify", &["-c", "2"]);
     let worker = master.workers()[0];

@@ -20,7 +20,7 @@ fn ticks(pid: i32) -> u64 {
 }
 
 #[test]
-fn without_descriptors_it_waits_and_serves_all_when_there_are_again() {
+fn after_a_descriptor_shortage_all_clients_are_served() {
     let limited = ["sh", "-c", r#"ulimit -n 20; exec "$@""#, "sh"];
     let accept = Start::with("-c 50").wrapped_in(&limited).handler(ECHO);
     let mut clients: Vec<_> = (0..40).map(|_| accept.dial()).collect();
@@ -49,7 +49,7 @@ fn without_descriptors_it_waits_and_serves_all_when_there_are_again() {
 }
 
 #[test]
-fn a_handler_that_cannot_start_costs_a_connection_and_a_line_and_its_token_comes_back() {
+fn a_handler_that_cannot_start_gives_its_token_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let handler = dir.path().join("handler");
     crate::common::support::copies::copied("/bin/cat", &handler);
@@ -92,7 +92,7 @@ fn by_a_user_with_two_processes(words: &mut Command) -> Command {
 }
 
 #[test]
-fn without_processes_it_waits_and_serves_all_when_there_are_again() {
+fn after_a_process_shortage_all_clients_are_served() {
     if !nix::unistd::geteuid().is_root() {
         return skip("another user is needed, whose processes are counted");
     }

@@ -18,7 +18,7 @@ fn greeted(accept: &Accept) -> (Client, i32) {
 }
 
 #[test]
-fn w8_a_client_has_its_time() {
+fn w8_a_client_ends_at_its_time_limit() {
     let slow = &["sh", "-c", "sleep 1000 & printf '%s\\n' $$ $!; cat"];
     let accept = Accept::start("--client-timeout 150ms", slow);
     for _ in 0..3 {
@@ -35,7 +35,7 @@ fn w8_a_client_has_its_time() {
 }
 
 #[test]
-fn w8_a_handler_that_does_not_obey_at_its_time_is_killed() {
+fn w8_a_handler_past_its_time_is_killed() {
     let stubborn = &[
         "sh",
         "-c",
@@ -49,7 +49,7 @@ fn w8_a_handler_that_does_not_obey_at_its_time_is_killed() {
 }
 
 #[test]
-fn whoever_is_quick_is_not_hurt_by_the_time_that_was_given() {
+fn quick_clients_are_unaffected_by_the_time_limit() {
     let accept = Accept::start("--client-timeout 1h -c 2", ECHO);
     let mut client = accept.dial();
     client.pid();
@@ -61,7 +61,7 @@ fn whoever_is_quick_is_not_hurt_by_the_time_that_was_given() {
 }
 
 #[test]
-fn max_requests_is_an_end_that_serves_the_last_one_too() {
+fn max_requests_serves_the_last_request() {
     let mut accept = Accept::start("-c 2 --max-requests 3", ECHO);
     let (mut one, mut two) = (accept.dial(), accept.dial());
     one.pid();
@@ -80,7 +80,7 @@ fn max_requests_is_an_end_that_serves_the_last_one_too() {
 }
 
 #[test]
-fn idle_is_who_has_no_client() {
+fn idle_timeout_counts_only_time_without_clients() {
     let start = clock::now();
     let mut accept = Accept::start("--idle-timeout 4s", ECHO);
     let mut client = accept.dial();

@@ -6,7 +6,7 @@ use super::support::{Accept, Client, ECHO};
 use crate::common::service::process;
 
 #[test]
-fn w2_with_four_tokens_and_a_hundred_clients_never_more_than_four_are_served_and_nobody_starves() {
+fn w2_four_tokens_serve_a_hundred_clients_four_at_once() {
     let accept = Accept::start("-c 4", ECHO);
     let mut clients: VecDeque<Client> = (0..100).map(|_| accept.dial()).collect();
     let mut served = VecDeque::new();
@@ -29,7 +29,7 @@ fn w2_with_four_tokens_and_a_hundred_clients_never_more_than_four_are_served_and
 }
 
 #[test]
-fn w2_one_token_is_the_default() {
+fn w2_one_token_is_the_default_and_always_returns() {
     let accept = Accept::start("", ECHO);
     let (mut first, mut second) = (accept.dial(), accept.dial());
     let pid = first.pid();

@@ -16,7 +16,7 @@ use super::fake::{Scene, ctl};
 const SLACK: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_timeout_is_exit_5_and_tells_how_to_wait_on() {
+fn a_timeout_is_exit_5_with_a_hint() {
     let scene = Scene::new();
     let master = scene.play(|mut peer| {
         peer.request();
@@ -63,7 +63,7 @@ fn waiting_for_an_operation_knows_its_number_from_the_start() {
 }
 
 #[test]
-fn a_master_that_says_nothing_is_exit_5() {
+fn a_silent_master_is_exit_5() {
     let scene = Scene::new();
     let master = scene.play(|mut peer| {
         peer.request();

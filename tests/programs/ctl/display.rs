@@ -30,7 +30,7 @@ fn plain_lines_where_there_is_no_terminal() {
 }
 
 #[test]
-fn quiet_is_silent_but_for_data_and_errors() {
+fn quiet_prints_only_data_and_errors() {
     let scene = Scene::new();
     let reply = "{\"ok\":true,\"op\":7,\"message\":\"done\",\"warnings\":[\"beware\"]}\n";
     let master = scene.answer(&format!("{STEP}{reply}"));
@@ -53,7 +53,7 @@ fn quiet_is_silent_but_for_data_and_errors() {
 }
 
 #[test]
-fn a_bar_on_a_terminal_and_nothing_of_it_left() {
+fn a_progress_bar_on_a_terminal_is_cleared() {
     let (scene, mut terminal, child, go_on) = on_terminal("xterm");
     read_until(&mut terminal, |text| {
         text.contains("] 2/4") && text.contains("worker 4711 ready")

@@ -12,7 +12,7 @@ use super::fake::{Ended, Holder, Scene, ctl, read_until};
 const OK: &str = "{\"ok\":true,\"message\":\"stopping\"}\n";
 
 #[test]
-fn stop_returns_when_the_process_is_gone_and_a_zombie_is() {
+fn stop_returns_once_the_master_is_gone_or_zombie() {
     for by_pid_file in [true, false] {
         let scene = Scene::new();
         // It exits after its answer, and nobody waits for it before the stop has returned.
@@ -30,14 +30,14 @@ fn stop_returns_when_the_process_is_gone_and_a_zombie_is() {
 }
 
 #[test]
-fn stop_of_a_master_that_dies_without_an_answer_is_done() {
+fn stop_succeeds_if_the_master_dies_without_answer() {
     let scene = Scene::new();
     let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", false);
     ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).done();
 }
 
 #[test]
-fn whoever_is_thrown_out_while_it_waits_does_not_come_again() {
+fn a_wait_that_loses_its_master_does_not_reconnect() {
     let scene = Scene::new();
     let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", true);
     let ended = ctl([
@@ -55,7 +55,7 @@ fn whoever_is_thrown_out_while_it_waits_does_not_come_again() {
 }
 
 #[test]
-fn stop_that_is_refused_says_so() {
+fn a_refused_stop_is_an_error() {
     let scene = Scene::new();
     let reply = "{\"ok\":false,\"error\":{\"code\":\"permission\",\"message\":\"not you\"}}\n";
     let _master = Holder::listening(&scene.pid_file(), &scene.control(), reply, true);
@@ -102,7 +102,7 @@ fn p9_stop_asks_waits_and_then_kills() {
 }
 
 #[test]
-fn p9_a_master_that_does_not_even_answer_is_killed_too() {
+fn p9_a_silent_master_is_killed_too() {
     for by_pid_file in [true, false] {
         let scene = Scene::new();
         let mut master = Holder::listening(&scene.pid_file(), &scene.control(), OK, true);
@@ -155,7 +155,7 @@ fn wait_gone_ends_with_the_process_and_not_before() {
 }
 
 #[test]
-fn a_master_that_is_just_going_is_not_running_rather_than_mute() {
+fn a_master_that_is_ending_counts_as_not_running() {
     crate::common::service::until("it goes just then", || {
         let scene = Scene::new();
         let master = Holder::start(&scene.pid_file());
@@ -196,7 +196,7 @@ fn wait_ready_waits_for_a_master_to_appear() {
 }
 
 #[test]
-fn wait_ready_of_a_master_that_dies_once_connected_is_exit_3() {
+fn wait_ready_of_a_dying_master_is_exit_3() {
     let scene = Scene::new();
     let master = scene.answer("");
     let ended = ctl([

@@ -17,7 +17,7 @@ use super::fake::{Ended, HANG, Holder, Scene, ctl, ended};
 const OK: &str = "{\"ok\":true,\"message\":\"stopping\"}\n";
 
 #[test]
-fn nothing_there_is_exit_3_for_every_verb_but_wait_gone() {
+fn a_missing_target_is_exit_3_except_for_wait_gone() {
     let scene = Scene::new();
     let pid_file = scene.pid_file();
     let nowhere = pid_file.as_os_str();
@@ -41,7 +41,7 @@ fn nothing_there_is_exit_3_for_every_verb_but_wait_gone() {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_on_is_exit_3() {
+fn a_socket_without_listener_is_exit_3() {
     let scene = Scene::new();
     drop(std::os::unix::net::UnixListener::bind(scene.control()).expect("a socket"));
     ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(3, "nobody listens on");
@@ -126,7 +126,7 @@ fn u9_u11_u12_u13_u15_a_master_without_control_socket_gets_signals() {
 }
 
 #[test]
-fn steps_that_a_master_does_not_take_are_not_told_as_sent() {
+fn signals_that_could_not_be_sent_are_reported() {
     let scene = Scene::new();
     let mut master = Holder::start(&scene.pid_file());
     master.signal(Signal::SIGSTOP);
@@ -144,7 +144,7 @@ fn steps_that_a_master_does_not_take_are_not_told_as_sent() {
 }
 
 #[test]
-fn what_no_signal_can_say_or_answer_is_exit_6() {
+fn requests_without_a_signal_are_exit_6() {
     let scene = Scene::new();
     let mut master = Holder::start(&scene.pid_file());
     let pid_file = scene.pid_file();
@@ -186,7 +186,7 @@ fn what_no_signal_can_say_or_answer_is_exit_6() {
 }
 
 #[test]
-fn pid_prints_the_owner_of_the_lock_whatever_stands_in_the_file() {
+fn pid_prints_the_owner_of_the_lock() {
     let scene = Scene::new();
     let master = Holder::start(&scene.pid_file());
     fs::write(scene.pid_file(), "1\n").expect("a lie");
@@ -215,7 +215,7 @@ fn pid_of_a_control_socket_is_that_of_its_listener() {
 }
 
 #[test]
-fn signals_that_a_master_cannot_answer_are_sent_to_its_process() {
+fn signals_to_a_silent_master_go_to_its_process() {
     let scene = Scene::new();
     let mut master = Holder::listening(&scene.pid_file(), &scene.control(), OK, true);
     master.signal(Signal::SIGSTOP);

@@ -109,7 +109,7 @@ fn every_code_has_its_exit() {
 }
 
 #[test]
-fn garbage_is_a_failure_of_one_line() {
+fn garbage_is_an_error_of_one_line() {
     let cases: [&[u8]; 6] = [
         b"pardon?\n",
         b"\xff\xfe\xfd\n",
@@ -131,7 +131,7 @@ fn garbage_is_a_failure_of_one_line() {
 }
 
 #[test]
-fn an_answer_without_what_was_asked_for_is_garbage() {
+fn an_answer_without_its_data_is_an_error() {
     for args in [&["listeners"][..], &["reload", "--dry-run"]] {
         let scene = Scene::new();
         let master = scene.answer("{\"ok\":true}\n");
@@ -181,7 +181,7 @@ fn json_is_the_reply_as_it_came() {
 }
 
 #[test]
-fn json_is_printed_when_the_reply_says_no_too() {
+fn json_is_printed_for_refusals_too() {
     let scene = Scene::new();
     let reply = "{\"ok\":false,\"error\":{\"code\":\"busy\",\"message\":\"a rollout runs\"}}";
     let master = scene.answer(&format!("{reply}\n"));

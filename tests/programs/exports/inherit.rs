@@ -17,7 +17,7 @@ fn has(program: &str) -> bool {
 }
 
 #[test]
-fn u4_listeners_are_taken_over_from_each_protocol_and_told_on_in_it() {
+fn u4_listeners_are_inherited_and_exported_in_each_protocol() {
     for protocol in ["einhorn", "server-starter", "unicorn", "nginx", "php-fpm"] {
         let (_guard, directory) = directory();
         let (socket, seen) = (directory.join("x.sock"), directory.join("seen"));
@@ -63,7 +63,7 @@ fn u4_listeners_are_taken_over_from_each_protocol_and_told_on_in_it() {
 }
 
 #[test]
-fn u4_what_several_protocols_tell_of_is_one_listener_and_numbers_may_lie_anywhere() {
+fn u4_a_listener_of_several_protocols_counts_once() {
     // The inner one is told of fd 7 alone, in two protocols; and asks for neither.
     let script = r#"exec "$LISTEN" -e unicorn 127.0.0.1:0 -- sh -c '
         unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
@@ -76,7 +76,7 @@ fn u4_what_several_protocols_tell_of_is_one_listener_and_numbers_may_lie_anywher
 }
 
 #[test]
-fn left_overs_are_ignored_with_a_warning_that_says_why() {
+fn left_over_variables_are_ignored_with_a_warning() {
     for (variables, warning) in [
         (
             "NGINX=/etc/nginx",
@@ -124,7 +124,7 @@ fn left_overs_are_ignored_with_a_warning_that_says_why() {
 }
 
 #[test]
-fn a_worker_that_adds_a_listener_keeps_what_tells_of_its_master() {
+fn pf_listen_in_a_worker_keeps_its_masters_variables() {
     let script = r#"EINHORN_MASTER_PID=$PPID EINHORN_SOCK_PATH=/x EINHORN_CHILD_INDEX=3 \
         exec "$LISTEN" -e einhorn 127.0.0.1:0 -- sh -c '
         test "$EINHORN_SOCK_PATH$EINHORN_CHILD_INDEX$EINHORN_FD_COUNT" = /x31 || exit 9
@@ -157,7 +157,7 @@ fn u4_server_starters_own_listeners_are_taken_over() {
 }
 
 #[test]
-fn php_fpm_takes_over_the_listeners_that_it_is_told_of() {
+fn php_fpm_takes_over_its_listeners() {
     let program = "php-fpm8.2";
     if !has(program) {
         return;

@@ -27,7 +27,7 @@ fn told(options: &[&str]) -> (BTreeMap<String, String>, String) {
 }
 
 #[test]
-fn each_protocol_is_told_beside_systemds_with_the_numbers_that_hold() {
+fn each_protocol_is_exported_beside_systemds() {
     let (environment, port) = told(&[
         "-e",
         "einhorn",
@@ -63,7 +63,7 @@ fn each_protocol_is_told_beside_systemds_with_the_numbers_that_hold() {
 }
 
 #[test]
-fn nothing_is_told_that_was_not_asked_for() {
+fn no_protocol_is_exported_unasked() {
     let (environment, _) = told(&["127.0.0.1:0"]);
     assert!(environment.contains_key("LISTEN_FDS"));
     for other in [
@@ -78,7 +78,7 @@ fn nothing_is_told_that_was_not_asked_for() {
 }
 
 #[test]
-fn what_a_format_cannot_hold_is_wrong_usage_before_anything_is_bound() {
+fn an_address_a_protocol_cannot_hold_is_a_usage_error() {
     for (protocol, address, why) in [
         (
             "nginx",
@@ -126,7 +126,7 @@ fn what_a_format_cannot_hold_is_wrong_usage_before_anything_is_bound() {
 }
 
 #[test]
-fn what_is_known_only_once_it_is_bound_is_wrong_usage_too() {
+fn a_misfit_known_after_binding_is_a_usage_error() {
     let (_guard, directory) = directory();
     let odd = directory.join("a=b");
     std::fs::create_dir(&odd).expect("ours");

@@ -24,7 +24,7 @@ fn slot_1(master: &Master) -> (i32, BTreeMap<String, String>) {
 }
 
 #[test]
-fn workers_are_told_in_each_protocol_and_of_their_master_across_reload_and_upgrade() {
+fn workers_get_each_protocol_across_reload_and_upgrade() {
     let scene = Scene::new();
     let options = format!(
         "-n 2 --ready exec {LISTENERS} -e einhorn -e server-starter -e unicorn -e nginx --export php-fpm"
@@ -78,7 +78,7 @@ fn workers_are_told_in_each_protocol_and_of_their_master_across_reload_and_upgra
 }
 
 #[test]
-fn the_protocols_in_which_the_master_was_told_are_those_of_its_workers() {
+fn workers_get_the_protocols_the_master_was_given() {
     let scene = Scene::new();
     let master = scene
         .master("-n 2 --ready exec")
@@ -130,7 +130,7 @@ fn the_protocols_in_which_the_master_was_told_are_those_of_its_workers() {
 }
 
 #[test]
-fn without_a_control_socket_acks_have_no_place_and_nothing_is_written() {
+fn without_a_control_socket_no_ack_socket_exists() {
     let scene = Scene::new();
     let mut master = scene
         .master("-n 1 --ready exec --no-control --listen 127.0.0.1:0 -e einhorn")
@@ -148,7 +148,7 @@ fn without_a_control_socket_acks_have_no_place_and_nothing_is_written() {
 }
 
 #[test]
-fn what_cannot_be_told_is_wrong_usage() {
+fn unfit_protocols_and_reserved_variables_are_usage_errors() {
     let scene = Scene::new();
     for options in [
         "--check --listen vsock::1 -e nginx",

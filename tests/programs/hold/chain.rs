@@ -13,7 +13,7 @@ use crate::common::service::{Scene, until};
 use crate::reporter::{inodes, listen_and_report, reported, shell};
 
 #[test]
-fn u1_u21_command_has_what_an_exec_would_have_left_it() {
+fn u1_u21_held_command_inherits_what_exec_keeps() {
     let script = |hold: &str| {
         format!(
             r#"exec 7</dev/null 9</dev/zero; cd /; exec "$LISTEN" {hold} a=127.0.0.1:0 127.0.0.1:0 -- "$@""#
@@ -47,7 +47,7 @@ fn u1_u21_command_has_what_an_exec_would_have_left_it() {
 }
 
 #[test]
-fn u28_signals_are_for_the_command_as_they_were_for_the_holder() {
+fn u28_held_command_inherits_the_signal_state() {
     let status = |hold: &str, before: &str| {
         let script = format!(r#"{before} "$LISTEN" {hold} 127.0.0.1:0 -- cat /proc/self/status"#);
         let (code, out, errors) = finished(shell(&script));
@@ -77,7 +77,7 @@ fn settled(holder: i32) -> std::collections::BTreeMap<i32, String> {
 }
 
 #[test]
-fn each_run_has_a_listen_pid_of_its_own_and_the_same_sockets() {
+fn each_run_has_its_listen_pid_and_the_same_sockets() {
     let mut running = Running::start(listen_and_report(["--hold", "127.0.0.1:0", "[::1]:0"]));
     let first = running.report();
     let holder = pid(&running);
@@ -124,7 +124,7 @@ fn variables_that_name_the_process_name_the_child() {
 }
 
 #[test]
-fn the_master_knows_its_holder_and_its_workers_do_not() {
+fn only_the_master_gets_pf_hold() {
     let scene = Scene::new();
     let master = scene
         .master("-n 1 --ready fd=9")
@@ -145,7 +145,7 @@ fn the_master_knows_its_holder_and_its_workers_do_not() {
 }
 
 #[test]
-fn a_descriptor_in_the_way_is_told_of_once() {
+fn a_descriptor_in_the_way_warns_once() {
     let script = r#"exec 4</dev/zero; exec "$LISTEN" --hold 127.0.0.1:0 web=127.0.0.1:0 -- "$@""#;
     let mut running = Running::start(shell(script));
     let report = running.report();
@@ -172,7 +172,7 @@ fn a_descriptor_in_the_way_is_told_of_once() {
 }
 
 #[test]
-fn a_holder_that_has_nothing_to_do_does_nothing() {
+fn an_idle_holder_is_never_woken() {
     let mut running = Running::start(held("echo up; exec sleep 1000"));
     assert_eq!(running.line(), "up");
     let holder = pid(&running);

@@ -12,13 +12,13 @@ use crate::common::running::{Running, finished, pf_listen};
 use crate::common::service::{HANG, Scene, process, until};
 
 #[test]
-fn who_ends_well_is_done() {
+fn a_command_that_exits_0_ends_the_holder() {
     let (code, out, errors) = finished(held("echo run; exit 0"));
     assert_eq!((code, out.as_str(), errors.as_str()), (0, "run\n", ""));
 }
 
 #[test]
-fn a_first_start_that_cannot_be_is_not_tried_for_ever() {
+fn a_first_start_that_cannot_succeed_is_given_up() {
     for code in [2, 111, 126, 127] {
         let (ended, out, errors) = finished(held(&format!("echo run; exit {code}")));
         assert_eq!((ended, out.as_str()), (code, "run\n"));
@@ -49,7 +49,7 @@ fn a_first_start_that_cannot_be_is_not_tried_for_ever() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_told_before_anything_is_started() {
+fn a_bind_failure_is_reported_before_the_first_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let at = taken.local_addr().expect("an address").to_string();
     let mut command = Command::new(pf_listen());
@@ -59,7 +59,7 @@ fn what_cannot_be_bound_is_told_before_anything_is_started() {
 }
 
 #[test]
-fn who_dies_is_started_again_after_waits_that_double() {
+fn a_dead_command_restarts_after_doubling_waits() {
     // It tells itself when it began: we may hear of it much later. It has ended after that.
     let mut running = Running::start(held("date +%s%3N; exit 1"));
     let (mut last, mut rested, mut next, mut row) = (None, 0, 100, 0);
@@ -86,7 +86,7 @@ fn who_dies_is_started_again_after_waits_that_double() {
 }
 
 #[test]
-fn who_has_lived_for_longer_than_the_wait_is_started_at_once() {
+fn a_long_lived_command_restarts_at_once() {
     let mut running = Running::start(held("echo run; exec sleep 1000"));
     for _ in 0..2 {
         assert_eq!(running.line(), "run");
@@ -98,7 +98,7 @@ fn who_has_lived_for_longer_than_the_wait_is_started_at_once() {
 }
 
 #[test]
-fn after_an_asked_for_end_it_ends_as_its_command_did() {
+fn after_a_requested_stop_it_exits_as_command_did() {
     for sig in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let script = "trap 'exit 9' TERM INT QUIT; echo up; while :; do sleep 0.01; done";
         let mut running = Running::start(held(script));
@@ -123,7 +123,7 @@ fn after_an_asked_for_end_it_ends_as_its_command_did() {
 }
 
 #[test]
-fn once_asked_it_is_not_started_again_however_it_dies() {
+fn after_a_stop_request_it_is_not_restarted() {
     let mut running = Running::start(held(
         "trap 'echo told' TERM; echo up; while :; do sleep 0.01; done",
     ));
@@ -136,7 +136,7 @@ fn once_asked_it_is_not_started_again_however_it_dies() {
 }
 
 #[test]
-fn a_reload_is_no_end() {
+fn a_reload_signal_is_no_stop_request() {
     let script = "trap 'echo reload' HUP; echo run; while :; do sleep 0.01; done";
     let mut running = Running::start(held(script));
     assert_eq!(running.line(), "run");
@@ -147,7 +147,7 @@ fn a_reload_is_no_end() {
 }
 
 #[test]
-fn the_end_may_be_asked_for_while_nothing_runs() {
+fn a_stop_is_obeyed_while_command_is_down() {
     let mut running = Running::start(with(&["-v"], "exit 1"));
     let limit = clock::now() + HANG;
     // So long a wait that the signal falls into it.

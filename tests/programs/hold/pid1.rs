@@ -28,7 +28,7 @@ fn holder(running: &Running) -> i32 {
 }
 
 #[test]
-fn u7_orphans_are_reaped_also_while_command_lives_and_when_it_has_died() {
+fn u7_the_holder_reaps_orphans() {
     if !permitted() {
         return;
     }
@@ -47,7 +47,7 @@ fn u7_orphans_are_reaped_also_while_command_lives_and_when_it_has_died() {
 }
 
 #[test]
-fn p10_pid_1_ends_with_a_code_where_it_cannot_die_of_a_signal() {
+fn p10_pid_1_exits_with_a_code_for_a_signal() {
     if !permitted() {
         return;
     }

@@ -81,7 +81,7 @@ fn u13_reloads_of_a_worker_in_axum_lose_nothing() {
 
 /// A connection that is kept without a request is no reason to wait.
 #[test]
-fn w8_a_connection_that_is_kept_is_closed_at_the_next_pause() {
+fn w8_a_kept_connection_is_closed_at_its_pause() {
     for name in ["worker-std", "worker-tokio", "worker-axum"] {
         let service = start(name, &["-n", "1"]);
         let mut clients = targets(&service).map(|target| Client::of(&target));
@@ -131,7 +131,7 @@ fn u33_a_request_that_has_begun_is_answered_in_full() {
 }
 
 #[test]
-fn u33_and_g5_a_second_word_ends_it_at_once() {
+fn u33_g5_a_second_stop_ends_the_worker_at_once() {
     for (first, second) in [
         (Signal::SIGTERM, Signal::SIGTERM),
         (Signal::SIGQUIT, Signal::SIGINT),
@@ -198,7 +198,7 @@ fn u23_idle_workers_beat_within_the_timeout() {
 
 /// A service manager that gives no page is told by messages.
 #[test]
-fn another_manager_hears_that_a_worker_is_ready_lives_and_stops() {
+fn a_foreign_manager_receives_ready_watchdog_and_stopping() {
     let mut manager = NotifySocket::bind().expect("bound");
     let dir = tempfile::tempdir().expect("a directory");
     let mut child = Command::new(example("worker-std"))

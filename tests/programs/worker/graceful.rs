@@ -116,7 +116,7 @@ fn race(seed: u64) {
 }
 
 #[test]
-fn g2_and_g4_accept_and_close_race_with_random_timing_and_no_client_is_lost() {
+fn g2_g4_racing_accept_and_close_loses_no_client() {
     for seed in 1..=ROUNDS {
         race(seed);
     }
@@ -143,7 +143,7 @@ fn g3_a_connection_counts_once_however_many_hold_it() {
 }
 
 #[test]
-fn g5_all_listeners_are_closed_together_and_a_limit_that_passes_is_an_error() {
+fn g5_all_listeners_close_within_one_time_limit() {
     let ((one, at_one), (two, at_two)) = (bound(), bound());
     let listener = GracefulListener::new([one, two]).expect("they listen");
     let _clients = [at_one, at_two].map(|at| TcpStream::connect(at).expect("connected"));
@@ -163,7 +163,7 @@ fn g5_all_listeners_are_closed_together_and_a_limit_that_passes_is_an_error() {
 }
 
 #[test]
-fn g5_a_second_word_waits_no_longer() {
+fn g5_a_second_stop_ends_the_wait() {
     let (listener, at) = bound();
     let listener = GracefulListener::new([listener]).expect("listens");
     let shutdown = Shutdown::new().expect("made");
@@ -185,7 +185,7 @@ fn g5_a_second_word_waits_no_longer() {
 }
 
 #[test]
-fn w1_no_listener_of_several_is_served_before_another_all_the_time() {
+fn w1_listeners_are_served_in_turn() {
     let ((one, at_one), (two, at_two)) = (bound(), bound());
     let listener = GracefulListener::new([one, two]).expect("they listen");
     let connect = |at| (0..10).map(move |_| TcpStream::connect(at).expect("connected"));
@@ -200,7 +200,7 @@ fn w1_no_listener_of_several_is_served_before_another_all_the_time() {
 }
 
 #[test]
-fn a_socket_that_accepts_nobody_is_refused() {
+fn a_socket_that_does_not_listen_is_refused() {
     let listeners = Listeners::bind(["udp:127.0.0.1:0"]).expect("bound");
     let error = GracefulListener::new(listeners)
         .expect_err("datagrams")

@@ -79,7 +79,7 @@ fn pf_listen(addresses: &[&str]) -> Command {
 }
 
 #[test]
-fn g1_what_was_handed_on_is_taken_over_once() {
+fn g1_inherited_listeners_are_taken_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = format!("admin={}/sock", dir.path().display());
     let mut command = pf_listen(&["web=tcp:127.0.0.1:0", &path, "tcp:127.0.0.1:0"]);
@@ -113,7 +113,7 @@ fn g1_what_was_handed_on_is_taken_over_once() {
 }
 
 #[test]
-fn g1_without_any_or_with_somebody_elses_new_ones_are_bound() {
+fn g1_without_own_inherited_listeners_new_ones_are_bound() {
     let mut alone = Command::new(&role()[0]);
     alone.args(&role()[1..]);
     let mut behind_a_shell = pf_listen(&["tcp:127.0.0.1:0"]);
@@ -128,7 +128,7 @@ fn g1_without_any_or_with_somebody_elses_new_ones_are_bound() {
 }
 
 #[test]
-fn g1_a_malformed_count_or_a_descriptor_that_is_no_socket_is_an_error() {
+fn g1_a_bad_count_or_descriptor_is_an_error() {
     for (count, part) in [
         ("x", "LISTEN_FDS is malformed: 'x'"),
         ("2", "it is not a socket"),
@@ -169,7 +169,7 @@ fn u23_the_heartbeat_page_is_taken_over() {
 }
 
 #[test]
-fn u23_what_is_no_heartbeat_page_is_an_error() {
+fn u23_a_wrong_heartbeat_descriptor_is_an_error() {
     for (value, part) in [
         ("x", "cannot use PF_HEARTBEAT_FD=x: it is not a number"),
         ("0", "PF_HEARTBEAT_FD=0"),
@@ -185,7 +185,7 @@ fn u23_what_is_no_heartbeat_page_is_an_error() {
 
 /// What is said arrives at a path and at an abstract name, and nobody listening is an error.
 #[test]
-fn readiness_is_told_to_whoever_listens() {
+fn readiness_is_sent_to_the_notify_socket() {
     let mut socket = prefork::sys::notify::NotifySocket::bind().expect("bound");
     let mut command = Command::new(&role()[0]);
     command

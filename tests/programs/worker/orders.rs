@@ -97,7 +97,7 @@ impl World {
 }
 
 #[test]
-fn g2_accept_and_close_race_and_no_connection_is_lost_or_counted_twice() {
+fn g2_racing_accept_and_close_counts_each_connection_once() {
     in_every_order(|| {
         let world = World::new(2);
         let acceptors: Vec<_> = (0..2)
@@ -162,7 +162,7 @@ fn g2_two_closes_end_both() {
 }
 
 #[test]
-fn g5_whoever_waits_is_woken_to_wait_no_longer() {
+fn g5_a_second_stop_wakes_a_waiting_drain() {
     in_every_order(|| {
         let world = World::new(1);
         let held = world.accept().expect("nobody closes yet");

@@ -57,7 +57,7 @@ fn of_proc(pid: i32, what: &str) -> Vec<u8> {
 }
 
 #[test]
-fn g6_usr2_starts_the_program_anew_and_g7_the_new_one_relieves_the_old_one() {
+fn g6_g7_usr2_starts_a_process_that_replaces_the_old() {
     let dir = tempfile::tempdir().expect("a directory");
     let real = fs::canonicalize(dir.path()).expect("a path");
     let (mut old, target) = start(&real);

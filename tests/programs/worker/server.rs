@@ -76,7 +76,7 @@ fn with(server: Server, act: impl FnOnce(&Running)) -> prefork::error::Result<()
 }
 
 #[test]
-fn w2_no_token_no_accept_and_nobody_starves() {
+fn w2_without_a_token_no_client_is_accepted() {
     let (serving, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&most);
     let server = Server::new()
@@ -121,7 +121,7 @@ fn w2_no_token_no_accept_and_nobody_starves() {
 }
 
 #[test]
-fn w6_an_error_and_a_panic_are_told_and_cost_one_connection_each() {
+fn w6_an_error_or_panic_ends_one_connection() {
     let told = Arc::new(Mutex::new(Vec::<String>::new()));
     let lines = Arc::clone(&told);
     let server = Server::new()
@@ -169,7 +169,7 @@ fn w5_callbacks_come_in_their_order() {
 }
 
 #[test]
-fn w4_and_g5_those_that_were_accepted_are_served_and_a_limit_that_passes_is_an_error() {
+fn w4_g5_a_stop_serves_accepted_clients_within_its_limit() {
     let server = || {
         Server::new()
             .drain_timeout(Duration::from_millis(100))
@@ -302,7 +302,7 @@ fn all_tokens_are_there(at: SocketAddr) {
 }
 
 #[test]
-fn w6_clients_that_mean_no_good_leave_no_descriptor_thread_or_token_behind() {
+fn w6_hostile_clients_leak_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut process, at) = Process::start(&dir.path().join("ports"));
     all_tokens_are_there(at);

@@ -175,7 +175,7 @@ fn under_load(name: &str, needs: &[&str], drops_in_100_stops: u64) {
 }
 
 #[test]
-fn what_wrk_says_is_read() {
+fn reports_of_wrk_are_parsed() {
     let quiet = "  18330 requests in 3.65s, 2.80MB read\nRequests/sec:   5021.9\n";
     let of = |answered, failed, dropped| Account {
         answered,
