@@ -1,4 +1,5 @@
-//! A load client: new connections the whole time, each with a request of its own, and an account of every one.
+//! A load client: it opens new connections the whole time, one request on each, and counts each
+//! result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,7 @@ pub enum Target {
 /// How a request was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Nobody listens.
+    /// No process listens.
     Refused,
     /// The connection broke off.
     Reset,
@@ -119,7 +120,8 @@ struct Account {
 }
 
 impl Load {
-    /// Starts so many clients for each target; each makes one request after the other until [`stop`](Load::stop).
+    /// Starts this many clients for each target. Each makes requests one by one until
+    /// [`stop`](Load::stop).
     #[expect(
         clippy::disallowed_methods,
         reason = "these threads only connect; nothing is forked from them"
@@ -141,7 +143,8 @@ impl Load {
         Load { shared, clients }
     }
 
-    /// Waits until each target has answered so many requests more: what the test did before was done under load.
+    /// Waits until each target has answered this many more requests, so that what the test did
+    /// before happened under load.
     #[track_caller]
     pub fn more(&self, count: u64) {
         let wanted: Vec<u64> = self
@@ -222,7 +225,7 @@ impl Shared {
     }
 }
 
-/// One request on a connection of its own. The answer is the line `hello ID, ...`, and then the end.
+/// Makes one request on a new connection. The answer is the line `hello ID, ...`, then end of file.
 pub fn request(target: &Target, id: &str) -> Result<(), (Kind, String)> {
     let mut socket = connect(target).map_err(|error| failed("connect", &error))?;
     socket

@@ -20,7 +20,7 @@ impl Manager {
 
     /// The next message.
     #[track_caller]
-    pub(crate) fn hears(&self) -> Vec<String> {
+    pub(crate) fn next_message(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
         let length = self.0.recv(&mut buffer).expect("a message in time");
         let text = std::str::from_utf8(&buffer[..length]).expect("UTF-8");
@@ -29,9 +29,9 @@ impl Manager {
 
     /// The next message that is more than a line for people; its words but for that line.
     #[track_caller]
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn next_notification(&self) -> Vec<String> {
         loop {
-            let mut words = self.hears();
+            let mut words = self.next_message();
             words.retain(|word| !word.starts_with("STATUS="));
             if !words.is_empty() {
                 return words;
@@ -39,11 +39,11 @@ impl Manager {
         }
     }
 
-    /// The next line for people that is so.
+    /// The next `STATUS=` line that fulfils the condition.
     #[track_caller]
-    pub(crate) fn reads(&self, so: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn next_status_line(&self, so: impl Fn(&str) -> bool) -> String {
         loop {
-            let words = self.hears();
+            let words = self.next_message();
             let line = words.iter().find_map(|word| word.strip_prefix("STATUS="));
             if let Some(line) = line.filter(|line| so(line)) {
                 return line.to_owned();
@@ -53,8 +53,8 @@ impl Manager {
         }
     }
 
-    /// What has been said and not heard.
-    pub(crate) fn rest(&self) -> Vec<String> {
+    /// The messages that were sent and not read yet.
+    pub(crate) fn unread(&self) -> Vec<String> {
         self.0.set_nonblocking(true).expect("set");
         let mut rest = Vec::new();
         let mut buffer = [0; 4096];
@@ -65,10 +65,10 @@ impl Manager {
         rest
     }
 
-    /// A reload begins, not before `since`.
+    /// Reads that a reload begins, not before `since`.
     #[track_caller]
-    pub(crate) fn hears_of_reload(&self, since: u64) {
-        let words = self.told();
+    pub(crate) fn expect_reloading(&self, since: u64) {
+        let words = self.next_notification();
         assert_eq!(words[0], "RELOADING=1", "{words:?}");
         let stamp = words[1].strip_prefix("MONOTONIC_USEC=").expect("a stamp");
         let stamp: u64 = stamp.parse().expect("a number");
@@ -77,8 +77,8 @@ impl Manager {
     }
 
     #[track_caller]
-    pub(crate) fn hears_ready(&self) {
-        assert_eq!(self.told(), ["READY=1"]);
+    pub(crate) fn expect_ready(&self) {
+        assert_eq!(self.next_notification(), ["READY=1"]);
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command`, with pipes for standard input and output; standard error is read with [`Running::finish`].
+    /// Starts `command`, with pipes for its standard streams; read stderr with [`Running::finish`].
     pub fn start(command: Command) -> Running {
         Running::start_on(command, Stdio::piped())
     }
@@ -86,7 +86,8 @@ impl Running {
         }
     }
 
-    /// Waits for a line of standard error that holds this; what stood before it is no longer told by [`Running::finish`].
+    /// Waits for a line of stderr that contains `part`. [`Running::finish`] then omits the lines
+    /// before it.
     pub fn error_line(&mut self, part: &str) -> String {
         loop {
             while let Some(end) = self.errors.iter().position(|byte| *byte == b'\n') {
@@ -109,7 +110,7 @@ impl Running {
         (self.child.wait().expect("ended"), before + &errors)
     }
 
-    /// Ends it by end of file on its standard input, and tells how it ended and what it wrote on standard error.
+    /// Ends the process by end of file on its stdin. Returns how it ended, and its stderr.
     pub fn finish(mut self) -> (ExitStatus, String) {
         drop(self.child.stdin.take());
         let errors = drain(self.child.stderr.take());
@@ -165,7 +166,7 @@ fn drain(stream: Option<impl Read + AsFd>) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// Runs `command` to its end, with nothing on standard input. The exit code, standard output, standard error.
+/// Runs `command` to its end with an empty stdin. Returns exit code, stdout and stderr.
 pub fn finished(command: Command) -> (i32, String, String) {
     let output = assert_cmd::Command::from_std(command)
         .timeout(PATIENCE)

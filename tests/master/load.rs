@@ -37,7 +37,8 @@ fn the_load_client_distinguishes_every_kind_of_loss() {
         kind_of(&|stream| stream.peek(&mut [0; 2]).map(drop)),
         Err(Kind::Reset)
     );
-    // Bound and not listening. (A listener that is dropped may live on in what another test has just forked.)
+    // Bound and not listening. (A dropped listener may live on in a child that another test has
+    // just forked.)
     let mute = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .expect("bound");

@@ -1,5 +1,5 @@
-//! Not one connection is lost: not by a rollout, a change of size, a worker that is told to end, or a pause. Clients make new
-//! connections the whole time, on TCP and on a Unix socket, and account for every one.
+//! No connection is lost by a rollout, a change of size, a worker that is asked to end, or a pause.
+//! Clients open new connections the whole time, on TCP and on a Unix socket, and account for each.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn targets(service: &Service) -> [Target; 2] {
     [Target::Tcp(service.tcp()), Target::Unix(service.unix())]
 }
 
-/// Does something [`TIMES`] times to a service under load; nothing may be lost.
+/// Does something [`TIMES`] times to a service under load; no request may be lost.
 fn under_load(options: &[&str], worker: &Worker, mut act: impl FnMut(&Service, usize)) {
     let service = Service::start(options, worker);
     let load = Load::start(&targets(&service), CLIENTS);
@@ -52,8 +52,8 @@ fn u13_twenty_reloads_lose_nothing() {
     under_load(&["-n", "4"], &Worker::hello(), reload);
 }
 
-/// Acts so many times. Not one worker fewer than promised is ready, whenever one looks, and it is always the same process that says so;
-/// somebody has looked each time.
+/// Acts this many times, and samples the status meanwhile, at least once each time: never fewer
+/// ready workers than promised, and always the same master.
 fn sampled(service: &Service, wanted: usize, times: usize, act: impl Fn()) {
     let pid = service.status().pid;
     let (over, samples) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -110,7 +110,7 @@ fn u13_twenty_reloads_of_all_at_once_lose_nothing() {
 
 #[test]
 fn u13_twenty_reloads_of_one_worker_with_surge_0_lose_nothing() {
-    // Nobody accepts between the two: the clients wait in the queue.
+    // No worker accepts between pause and resume: the clients wait in the queue.
     under_load(&["-n", "1", "--surge", "0"], &Worker::hello(), reload);
 }
 
@@ -154,7 +154,7 @@ fn s1_twenty_workers_stopped_by_signal_lose_nothing() {
             let slot = &ready[(dice >> 33) as usize % ready.len()];
             let pid = slot.pid.expect("who is ready lives");
             service.signal(pid, Signal::SIGTERM);
-            // It has gone, and somebody else holds its slot.
+            // It has ended, and another worker holds its slot.
             let replaced = |other: &prefork::wire::status::Slot| {
                 other.slot == slot.slot && other.restarts > slot.restarts
             };
@@ -318,7 +318,7 @@ fn twenty_killed_workers_lose_only_their_accepted_requests() {
         killed.len()
     );
     assert!(untold <= 2 * killed.len());
-    // Somebody else may have the number by now.
+    // Another process may have the pid by now.
     let ours = format!("PF_MASTER_PID={}\0", service.started());
     let is_ours = |pid: &i32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! This test program as a worker: it accepts in the plain way, blocking, and tells a collector which requests it has taken.
+//! This test program as a worker: it accepts with blocking calls, and reports each request to a
+//! collector.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
@@ -23,7 +24,7 @@ pub fn plain() -> Worker {
     Worker::role("plain_worker::serve")
 }
 
-/// How many clients of a listener it keeps without an answer, where it was told to.
+/// How many clients of each listener it keeps without an answer, if the file `hold` exists.
 pub const HELD: usize = 2;
 
 #[test]
@@ -50,8 +51,8 @@ fn serve() {
 }
 
 fn accept(listener: &Socket, stop: &AtomicBool, collector: Option<&Path>) {
-    // A blocking accept keeps to it, so that the flag is looked at now and then; and a client that has been accepted is
-    // answered whatever the flag says.
+    // A blocking accept obeys the read timeout, so that the flag is checked now and then; an
+    // accepted client is answered whatever the flag says.
     listener
         .set_read_timeout(Some(Duration::from_millis(50)))
         .expect("a timeout");
@@ -145,7 +146,8 @@ impl Collector {
         plain().with(COLLECTOR, self.directory.path())
     }
 
-    /// From now on workers keep [`HELD`] clients a listener without an answer, and then accept no more; or no longer.
+    /// Makes workers keep [`HELD`] clients of each listener without an answer and then accept no
+    /// more; or ends that.
     pub fn hold(&self, hold: bool) {
         let path = self.directory.path().join("hold");
         let done = if hold {
@@ -161,7 +163,7 @@ impl Collector {
         self.taken.0.lock().expect("whole").clone()
     }
 
-    /// The same, once it is so many.
+    /// The same, once there are this many.
     pub fn wait_for(&self, count: usize) -> Vec<Taken> {
         let (all, more) = &*self.taken;
         let all = all.lock().expect("whole");

@@ -1,6 +1,6 @@
-//! The worker that is this test binary itself, executed anew by a script's `play` or `helper`.
+//! This test binary as a worker, executed by a script's `play` or `helper`.
 //!
-//! `PF_TEST_PLAY` says what it does: steps, with `;` between them. It ends with code 0 after the last one.
+//! `PF_TEST_PLAY` holds the steps, separated by `;`. It exits 0 after the last step.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -34,7 +34,7 @@ fn say(text: &str) {
         .expect("said");
 }
 
-/// What the worker does, when another test starts it.
+/// The role of the worker; without `PF_TEST_PLAY` it does nothing.
 #[test]
 fn play() {
     let Ok(script) = std::env::var("PF_TEST_PLAY") else {
@@ -84,7 +84,7 @@ fn notify(text: &str) {
         .expect("sent");
 }
 
-/// Sends `BARRIER=1` with a pipe's end, and says so once the master has closed it.
+/// Sends `BARRIER=1` with a pipe's end, and reports once the master has closed it.
 fn barrier() {
     let (read, write) = nix::unistd::pipe().expect("a pipe");
     let socket = UnixDatagram::unbound().expect("a socket");
@@ -107,7 +107,8 @@ fn barrier() {
     say("barrier");
 }
 
-/// Says something to einhorn's socket, `PID` being this process; reports what is answered, unless that is nothing.
+/// Sends a line to einhorn's socket, with `PID` replaced by our pid; reports `answered` if there is
+/// an answer.
 fn einhorn(text: &str) {
     use std::io::Read;
     let mut socket = UnixStream::connect(variable("EINHORN_SOCK_PATH")).expect("a socket");
@@ -137,7 +138,7 @@ fn beat() {
         .expect("written");
 }
 
-/// Tells every signal that it gets as `got NAME`. TERM, INT and QUIT end it, unless it is `stubborn`.
+/// Reports every signal as `got NAME`. TERM, INT and QUIT end it, unless it is `stubborn`.
 fn catch(how: &str) {
     use nix::libc;
     let all = [
@@ -165,7 +166,8 @@ fn catch(how: &str) {
     }
 }
 
-/// Serves until TERM: closes its listeners (unless it is to `keep` them), finishes its connections, ends. With `stopping` it says `STOPPING=1`.
+/// Serves until TERM, then closes its listeners (unless told to `keep` them), finishes its
+/// connections, and ends. With `stopping` it sends `STOPPING=1`.
 fn serve(how: &str) {
     let (end, told) = UnixStream::pair().expect("a pair");
     signal_hook::low_level::pipe::register(nix::libc::SIGTERM, told).expect("a handler");
@@ -176,7 +178,7 @@ fn serve(how: &str) {
         .map(|listener| Socket::from(listener.fd))
         .collect();
     for listener in &listeners {
-        // All who share it are of this kind.
+        // The flag is shared by all processes that share the socket, and all of them expect it.
         listener.set_nonblocking(true).expect("set");
     }
     notify("READY=1");
@@ -222,7 +224,7 @@ fn answer(socket: Socket) -> std::thread::JoinHandle<()> {
         socket.set_nonblocking(false).expect("set");
         let mut out = socket.try_clone().expect("a copy");
         for _line in BufReader::new(socket).lines().map_while(Result::ok) {
-            // A client that has left is no fault.
+            // A client that has left is no error.
             let _ = out.write_all(format!("{}\n", own()).as_bytes());
         }
     })

@@ -189,7 +189,7 @@ fn a_service_has_its_port() {
         "{errors}"
     );
     let table = std::fs::read_to_string("/etc/services").unwrap_or_default();
-    // One that anybody may bind, and nobody here is likely to have bound.
+    // A port that needs no privilege, and is probably free here.
     let Some(port) = prefork::wire::services::port(&table, "ircd", "tcp") else {
         return;
     };
@@ -236,7 +236,7 @@ fn each_option_of_tcp_is_set() {
     );
     let found = listener("[::]:0,v6only");
     assert_eq!(found["v6only"], true);
-    // An address that nobody has (RFC 5737).
+    // An address for documentation, which no host has (RFC 5737).
     assert!(
         listener("192.0.2.7:0,freebind")["address"]
             .as_str()
@@ -372,7 +372,7 @@ fn w1_a_host_gets_a_socket_for_each_address() {
         port(&found[0]) == port(&found[1]) && port(&found[0]) != Some("0".into()),
         "{found:?}"
     );
-    // An IPv6 address that a host also has, but this machine has not, is left out with a word about it.
+    // An IPv6 address of the host that this machine does not have is skipped with a log line.
     let (code, out, errors) = finished(with_hosts("pf-half:0"));
     assert!(code == 0 && out.contains("\"tcp:127.0.0.1:"), "{errors}");
     assert!(

@@ -9,7 +9,8 @@ use crate::reporter::{addresses, listen_and_report, reported, shell};
 
 fn run(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(pf_listen());
-    // A directory in PATH that may not be searched would make "not found" a "permission denied", as it does for env(1).
+    // A directory in PATH without search permission would turn "not found" into "permission
+    // denied", as with env(1).
     command.args(args).env("PATH", "/usr/bin:/bin");
     finished(command)
 }
@@ -62,7 +63,7 @@ fn u2_several_addresses_stand_in_order() {
 #[test]
 fn u2_without_an_address_the_default_is_bound() {
     let (code, out, errors) = finished(listen_and_report(["--tries", "0"]));
-    // Somebody else may have the port; then the error tells which was tried.
+    // Another process may have the port; then the error names the address.
     let told = out.contains("\"address\":\"tcp:127.0.0.1:8080\"")
         || errors.starts_with("pf-listen: cannot bind tcp:127.0.0.1:8080: Address already in use");
     assert!(told, "{code}: {out}{errors}");

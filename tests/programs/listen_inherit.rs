@@ -179,7 +179,7 @@ fn u5_unlinked_unix_path_counts_as_dead() {
         "another socket"
     );
     assert!(std::path::Path::new(&path).exists());
-    // No address names it: it is not ours to bind, with a mode that we do not know; but who reads the log learns of it.
+    // No address names it, so it is not bound anew, since its mode is unknown; the log says so.
     let script =
         format!(r#"exec "$LISTEN" {path} -- sh -c 'rm {path}; exec "$LISTEN" -- "$@"' sh "$@""#);
     let (code, _, errors) = finished(shell(&script));
@@ -268,7 +268,7 @@ fn g1_listener_variables_count_only_if_ours_and_complete() {
             "{script}"
         );
     }
-    // Without a LISTEN_PID they are somebody else's, and stale variables are not passed on.
+    // Without LISTEN_PID they belong to another process, and stale variables are not passed on.
     let report = reported(shell(
         r#"LISTEN_FDS=7 LISTEN_FDNAMES=a LISTEN_PIDFDID=9 exec "$LISTEN" 127.0.0.1:0 -- "$@""#,
     ));

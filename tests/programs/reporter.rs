@@ -57,7 +57,7 @@ pub fn listen_and_report<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> 
     command
 }
 
-/// A shell script for what has to be arranged between two programs; in it, `$LISTEN` is `pf-listen` and `"$@"` the reporter.
+/// A shell script between two programs; in it, `$LISTEN` is `pf-listen` and `"$@"` the reporter.
 pub fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command
@@ -67,7 +67,7 @@ pub fn shell(script: &str) -> Command {
     command
 }
 
-/// What the COMMAND does, when another test runs it by this name alone.
+/// The role of the COMMAND; without its name among the arguments it does nothing.
 #[test]
 fn report() {
     if !std::env::args().any(|arg| arg == "reporter::report") {
@@ -84,7 +84,7 @@ fn report() {
     writeln!(stdout, "\n{MARK}{report}")
         .and_then(|()| stdout.flush())
         .expect("a reader");
-    // Whoever wants the listeners to live on keeps our standard input open.
+    // A test that needs the listeners longer keeps our standard input open.
     std::io::stdin()
         .read_to_end(&mut vec![])
         .expect("standard input");

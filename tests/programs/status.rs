@@ -50,7 +50,7 @@ fn run(target: &Path, options: &[&str]) -> Output {
         .expect("pf-status ends")
 }
 
-/// The master's end: a control socket in a directory of its own.
+/// The master's end: a control socket in a new directory.
 struct Master {
     dir: TempDir,
     listener: UnixListener,
@@ -89,14 +89,14 @@ impl Master {
         stream
     }
 
-    /// What `pf-status` makes of this answer, sent as it is.
+    /// Runs `pf-status` against a master that sends this answer.
     fn answers(&self, target: &Path, options: &[&str], answer: &[u8]) -> Output {
         let child = start(target, options);
         self.request().write_all(answer).expect("answered");
         child.wait_with_output().expect("pf-status ends")
     }
 
-    /// The same for a status document, which may stand on several lines here.
+    /// The same for a status document, which may have several lines here.
     fn tells(&self, options: &[&str], document: &str) -> Output {
         let line = format!(
             "{{\"ok\":true,\"status\":{}}}\n",
@@ -279,7 +279,7 @@ fn a_socket_that_may_not_be_used_is_exit_4() {
     let mut command = Command::new(programs.of(program));
     command.arg(&path);
     if geteuid().is_root() {
-        // Root may use any socket; nobody may not.
+        // Root may use any socket; the user nobody may not.
         command.uid(65534).gid(65534);
     }
     one_error(&command.output().expect("pf-status starts"), 4);

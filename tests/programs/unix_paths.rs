@@ -19,7 +19,7 @@ fn refused(path: &Path) -> String {
     errors
 }
 
-/// A socket file that nobody serves any more.
+/// A socket file without a server.
 fn leave_dead_socket(path: &Path) -> u64 {
     drop(UnixListener::bind(path).expect("bound"));
     path.metadata().expect("left").ino()
@@ -121,7 +121,7 @@ fn of_two_starters_exactly_one_gets_the_path() {
     for round in 0..10 {
         let path = directory.join(format!("{round}"));
         leave_dead_socket(&path);
-        // Each blocks on a FIFO of its own; both are let go at once.
+        // Each blocks on its own FIFO; both are released at once.
         let gates = ["one", "other"].map(|which| directory.join(format!("{round}.{which}")));
         let mut starters = gates.each_ref().map(|gate| {
             nix::unistd::mkfifo(gate, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
@@ -170,7 +170,7 @@ fn mode_and_owner_are_as_asked_for() {
         path.metadata().expect("there").permissions().mode() & 0o7777,
         0o620
     );
-    // Without one, the umask decides, as for any file; and COMMAND has the umask that pf-listen had.
+    // Without a mode the umask decides, as for any file; COMMAND has the umask that pf-listen had.
     let path = directory.join("b");
     let mut command = shell(r#"umask 027; exec "$LISTEN" "$SOCKET" -- sh -c umask"#);
     command.env("SOCKET", &path);

@@ -35,7 +35,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The command as it is typed. Completions of a program that nests verbs need the name that it is called by.
+/// The command as it is typed. Completions of a program with verbs need the name by which it is
+/// called.
 fn built(program: &str, command: Definition) -> clap::Command {
     let mut command = command().bin_name(program);
     command.build();
@@ -115,7 +116,7 @@ fn options(command: &clap::Command) -> String {
     section(|out| Man::new(command.clone()).render_options_section(out))
 }
 
-/// What each verb does and takes; the options that all of them take come first, once.
+/// What each verb does and which options it takes; options that all verbs share come first, once.
 fn verbs(command: &clap::Command) -> String {
     let verbs: Vec<_> = command
         .get_subcommands()
@@ -171,8 +172,8 @@ fn options_where(verb: &clap::Command, chosen: impl Fn(&str) -> bool) -> String 
         .to_owned()
 }
 
-/// A section as it is rendered, without the preamble that each one repeats; and a paragraph's end within an option's text
-/// stays within that option.
+/// A rendered section without its repeated preamble; a paragraph's end within an option's text
+/// stays in that option.
 fn section(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
     let mut out = Vec::new();
     render(&mut out).expect("memory");

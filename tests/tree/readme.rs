@@ -1,4 +1,5 @@
-//! What the README shows is run as it stands there; and the first lesson, `examples/demo.sh`, leaves nothing behind however it ends.
+//! Runs what the README shows, unchanged; and checks that `examples/demo.sh` leaves nothing behind
+//! however it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -90,7 +91,8 @@ pub(crate) fn programs() -> PathBuf {
     program.parent().expect("a directory").to_owned()
 }
 
-/// A directory for one run, and everything that is started in it: by a mark in the environment, which all of them inherit.
+/// A directory for one run, and all processes started in it, found by a variable of their
+/// environment.
 pub(crate) struct Stage {
     dir: tempfile::TempDir,
     mark: String,
@@ -394,7 +396,7 @@ fn units_are_sound() {
         .into_iter()
         .filter(|(name, _)| name.starts_with("app."))
     {
-        // Where they stand in this tree.
+        // Their place in this repository.
         let text = text.replace("/usr/local/bin/hello", &hello().display().to_string());
         let text = text.replace("/usr/local/bin", &programs().display().to_string());
         fs::write(stage.at("work").join(name), text).expect("written");
@@ -434,7 +436,7 @@ fn privileges_are_given_up_after_binding() {
         return skip("only root has privileges to give up");
     }
     let stage = Stage::new();
-    // Where nobody may execute them.
+    // Where they cannot be executed.
     let programs = ForAnybody::copy([
         Path::new(env!("CARGO_BIN_EXE_pf-listen")),
         Path::new(env!("CARGO_BIN_EXE_pf-master")),
@@ -481,7 +483,7 @@ fn every_exit_code_is_in_the_table() {
     assert_eq!(listed, all.map(Exit::code));
 }
 
-/// `examples/demo.sh`, showing the programs that stand here already.
+/// `examples/demo.sh` with the programs that are built already.
 fn demo(stage: &Stage) -> Command {
     let mut command = stage.command(&package("examples/demo.sh"));
     command.env("PF_BIN", programs()).current_dir("/");
@@ -520,7 +522,7 @@ fn the_first_lesson_can_be_interrupted_at_every_step() {
     }
 }
 
-/// Interrupts the first lesson in this step; `None` if it was quicker, and had come to its end.
+/// Interrupts the first lesson in this step; `None` if the lesson ended before.
 fn interrupted(step: &str, all: bool) -> Option<()> {
     let stage = Stage::new();
     let mut command = demo(&stage);

@@ -1,4 +1,4 @@
-//! A client that speaks the control protocol by hand.
+//! A client that writes and reads the lines of the control protocol itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

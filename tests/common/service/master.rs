@@ -97,7 +97,7 @@ impl<'a> Launch<'a> {
     #[track_caller]
     pub(crate) fn start(self) -> Master {
         let master = self.spawn();
-        master.ctl("wait --ready --timeout 60s").done();
+        master.ctl("wait --ready --timeout 60s").succeeded();
         master
     }
 
@@ -121,7 +121,7 @@ impl<'a> Launch<'a> {
         }
     }
 
-    /// Runs one that ends by itself.
+    /// Runs a master that ends by itself.
     #[track_caller]
     pub(crate) fn run(self) -> Ended {
         let files = ["run.out", "run.err"].map(|name| self.scene.path(name));
@@ -207,9 +207,9 @@ impl Master {
         std::fs::read_to_string(self.path("err")).unwrap_or_default()
     }
 
-    /// Waits until this stands in the log.
+    /// Waits until the log contains this text.
     #[track_caller]
-    pub(crate) fn logged(&self, text: &str) -> String {
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
         let deadline = prefork::sys::machine::clock::now() + HANG;
         loop {
             let log = self.log();
@@ -237,7 +237,7 @@ impl Master {
         self.control().status()
     }
 
-    /// Waits until the status is so; gives it.
+    /// Waits until the status fulfils the condition; returns that status.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let mut control = self.control();
@@ -267,11 +267,11 @@ impl Master {
     /// Runs `pf-ctl VERB TARGET OPERAND...` to its end.
     #[track_caller]
     pub(crate) fn ctl(&self, line: &str) -> Ended {
-        self.ctl_begun(line).end()
+        self.start_ctl(line).end()
     }
 
     /// Starts `pf-ctl`.
-    pub(crate) fn ctl_begun(&self, line: &str) -> Ctl {
+    pub(crate) fn start_ctl(&self, line: &str) -> Ctl {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let child = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
             .arg(verb)
@@ -312,7 +312,7 @@ impl Master {
     #[track_caller]
     pub(crate) fn stop(mut self) {
         let before = process::descendants(self.pid());
-        self.ctl("stop").done();
+        self.ctl("stop").succeeded();
         assert_eq!(self.end(), Some(0), "{}", self.log());
         for (pid, _) in before {
             assert!(
@@ -345,7 +345,7 @@ impl Drop for Master {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        // Stopped, it starts nobody anew, and reaps nobody: so the numbers stay theirs.
+        // A stopped master starts and reaps no process, so the pids cannot be reused meanwhile.
         self.signal(Signal::SIGSTOP);
         let descendants = process::descendants(self.pid());
         for (pid, _) in &descendants {
@@ -445,7 +445,7 @@ impl Client {
     }
 }
 
-/// Waits until nobody accepts at the address.
+/// Waits until no process accepts at the address.
 #[track_caller]
 pub(crate) fn refused(address: SocketAddr) {
     until(&format!("{address} refuses"), || {

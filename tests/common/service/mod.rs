@@ -1,8 +1,9 @@
 //! A service for tests: a directory, a worker program, a real `pf-master`, real clients.
 //!
-//! A [`Scene`] is the directory: the worker program `app` is a shell script in it that a test may rewrite at any time, and whatever a worker has to tell
-//! comes back through a fifo. A [`Master`] is a `pf-master` in that scene. Nothing here waits longer than [`HANG`], and whatever was started is killed when
-//! its `Master` is dropped, so a test that fails leaves nothing behind.
+//! A [`Scene`] is the directory. The worker program `app` is a shell script in it, which a test may
+//! rewrite at any time. Workers report through a fifo. A [`Master`] is a `pf-master` in that scene.
+//! Nothing here waits longer than [`HANG`]. Dropping a `Master` kills all that it started, so that
+//! a failing test leaves no process behind.
 
 pub(crate) mod control;
 pub(crate) mod master;
@@ -54,7 +55,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// It went well.
     #[track_caller]
-    pub(crate) fn done(self) -> Self {
+    pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }

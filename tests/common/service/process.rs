@@ -9,7 +9,7 @@ use procfs::process::{FDTarget, Process, all_processes};
 
 use super::until;
 
-/// Sends a signal to a process of ours. One that has gone is none of our business.
+/// Sends a signal to a process of ours. A process that has ended is no error.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "{pid}");
     let _ = kill(Pid::from_raw(pid), signal);
@@ -83,7 +83,7 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
 /// Its environment, as it was given it.
 pub(crate) fn environment(pid: i32) -> BTreeMap<String, String> {
     let read = || Process::new(pid).and_then(|process| process.environ()).ok();
-    // While the process executes another program it is empty for a moment, and what is being read of the old one ends early.
+    // During an exec the environment is empty for a moment, and a read of the old one ends early.
     let all = until("it has an environment", || {
         read().filter(|all| !all.is_empty() && read().as_ref() == Some(all))
     });
@@ -106,15 +106,16 @@ pub(crate) fn name(pid: i32) -> String {
         .to_owned()
 }
 
-/// Waits until a script has become a `sleep` and that has begun to: before, the shell has its script open, and the C library its tables.
+/// Waits until a script has become a waiting `sleep`. Before that, the shell still has its script
+/// open, and the C library its tables.
 #[track_caller]
-pub(crate) fn rests(pid: i32) {
-    rests_as(pid, "sleep");
+pub(crate) fn wait_for_sleep(pid: i32) {
+    wait_for_sleep_of(pid, "sleep");
 }
 
 /// The same of another program.
 #[track_caller]
-pub(crate) fn rests_as(pid: i32, program: &str) {
+pub(crate) fn wait_for_sleep_of(pid: i32, program: &str) {
     until("it rests", || {
         (name(pid) == program && status(pid, "State").starts_with('S')).then_some(())
     });

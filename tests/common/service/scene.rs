@@ -1,4 +1,4 @@
-//! The directory that a test plays in, with the worker program and the fifo that workers report through.
+//! The directory of a test, with the worker program and the fifo through which workers report.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -14,10 +14,12 @@ use tempfile::TempDir;
 use super::master::Launch;
 use super::{HANG, until};
 
-/// What every script begins with: words for what workers do.
+/// The shell functions at the start of every script.
 ///
-/// `say TEXT`: reports TEXT with slot, generation and pid. `play STEPS`: becomes the test's own binary (see `worker`). `helper STEPS`: the same in a process of
-/// its own. `up`: ready by fd 9, if there is one. `rest`: becomes something that does nothing until a signal ends it.
+/// `say TEXT` reports TEXT with slot, generation and pid. `play STEPS` becomes this test binary
+/// (see `scripted_worker`, which only the binary `master` has). `helper STEPS` runs the steps in a
+/// child. `up` reports readiness on fd 9, if it is open. `rest` becomes a `sleep` that waits for a
+/// signal.
 const PRELUDE: &str = r#"#!/bin/sh
 say() { echo "$* $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; }
 helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact scripted_worker::play --nocapture --test-threads=1 >/dev/null; }
@@ -29,7 +31,7 @@ rest() { exec sleep 1000; }
 /// A worker that is ready by fd 9 and does nothing, which is what most tests need.
 pub(crate) const RESTING: &str = "say up; up; rest";
 
-/// A worker that reports `up` and is ready once the test has opened its slot's door.
+/// A worker that reports `up`, and becomes ready once the test has opened the door of its slot.
 pub(crate) const GATED: &str = r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"; up; rest"#;
 
 /// How many slots have doors.
@@ -88,7 +90,7 @@ impl Scene {
         self.path(&format!("door{slot}"))
     }
 
-    /// Lets the worker of this slot through that waits at its door, or will in a moment.
+    /// Lets the worker of this slot continue that waits at its door now, or will in a moment.
     #[track_caller]
     pub(crate) fn open_door(&self, slot: u32) {
         let mut options = OpenOptions::new();
@@ -118,8 +120,8 @@ impl Scene {
 
     /// Writes a program, whole or not at all.
     ///
-    /// A shell does it: a descriptor open for writing in this process could be inherited by whatever another test forks just now, and a file that is open
-    /// for writing cannot be executed.
+    /// A shell writes it. A descriptor that this process has open for writing could be inherited by
+    /// a child that another test forks, and a file open for writing cannot be executed (ETXTBSY).
     pub(crate) fn script(&self, name: &str, body: &str) {
         let mut child = Command::new("sh")
             .args([
@@ -144,9 +146,9 @@ impl Scene {
         Launch::new(self, options)
     }
 
-    /// The next report of these words that nobody has asked for yet; waits for it.
+    /// The next unread report with this text; waits for it.
     #[track_caller]
-    pub(crate) fn heard(&self, text: &str) -> Report {
+    pub(crate) fn report(&self, text: &str) -> Report {
         let mut reports = self.reports.borrow_mut();
         loop {
             if let Some(place) = reports.heard.iter().position(|report| report.text == text) {
@@ -164,14 +166,14 @@ impl Scene {
 
     /// The next `count` reports of these words, ordered by slot.
     #[track_caller]
-    pub(crate) fn heard_times(&self, text: &str, count: usize) -> Vec<Report> {
-        let mut all: Vec<Report> = (0..count).map(|_| self.heard(text)).collect();
+    pub(crate) fn reports(&self, text: &str, count: usize) -> Vec<Report> {
+        let mut all: Vec<Report> = (0..count).map(|_| self.report(text)).collect();
         all.sort_by_key(|report| report.slot);
         all
     }
 
-    /// What was reported so far, and not asked for; forgotten.
-    pub(crate) fn heard_so_far(&self) -> Vec<Report> {
+    /// Takes all unread reports.
+    pub(crate) fn unread_reports(&self) -> Vec<Report> {
         let mut reports = self.reports.borrow_mut();
         while reports.read(std::time::Duration::ZERO) {}
         std::mem::take(&mut reports.heard)

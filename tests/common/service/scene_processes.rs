@@ -4,16 +4,17 @@ use nix::sys::signal::Signal;
 
 use super::{Scene, process, until};
 
-/// Every process of a scene, known by what only its environment holds: master, guard, workers and whatever they have started, also when all of its
-/// parents are gone. What is left of it is killed in the end.
-pub(crate) struct Tracks {
+/// Every process of a scene: master, guard, workers and all that they started, also after their
+/// parents have ended. They are found by a variable that only this scene's environment has.
+/// Dropping this value kills those that are left.
+pub(crate) struct SceneProcesses {
     mark: Vec<u8>,
 }
 
-impl Tracks {
+impl SceneProcesses {
     pub(crate) fn of(scene: &Scene) -> Self {
         let mark = format!("PF_TEST_SAY={}", scene.path("say").display());
-        Tracks {
+        SceneProcesses {
             mark: mark.into_bytes(),
         }
     }
@@ -53,9 +54,9 @@ impl Tracks {
     }
 }
 
-impl Drop for Tracks {
+impl Drop for SceneProcesses {
     fn drop(&mut self) {
-        // Whoever forks while it is looked for is found the next time.
+        // A process that forks during the search is found in the next round.
         for _ in 0..50 {
             self.kill();
             if self.all().is_empty() {

@@ -1,4 +1,4 @@
-//! Copies of programs, also for other users: what stands in the build directory may be closed to them.
+//! Copies of programs, also for other users, who may have no access to the build directory.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// Copies a program. Not by this process: a child that another test forks meanwhile would hold the copy open for writing, and nobody could execute it.
+/// Copies a program with `cp`. If this process wrote the copy, a child that another test forks
+/// meanwhile would inherit it open for writing, and executing it would fail (ETXTBSY).
 #[track_caller]
 pub fn copied(program: impl AsRef<Path>, to: impl AsRef<Path>) {
     let status = Command::new("cp")
@@ -28,7 +29,7 @@ pub fn executable(path: &Path, line: &str) {
     assert!(status.success(), "{status}");
 }
 
-/// Copies of programs, in a directory that anybody may look into.
+/// Copies of programs in a directory that every user may search.
 pub struct ForAnybody(TempDir);
 
 impl ForAnybody {

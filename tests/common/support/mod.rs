@@ -13,7 +13,8 @@ pub use skip::{skip, unavailable};
 /// No step of any test takes longer; what does is a hang, and fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether nothing may be left out, as with CI, which counts the tests that skip: what takes minutes is then done in full.
+/// Whether every test must run in full, also what takes minutes. CI sets the variable to count
+/// skipped tests.
 pub fn is_thorough() -> bool {
     std::env::var_os("PF_SKIPPED_FILE").is_some()
 }

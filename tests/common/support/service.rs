@@ -23,7 +23,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it and waits until all its workers are ready. The worker command and its environment come from `worker`.
+    /// Starts the service and waits until all its workers are ready. `worker` gives the worker
+    /// command and its environment.
     pub fn start(options: &[&str], worker: &Worker) -> Service {
         Service::start_in(tempfile::tempdir().expect("a directory"), options, worker)
     }
@@ -78,7 +79,7 @@ impl Service {
         self.dir.path().join(name)
     }
 
-    /// What was started: the master, or who holds it.
+    /// The pid of what was started: the master, or its holder.
     pub fn started(&self) -> i32 {
         i32::try_from(self.master.id()).expect("a pid")
     }
@@ -198,7 +199,8 @@ impl Service {
 impl Drop for Service {
     /// What a failed test leaves is killed.
     fn drop(&mut self) {
-        // After an upgrade by fork it is another process, and where none is left nobody answers.
+        // After an upgrade by fork the master is another process; without a master there is no
+        // answer.
         let left = if matches!(self.master.try_wait(), Ok(None)) || std::thread::panicking() {
             self.pids()
         } else {
@@ -222,7 +224,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `examples/hello.rs`, which stands beside the binaries.
+    /// `examples/hello.rs`, which `cargo test` builds beside the binaries.
     pub fn hello() -> Worker {
         Worker {
             command: vec![hello().into()],

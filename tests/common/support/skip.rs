@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::Write;
 
-/// The running test cannot do its work here, for want of a program or of a right that this machine could give it. Whoever wants
-/// none to be skipped names a file in `PF_SKIPPED_FILE` and finds a line there for each.
+/// Skips the running test, because this machine lacks a program or a right that it could have. If
+/// `PF_SKIPPED_FILE` names a file, a line is appended to it for each skipped test.
 pub fn skip(why: &str) {
     let line = say("SKIPPED", why);
     if let Some(path) = std::env::var_os("PF_SKIPPED_FILE") {
@@ -14,7 +14,8 @@ pub fn skip(why: &str) {
     }
 }
 
-/// The running test leaves something out that this kernel, or the box it stands in, does not have: nothing that could be installed.
+/// The running test omits a part that this kernel or container does not support, and that no
+/// installation could add.
 pub fn unavailable(what: &str) {
     say("UNAVAILABLE", what);
 }
@@ -22,7 +23,7 @@ pub fn unavailable(what: &str) {
 fn say(word: &str, text: &str) -> String {
     let thread = std::thread::current();
     let line = format!("{word}: {}: {text}\n", thread.name().unwrap_or("a test"));
-    // Past the harness, which keeps to itself what passing tests print.
+    // Not through the test harness, which hides the output of tests that pass.
     let _ = std::io::stderr().write_all(line.as_bytes());
     line
 }

@@ -1,6 +1,6 @@
-//! The worker that is this test binary itself, executed anew by a script's `act`: it beats, hangs, and does harm.
+//! This test binary as a worker, executed by a script's `act`: it beats, hangs, and does harm.
 //!
-//! `PF_TEST_ACT` says what it does: steps, with `;` between them. It ends with code 0 after the last one.
+//! `PF_TEST_ACT` holds the steps, separated by `;`. It exits 0 after the last step.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -128,7 +128,7 @@ fn hang() {
     }
 }
 
-/// Takes so many GiB of address space, and touches little of it: what a core dump has to walk through.
+/// Maps this many GiB and touches few pages, so that a core dump takes time.
 fn hoard(gibibytes: usize) {
     let mut hoard = Vec::new();
     for _ in 0..gibibytes {
@@ -148,7 +148,8 @@ fn hoard(gibibytes: usize) {
 fn shut_down() {
     let count = variable("LISTEN_FDS").parse().expect("a count");
     for listener in listener::inherited(count, &[]).expect("listeners") {
-        // Half of the kinds of sockets refuse to be shut down while nobody is connected, and are all the same.
+        // Some socket types return ENOTCONN from shutdown(2) without a peer, and are shut down all
+        // the same.
         let _ = Socket::from(listener.fd).shutdown(std::net::Shutdown::Both);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Control, Scene, until};
 
 /// What comes from those who do not know what this socket is for.
@@ -20,7 +20,8 @@ const GARBAGE: [&[u8]; 6] = [
     &[b'x'; 40_000],
 ];
 
-/// One that sends garbage whenever it can, reads what it is told of it, and comes back when it is thrown out.
+/// A client that sends garbage whenever it can, reads the replies, and reconnects when it is
+/// dropped.
 struct Babbler {
     stream: UnixStream,
     turn: usize,
@@ -55,7 +56,7 @@ fn babble_until(over: &AtomicBool, path: &Path, babblers: &mut [Babbler]) {
             }
         }
         rounds += 1;
-        // As fast as it is read: on two processors that is all that one gives.
+        // As fast as the master reads, which uses one of two processors up.
         prefork::sys::machine::clock::pause(std::time::Duration::from_micros(200));
     }
 }
@@ -65,7 +66,7 @@ fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
     // Both ends of a connection and its reader are in this process alone.
     prefork::sys::machine::limits::raise_nofile();
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene.master("-n 2 --ready fd=9").start();
     let path = scene.path("app.ctl");
     let stalled: Vec<Control> = (0..400)
@@ -83,14 +84,14 @@ fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let babbling = scope.spawn(|| babble_until(&over, &path, &mut babblers));
-        // Whatever happens here, the other side is told that it is over.
+        // Also when a check here fails, the other side must learn that the test is over.
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let reload = master.ctl_begun("reload --timeout 60s");
+            let reload = master.start_ctl("reload --timeout 60s");
             for (id, control) in asking.iter_mut().enumerate() {
                 let reply = control.ask(&json!({"cmd": "status", "id": id}));
                 assert_eq!((&reply["ok"], &reply["id"]), (&true.into(), &id.into()));
             }
-            reload.end().done();
+            reload.end().succeeded();
             // All at the same moment, too.
             for (id, control) in asking.iter_mut().enumerate() {
                 control.request(&json!({"cmd": "status", "id": id}));
@@ -108,7 +109,7 @@ fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
         }
     });
     drop(babblers);
-    // Who never comes to an end with a line is told so, and dismissed.
+    // A client that never ends its line gets an error and is disconnected.
     for mut control in stalled {
         let reply = control.reply();
         assert_eq!(reply["ok"], false, "{reply}");
@@ -119,13 +120,13 @@ fn p4_r65_of_five_hundred_clients_those_that_ask_are_answered() {
     until("all are forgotten", || few().then_some(()));
     assert!(!master.log().contains("panicked"), "{}", master.log());
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn p4_a_line_that_comes_byte_by_byte_is_answered() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene.master("-n 1 --ready fd=9").start();
     let mut control = master.control();
     for (place, byte) in br#"{"cmd": "status", "id": 4}"#.iter().enumerate() {
@@ -139,5 +140,5 @@ fn p4_a_line_that_comes_byte_by_byte_is_answered() {
     assert_eq!(control.reply()["id"], 4);
     drop(control);
     master.stop();
-    tracks.gone();
+    processes.gone();
 }

@@ -1,4 +1,5 @@
-//! System calls that fail, injected into a real master by strace: at its start it is refused with a line, later what failed is tried again (U34, R68).
+//! System calls of a real master fail, injected by strace. A failure at the start refuses the start
+//! with one line; a later failure is retried (U34, R68).
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -6,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::support::slot;
-use crate::common::service::scene_processes::{Tracks, guard_of};
+use crate::common::service::scene_processes::{SceneProcesses, guard_of};
 use crate::common::service::{Scene, process, until};
 use crate::common::support::is_there;
 use crate::common::support::{skip, unavailable};
@@ -22,7 +23,7 @@ fn injection(call: &str, error: &str) -> [String; 2] {
 struct Fault(Child);
 
 impl Fault {
-    /// None where nobody may be traced.
+    /// None where tracing is not permitted.
     fn begin(pid: i32, call: &str, error: &str) -> Option<Fault> {
         let child = Command::new("strace")
             .args(["-q", "-o", "/dev/null"])
@@ -72,7 +73,7 @@ fn u34_r68_each_failure_at_run_time_is_retried() {
         return skip("there is no strace here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene
         .master("-n 2 --ready exec --backoff 5ms..20ms --start-failures 100000")
         // Without memfd there would be a file in the temporary directory.
@@ -107,10 +108,10 @@ fn u34_r68_each_failure_at_run_time_is_retried() {
     drop(control);
     assert!(!master.log().contains("panicked"), "{}", master.log());
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
-/// A worker with somebody else in its group.
+/// A worker with a second process in its group.
 const FAMILY: &str = "sleep 1001 & exec sleep 1000";
 
 #[test]
@@ -119,7 +120,7 @@ fn u34_r57_groups_end_without_pidfds() {
         return skip("there is no strace here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app(FAMILY);
     let master = scene
         .master(
@@ -154,7 +155,7 @@ fn u34_r57_groups_end_without_pidfds() {
     }
     assert!(process::alive(guard_of(master.pid())));
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 /// Each: what fails at the start, how, and what the one line says.
@@ -176,7 +177,7 @@ fn u34_r68_each_failure_at_the_start_is_one_line() {
         return skip("there is no strace here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // What the test itself puts there, and a listener's path, which stays as ever.
     let names = || -> BTreeSet<String> {
         let entries = std::fs::read_dir(scene.dir()).expect("a directory");
@@ -200,6 +201,6 @@ fn u34_r68_each_failure_at_the_start_is_one_line() {
         assert_eq!(ended.code, Some(111), "{call}: {ended:?}");
         assert!(ended.stderr.contains(told), "{call}: {ended:?}");
         assert_eq!(names(), before, "{call}");
-        tracks.gone();
+        processes.gone();
     }
 }

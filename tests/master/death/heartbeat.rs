@@ -8,11 +8,12 @@ use prefork::sys::machine::clock;
 use serde_json::Value;
 
 use super::support::{app, cause, restarts, slot};
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Master, Scene, process, until};
 use crate::common::support::unavailable;
 
-/// Slots 0 to 2 beat once, each in another way, hang, and are deaf for ABRT; 3 does the same from a shell; 4 never beats.
+/// Slots 0 to 2 beat once, each in another way, then hang and ignore ABRT. Slot 3 does so from a
+/// shell. Slot 4 never beats.
 const STUCK: &str = r"case $PF_WORKER in
 0) act 'deaf; beat counter; hang';;
 1) act 'deaf; beat fchmod; hang';;
@@ -24,7 +25,7 @@ esac";
 #[test]
 fn u23_r42_only_a_worker_that_has_beaten_is_killed() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, STUCK);
     let master = scene
         .master("-n 5 --ready exec --timeout 1s --backoff 10ms..10ms")
@@ -45,7 +46,7 @@ fn u23_r42_only_a_worker_that_has_beaten_is_killed() {
     let mut asked = BTreeSet::new();
     while !asked.is_superset(&BTreeSet::from([0, 1, 2])) {
         // Also more than once: those that were started again may be stuck by now, too.
-        asked.insert(scene.heard("got ABRT").slot);
+        asked.insert(scene.report("got ABRT").slot);
     }
     let log = master.log();
     for number in 0..4 {
@@ -61,7 +62,7 @@ fn u23_r42_only_a_worker_that_has_beaten_is_killed() {
             "slot {number}:\n{log}"
         );
     }
-    // Many times over their timeout, one that never beat has lived on.
+    // The worker that never beat lives, many timeouts later.
     let status = master.until("killed again", |status| restarts(status, 3) >= 2);
     let silent_slot = slot(&status, 4);
     assert_eq!(
@@ -69,7 +70,7 @@ fn u23_r42_only_a_worker_that_has_beaten_is_killed() {
         (&silent.into(), &Value::Null)
     );
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 /// Slots 0 to 3 beat all the time, each in another way; the last one beats once.
@@ -85,7 +86,7 @@ esac"#;
 #[test]
 fn u23_every_kind_of_beat_keeps_a_worker_alive() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, BEATING);
     let master = scene
         .master("-n 6 --ready exec --timeout 4s --backoff 10ms..10ms")
@@ -105,7 +106,7 @@ fn u23_every_kind_of_beat_keeps_a_worker_alive() {
     assert_eq!(cause(&status, 5).as_deref(), Some("killed-heartbeat"));
     assert_eq!(slot(&status, 5)["last_exit"]["signal"], "ABRT");
     assert!(slot(&status, 0)["beats"].as_u64() > Some(10));
-    // What a worker that speaks systemd's protocol has to know.
+    // What a worker needs for systemd's watchdog protocol.
     for worker in &workers[..5] {
         let environment = process::environment(*worker);
         assert_eq!(
@@ -115,10 +116,11 @@ fn u23_every_kind_of_beat_keeps_a_worker_alive() {
         assert_eq!(environment.get("WATCHDOG_PID"), Some(&worker.to_string()));
     }
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
-/// The timeout is an hour; they want another. 0 asks for its end, 1 shortens its time, 2 does too and then extends it.
+/// The timeout is an hour. Slot 0 asks to be aborted, slot 1 shortens its timeout, slot 2 shortens
+/// it and then extends it.
 const SPEAKING: &str = r"case $PF_WORKER in
 0) act 'beat counter; notify WATCHDOG=trigger; hang';;
 1) act 'notify WATCHDOG_USEC=200000; beat counter; hang';;
@@ -128,7 +130,7 @@ esac";
 #[test]
 fn u23_a_worker_may_request_abort_timeout_and_extension() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, SPEAKING);
     // Slot 0 may ask for its end any number of times before the others have had their turn.
     let options = "-n 3 --ready exec --timeout 1h --backoff 10ms..10ms --start-failures 1000";
@@ -142,9 +144,9 @@ fn u23_a_worker_may_request_abort_timeout_and_extension() {
     }
     assert_eq!(slot(&status, 2)["pid"], extended, "{}", master.log());
     assert!(slot(&status, 2)["heartbeat_age_s"].is_number());
-    master.logged("it asked for it");
+    master.wait_for_log("it asked for it");
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 /// Waits until each of these has beaten since now.
@@ -169,13 +171,13 @@ fn beats(status: &Value) -> Vec<u64> {
 fn u24_r37_a_stopped_tree_loses_no_worker() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, "act 'beating counter 10'");
     let master = scene.master("-n 3 --ready exec --timeout 2s").start();
     let workers = master.workers();
     fresh_beats(&master, &workers);
     for workers_first in [true, false] {
-        let mut tree = tracks.all();
+        let mut tree = processes.all();
         assert!(
             tree.contains(&master.pid()) && workers.iter().all(|pid| tree.contains(pid)),
             "{tree:?}"
@@ -196,7 +198,7 @@ fn u24_r37_a_stopped_tree_loses_no_worker() {
     assert_eq!(master.status()["counters"]["died"], 0);
     assert!(!master.log().contains("no heartbeat"), "{}", master.log());
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 /// Slot 0 beats once and is then left to the test; slot 1 shows that the time has passed.
@@ -232,28 +234,28 @@ fn with_one_to_hold(scene: &Scene) -> (Master, i32) {
     let master = scene
         .master("-n 2 --ready exec --timeout 3s --backoff 10ms..10ms")
         .spawn();
-    let worker = scene.heard("beaten").pid;
+    let worker = scene.report("beaten").pid;
     (master, worker)
 }
 
 #[test]
 fn r40_a_stopped_worker_is_held_and_not_killed() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let (master, worker) = with_one_to_hold(&scene);
     process::signal(worker, Signal::SIGSTOP);
     held(&master, worker);
     process::signal(worker, Signal::SIGCONT);
     killed_when_it_goes_on(&master, worker);
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn r40_a_traced_worker_is_held_and_not_killed() {
     use nix::sys::ptrace;
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let (master, worker) = with_one_to_hold(&scene);
     let pid = nix::unistd::Pid::from_raw(worker);
     // A tracer is a thread: when it ends, the worker goes on.
@@ -276,7 +278,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
         Err(errno) => unavailable(&format!("this system lets nobody trace: {errno}")),
     }
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
@@ -286,7 +288,7 @@ fn r41_a_core_dump_is_not_cut_short() {
         return unavailable(&format!("cores go to '{}' here", pattern.trim()));
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // It takes the kernel seconds to walk through that much, and none of it to write.
     app(&scene, "act 'hoard 64; beat counter; hang'");
     let unlimited = ["sh", "-c", r#"ulimit -c unlimited; exec "$@""#, "sh"];
@@ -296,7 +298,7 @@ fn r41_a_core_dump_is_not_cut_short() {
         .start();
     let worker = master.workers()[0];
     let told = until("it has what it wants, or does not get it", || {
-        let heard = scene.heard_so_far();
+        let heard = scene.unread_reports();
         heard.into_iter().next().map(|report| report.text)
     });
     if told != "rich" {
@@ -320,7 +322,7 @@ fn r41_a_core_dump_is_not_cut_short() {
         master.log()
     );
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]

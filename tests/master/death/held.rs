@@ -1,4 +1,5 @@
-//! `kill -9` of the master under a holder: whoever connects is served, by this master or by the next. And of the holder: nothing is left.
+//! `kill -9` of the master under a holder: each client is served by this master or the next. `kill
+//! -9` of the holder: no process is left.
 
 use std::io::Write;
 use std::process::Command;
@@ -10,7 +11,7 @@ use prefork::sys::machine::clock;
 use crate::common::load::{Load, Target, connect, receive};
 use crate::common::running::{Running, is_root, pf_listen};
 use crate::common::service::master::{address, refused};
-use crate::common::service::scene_processes::{Tracks, children, guard_of};
+use crate::common::service::scene_processes::{SceneProcesses, children, guard_of};
 use crate::common::service::{Scene, process, until};
 use crate::common::support::copies::ForAnybody;
 use crate::common::support::is_there;
@@ -29,7 +30,8 @@ fn targets(service: &Service) -> [Target; 2] {
     [Target::Tcp(service.tcp()), Target::Unix(service.unix())]
 }
 
-/// Kills the master once it has lived for so long that the next one is started at once, and waits until that one serves.
+/// Kills the master once it has lived long enough for an immediate restart, and waits for the next
+/// one to serve.
 fn kill_master(service: &Service) -> i32 {
     let master = service.wait_for(|status| status.uptime_s > Some(0.12)).pid;
     assert_ne!(master, service.started());
@@ -42,7 +44,7 @@ fn kill_master(service: &Service) -> i32 {
 
 #[test]
 fn fifty_kills_of_the_master_lose_no_request() {
-    // By their parent-death signal workers are told as they are by the master: to finish.
+    // The parent-death signal of the workers is the one by which the master asks them to finish.
     let service = Service::held(&["-n", "3"], &Worker::hello());
     let load = Load::start(&targets(&service), CLIENTS);
     for _ in 0..TIMES {
@@ -65,14 +67,15 @@ fn kills_of_the_master_at_any_time_lose_no_request() {
     let service = Service::held(&options, &plain());
     let load = Load::start(&targets(&service), CLIENTS);
     for time in 0..TIMES / 2 {
-        // Of all ages: it is killed while it starts, while it forks, while it begins to serve.
+        // The master is killed at any age: while it starts, while it forks, while it begins to
+        // serve.
         let master = until("there is a master", || {
             children(service.started()).first().copied()
         });
         clock::pause(Duration::from_micros(time as u64 * 1009 % 40_000));
         service.signal(master, Signal::SIGKILL);
         until("it is gone", || (!process::alive(master)).then_some(()));
-        // One that has lived for longer than the wait makes that short again.
+        // A master that lived longer than the wait resets the wait.
         service.ctl(["wait", "--ready"]);
         service.wait_for(|status| status.uptime_s > Some(0.25));
         kill_master(&service);
@@ -109,7 +112,7 @@ fn queued_clients_are_served_by_the_next_master() {
 #[test]
 fn r56_a_killed_master_leaves_nothing_to_the_next() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // A worker that will not go, with a child.
     scene.app("trap '' TERM; sleep 1000 & say up; up; wait; rest");
     let wrapper = [pf_listen(), "--hold", "127.0.0.1:0", "--"];
@@ -124,7 +127,7 @@ fn r56_a_killed_master_leaves_nothing_to_the_next() {
     old.extend(process::descendants(pid).iter().map(|(pid, _)| *pid));
     process::signal(pid, Signal::SIGKILL);
     process::gone(pid);
-    master.ctl("wait --ready").done();
+    master.ctl("wait --ready").succeeded();
     let after = master.status();
     assert_ne!(after["pid"], before["pid"]);
     assert_eq!(address(&after, 0), address(&before, 0));
@@ -133,15 +136,15 @@ fn r56_a_killed_master_leaves_nothing_to_the_next() {
     // The next one starts from nothing, but with the same listeners.
     assert_eq!(after["generation"], 1);
     assert_eq!(after["listeners"][0]["fd"], before["listeners"][0]["fd"]);
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
     assert_eq!(master.end(), Some(0), "{}", master.log());
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn u25_a_killed_holder_leaves_nothing() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let wrapper = [pf_listen(), "--hold", "127.0.0.1:0", "--"];
     let mut master = scene
         .master("-n 2 --ready fd=9")
@@ -150,7 +153,7 @@ fn u25_a_killed_holder_leaves_nothing() {
     let at = address(&master.status(), 0);
     master.signal(Signal::SIGKILL);
     assert_eq!(master.end(), None);
-    tracks.gone();
+    processes.gone();
     refused(at);
     // The master had TERM, and ended as it does by that.
     assert!(!scene.path("app.pid").exists() && !scene.path("app.ctl").exists());
@@ -159,7 +162,7 @@ fn u25_a_killed_holder_leaves_nothing() {
 #[test]
 fn r56_holder_and_master_killed_at_once_leave_nothing() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let wrapper = [pf_listen(), "--hold", "127.0.0.1:0", "--"];
     let master = scene
         .master("-n 2 --ready fd=9 --graceful-timeout 1s")
@@ -169,7 +172,7 @@ fn r56_holder_and_master_killed_at_once_leave_nothing() {
     for doomed in [master.pid(), pid] {
         process::signal(doomed, Signal::SIGKILL);
     }
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn u25_a_killed_holder_ends_a_chain_of_another_user() {
         return skip("there is no setpriv here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = env!("CARGO_BIN_EXE_pf-master");
     let programs = ForAnybody::copy([master.as_ref(), hello().as_path()]);
     let mut command = Command::new(pf_listen());
@@ -197,7 +200,7 @@ fn u25_a_killed_holder_ends_a_chain_of_another_user() {
     });
     assert!(process::status(pid, "Uid").starts_with("65534"));
     process::signal(holder, Signal::SIGKILL);
-    tracks.gone();
+    processes.gone();
 }
 
 /// With what a scene's processes are known by.

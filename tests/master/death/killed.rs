@@ -1,4 +1,5 @@
-//! kill -9 of the master, and of its guard, at every moment: nothing of the service survives, and the next one starts (U25, R56, R57, S3).
+//! kill -9 of the master, and of its guard, at every moment: no process of the service survives,
+//! and the next start works (U25, R56, R57, S3).
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -8,12 +9,13 @@ use nix::sys::signal::Signal;
 use super::support::app;
 use crate::common::service::master::address;
 use crate::common::service::process::{self, descriptors};
-use crate::common::service::scene_processes::{Tracks, children, guard_of};
+use crate::common::service::scene_processes::{SceneProcesses, children, guard_of};
 use crate::common::service::{Master, Scene, until};
 use crate::common::support::{ports, skip};
 
-/// What workers there are in the world, by slot: 0 stays whatever it is told; 1 is a wrapper shell that did not exec; 2 ignores TERM; 3 is a tree of three
-/// levels that nobody but its leader leaves by TERM; 4 is stopped. 0, and what the shell of 1 wraps, tell each TERM that they get.
+/// The kinds of workers, by slot. 0 ignores every stop signal. 1 is a wrapper shell that did not
+/// exec. 2 ignores TERM. 3 is a tree of three levels, of which only the leader ends by TERM. 4 is
+/// stopped. Slot 0, and the program that the shell of slot 1 wraps, report each TERM.
 const KINDS: &str = r#"
 ready() { [ -n "$NEVER" ] || helper ready; }
 case $((PF_WORKER % 5)) in
@@ -24,19 +26,19 @@ case $((PF_WORKER % 5)) in
 4) ready; say born; kill -STOP $$; rest;;
 esac"#;
 
-/// How often a leader may be told to go.
+/// How often a leader may get the stop signal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     /// Once each, by the kernel; what the leaders leave behind, by the guard.
     Once,
-    /// The master had told them already; the kernel, which cannot know, says it again.
+    /// The master had sent TERM already; the kernel's death signal repeats it.
     Twice,
 }
 
 /// The service that is to lose its master.
 struct Doomed {
     scene: Scene,
-    tracks: Tracks,
+    processes: SceneProcesses,
     master: Master,
     address: SocketAddr,
 }
@@ -46,7 +48,7 @@ impl Doomed {
     #[track_caller]
     fn begun(body: &str, options: &str) -> Doomed {
         let scene = Scene::new();
-        let tracks = Tracks::of(&scene);
+        let processes = SceneProcesses::of(&scene);
         app(&scene, body);
         let options = format!(
             "-n 5 --ready notify --graceful-timeout 4s --backoff 1h..1h --listen 127.0.0.1:{} {options}",
@@ -56,7 +58,7 @@ impl Doomed {
         let address = address(&master.status(), 0);
         Doomed {
             scene,
-            tracks,
+            processes,
             master,
             address,
         }
@@ -66,19 +68,20 @@ impl Doomed {
     #[track_caller]
     fn ready(options: &str) -> Doomed {
         let doomed = Doomed::begun(KINDS, options);
-        doomed.master.ctl("wait --ready --timeout 60s").done();
-        doomed.scene.heard_times("catching", 2);
+        doomed.master.ctl("wait --ready --timeout 60s").succeeded();
+        doomed.scene.reports("catching", 2);
         doomed
     }
 
-    /// Kills the master; nothing survives. How often the slots that count were told since their readiness was heard of.
+    /// Kills the master and waits until no process survives. Checks how often the reporting slots
+    /// got TERM since they were ready.
     #[track_caller]
     fn kill(&mut self, told: Told) -> BTreeMap<u32, usize> {
         self.master.signal(Signal::SIGKILL);
         assert_eq!(self.master.end(), None, "killed");
-        self.tracks.gone();
+        self.processes.gone();
         let mut times: BTreeMap<(u32, i32), usize> = BTreeMap::new();
-        for report in self.scene.heard_so_far() {
+        for report in self.scene.unread_reports() {
             if report.text == "got TERM" {
                 *times.entry((report.slot, report.pid)).or_default() += 1;
             }
@@ -100,7 +103,7 @@ impl Doomed {
     fn next(self) {
         let Doomed {
             scene,
-            tracks,
+            processes,
             master,
             address,
         } = self;
@@ -108,7 +111,7 @@ impl Doomed {
         assert!(free.is_ok(), "{address}: {free:?}");
         drop(free);
         start_again(&scene, &format!("--listen {address}"), &master);
-        tracks.gone();
+        processes.gone();
     }
 }
 
@@ -126,7 +129,7 @@ fn start_again(scene: &Scene, options: &str, last: &Master) {
 fn u25_r56_killed_while_it_spawns_many() {
     for enough in [1, 4, 9, 20] {
         let scene = Scene::new();
-        let tracks = Tracks::of(&scene);
+        let processes = SceneProcesses::of(&scene);
         scene.app("sleep 1000");
         let options = "-n 32 --ready exec --graceful-timeout 1s --listen unix:app.sock";
         let mut master = scene.master(options).spawn();
@@ -136,7 +139,7 @@ fn u25_r56_killed_while_it_spawns_many() {
         });
         master.signal(Signal::SIGKILL);
         assert_eq!(master.end(), None);
-        tracks.gone();
+        processes.gone();
         start_again(&scene, "--listen unix:app.sock", &master);
     }
 }
@@ -144,8 +147,8 @@ fn u25_r56_killed_while_it_spawns_many() {
 #[test]
 fn u25_r56_killed_before_any_worker_is_ready() {
     let mut doomed = Doomed::begun(&format!("NEVER=never\n{KINDS}"), "");
-    doomed.scene.heard_times("catching", 2);
-    doomed.scene.heard_times("born", 3);
+    doomed.scene.reports("catching", 2);
+    doomed.scene.reports("born", 3);
     assert_eq!(doomed.master.status()["state"], "starting");
     assert_eq!(doomed.kill(Told::Once), BTreeMap::from([(0, 1), (1, 1)]));
     doomed.next();
@@ -155,9 +158,9 @@ fn u25_r56_killed_before_any_worker_is_ready() {
 fn u25_r56_r57_killed_when_all_are_ready() {
     let mut doomed = Doomed::ready("");
     until("the master, the guard, and whole trees", || {
-        (doomed.tracks.all().len() > 10).then_some(())
+        (doomed.processes.all().len() > 10).then_some(())
     });
-    // The program in slot 0 is told by the kernel, what the shell of slot 1 wraps by the guard.
+    // The kernel signals the program in slot 0; the guard signals what the shell of slot 1 wraps.
     assert_eq!(doomed.kill(Told::Once), BTreeMap::from([(0, 1), (1, 1)]));
     doomed.next();
 }
@@ -166,16 +169,16 @@ fn u25_r56_r57_killed_when_all_are_ready() {
 fn u25_r56_killed_in_the_middle_of_a_rollout() {
     let mut doomed = Doomed::ready("--surge 2");
     app(&doomed.scene, &format!("NEVER=never\n{KINDS}"));
-    let reload = doomed.master.ctl_begun("reload");
+    let reload = doomed.master.start_ctl("reload");
     doomed.master.until("two more", |status| {
         status["state"] == "rolling"
             && status["starting"]
                 .as_array()
                 .is_some_and(|all| all.len() == 2)
     });
-    doomed.scene.heard_times("catching", 2);
+    doomed.scene.reports("catching", 2);
     doomed.kill(Told::Once);
-    // Whoever waited for it is told: the master died meanwhile.
+    // A waiting client gets an error: the master died meanwhile.
     assert_eq!(reload.end().code, Some(3));
     doomed.next();
 }
@@ -183,8 +186,8 @@ fn u25_r56_killed_in_the_middle_of_a_rollout() {
 #[test]
 fn u25_r56_killed_during_a_drain() {
     let mut doomed = Doomed::ready("--surge 100%");
-    let reload = doomed.master.ctl_begun("reload");
-    assert_eq!(doomed.scene.heard("got TERM").generation, 1);
+    let reload = doomed.master.start_ctl("reload");
+    assert_eq!(doomed.scene.report("got TERM").generation, 1);
     doomed.kill(Told::Twice);
     assert_eq!(reload.end().code, Some(3));
     doomed.next();
@@ -193,11 +196,11 @@ fn u25_r56_killed_during_a_drain() {
 #[test]
 fn u25_r56_killed_while_it_is_paused() {
     let mut doomed = Doomed::ready("");
-    doomed.master.ctl("pause").done();
+    doomed.master.ctl("pause").succeeded();
     doomed.master.until("nobody is left", |status| {
         status["state"] == "paused" && status["workers"]["retiring"] == 0
     });
-    assert_eq!(doomed.tracks.all().len(), 2, "the master and the guard");
+    assert_eq!(doomed.processes.all().len(), 2, "the master and the guard");
     doomed.kill(Told::Once);
     doomed.next();
 }
@@ -220,7 +223,7 @@ fn u25_r56_killed_while_slots_back_off() {
 fn u25_r56_killed_while_it_stops() {
     let mut doomed = Doomed::ready("");
     doomed.master.signal(Signal::SIGTERM);
-    doomed.scene.heard("got TERM");
+    doomed.scene.report("got TERM");
     doomed.kill(Told::Twice);
     doomed.next();
 }
@@ -264,7 +267,7 @@ fn u25_r56_a_new_guard_knows_all_workers() {
         });
     }
     // One of its wards is replaced, which it learns too.
-    doomed.master.ctl("restart-worker 2").done();
+    doomed.master.ctl("restart-worker 2").succeeded();
     assert_eq!(guard_of(doomed.master.pid()), guard);
     assert_eq!(doomed.kill(Told::Once), BTreeMap::from([(0, 1), (1, 1)]));
     doomed.next();
@@ -289,7 +292,8 @@ fn u25_the_guard_holds_no_descriptor_of_the_service() {
         };
         assert_eq!(what, expected, "{open:?}");
     }
-    // The one socket is no listener's, and not the control socket: it is a pair's end, and nameless.
+    // The one socket is neither a listener nor the control socket: it is an end of a pair, without
+    // name.
     let inode = std::fs::read_link(format!("/proc/{second}/fd/3")).expect("it lives");
     let inode = inode.to_string_lossy().into_owned();
     let number = inode
@@ -305,8 +309,8 @@ fn u25_the_guard_holds_no_descriptor_of_the_service() {
     // Flags: 00010000 is a listener; there is no path.
     assert_eq!((fields[3], fields.len()), ("00000000", 7), "{line}");
     assert_eq!(process::cwd(second), std::path::Path::new("/"));
-    doomed.master.ctl("stop --timeout 60s").done();
-    doomed.tracks.gone();
+    doomed.master.ctl("stop --timeout 60s").succeeded();
+    doomed.processes.gone();
 }
 
 /// The kernel clears the parent-death signal of a process that changes its user.
@@ -316,30 +320,30 @@ fn r54_the_guard_ends_a_worker_of_another_user() {
         return skip("only root can become another user");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let another = [
         "setpriv",
         "--reuid=65534",
         "--regid=65534",
         "--clear-groups",
     ];
-    // Longer than anybody waits here.
+    // Longer than any wait in this test.
     let mut master = scene
         .master("-n 1 --ready exec --graceful-timeout 1h")
         .command(another.iter().chain(&["sleep", "1000"]))
         .start();
     let worker = master.workers()[0];
-    process::rests(worker);
+    process::wait_for_sleep(worker);
     master.signal(Signal::SIGKILL);
     assert_eq!(master.end(), None, "killed");
     process::gone(worker);
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn p9_a_stop_by_force_kills_stubborn_workers() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app(
         "trap '' TERM INT; sh -c 'sleep 1000; exit' & up; say up; while :; do sleep 1000; done",
     );
@@ -350,18 +354,18 @@ fn p9_a_stop_by_force_kills_stubborn_workers() {
         ))
         .start();
     let at = address(&master.status(), 0);
-    scene.heard_times("up", 2);
-    let ended = master.ctl("stop --timeout 300ms --kill").done();
+    scene.reports("up", 2);
+    let ended = master.ctl("stop --timeout 300ms --kill").succeeded();
     assert!(ended.stderr.contains("killed: process"), "{ended:?}");
     assert_eq!(master.end(), None, "killed");
-    tracks.gone();
+    processes.gone();
     TcpListener::bind(at).expect("free again");
 }
 
 #[test]
 fn p9_a_worker_may_stop_its_own_service_by_force() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let body = format!(
         "trap '' TERM; up; say up; {} stop {} --timeout 100ms --kill; rest",
         env!("CARGO_BIN_EXE_pf-ctl"),
@@ -372,5 +376,5 @@ fn p9_a_worker_may_stop_its_own_service_by_force() {
         .master("-n 1 --ready fd=9 --graceful-timeout 1h")
         .spawn();
     assert_eq!(master.end(), None, "killed");
-    tracks.gone();
+    processes.gone();
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use super::support::app;
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{HANG, Master, Scene, process, until};
 
-/// Slot 1 does it once, as soon as it is allowed to: whoever takes the file does the harm.
+/// Slot 1 does it once, as soon as the file allows it: the process that removes the file does the
+/// harm.
 const SPOILER: &str = r#"if [ "$PF_WORKER" = 1 ] && mv spoil spoilt 2>/dev/null; then
     act 'shutdown; say spoilt'
 fi
@@ -20,10 +21,10 @@ play serve"#;
 fn spoil(scene: &Scene, master: &Master) {
     std::fs::write(scene.path("spoil"), "").expect("written");
     process::signal(master.workers()[1], Signal::SIGKILL);
-    scene.heard("spoilt");
+    scene.report("spoilt");
 }
 
-/// Somebody answers there.
+/// A worker answers there.
 fn answers(path: &Path) -> Option<String> {
     let mut stream = UnixStream::connect(path).ok()?;
     stream.set_read_timeout(Some(HANG)).ok()?;
@@ -36,7 +37,7 @@ fn answers(path: &Path) -> Option<String> {
 #[test]
 fn a_tcp_listener_that_was_shut_down_listens_again() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, SPOILER);
     let master = scene
         .master("-n 2 --ready notify --backoff 10ms..10ms --listen web=127.0.0.1:0")
@@ -60,13 +61,13 @@ fn a_tcp_listener_that_was_shut_down_listens_again() {
     assert_eq!(status["generation"], 1, "nobody need know");
     assert_eq!(master.workers()[0], neighbour);
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn a_unix_listener_that_was_shut_down_starts_a_generation() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     app(&scene, SPOILER);
     let path = scene.path("app.sock");
     let listen = format!("local=unix:{},mode=0640", path.display());
@@ -83,7 +84,7 @@ fn a_unix_listener_that_was_shut_down_starts_a_generation() {
                 && status["workers"]["retiring"] == 0
         });
         assert_eq!(status["listeners"][1]["name"], "local");
-        master.logged("listener local had been shut down");
+        master.wait_for_log("listener local had been shut down");
         for _ in 0..20 {
             let answer = answers(&path).expect("an answer");
             assert_eq!(
@@ -98,5 +99,5 @@ fn a_unix_listener_that_was_shut_down_starts_a_generation() {
         assert_eq!(mode & 0o7777, 0o640);
     }
     master.stop();
-    tracks.gone();
+    processes.gone();
 }

@@ -1,4 +1,4 @@
-//! Truth under death: what holds when the master, the guard, a worker or a resource dies, shown with real processes.
+//! What still holds after the master, the guard, a worker or a resource died, with real processes.
 
 mod acting_worker;
 mod clients;

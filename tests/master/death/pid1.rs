@@ -1,4 +1,5 @@
-//! As pid 1 of a pid namespace: orphans are adopted and reaped, numbers are used again and again, and nobody else is hit (U7, R52, R99).
+//! As pid 1 of a pid namespace: orphans are reaped, and reused pids never cost another process a
+//! signal (U7, R52, R99).
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::support::lines;
 use crate::common::namespace::{NAMESPACE, master_in, permitted};
 use crate::common::service::process::{self, descendants};
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Scene, until};
 use crate::common::support::{is_thorough, unavailable};
 
@@ -17,7 +18,7 @@ fn u7_r52_pid_1_reaps_a_thousand_orphans_and_stops_on_term() {
         return;
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // Each is orphaned by the end of the subshell between; the last ones live on for a while.
     let body = r"i=0
 while [ $i -lt 990 ]; do (: &); i=$((i + 1)); done
@@ -28,7 +29,7 @@ say born; up; rest";
         .master("-v -n 1 --ready fd=9 --start-timeout off")
         .wrapped_in(NAMESPACE)
         .start();
-    scene.heard("born");
+    scene.report("born");
     let master = master_in(&unshare);
     assert_eq!(scene.text("app.pid"), "1\n");
     assert_eq!(unshare.status()["pid"], 1);
@@ -49,11 +50,12 @@ say born; up; rest";
     assert_eq!(unshare.status()["counters"]["died"], 0);
     process::signal(master, Signal::SIGTERM);
     assert_eq!(unshare.end(), Some(0), "{}", unshare.log());
-    tracks.gone();
+    processes.gone();
 }
 
-/// Lowers the number of processes of the namespace, lets a bystander be born and die all the time, and becomes the master. The bystander is in no way of
-/// the service: each of its processes leads a group of its own, and tells when it was hit.
+/// Lowers the pid limit of the namespace, starts a bystander whose processes end all the time, and
+/// becomes the master. Each process of the bystander leads a group of its own, and reports when it
+/// got a signal.
 const CROWDED: &str = r#"echo 400 >/proc/sys/kernel/pid_max || { echo >refused; exit 77; }
 bystander() {
     exec >/dev/null 2>&1
@@ -93,8 +95,9 @@ fn r99_reused_pids_never_get_foreign_signals() {
         return unavailable(&format!("Linux {} has one pid_max for all", release.trim()));
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
-    // Leaders that leave somebody behind, whose group gets KILL when the leader has been reaped; and such as are told to go.
+    let processes = SceneProcesses::of(&scene);
+    // Some leaders leave a child, whose group gets KILL when the leader has been reaped; other
+    // leaders get the stop signal.
     scene.app("case $PF_WORKER in [0-5]) sleep 30 & exit 1;; 6) exec sleep 0.02;; esac");
     let mut wrapper: Vec<&str> = NAMESPACE.to_vec();
     wrapper.extend(["sh", "-c", CROWDED, "sh"]);
@@ -130,7 +133,7 @@ fn r99_reused_pids_never_get_foreign_signals() {
     process::signal(master, Signal::SIGTERM);
     assert_eq!(unshare.end(), Some(0), "{}", unshare.log());
     assert_hits(&scene.path("hits"), count);
-    tracks.gone();
+    processes.gone();
 }
 
 #[track_caller]

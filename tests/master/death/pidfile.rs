@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Scene, process, until};
 
 /// A process of ours that is no master, and that every TERM or HUP would end.
@@ -71,7 +71,7 @@ fn u22_a_pid_file_with_a_foreign_pid_is_harmless() {
     assert_eq!(scene.text("app.pid"), stale, "and it was only looked at");
     let master = scene.master("-n 1 --ready fd=9").start();
     assert_eq!(scene.text("app.pid"), format!("{}\n", master.pid()));
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     master.stop();
     assert!(bystander.lives());
 }
@@ -130,7 +130,7 @@ fn names(scene: &Scene) -> BTreeSet<String> {
 #[test]
 fn u22_p8_of_two_starters_exactly_one_wins_two_hundred_times() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     std::fs::write(scene.path("err"), "").expect("written");
     let before = names(&scene);
     for round in 0..200 {
@@ -166,7 +166,7 @@ fn u22_p8_of_two_starters_exactly_one_wins_two_hundred_times() {
         let code = until("the other ends", || winner.ended());
         let clean = round % 2 == 0;
         assert_eq!(code, clean.then_some(0), "round {round}");
-        tracks.gone();
+        processes.gone();
         let expected = if clean { &before } else { &standing };
         assert_eq!(&names(&scene), expected, "round {round}");
     }

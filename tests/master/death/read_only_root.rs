@@ -1,11 +1,11 @@
-//! Nothing is written anywhere unless asked: a read-only root, a user that nobody knows, no HOME.
+//! Nothing is written unless requested: a read-only root, a uid without name, no HOME.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Scene, process, until};
 use crate::common::support::{is_root, is_there};
 use crate::common::support::{skip, unavailable};
@@ -13,7 +13,8 @@ use crate::common::support::{skip, unavailable};
 /// A user that no system has.
 const NOBODY: &str = "--reuid=54321 --regid=54321 --clear-groups";
 
-/// Makes everything that can be read-only so, for what follows alone, and becomes somebody without a name and a home.
+/// Makes all mounts read-only that can be, in a mount namespace, and becomes a user without name
+/// and home.
 const READ_ONLY: &str = r#"
 while read -r _ at type _; do
     case $type in proc|sysfs|devtmpfs|devpts|mqueue|cgroup*) ;; *) mount -o remount,bind,ro "$at" || exit 77;; esac
@@ -36,10 +37,11 @@ fn r38_a_read_only_root_and_an_unknown_uid_suffice() {
         return skip("only root can make everything read-only, with unshare and setpriv");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // Where the binaries were built others may not be let in.
     let program = scene.path("pf-master");
-    // Not by this process: what is open for writing in it may be inherited by what another test forks just now, and cannot be executed.
+    // Not written by this process: a child that another test forks may inherit the open file, and a
+    // file open for writing cannot be executed (ETXTBSY).
     let copied = std::process::Command::new("cp")
         .args([
             env!("CARGO_BIN_EXE_pf-master").as_ref(),
@@ -81,15 +83,15 @@ exec sleep 1000"#;
         return unavailable("the mounts of this system cannot be made read-only");
     }
     assert_eq!(code, None, "{}", master.log());
-    let born = scene.heard_times("born", 2);
+    let born = scene.reports("born", 2);
     assert_eq!(
         process::status(master.pid(), "Uid"),
         "54321\t54321\t54321\t54321"
     );
-    // A generation more, and one that dies.
+    // One more generation, and a worker that dies.
     master.signal(Signal::SIGHUP);
-    scene.heard_times("born", 2);
-    master.logged("reload done: generation 2");
+    scene.reports("born", 2);
+    master.wait_for_log("reload done: generation 2");
     process::gone(born[0].pid);
     assert_eq!(contents(&scene), before, "nothing is written");
     master.signal(Signal::SIGTERM);
@@ -99,5 +101,5 @@ exec sleep 1000"#;
         assert!(!log.contains(word), "{log}");
     }
     assert_eq!(contents(&scene), before);
-    tracks.gone();
+    processes.gone();
 }

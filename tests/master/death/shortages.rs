@@ -1,5 +1,5 @@
-//! Nothing left: descriptors, processes, space, permissions. What is refused is told in a line, what fails is tried again, and the service goes on when
-//! there is enough again (U34, R68).
+//! No descriptors, processes, space or permissions left. A refusal is one line, a failure is
+//! retried, and the service continues once there is enough again (U34, R68).
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::support::slot;
-use crate::common::service::scene_processes::{Tracks, guard_of};
+use crate::common::service::scene_processes::{SceneProcesses, guard_of};
 use crate::common::service::{Control, Master, Scene, process, until};
 use crate::common::support::{is_root, is_there};
 use crate::common::support::{skip, unavailable};
@@ -40,7 +40,7 @@ fn become_user(user: u32) -> [String; 4] {
     ]
 }
 
-/// The status, asked through a connection that is there already, until it is so.
+/// Asks for the status on an open connection until it fulfils the condition.
 #[track_caller]
 fn until_status(control: &mut Control, what: &str, so: impl Fn(&Value) -> bool) -> Value {
     until(what, || Some(control.status()).filter(|status| so(status)))
@@ -63,7 +63,7 @@ fn r68_without_descriptors_the_master_serves_on_and_recovers() {
         return skip("there is no prlimit here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app(FAMILY);
     let master = scene.master(SOON).start();
     let mut control = master.control();
@@ -72,7 +72,8 @@ fn r68_without_descriptors_the_master_serves_on_and_recovers() {
     let child = until("the family is there", || {
         process::descendants(workers[0]).first().copied()
     });
-    // poll(2) wants no more than it waits for, and everything else wants a number of its own.
+    // poll(2) checks RLIMIT_NOFILE against its number of entries; everything else needs a free
+    // descriptor.
     limit(master.pid(), None, "nofile=6");
 
     process::signal(workers[0], Signal::SIGKILL);
@@ -83,10 +84,10 @@ fn r68_without_descriptors_the_master_serves_on_and_recovers() {
     });
     assert!(is_ready(&status, 1), "{status:#}");
     assert_eq!(slot(&status, 1)["pid"], workers[1]);
-    master.logged("Too many open files");
+    master.wait_for_log("Too many open files");
     // What the dead leader has left behind is seen to all the same.
     process::gone(child.0);
-    // Somebody who cannot be let in waits, and costs nothing meanwhile.
+    // A client that cannot be accepted waits, and costs no processor time.
     let mut waiting = Control::connect(&scene.path("app.ctl")).expect("queued");
     waiting.send("{\"cmd\": \"status\"}\n").expect("sent");
     let tries = || control_refusals(&master);
@@ -111,9 +112,9 @@ fn r68_without_descriptors_the_master_serves_on_and_recovers() {
     assert!(process::alive(other));
     assert!(!master.log().contains("panicked"));
     drop((control, waiting));
-    master.ctl("stop --now --timeout 60s").done();
+    master.ctl("stop --now --timeout 60s").succeeded();
     drop(master);
-    tracks.gone();
+    processes.gone();
 }
 
 fn control_refusals(master: &Master) -> usize {
@@ -123,15 +124,16 @@ fn control_refusals(master: &Master) -> usize {
         .count()
 }
 
-/// Makes the scene a user's that no other process has, with a copy of the master that this user may execute; the user, and what executes the copy
-/// instead of the binary that stands after it.
+/// Gives the scene to a user that has no other process, with a copy of the master that this user
+/// may execute. Returns the user, and the command that executes the copy instead of the binary.
 fn as_nobody(scene: &Scene) -> Option<(u32, [String; 4])> {
     if !is_root() || !is_there("setpriv") {
         skip("only root, with setpriv, can become a user that nobody is");
         return None;
     }
     let program = scene.path("pf-master");
-    // Not by this process: what is open for writing in it may be inherited by what another test forks just now, and cannot be executed.
+    // Not written by this process: a child that another test forks may inherit the open file, and a
+    // file open for writing cannot be executed (ETXTBSY).
     let copied = Command::new("cp")
         .args([
             env!("CARGO_BIN_EXE_pf-master").as_ref(),
@@ -160,7 +162,7 @@ fn r68_without_processes_the_master_serves_on_and_recovers() {
         return skip("there is no prlimit here");
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let Some((user, wrapper)) = as_nobody(&scene) else {
         return;
     };
@@ -179,9 +181,9 @@ fn r68_without_processes_the_master_serves_on_and_recovers() {
         slot(status, 0)["last_exit"]["cause"] == "spawn-failed"
     });
     assert!(is_ready(&status, 1), "{status:#}");
-    master.logged("cannot fork: Resource temporarily unavailable");
+    master.wait_for_log("cannot fork: Resource temporarily unavailable");
     process::signal(guard, Signal::SIGKILL);
-    master.logged("cannot start the guard anew");
+    master.wait_for_log("cannot start the guard anew");
 
     limit(master.pid(), Some(user), "nproc=1000");
     until_status(&mut control, "the slot is ready again", |status| {
@@ -193,13 +195,13 @@ fn r68_without_processes_the_master_serves_on_and_recovers() {
     let mut master = master;
     master.signal(Signal::SIGKILL);
     master.end();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn r68_a_program_without_permission_is_a_failed_start() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let app = scene.path("app");
     let mode = |mode| std::fs::set_permissions(&app, PermissionsExt::from_mode(mode)).expect("set");
     let launch = || scene.master(SOON).command(["./app"]);
@@ -219,19 +221,19 @@ fn r68_a_program_without_permission_is_a_failed_start() {
         slot(status, 0)["last_exit"]["cause"] == "exec-failed"
     });
     assert!(is_ready(&status, 1));
-    master.logged("cannot execute its program: Permission denied");
+    master.wait_for_log("cannot execute its program: Permission denied");
     std::fs::remove_file(&app).expect("removed");
-    master.logged("cannot execute its program: No such file");
+    master.wait_for_log("cannot execute its program: No such file");
     scene.app("rest");
     master.until("ready again", |status| is_ready(status, 0));
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn r68_a_directory_without_write_permission_refuses_the_start() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let closed = scene.path("closed");
     std::fs::create_dir(&closed).expect("made");
     std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o555)).expect("set");
@@ -261,10 +263,10 @@ fn r68_a_directory_without_write_permission_refuses_the_start() {
     }
     let left = std::fs::read_dir(&closed).expect("readable").count();
     assert_eq!(left, 0);
-    tracks.gone();
+    processes.gone();
 }
 
-/// A small file system of its own in `full`, which `filler` fills; for what follows alone.
+/// Mounts a small file system at `full`, which `filler` fills, in a mount namespace.
 const FULL: &str = r#"mkdir -p full && mount -t tmpfs -o size=64k none full || exit 77
 [ -z "$LOGGED" ] || : >full/log
 dd if=/dev/zero of=full/filler bs=4k 2>/dev/null
@@ -284,7 +286,7 @@ fn r68_a_full_pid_file_disk_refuses_the_start() {
         return;
     };
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let ended = scene
         .master("-n 1 --ready exec -q")
         .names("--pid full/app.pid --control app.ctl")
@@ -300,7 +302,7 @@ fn r68_a_full_pid_file_disk_refuses_the_start() {
         !scene.path("app.ctl").exists(),
         "its control socket is left"
     );
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
@@ -309,7 +311,7 @@ fn r68_a_full_log_disk_is_counted_and_survived() {
         return;
     };
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene
         .master("-n 1 --ready exec --log full/log")
         .env("LOGGED", "yes")
@@ -325,9 +327,9 @@ fn r68_a_full_log_disk_is_counted_and_survived() {
     if !begun {
         return unavailable("this system lets us mount nothing");
     }
-    master.ctl("wait --ready --timeout 60s").done();
+    master.ctl("wait --ready --timeout 60s").succeeded();
     for _ in 0..3 {
-        master.ctl("reload --timeout 60s").done();
+        master.ctl("reload --timeout 60s").succeeded();
     }
     let lost = master.status()["counters"]["log_lines_lost"].as_u64();
     assert!(lost > Some(3), "{lost:?}");
@@ -342,18 +344,18 @@ fn r68_a_full_log_disk_is_counted_and_survived() {
         ""
     );
     std::fs::remove_file(within("full/filler")).expect("removed");
-    master.ctl("reload --timeout 60s").done();
+    master.ctl("reload --timeout 60s").succeeded();
     let log = std::fs::read_to_string(within("full/log")).expect("there");
     assert!(log.contains("reload done: generation 5"), "{log}");
     assert!(log.contains("lost"), "{log}");
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn u34_a_log_at_its_size_limit_is_survived() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let limited = ["sh", "-c", r#"ulimit -f 16; exec "$@""#, "sh"];
     let master = scene
         .master("-v -n 1 --ready exec --log small.log")
@@ -361,7 +363,7 @@ fn u34_a_log_at_its_size_limit_is_survived() {
         .command(["sleep", "1000"])
         .start();
     for _ in 0..20 {
-        master.ctl("reload --timeout 60s").done();
+        master.ctl("reload --timeout 60s").succeeded();
     }
     let lost = master.status()["counters"]["log_lines_lost"].as_u64();
     assert!(lost > Some(0), "{lost:?}");
@@ -369,5 +371,5 @@ fn u34_a_log_at_its_size_limit_is_survived() {
     let ignored = process::status(master.workers()[0], "SigIgn");
     assert_eq!(ignored, "0000000000000000");
     master.stop();
-    tracks.gone();
+    processes.gone();
 }

@@ -1,4 +1,5 @@
-//! Ten thousand signals at full speed, and what a terminal sends: no kind is lost, and nothing else happens (U8, U12, U34, S4, R59, R63).
+//! Ten thousand signals at full speed, and a terminal's signals: no kind is lost and nothing else
+//! happens (U8, U12, U34, S4, R59, R63).
 
 use std::io::Write;
 
@@ -6,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::support::slot;
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Master, Scene, process, until};
 use crate::common::terminal::{resize, terminal};
 
@@ -19,7 +20,7 @@ const ALL: [Signal; 7] = [
 /// What changes nothing that these tests look at.
 const NOISE: [Signal; 2] = [SIGUSR2, SIGCHLD];
 
-/// So many signals of these kinds, mixed, as fast as they can be sent.
+/// Sends `count` signals of these kinds, mixed, as fast as possible.
 fn storm(master: &Master, kinds: &[Signal], count: usize) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..count {
@@ -31,10 +32,11 @@ fn storm(master: &Master, kinds: &[Signal], count: usize) {
     }
 }
 
-/// Right after a storm a scale holds, whatever of it is under way or remembered; gives the status when nothing goes on any more.
+/// Right after a storm, `scale 3` holds, whatever signals are still pending. Returns the status
+/// once nothing more happens.
 #[track_caller]
 fn three(master: &Master) -> Value {
-    master.ctl("scale 3 --timeout 60s").done();
+    master.ctl("scale 3 --timeout 60s").succeeded();
     let holds = |status: &Value| {
         assert_eq!(
             (&status["workers"]["wanted"], status["state"] == "paused"),
@@ -53,7 +55,8 @@ fn three(master: &Master) -> Value {
     status
 }
 
-/// A storm of all kinds, then, among many that change nothing, one of this kind; gives the status before that one.
+/// A storm of all kinds, then one signal of this kind among many without effect. Returns the status
+/// before that one.
 fn last_of(master: &Master, kind: Signal, mut before: impl FnMut()) -> Value {
     storm(master, &ALL, 1430);
     let status = three(master);
@@ -67,12 +70,13 @@ fn last_of(master: &Master, kind: Signal, mut before: impl FnMut()) -> Value {
 #[test]
 fn u8_u34_r59_of_ten_thousand_signals_no_kind_is_lost() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let log = scene.path("master.log");
     let master = scene
         .master("-n 3 --ready exec --backoff 1ms..10ms")
         .option("--log", &log)
-        // As under `pf-listen --hold`, where a second master is refused: ten thousand would be another test.
+        // As under `pf-listen --hold`, where a second master is refused: ten thousand masters would
+        // be another test.
         .env("PF_HOLD", std::process::id().to_string())
         .command(["sleep", "1000"])
         .start();
@@ -119,13 +123,13 @@ fn u8_u34_r59_of_ten_thousand_signals_no_kind_is_lost() {
     three(&master);
     assert!(!master.log().contains("panicked"), "{}", master.log());
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn u12_s4_a_thousand_resizes_do_no_harm() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("play 'catch ready'");
     let (mut terminal, other) = terminal();
     let mut master = scene
@@ -137,7 +141,7 @@ fn u12_s4_a_thousand_resizes_do_no_harm() {
     for rows in 1..=1000 {
         resize(&terminal, rows);
     }
-    master.logged("WINCH from the terminal");
+    master.wait_for_log("WINCH from the terminal");
     let status = master.status();
     assert_eq!(status["state"], "running");
     assert_eq!(
@@ -150,23 +154,23 @@ fn u12_s4_a_thousand_resizes_do_no_harm() {
     master.until("paused", |status| {
         status["state"] == "paused" && status["workers"]["retiring"] == 0
     });
-    let told = scene.heard_times("got TERM", 2);
+    let told = scene.reports("got TERM", 2);
     let told: Vec<i32> = told.iter().map(|report| report.pid).collect();
     assert_eq!(told, workers);
-    master.ctl("resume").done();
+    master.ctl("resume").succeeded();
     let workers = master.workers();
 
     terminal.write_all(b"\x03").expect("typed");
-    let told = scene.heard_times("got INT", 2);
+    let told = scene.reports("got INT", 2);
     let told: Vec<i32> = told.iter().map(|report| report.pid).collect();
     assert_eq!(told, workers);
     assert_eq!(master.end(), Some(0));
     let more: Vec<_> = scene
-        .heard_so_far()
+        .unread_reports()
         .into_iter()
         .filter(|report| report.text.starts_with("got"))
         .collect();
     assert_eq!(more, [], "from the master alone, and once");
     drop(terminal);
-    tracks.gone();
+    processes.gone();
 }

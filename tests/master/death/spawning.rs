@@ -4,16 +4,16 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::common::service::process::{self, descriptors, status};
-use crate::common::service::scene_processes::{Tracks, children, guard_of};
+use crate::common::service::scene_processes::{SceneProcesses, children, guard_of};
 use crate::common::service::{Scene, until};
 
-/// One that ends by TERM unless something keeps it from that.
+/// A worker that TERM ends, unless a mask or a handler prevents it.
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 
 #[test]
 fn u28_r60_a_signal_right_after_the_fork_takes_effect() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene
         .master("-n 1 --ready exec --start-failures 1000 --backoff 1ms..1ms")
         .command(SLEEP)
@@ -21,7 +21,7 @@ fn u28_r60_a_signal_right_after_the_fork_takes_effect() {
     let mut control = master.control();
     let scale = |to: u32, wait: bool| json!({"cmd": "scale", "workers": to, "wait": wait});
     for round in 0..200 {
-        // Read at once, so the master signals the worker as the next thing that it does after the fork.
+        // The master reads it at once, so its next act after the fork is the signal to the worker.
         let signal = json!({"cmd": "signal", "signal": "TERM", "slot": 1});
         let (begin, look) = (scale(2, false), json!({"cmd": "status"}));
         control
@@ -40,13 +40,13 @@ fn u28_r60_a_signal_right_after_the_fork_takes_effect() {
     }
     drop(control);
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn u28_r60_a_signal_to_a_new_worker_takes_effect() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let master = scene
         .master("-n 1 --ready exec --start-failures 1000 --backoff 1ms..1ms")
         .command(SLEEP)
@@ -63,15 +63,15 @@ fn u28_r60_a_signal_to_a_new_worker_takes_effect() {
         process::signal(newborn, Signal::SIGTERM);
         process::gone(newborn);
     }
-    master.ctl("wait --ready --timeout 60s").done();
+    master.ctl("wait --ready --timeout 60s").succeeded();
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn p11_u21_u28_r86_after_two_hundred_reloads_nothing_has_leaked() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     std::fs::write(scene.path("kept"), "kept").expect("written");
     let leaky = [
         "sh",
@@ -88,7 +88,7 @@ fn p11_u21_u28_r86_after_two_hundred_reloads_nothing_has_leaked() {
     let environment = |pid: i32| -> Vec<String> { process::environment(pid).into_keys().collect() };
     let look = |reloads: usize| {
         for pid in master.workers() {
-            process::rests(pid);
+            process::wait_for_sleep(pid);
             let open = descriptors(pid);
             let numbers: Vec<i32> = open.keys().copied().collect();
             // The ready pipe is the script's, which hands it on.
@@ -105,8 +105,8 @@ fn p11_u21_u28_r86_after_two_hundred_reloads_nothing_has_leaked() {
         environment(master.workers()[0])
     };
     let variables = look(0);
-    // It was told of the workers before they were ready, and has taken note once it rests.
-    process::rests_as(guard, "pf-guard");
+    // The guard was given the workers before they were ready; once it sleeps, it has read that.
+    process::wait_for_sleep_of(guard, "pf-guard");
     let open = |pid: i32| descriptors(pid).len();
     let (masters, guards) = (open(master.pid()), open(guard));
     let mut control = master.control();
@@ -121,7 +121,7 @@ fn p11_u21_u28_r86_after_two_hundred_reloads_nothing_has_leaked() {
     });
     until("the guard too", || (open(guard) <= guards).then_some(()));
     master.stop();
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]

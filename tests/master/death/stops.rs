@@ -1,4 +1,5 @@
-//! Stops that linger, queues that are emptied first, drains that are ended, and who is named (R47 to R50, R53, U10).
+//! Delayed stops, queues that are drained first, drains that are ended, and wrapper shells (R47 to
+//! R50, R53, U10).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -7,13 +8,13 @@ use nix::sys::signal::Signal;
 
 use crate::common::service::master::{address, pids, refused};
 use crate::common::service::process;
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{HANG, Scene, until};
 
 #[test]
 fn a_stop_delay_serves_clients_and_shows_stopping() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("play serve");
     let mut master = scene
         .master("-n 2 --ready notify --stop-delay 1h --listen 127.0.0.1:0")
@@ -25,24 +26,24 @@ fn a_stop_delay_serves_clients_and_shows_stopping() {
     for _ in 0..50 {
         assert!(workers.contains(&master.dial().ask().2));
     }
-    // One that crashes meanwhile is replaced: clients still come.
+    // A worker that crashes meanwhile is replaced, because clients still come.
     process::signal(workers[0], Signal::SIGKILL);
     master.until("replaced", |status| {
         status["workers"]["ready"] == 2 && pids(&status["slots"])[0] != workers[0]
     });
-    assert_eq!(scene.heard_so_far(), [], "nobody was told");
+    assert_eq!(scene.unread_reports(), [], "nobody was told");
     // A harder word cuts it short.
     let address = address(&master.status(), 0);
     master.signal(Signal::SIGINT);
     assert_eq!(master.end(), Some(0), "{}", master.log());
     refused(address);
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn a_stop_delay_ends_by_itself() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("play serve");
     let mut master = scene
         .master("-n 2 --ready notify --stop-delay 400ms --listen 127.0.0.1:0")
@@ -51,12 +52,12 @@ fn a_stop_delay_ends_by_itself() {
     client.ask();
     let begun = prefork::sys::machine::clock::now();
     master.signal(Signal::SIGTERM);
-    scene.heard_times("draining", 2);
+    scene.reports("draining", 2);
     let lingered = prefork::sys::machine::clock::now().since(begun);
     assert!(lingered.as_millis() >= 400, "{lingered:?}");
     drop(client);
     assert_eq!(master.end(), Some(0), "{}", master.log());
-    tracks.gone();
+    processes.gone();
 }
 
 /// Clients that have connected and asked, and wait for a worker to take them.
@@ -80,7 +81,7 @@ fn stopped(pid: i32) {
 #[test]
 fn u10_drain_queue_serves_queued_clients_before_the_stop() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("play serve");
     let mut master = scene
         .master("-n 1 --ready notify --drain-queue --listen 127.0.0.1:0")
@@ -92,30 +93,30 @@ fn u10_drain_queue_serves_queued_clients_before_the_stop() {
         status["listeners"][0]["queued"] == 30
     });
     master.signal(Signal::SIGTERM);
-    master.logged("waiting for the accept queues to be empty");
+    master.wait_for_log("waiting for the accept queues to be empty");
     let status = master.status();
     assert_eq!(
         (&status["state"], &status["listeners"][0]["queued"]),
         (&"stopping".into(), &30.into())
     );
-    // Whoever is told to go is made to go on, too: it was not.
+    // A stop signal is followed by CONT; this worker got neither, so it is still stopped.
     assert!(process::status(worker, "State").starts_with('T'));
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
     process::signal(worker, Signal::SIGCONT);
     for mut client in clients {
         let mut line = String::new();
         client.read_line(&mut line).expect("an answer");
         assert_eq!(line.trim_end(), format!("0 1 {worker}"));
     }
-    scene.heard("draining");
+    scene.report("draining");
     assert_eq!(master.end(), Some(0), "{}", master.log());
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn u10_a_full_queue_delays_a_stop_until_the_timeout() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("play serve");
     let mut master = scene
         .master("-n 1 --ready notify --drain-queue --graceful-timeout 4s --listen 127.0.0.1:0")
@@ -126,43 +127,43 @@ fn u10_a_full_queue_delays_a_stop_until_the_timeout() {
         status["listeners"][0]["queued"] == 3
     });
     master.signal(Signal::SIGTERM);
-    // Told, which makes it go on.
-    scene.heard("draining");
+    // The stop signal is followed by CONT.
+    scene.report("draining");
     drop(clients);
     assert_eq!(master.end(), Some(0));
-    master.logged("the accept queues are not empty");
-    tracks.gone();
+    master.wait_for_log("the accept queues are not empty");
+    processes.gone();
 }
 
-/// Workers that take for ever to drain, and tell what they are told.
+/// Workers that never finish their drain, and report each signal.
 const PATIENT: &str = "play 'catch stubborn ready'";
 
 #[test]
 fn r47_r48_max_draining_kills_the_oldest_worker() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app(PATIENT);
     let mut master = scene
         .master("-n 1 --ready notify --graceful-timeout 1h --max-draining 2 --quick-timeout 200ms")
         .start();
     let mut generations = vec![master.workers()[0]];
     for _ in 0..3 {
-        master.ctl("reload --timeout 60s").done();
+        master.ctl("reload --timeout 60s").succeeded();
         generations.push(master.workers()[0]);
     }
-    // Three were told to go, which is one too many.
+    // Three are draining, one more than allowed.
     process::gone(generations[0]);
     let status = master.until("two drain", |status| status["workers"]["retiring"] == 2);
     assert_eq!(pids(&status["retiring"]), generations[1..3]);
-    master.logged("is the oldest of too many that drain");
+    master.wait_for_log("is the oldest of too many that drain");
 
-    master.ctl("retire 2 --timeout 60s").done();
+    master.ctl("retire 2 --timeout 60s").succeeded();
     assert!(!process::alive(generations[1]));
     assert!(process::alive(generations[2]));
     let status = master.status();
     assert_eq!(pids(&status["retiring"]), [generations[2]]);
     assert_eq!(status["retiring"][0]["generation"], 3);
-    // Nobody of that generation drains; the serving one is not to be retired.
+    // No worker of that generation drains; the serving generation cannot be retired.
     for none in ["retire 2", "retire 4"] {
         let ended = master.ctl(none);
         assert!(matches!(ended.code, Some(0 | 6)), "{none}: {ended:?}");
@@ -170,37 +171,37 @@ fn r47_r48_max_draining_kills_the_oldest_worker() {
     assert_eq!(master.workers(), [generations[3]]);
     assert!(process::alive(generations[3]));
 
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
     assert_eq!(master.end(), Some(0));
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn r53_a_stop_reaches_the_program_of_a_wrapper_shell() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     // The shell dies of TERM; what it has started gets the same after it, and may finish.
     scene.app("helper 'catch ready'; exit 3");
     let mut master = scene.master("-n 1 --ready notify").start();
     let shell = master.workers()[0];
     master.signal(Signal::SIGTERM);
-    let told = scene.heard("got TERM");
+    let told = scene.report("got TERM");
     assert_ne!(told.pid, shell);
     assert_eq!(master.end(), Some(0));
-    let line = master.logged("a wrapper shell that did not exec");
+    let line = master.wait_for_log("a wrapper shell that did not exec");
     assert!(line.contains(&format!("worker {shell}")), "{line}");
-    let more = scene.heard_so_far();
+    let more = scene.unread_reports();
     assert!(
         !more.iter().any(|report| report.text.starts_with("got")),
         "{more:?}"
     );
-    tracks.gone();
+    processes.gone();
 }
 
 #[test]
 fn r54_a_crash_leaves_no_process_of_its_group() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     scene.app("trap '' TERM\nsh -c 'sh -c \"sleep 1000\" & sleep 1000' & say up; up; rest");
     let master = scene
         .master("-n 1 --ready fd=9 --backoff 10ms..10ms")
@@ -216,7 +217,7 @@ fn r54_a_crash_leaves_no_process_of_its_group() {
     // Master, guard, worker, and the four below it.
     let all_are_there = || {
         until("as many as there should be", || {
-            (tracks.all().len() == 7).then_some(())
+            (processes.all().len() == 7).then_some(())
         });
     };
     below(master.workers()[0]);
@@ -233,7 +234,7 @@ fn r54_a_crash_leaves_no_process_of_its_group() {
         }
     }
     all_are_there();
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
     drop(master);
-    tracks.gone();
+    processes.gone();
 }

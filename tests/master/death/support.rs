@@ -1,4 +1,4 @@
-//! What these tests need beyond a service: workers that act by steps, and parts of the status document.
+//! Helpers beyond a service: workers that act by steps, and parts of the status document.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::common::service::Scene;
 
-/// What a script needs to become this test's own worker (see `worker`).
+/// The shell function by which a script becomes this test binary (see `acting_worker`).
 const ACT: &str = r#"act() { PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::acting_worker::act --nocapture --test-threads=1 >/dev/null; }"#;
 
 /// Writes a scene's worker program, which may `act STEPS`.

@@ -1,4 +1,5 @@
-//! An upgrade by fork: a new master beside the old one, by hand (USR2) and by itself (U16 to U20, G6 to G8, R1 to R5, R24).
+//! An upgrade by fork: a new master beside the old one, by hand (USR2) and by itself (U16 to U20,
+//! G6 to G8, R1 to R5, R24).
 
 mod before_ready;
 mod by_hand;
@@ -16,25 +17,26 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::common::service::master::{Launch, address, pids};
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Control, Ended, Master, Scene, process, until};
 
 /// What most of these services are started with.
 const OPTIONS: &str = "-n 2 --ready fd=9 --graceful-timeout 1s --listen 127.0.0.1:0";
 
-/// A service whose next master is what the script `next` in its directory makes of it: `"$0" "$@"` is the own command line.
-struct Dance {
+/// A service whose next master is started by the script `next` in its directory; `"$0" "$@"` is the
+/// command line of the master.
+struct ForkService {
     scene: Scene,
-    tracks: Tracks,
+    processes: SceneProcesses,
 }
 
-impl Dance {
+impl ForkService {
     fn new() -> Self {
         let scene = Scene::new();
-        let tracks = Tracks::of(&scene);
-        let dance = Dance { scene, tracks };
-        dance.next("");
-        dance
+        let processes = SceneProcesses::of(&scene);
+        let service = ForkService { scene, processes };
+        service.next("");
+        service
     }
 
     fn master(&self, options: &str) -> Launch<'_> {
@@ -46,9 +48,10 @@ impl Dance {
         self.scene.path(name)
     }
 
-    /// The next master does this before it is executed.
+    /// The script `next` does this before it executes the master.
     fn next(&self, body: &str) {
-        // Not `Scene::script`, whose words are for workers; it is read, and never executed.
+        // Not `Scene::script`, whose functions are for workers; the file is read, and never
+        // executed.
         let text = format!("{body}\nexec \"$0\" \"$@\"\n");
         std::fs::write(self.path("next"), text).expect("written");
     }
@@ -59,7 +62,7 @@ impl Dance {
         self.status_at("app.ctl")
     }
 
-    /// That of the one that has stepped aside.
+    /// The status of the old master, which has the `.oldbin` names.
     #[track_caller]
     fn old_status(&self) -> Value {
         self.status_at("app.pid.oldbin.ctl")
@@ -73,7 +76,7 @@ impl Dance {
         })
     }
 
-    /// Waits until the master that has the plain names is so.
+    /// Waits until the status of the master with the plain names fulfils the condition.
     #[track_caller]
     fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         until(what, || {
@@ -82,7 +85,8 @@ impl Dance {
         })
     }
 
-    /// Waits until a new master stands beside the old one, with all of its workers; both of them.
+    /// Waits until a new master with all its workers is up beside the old one; the status of both,
+    /// old first.
     #[track_caller]
     fn both(&self) -> (Value, Value) {
         let new = self.until("both serve", |status| {
@@ -95,7 +99,7 @@ impl Dance {
         (old, new)
     }
 
-    /// `pf-ctl` on the one that has stepped aside.
+    /// `pf-ctl` on the old master, which has the `.oldbin` names.
     fn old_ctl(&self, line: &str) -> Ended {
         ctl(&self.path("app.pid.oldbin"), line)
     }
@@ -104,9 +108,10 @@ impl Dance {
         ctl(&self.path("app.pid"), line)
     }
 
-    /// One master is there, it has its names and all of its workers, and serves; nobody else is.
+    /// Checks that exactly one master is left, with its names and all its workers, and that it
+    /// serves.
     #[track_caller]
-    fn stands_alone(&self, wanted: usize) -> Value {
+    fn assert_one_master(&self, wanted: usize) -> Value {
         let status = self.until("one master has all of its workers", |status| {
             status["role"] == "master"
                 && status["state"] == "running"
@@ -115,7 +120,7 @@ impl Dance {
         });
         let pid = status["pid"].as_i64().expect("a pid");
         assert_eq!(self.scene.text("app.pid"), format!("{pid}\n"));
-        let told = self.ctl("pid").done();
+        let told = self.ctl("pid").succeeded();
         assert_eq!(told.stdout, format!("{pid}\n"), "it has the lock");
         for name in ["app.pid.oldbin", "app.pid.oldbin.ctl"] {
             assert!(!self.path(name).exists(), "{name} is left");
@@ -125,7 +130,7 @@ impl Dance {
         expected.push(i32::try_from(pid).expect("a pid"));
         expected.sort_unstable();
         until("nobody else is left", || {
-            let mut all = self.tracks.all();
+            let mut all = self.processes.all();
             all.retain(|pid| process::name(*pid) != "pf-guard");
             (all == expected).then_some(())
         });
@@ -133,11 +138,11 @@ impl Dance {
         status
     }
 
-    /// Stops it, whoever is the master by now.
+    /// Stops the service, whichever process is its master now.
     #[track_caller]
     fn stop(self) {
-        self.ctl("stop").done();
-        self.tracks.gone();
+        self.ctl("stop").succeeded();
+        self.processes.gone();
         for name in ["app.pid", "app.ctl", "app.pid.oldbin", "app.pid.oldbin.ctl"] {
             assert!(!self.path(name).exists(), "{name} is left");
         }
@@ -175,7 +180,7 @@ fn family(status: &Value) -> (i32, Vec<i32>) {
     (pid_of(status), pids(&status["slots"]))
 }
 
-/// Waits until it has ended well: the old master, which this test has started.
+/// Waits until the old master, which this test has started, has exited 0.
 #[track_caller]
 fn ends(master: &mut Master) {
     assert_eq!(master.end(), Some(0), "{}", master.log());

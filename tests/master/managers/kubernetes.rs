@@ -1,4 +1,5 @@
-//! The manifest: read by a YAML parser that is not ours; its numbers fit each other, and its probes are run against its command.
+//! The manifest is read by a foreign YAML parser; its numbers agree, and its probes run against its
+//! command.
 
 use std::process::Command;
 use std::time::Duration;
@@ -105,7 +106,7 @@ fn kubernetes_timeouts_agree_and_probes_are_right() {
     let begun = clock::now();
     process::signal(holder.pid(), Signal::SIGTERM);
     place.status("stopping", |status| status["state"] == "stopping");
-    // Whoever still comes is served.
+    // Clients that still come are served.
     for _ in 0..5 {
         place.serves();
     }

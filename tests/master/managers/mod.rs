@@ -1,5 +1,5 @@
-//! The examples for service managers and containers, run by the real ones: started, stopped, reloaded, restarted as each of them does it; and nothing
-//! is left.
+//! The examples for service managers and containers run under the real ones: started, stopped,
+//! reloaded, restarted as each manager does it, with no process left.
 
 mod container;
 mod kubernetes;

@@ -1,4 +1,4 @@
-//! Where an example is put, with its paths and port changed to this test's own, and the service that it makes.
+//! The place where an example runs, with this test's own paths and port, and its service.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::common::load::{Target, request};
-use crate::common::service::scene_processes::Tracks;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Ended, Scene, end_of, process, until};
 use crate::common::support::is_there;
 use crate::common::support::service::hello;
@@ -29,14 +29,14 @@ pub(super) fn have(programs: &[&str]) -> bool {
 pub(super) struct Place {
     scene: Scene,
     port: u16,
-    tracks: Tracks,
+    processes: SceneProcesses,
 }
 
 impl Place {
     pub(super) fn new() -> Place {
         let scene = Scene::new();
         Place {
-            tracks: Tracks::of(&scene),
+            processes: SceneProcesses::of(&scene),
             port: crate::common::support::ports(1),
             scene,
         }
@@ -46,7 +46,8 @@ impl Place {
         self.scene.path(name)
     }
 
-    /// The text of a file of `examples/`, with what is this test's own in place of what is everybody's.
+    /// The text of a file of `examples/`, with this test's own paths and port in place of the usual
+    /// ones.
     pub(super) fn text(&self, example: &str) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("examples")
@@ -70,7 +71,8 @@ impl Place {
         for file in files {
             let path = directory.join(file);
             fs::create_dir_all(path.parent().expect("a directory")).expect("made");
-            // Not by this process: what another test forks meanwhile would hold it open for writing, and nobody could execute it.
+            // Not written by this process: a child that another test forks may inherit the open
+            // file, and a file open for writing cannot be executed (ETXTBSY).
             let from = self.path("laid");
             let (text, source) = (
                 self.text(&format!("{example}/{file}")),
@@ -155,7 +157,7 @@ impl Place {
         assert_eq!(answer, Ok(()), "{}", self.log());
     }
 
-    /// The status, once it is so.
+    /// The status, once it fulfils the condition.
     #[track_caller]
     pub(super) fn status(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let pid_file = self.path("app.pid");
@@ -170,7 +172,8 @@ impl Place {
         })
     }
 
-    /// Kills the master; nobody is refused, and the manager has seen nothing of it: what it has started is the same.
+    /// Kills the master. No client is refused, and the manager notices nothing: the process it
+    /// started lives.
     #[track_caller]
     pub(super) fn kill_master(&self) {
         let before = self.status("running", |status| status["state"] == "running");
@@ -187,10 +190,10 @@ impl Place {
         assert_eq!(process::status(pid, "PPid"), holder, "{}", self.log());
     }
 
-    /// Whatever was started here has ended, and nobody listens.
+    /// All processes started here have ended, and no process listens.
     #[track_caller]
     pub(super) fn nothing_left(&self) {
-        self.tracks.gone();
+        self.processes.gone();
         crate::common::service::master::refused(self.address());
         for name in ["app.pid", "app.ctl"] {
             assert!(!self.path(name).exists(), "{name} is left");

@@ -15,26 +15,27 @@ fn runsv_starts_reloads_restarts_and_stops_it() {
     crate::common::service::until("runsv listens", || {
         sv(&["status"]).code.filter(|code| *code == 0)
     });
-    sv(&["start"]).done();
+    sv(&["start"]).succeeded();
     place.serves();
     place.status("ready", serves(1));
-    sv(&["hup"]).done();
+    sv(&["hup"]).succeeded();
     place.status("reloaded", serves(2));
-    sv(&["1"]).done();
+    sv(&["1"]).succeeded();
     place.kill_master();
     let before = place.status("started again", serves(1));
-    sv(&["restart"]).done();
-    // sv looks at the time in whole seconds, and takes one that was started in the same one for the new one.
+    sv(&["restart"]).succeeded();
+    // sv compares start times in whole seconds, and takes a service started in the same second for
+    // the new one.
     let serves_anew = |status: &_| serves(1)(status) && status["pid"] != before["pid"];
     place.status("restarted", serves_anew);
     place.serves();
-    let down = sv(&["stop"]).done();
+    let down = sv(&["stop"]).succeeded();
     assert!(down.stdout.starts_with("ok: down:"), "{down:?}");
-    // It stays down, until it is told otherwise.
-    assert!(sv(&["status"]).done().stdout.starts_with("down:"));
-    sv(&["start"]).done();
+    // It stays down until `sv up`.
+    assert!(sv(&["status"]).succeeded().stdout.starts_with("down:"));
+    sv(&["start"]).succeeded();
     place.serves();
-    sv(&["exit"]).done();
+    sv(&["exit"]).succeeded();
     assert_eq!(runsv.end(), Some(0));
     place.nothing_left();
 }

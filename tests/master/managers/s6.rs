@@ -37,9 +37,9 @@ fn under_s6_supervise_it_starts_reloads_restarts_and_stops() {
     let wait = |how: &str| {
         place
             .run(&["s6-svwait", how, "-t", "18000", service])
-            .done()
+            .succeeded()
     };
-    let svc = |how: &str| place.run(&["s6-svc", how, service]).done();
+    let svc = |how: &str| place.run(&["s6-svc", how, service]).succeeded();
     // Ready, as the service has said itself.
     wait("-U");
     let before = place.status("ready", |_| true);
@@ -83,7 +83,7 @@ fn a_usage_error_is_not_restarted() {
     .expect("written");
     place
         .run(&["chmod", "+x", &service.join("run").display().to_string()])
-        .done();
+        .succeeded();
     let service = service.to_str().expect("UTF-8");
     let mut supervise = place.manager(&["s6-supervise", service]);
     let wanted = until("it is given up", || {
@@ -94,7 +94,7 @@ fn a_usage_error_is_not_restarted() {
     });
     assert_eq!(wanted, "false false 2\n");
     assert_eq!(fs::read_to_string(&tried).expect("tried"), "\n");
-    place.run(&["s6-svc", "-x", service]).done();
+    place.run(&["s6-svc", "-x", service]).succeeded();
     assert_eq!(supervise.end(), Some(0));
     place.nothing_left();
 }

@@ -33,26 +33,26 @@ fn supervisord_starts_reloads_restarts_and_stops_it() {
     });
     place.status("ready", serves(1));
     place.serves();
-    ctl(&["signal", "HUP", "app"]).done();
+    ctl(&["signal", "HUP", "app"]).succeeded();
     place.status("reloaded", serves(2));
     place.kill_master();
     let before = place.status("started again", serves(1));
-    ctl(&["restart", "app"]).done();
+    ctl(&["restart", "app"]).succeeded();
     let after = place.status("restarted", serves(1));
     assert_ne!(after["pid"], before["pid"]);
-    ctl(&["stop", "app"]).done();
+    ctl(&["stop", "app"]).succeeded();
     assert!(ctl(&["status", "app"]).stdout.contains("STOPPED"));
-    ctl(&["start", "app"]).done();
+    ctl(&["start", "app"]).succeeded();
     place.status("ready", serves(1));
     // Ended by ways of our own, it is no failure that would have to be repaired.
-    place.run(&["pf-ctl", "stop", &at("app.pid")]).done();
+    place.run(&["pf-ctl", "stop", &at("app.pid")]).succeeded();
     until("it has exited", || {
         ctl(&["status", "app"])
             .stdout
             .contains("EXITED")
             .then_some(())
     });
-    ctl(&["shutdown"]).done();
+    ctl(&["shutdown"]).succeeded();
     assert_eq!(supervisord.end(), Some(0));
     place.nothing_left();
 }

@@ -1,4 +1,4 @@
-//! A new release that is no good: the old one serves on, and whoever asked is told why.
+//! A bad release: the old one serves on, and the caller learns why.
 
 use crate::common::service::process::{alive, descendants, gone};
 use crate::common::service::scene::RESTING;
@@ -9,7 +9,7 @@ const OPTIONS: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 300ms";
 /// Where a canary that dies at once has to be seen to: on a busy machine 300 ms are not long.
 const PATIENT: &str = "-n 2 --ready fd=9 --backoff 1ms..5ms --canary 5s";
 
-/// What is wrong with a release, the options under which it is found out, and what the error says of it.
+/// The fault of a release, the options under which it shows, and what the error says.
 struct Bad {
     how: &'static str,
     options: &'static str,
@@ -107,7 +107,7 @@ fn reload_fails_and_the_next_works(bad: &Bad) {
     );
 
     scene.app(RESTING);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["generation"], 3, "2 is not used again");
     master.stop();
 }
@@ -132,7 +132,7 @@ fn start_fails_and_leaves_nothing(bad: &Bad) {
 }
 
 fn nothing_left(scene: &Scene) {
-    for report in scene.heard_so_far() {
+    for report in scene.unread_reports() {
         gone(report.pid);
         assert!(!alive(report.pid));
     }
@@ -176,7 +176,7 @@ fn a_release_with_a_missing_program_fails() {
     one_line(&ended);
     untouched(&master, &workers);
     scene.app(RESTING);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["generation"], 2);
     master.stop();
 
@@ -254,10 +254,10 @@ fn surge_0_rolls_the_emptied_slot_back() {
         .master("-n 2 --ready fd=9 --surge 0 --backoff 1ms..5ms")
         .start();
     let old = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app("[ $PF_GENERATION = 2 ] && exit 3; say up; up; rest");
     master.ctl("reload").failed(1, EXITS_AT_BOOT.says);
-    let back = scene.heard("up");
+    let back = scene.report("up");
     assert_eq!((back.slot, back.generation), (0, 1));
     assert_eq!(master.workers(), [back.pid, old[1]]);
     master.stop();
@@ -268,7 +268,7 @@ fn a_failed_rollback_keeps_the_new_worker() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --backoff 1ms..5ms").start();
     let old = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     // The release fails in slot 1 alone; and the one before does not start any more either.
     scene.app("[ $PF_GENERATION = 1 ] && exit 9; [ $PF_WORKER$PF_GENERATION = 12 ] && exit 3; say up; up; rest");
     master.ctl("reload").failed(
@@ -279,11 +279,11 @@ fn a_failed_rollback_keeps_the_new_worker() {
             "no worker of generation 1 could be started again in slot 0",
         ],
     );
-    let stays = scene.heard("up");
+    let stays = scene.report("up");
     assert_eq!((stays.slot, stays.generation), (0, 2));
     assert_eq!(master.workers(), [stays.pid, old[1]]);
     assert_eq!(master.status()["state"], "running");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["workers"]["ready"], 2);
     master.stop();
 }

@@ -1,4 +1,5 @@
-//! `reload --set`, `--unset`, `--chdir`, NEWCOMMAND: state that is kept, shown, and undone as a whole.
+//! `reload --set`, `--unset`, `--chdir`, NEWCOMMAND: changes that are kept, shown, and rolled back
+//! as a whole.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -16,7 +17,7 @@ fn start(scene: &Scene) -> Master {
     std::fs::create_dir(scene.path("sub")).expect("a directory");
     scene.app(TELLING);
     let master = scene.master(OPTIONS).env("B", "start").start();
-    scene.heard("args= A=option B=start");
+    scene.report("args= A=option B=start");
     master
 }
 
@@ -32,10 +33,10 @@ fn reload_changes_are_kept_shown_and_rolled_back() {
         .ctl(&format!(
             "reload --set A=set --unset B --chdir sub -- {command}"
         ))
-        .done();
+        .succeeded();
     let told = "args=one two A=set B=none";
     let sub = std::fs::canonicalize(scene.path("sub")).expect("real");
-    assert_eq!(cwd(scene.heard(told).pid), sub);
+    assert_eq!(cwd(scene.report(told).pid), sub);
     let changes = json!({
         "set": {"A": "set"}, "unset": ["B"], "chdir": "sub", "command": ["sh", &app, "one", "two"],
     });
@@ -45,10 +46,10 @@ fn reload_changes_are_kept_shown_and_rolled_back() {
     assert_eq!(status["cwd"], json!(sub));
 
     // A plain reload keeps them, and so do HUP and a worker that dies.
-    master.ctl("reload").done();
-    scene.heard(told);
+    master.ctl("reload").succeeded();
+    scene.report(told);
     master.signal(Signal::SIGHUP);
-    assert_eq!(cwd(scene.heard(told).pid), sub);
+    assert_eq!(cwd(scene.report(told).pid), sub);
     let status = master.until("rolled", |status| {
         status["generation"] == 4 && status["rollout"]["result"] == "done"
     });
@@ -56,28 +57,28 @@ fn reload_changes_are_kept_shown_and_rolled_back() {
         crate::common::service::master::pids(&status["slots"])[0],
         Signal::SIGKILL,
     );
-    scene.heard(told);
-    master.ctl("wait --ready").done();
+    scene.report(told);
+    master.ctl("wait --ready").succeeded();
 
     // Later ones add to them; a variable that is unset is not there at all.
-    master.ctl("reload --unset A --set B=again").done();
-    scene.heard("args=one two A=none B=again");
+    master.ctl("reload --unset A --set B=again").succeeded();
+    scene.report("args=one two A=none B=again");
 
     // A rollback brings those of its generation back, and what it undid stays undone.
-    master.ctl("rollback").done();
-    scene.heard(told);
+    master.ctl("rollback").succeeded();
+    scene.report(told);
     assert_eq!(master.status()["changes"], changes);
-    master.ctl("reload").done();
-    scene.heard(told);
+    master.ctl("reload").succeeded();
+    scene.report(told);
 
     // So does a rollout that fails.
     master
         .ctl("reload --set A=bad --chdir / -- sh -c exit")
         .failed(1, &["before it was ready"]);
     assert_eq!(master.status()["changes"], changes);
-    master.ctl("reload").done();
-    scene.heard(told);
-    assert_eq!(scene.heard_so_far(), []);
+    master.ctl("reload").succeeded();
+    scene.report(told);
+    assert_eq!(scene.unread_reports(), []);
     master.stop();
 }
 
@@ -98,7 +99,7 @@ fn reload_options_that_cannot_work_are_refused() {
     for wrong in ["--set A", "--set =1", "--unset A=1", "--set PF_WORKER=1"] {
         master.ctl(&format!("reload {wrong}")).failed(2, &[]);
     }
-    // Whoever speaks to the master by hand is told the same.
+    // A client that writes the protocol itself gets the same answer.
     let mut control = master.control();
     for changes in [
         json!({"cmd": "reload", "set": {"LISTEN_FDS": "1"}}),
@@ -114,9 +115,9 @@ fn reload_options_that_cannot_work_are_refused() {
         (&json!(1), &json!({}))
     );
     assert_eq!(master.workers(), workers);
-    assert_eq!(scene.heard_so_far(), []);
-    master.ctl("reload --set A=good").done();
-    scene.heard("args= A=good B=start");
+    assert_eq!(scene.unread_reports(), []);
+    master.ctl("reload --set A=good").succeeded();
+    scene.report("args= A=good B=start");
     master.stop();
 }
 
@@ -128,9 +129,9 @@ fn bytes_that_are_no_text_reach_the_workers() {
     let mut control = master.control();
     let reply = control.ask(&json!({"cmd": "reload", "set": {"A": [0x66, 0xff, 0x0a, 0x67]}}));
     assert_eq!(reply["ok"], json!(true), "{reply}");
-    scene.heard(" 66 ff 0a 67");
-    master.ctl("reload").done();
-    scene.heard(" 66 ff 0a 67");
+    scene.report(" 66 ff 0a 67");
+    master.ctl("reload").succeeded();
+    scene.report(" 66 ff 0a 67");
     assert_eq!(
         master.status()["changes"]["set"]["A"],
         json!([0x66, 0xff, 0x0a, 0x67])
@@ -146,12 +147,12 @@ fn a_dry_run_lists_changes_and_makes_none() {
     scene.script("sub/other", TELLING);
     let master = scene.master("-n 3 --ready fd=9 --env A=1 --surge 2");
     let master = master.command(["./app", "x"]).start();
-    scene.heard_times("args=x A=1 B=none", 3);
+    scene.reports("args=x A=1 B=none", 3);
     let real = std::fs::canonicalize(scene.dir()).expect("real");
     let real = real.display();
 
     let plan = master.ctl("reload --dry-run --set A=2 --set C=3 --chdir sub -- ./other y");
-    let plan = plan.done().stdout;
+    let plan = plan.succeeded().stdout;
     let mut lines = plan.lines();
     let mut next = || lines.next().unwrap_or_default().to_owned();
     assert_eq!(next(), "command      ./app x -> ./other y");
@@ -165,11 +166,11 @@ fn a_dry_run_lists_changes_and_makes_none() {
                     listeners    unchanged\npeak workers 5\n";
     assert!(plan.ends_with(expected), "{plan}");
 
-    // The same name may stand for another file than the one that runs.
-    let unchanged = master.ctl("reload --dry-run").done().stdout;
+    // The same name may now be another file than the one that runs.
+    let unchanged = master.ctl("reload --dry-run").succeeded().stdout;
     assert!(unchanged.contains(" (unchanged)\ncwd "), "{unchanged}");
     scene.app(TELLING);
-    let replaced = master.ctl("reload --dry-run").done().stdout;
+    let replaced = master.ctl("reload --dry-run").succeeded().stdout;
     let inode = replaced.lines().find(|line| line.starts_with("inode"));
     assert!(
         inode.is_some_and(|line| line.contains(" -> ")),
@@ -181,7 +182,7 @@ fn a_dry_run_lists_changes_and_makes_none() {
         (&status["generation"], &status["changes"]),
         (&json!(1), &json!({}))
     );
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
     master.stop();
 }
 
@@ -191,22 +192,22 @@ fn a_new_command_resets_what_ready_auto_has_learnt() {
     scene.app(r#"play "ready; say up; catch""#);
     let options = "-n 1 --start-timeout 10s --start-failures 1";
     let master = scene.master(options).start();
-    scene.heard("up");
+    scene.report("up");
     scene.script("silent", "say silent; rest");
     let silent = scene.path("silent").display().to_string();
-    master.ctl(&format!("reload -- sh {silent}")).done();
-    scene.heard("silent");
+    master.ctl(&format!("reload -- sh {silent}")).succeeded();
+    scene.report("silent");
     // What was known of the old command holds where it comes back.
-    master.ctl("rollback").done();
+    master.ctl("rollback").succeeded();
     scene.app("say mute; rest");
-    let mut reload = master.ctl_begun("reload");
-    let mute = scene.heard("mute");
+    let mut reload = master.start_ctl("reload");
+    let mute = scene.report("mute");
     master.until("older than silence would have to be", |status| {
         let starting = &status["starting"][0];
         starting["pid"] == mute.pid && starting["uptime_s"].as_f64() > Some(1.5)
     });
     assert!(reload.runs());
-    master.ctl("rollback").done();
+    master.ctl("rollback").succeeded();
     reload.end().failed(1, &["rollback"]);
     master.stop();
 }

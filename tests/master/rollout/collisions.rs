@@ -9,22 +9,22 @@ use crate::common::service::scene::{GATED, RESTING};
 fn requests_that_collide_with_a_rollout_are_refused() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9").start();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app(GATED);
-    let id = master.ctl("reload --no-wait").done().stdout;
+    let id = master.ctl("reload --no-wait").succeeded().stdout;
     assert_eq!(id, "2\n");
-    scene.heard("up");
+    scene.report("up");
     for verb in ["reload", "pause", "restart-worker 0"] {
         master
             .ctl(verb)
             .failed(6, &["operation 2 (reload) is under way"]);
     }
     // These work always.
-    master.ctl("reopen").done();
-    master.ctl("signal CONT --workers").done();
-    master.ctl("listeners").done();
-    master.ctl("resume").done();
-    master.ctl("scale 2").done();
+    master.ctl("reopen").succeeded();
+    master.ctl("signal CONT --workers").succeeded();
+    master.ctl("listeners").succeeded();
+    master.ctl("resume").succeeded();
+    master.ctl("scale 2").succeeded();
     master
         .ctl("wait --op 2 --timeout 50ms")
         .failed(5, &["not finished after 50ms"]);
@@ -34,13 +34,13 @@ fn requests_that_collide_with_a_rollout_are_refused() {
         (&json!("running"), &json!(2))
     );
 
-    let wait = master.ctl_begun("wait --op 2");
-    let ready = master.ctl_begun("wait --ready");
+    let wait = master.start_ctl("wait --op 2");
+    let ready = master.start_ctl("wait --ready");
     scene.open_door(0);
     scene.open_door(1);
-    wait.end().done();
-    ready.end().done();
-    master.ctl("wait --op 2").done();
+    wait.end().succeeded();
+    ready.end().succeeded();
+    master.ctl("wait --op 2").succeeded();
     master.ctl("wait --op 4711").failed(2, &["4711"]);
     master.stop();
 }
@@ -50,10 +50,10 @@ fn requests_that_collide_with_a_worker_restart_are_refused() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --surge 2").start();
     let old = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app(GATED);
-    let first = master.ctl_begun("restart-worker 1");
-    assert_eq!(scene.heard("up").slot, 1);
+    let first = master.start_ctl("restart-worker 1");
+    assert_eq!(scene.report("up").slot, 1);
     for verb in ["reload", "pause", "rollback"] {
         master
             .ctl(verb)
@@ -66,13 +66,13 @@ fn requests_that_collide_with_a_worker_restart_are_refused() {
         .ctl("restart-worker 2")
         .failed(6, &["there is no slot 2"]);
     // Another slot's may go beside it.
-    let second = master.ctl_begun("restart-worker 0");
-    assert_eq!(scene.heard("up").slot, 0);
+    let second = master.start_ctl("restart-worker 0");
+    assert_eq!(scene.report("up").slot, 0);
     assert_eq!(master.workers(), old, "until the new ones are ready");
     scene.open_door(0);
-    second.end().done();
+    second.end().succeeded();
     scene.open_door(1);
-    first.end().done();
+    first.end().succeeded();
     let new = master.workers();
     assert!(new[0] != old[0] && new[1] != old[1]);
     assert_eq!(master.status()["generation"], 1);
@@ -90,26 +90,26 @@ fn requests_without_sense_are_refused() {
     let scene = Scene::new();
     scene.app(GATED);
     let master = scene.master("-n 1 --ready fd=9").spawn();
-    scene.heard("up");
+    scene.report("up");
     master.ctl("rollback").failed(6, &["first rollout"]);
     master
         .ctl("reload")
         .failed(6, &["operation 1 (start) is under way"]);
     scene.open_door(0);
-    master.ctl("wait --ready").done();
+    master.ctl("wait --ready").succeeded();
     master.ctl("rollback").failed(6, &["no generation before"]);
     scene.app(RESTING);
 
-    master.ctl("pause").done();
-    master.ctl("pause").done();
+    master.ctl("pause").succeeded();
+    master.ctl("pause").succeeded();
     master.ctl("restart-worker 0").failed(6, &["paused"]);
-    master.ctl("scale +1").done();
+    master.ctl("scale +1").succeeded();
     assert_eq!(
         master.status()["workers"],
         json!({"wanted": 1, "ready": 1, "starting": 0, "retiring": 0, "backoff": 0})
     );
-    master.ctl("pause").done();
-    master.ctl("reload").done();
+    master.ctl("pause").succeeded();
+    master.ctl("reload").succeeded();
     assert_eq!(
         master.status()["workers"]["ready"],
         1,
@@ -123,8 +123,8 @@ fn while_it_stops_everything_but_a_stop_is_refused() {
     let scene = Scene::new();
     scene.app("play 'catch stubborn ready'");
     let mut master = scene.master("-n 1 --ready notify").start();
-    let stop = master.ctl_begun("stop");
-    scene.heard("got TERM");
+    let stop = master.start_ctl("stop");
+    scene.report("got TERM");
     for verb in [
         "reload",
         "scale 3",
@@ -136,11 +136,11 @@ fn while_it_stops_everything_but_a_stop_is_refused() {
         master.ctl(verb).failed(6, &["the service is stopping"]);
     }
     master.signal(nix::sys::signal::Signal::SIGHUP);
-    master.logged("HUP ignored: the service is stopping");
+    master.wait_for_log("HUP ignored: the service is stopping");
     // A second, harder one goes through.
-    let now = master.ctl_begun("stop --now");
-    scene.heard("got INT");
-    master.ctl("signal KILL --workers").done();
+    let now = master.start_ctl("stop --now");
+    scene.report("got INT");
+    master.ctl("signal KILL --workers").succeeded();
     assert_eq!(
         (stop.end().code, now.end().code, master.end()),
         (Some(0), Some(0), Some(0))

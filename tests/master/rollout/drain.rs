@@ -1,4 +1,5 @@
-//! Old workers that finish what they have: nobody waits for them longer than needed, and no request is lost.
+//! Old workers finish their connections: no command waits longer than needed, and no request is
+//! lost.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ fn u33_a_long_connection_delays_no_reload_and_ends_whole() {
     let mut client = master.dial();
     assert_eq!(client.ask(), (0, 1, old));
     for generation in 2..5 {
-        let said = master.ctl("reload").done().stderr;
+        let said = master.ctl("reload").succeeded().stderr;
         assert!(!said.contains("still holds"), "{said}");
         assert_eq!(master.dial().ask(), (0, generation, master.workers()[0]));
         assert_eq!(client.ask(), (0, 1, old));
@@ -46,7 +47,7 @@ fn an_old_worker_that_keeps_its_listener_warns_once() {
     let mut client = master.dial();
     let (_, _, old) = client.ask();
     let begun = clock::now();
-    let said = master.ctl("reload").done().stderr;
+    let said = master.ctl("reload").succeeded().stderr;
     let took = clock::now().since(begun);
     assert!(
         (Duration::from_millis(4900)..Duration::from_secs(60)).contains(&took),
@@ -57,7 +58,7 @@ fn an_old_worker_that_keeps_its_listener_warns_once() {
         "{said}"
     );
     // What drains for an hour does not hold up every rollout of that hour.
-    let said = master.ctl("reload").done().stderr;
+    let said = master.ctl("reload").succeeded().stderr;
     assert!(!said.contains("still holds"), "{said}");
     assert!(alive(old));
     assert_eq!(client.ask().2, old);
@@ -70,7 +71,7 @@ fn stopping_1_ends_the_wait_for_its_listener() {
     let master = scene.master(&format!("-n 1 {OPTIONS}")).start();
     let mut client = master.dial();
     let (_, _, old) = client.ask();
-    let said = master.ctl("reload").done().stderr;
+    let said = master.ctl("reload").succeeded().stderr;
     assert!(!said.contains("still holds"), "{said}");
     assert!(alive(old));
     drop(client);
@@ -86,9 +87,9 @@ fn u10_a_drain_has_its_time_then_kill() {
         .start();
     let mut client = master.dial();
     let (_, _, old) = client.ask();
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     gone(old);
-    master.logged("is not gone after 300ms: killed");
+    master.wait_for_log("is not gone after 300ms: killed");
     let status = master.until("it is reaped", |status| {
         status["slots"][0]["last_exit"] != serde_json::json!(null)
     });
@@ -119,20 +120,20 @@ fn s1_no_connection_is_lost_while_workers_are_replaced() {
             "rollback",
             "reload",
         ] {
-            let mut ctl = master.ctl_begun(verb);
+            let mut ctl = master.start_ctl(verb);
             while ctl.runs() {
                 Client::dial(address).ask();
                 asked += 1;
             }
-            ctl.end().done();
+            ctl.end().succeeded();
         }
     }
     // Paused, clients queue: nothing is refused.
-    master.ctl("pause").done();
+    master.ctl("pause").succeeded();
     let mut early = Client::dial(address);
-    let resume = master.ctl_begun("resume");
+    let resume = master.start_ctl("resume");
     early.ask();
     drop(early);
-    resume.end().done();
+    resume.end().succeeded();
     master.stop();
 }

@@ -1,4 +1,4 @@
-//! `--probation`: a rollout that stands and is undone all the same, with all that it changed.
+//! `--probation`: a rollout whose workers are all ready is still rolled back, with all its changes.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn start(scene: &Scene, options: &str) -> Master {
     let master = scene
         .master(&format!("-n 2 --ready fd=9 --backoff 1ms..2ms {options}"))
         .start();
-    scene.heard_times("v1 A=none", 2);
+    scene.reports("v1 A=none", 2);
     master
 }
 
@@ -33,27 +33,27 @@ fn a_death_on_probation_rolls_back() {
     let old = scene.path("old").display().to_string();
     scene.script("old", SOUND);
     // A generation whose program stays where it is, so that it can come back.
-    let mut begun = master.ctl_begun(&format!("reload -- sh {old}"));
+    let mut begun = master.start_ctl(&format!("reload -- sh {old}"));
     on_probation(&master, 2);
     assert!(begun.runs());
-    master.ctl("rollback").done();
+    master.ctl("rollback").succeeded();
     begun.end().failed(1, &["rollback"]);
     let first: Vec<u64> = generations(&master);
     assert_eq!(first, [1, 1]);
-    scene.heard_times("v1 A=none", 4);
+    scene.reports("v1 A=none", 4);
 
     scene.script("doomed", DOOMED);
     let doomed = scene.path("doomed").display().to_string();
-    let mut begun = master.ctl_begun(&format!("reload --set A=2 -- sh {doomed}"));
-    scene.heard_times("v2 A=2", 2);
+    let mut begun = master.start_ctl(&format!("reload --set A=2 -- sh {doomed}"));
+    scene.reports("v2 A=2", 2);
     on_probation(&master, 3);
     assert!(begun.runs());
-    // It serves; nothing else may roll meanwhile, and the way out is told.
-    master.ctl("wait --ready").done();
+    // It serves; another rollout is refused meanwhile, and the error names the way out.
+    master.ctl("wait --ready").succeeded();
     assert_eq!(master.status()["changes"]["set"], json!({"A": "2"}));
     master.ctl("reload").failed(6, &["probation", "rollback"]);
     master.ctl("restart-worker 0").failed(6, &["probation"]);
-    master.ctl("scale 2").done();
+    master.ctl("scale 2").succeeded();
 
     scene.open_door(1);
     begun.end().failed(
@@ -64,13 +64,13 @@ fn a_death_on_probation_rolls_back() {
             "within its probation of 60m",
         ],
     );
-    scene.heard_times("v1 A=none", 2);
+    scene.reports("v1 A=none", 2);
     let status = master.status();
     assert_eq!(generations(&master), [1, 1]);
     assert_eq!(status["rollout"]["result"], "rolled-back");
     assert_eq!(status["changes"], json!({}));
     assert_eq!(master.ctl("wait --op 4").code, Some(1));
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
     master.stop();
 }
 
@@ -78,20 +78,20 @@ fn a_death_on_probation_rolls_back() {
 fn a_rollout_is_done_after_probation() {
     let scene = Scene::new();
     let master = start(&scene, "--probation 300ms");
-    let reload = master.ctl("reload --set A=2").done();
+    let reload = master.ctl("reload --set A=2").succeeded();
     assert!(
         reload.stderr.contains("on probation for 300ms"),
         "{reload:?}"
     );
-    scene.heard_times("v1 A=2", 2);
+    scene.reports("v1 A=2", 2);
     let status = master.status();
     assert_eq!(status["rollout"]["result"], "done");
     assert!(
         status["rollout"]["took_s"].as_f64() >= Some(0.3),
         "{status}"
     );
-    // A rollback has none: whoever asks for it knows what was better.
-    let rollback = master.ctl("rollback").done();
+    // A rollback has no probation: the caller has already chosen the better generation.
+    let rollback = master.ctl("rollback").succeeded();
     assert!(!rollback.stderr.contains("probation"), "{rollback:?}");
     assert_eq!(generations(&master), [3, 3]);
     master.stop();
@@ -111,7 +111,7 @@ fn a_missed_heartbeat_on_probation_rolls_back() {
             "within its probation",
         ],
     );
-    scene.heard_times("v1 A=none", 2);
+    scene.reports("v1 A=none", 2);
     assert_eq!(generations(&master), [1, 1]);
     master.stop();
 }

@@ -1,4 +1,5 @@
-//! A generation is pinned when it begins: a switched `current` acts at the next rollout and never before.
+//! A generation is pinned when it begins: a switched `current` acts at the next rollout and never
+//! before.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ impl Releases {
     #[track_caller]
     fn next_is_of(&self, release: &str) -> Report {
         self.scene
-            .heard(&format!("run {}/app", self.real(release).display()))
+            .report(&format!("run {}/app", self.real(release).display()))
     }
 
     #[track_caller]
@@ -83,21 +84,21 @@ fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
     releases.switch("r2");
     assert_eq!(releases.crash(&master, 0, "r1").generation, 1);
     assert_eq!(releases.crash(&master, 1, "r1").generation, 1);
-    let plan = master.ctl("reload --dry-run").done().stdout;
+    let plan = master.ctl("reload --dry-run").succeeded().stdout;
     assert!(
         plan.contains(&program("r1")) && plan.contains(&program("r2")),
         "{plan}"
     );
 
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     for _ in 0..2 {
         assert_eq!(releases.next_is_of("r2").generation, 2);
     }
     assert_eq!(master.status()["program"], program("r2"));
     assert_eq!(releases.crash(&master, 1, "r2").generation, 2);
 
-    // The symlink still says r2, the rollback says what was pinned; under a number of its own.
-    master.ctl("rollback").done();
+    // The symlink still names r2; the rollback uses what was pinned, as a new generation number.
+    master.ctl("rollback").succeeded();
     for _ in 0..2 {
         assert_eq!(releases.next_is_of("r1").generation, 3);
     }
@@ -109,8 +110,8 @@ fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
     );
     assert_eq!(status["rollout"]["kind"], "rollback");
 
-    // And back again: the generation before is the one that was rolled back.
-    master.ctl("rollback").done();
+    // And back again: the previous generation is now the one that was rolled back.
+    master.ctl("rollback").succeeded();
     for _ in 0..2 {
         assert_eq!(releases.next_is_of("r2").generation, 4);
     }
@@ -123,7 +124,7 @@ fn a_deleted_release_fails_only_a_return_to_it() {
     let scene = &releases.scene;
     let master = scene.master(OPTIONS).command(["./current/app"]).start();
     releases.switch("r2");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     std::fs::remove_dir_all(scene.path("r1")).expect("removed");
     let workers = master.workers();
     assert_eq!(releases.next_is_of("r2").generation, 2);
@@ -142,7 +143,7 @@ fn a_deleted_release_fails_only_a_return_to_it() {
     assert_eq!(after["slots"][1]["pid"], workers[1]);
 
     releases.switch("r3");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     releases.next_is_of("r3");
     master.stop();
 }
@@ -176,9 +177,9 @@ fn u17_the_directory_follows_chdir_and_pwd() {
             let next = releases.crash(&master, slot, "r1");
             assert_eq!(cwd(next.pid), releases.real("r1"));
         }
-        master.ctl("reload").done();
+        master.ctl("reload").succeeded();
         all_in("r2");
-        master.ctl("rollback").done();
+        master.ctl("rollback").succeeded();
         all_in("r1");
         master.stop();
     }
@@ -202,7 +203,7 @@ fn a_program_name_is_searched_in_path_per_rollout() {
     releases.next_is_of("r1");
     releases.switch("r2");
     releases.crash(&master, 0, "r1");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     releases.next_is_of("r2");
     releases.next_is_of("r2");
     let old = master.workers();

@@ -16,7 +16,7 @@ fn gated(scene: &Scene, options: &str, slots: usize) -> Master {
     let master = scene
         .master(&format!("-n {slots} --ready fd=9 {options}"))
         .start();
-    scene.heard_times("up", slots);
+    scene.reports("up", slots);
     scene.app(GATED);
     master
 }
@@ -42,9 +42,9 @@ fn surge_1_replaces_workers_one_by_one() {
     let scene = Scene::new();
     let master = gated(&scene, "", 3);
     let old = master.workers();
-    let reload = master.ctl_begun("reload");
+    let reload = master.start_ctl("reload");
     for slot in 0..3 {
-        assert_eq!(scene.heard("up").slot, slot);
+        assert_eq!(scene.report("up").slot, slot);
         let status = master.until("the one before is told", |status| {
             count(status, "retiring") == 0
         });
@@ -62,11 +62,11 @@ fn surge_1_replaces_workers_one_by_one() {
                 .map(|other| if other < slot { 2 } else { 1 })
                 .collect::<Vec<_>>()
         );
-        assert_eq!(scene.heard_so_far(), [], "nobody else is started");
+        assert_eq!(scene.unread_reports(), [], "nobody else is started");
         assert!(old[slot as usize..].iter().all(|pid| alive(*pid)));
         scene.open_door(slot);
     }
-    reload.end().done();
+    reload.end().succeeded();
     let status = master.status();
     assert_eq!(
         (generations(&status), &status["generation"]),
@@ -79,12 +79,12 @@ fn surge_1_replaces_workers_one_by_one() {
 fn surge_2_starts_two_at_once() {
     let scene = Scene::new();
     let master = gated(&scene, "--surge 2", 3);
-    let reload = master.ctl_begun("reload");
-    assert_eq!(slots(&scene.heard_times("up", 2)), [0, 1]);
+    let reload = master.start_ctl("reload");
+    assert_eq!(slots(&scene.reports("up", 2)), [0, 1]);
     assert_eq!(count(&master.status(), "starting"), 2);
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
     scene.open_door(1);
-    assert_eq!(scene.heard("up").slot, 2);
+    assert_eq!(scene.report("up").slot, 2);
     let status = master.until("one is through", |status| count(status, "retiring") == 0);
     assert_eq!(
         (generations(&status), count(&status, "starting")),
@@ -92,7 +92,7 @@ fn surge_2_starts_two_at_once() {
     );
     scene.open_door(0);
     scene.open_door(2);
-    reload.end().done();
+    reload.end().succeeded();
 }
 
 #[test]
@@ -100,8 +100,8 @@ fn surge_100_percent_retires_none_before_all_are_ready() {
     let scene = Scene::new();
     let master = gated(&scene, "--surge 100%", 3);
     let old = master.workers();
-    let reload = master.ctl_begun("reload");
-    assert_eq!(slots(&scene.heard_times("up", 3)), [0, 1, 2]);
+    let reload = master.start_ctl("reload");
+    assert_eq!(slots(&scene.reports("up", 3)), [0, 1, 2]);
     for slot in [2, 0] {
         scene.open_door(slot);
         master.until("it is ready", |status| {
@@ -120,7 +120,7 @@ fn surge_100_percent_retires_none_before_all_are_ready() {
         );
     }
     scene.open_door(1);
-    reload.end().done();
+    reload.end().succeeded();
     old.into_iter().for_each(gone);
 }
 
@@ -129,9 +129,9 @@ fn surge_0_retires_first_then_starts() {
     let scene = Scene::new();
     let master = gated(&scene, "--surge 0", 3);
     let old = master.workers();
-    let reload = master.ctl_begun("reload");
+    let reload = master.start_ctl("reload");
     for slot in 0..3_u32 {
-        assert_eq!(scene.heard("up").slot, slot);
+        assert_eq!(scene.report("up").slot, slot);
         assert!(!alive(old[slot as usize]), "they cannot coexist");
         let status = master.status();
         assert_eq!(
@@ -142,10 +142,10 @@ fn surge_0_retires_first_then_starts() {
             ),
             (0, 0, &2.into())
         );
-        assert_eq!(scene.heard_so_far(), []);
+        assert_eq!(scene.unread_reports(), []);
         scene.open_door(slot);
     }
-    reload.end().done();
+    reload.end().succeeded();
     assert_eq!(master.status()["workers"]["ready"], 3);
 }
 
@@ -158,7 +158,7 @@ fn surge_bounds_starting_and_ready_workers_at_all_times() {
             .start();
         let mut control = master.control();
         for _ in 0..4 {
-            let mut reload = master.ctl_begun("reload");
+            let mut reload = master.start_ctl("reload");
             while reload.runs() {
                 let status = control.status();
                 let held = pids(&status["slots"])
@@ -175,7 +175,7 @@ fn surge_bounds_starting_and_ready_workers_at_all_times() {
                     assert!(all + count(&status, "retiring") <= 4, "{status:#}");
                 }
             }
-            reload.end().done();
+            reload.end().succeeded();
         }
         assert_eq!(control.status()["generation"], 5);
     }
@@ -188,21 +188,21 @@ fn a_canary_delays_the_rollout_and_crashes_refill_old() {
     scene.app(RESTING);
     let old = master.workers();
     let begun = clock::now();
-    let reload = master.ctl_begun("reload");
-    let canary = scene.heard("up");
+    let reload = master.start_ctl("reload");
+    let canary = scene.report("up");
     assert_eq!((canary.slot, canary.generation), (0, 2));
     signal(old[2], Signal::SIGKILL);
-    let filled = scene.heard("up");
+    let filled = scene.report("up");
     assert_eq!(
         (filled.slot, filled.generation),
         (2, 1),
         "still from the old one"
     );
-    let next = scene.heard("up");
+    let next = scene.report("up");
     assert_eq!((next.slot, next.generation), (1, 2));
     let waited = clock::now().since(begun);
     assert!(waited >= Duration::from_secs(5), "{waited:?}");
-    reload.end().done();
+    reload.end().succeeded();
     assert_eq!(generations(&master.status()), [2, 2, 2]);
 }
 
@@ -211,24 +211,24 @@ fn a_rollback_in_the_middle_brings_the_old_generation_back() {
     let scene = Scene::new();
     let master = gated(&scene, "", 3);
     let old = master.workers();
-    let reload = master.ctl_begun("reload");
-    let first = scene.heard("up");
+    let reload = master.start_ctl("reload");
+    let first = scene.report("up");
     scene.open_door(0);
-    let second = scene.heard("up");
+    let second = scene.report("up");
     assert_eq!(
         (first.generation, second.slot, second.generation),
         (2, 1, 2)
     );
 
     scene.app(RESTING);
-    let rollback = master.ctl_begun("rollback");
-    let back = scene.heard("up");
+    let rollback = master.start_ctl("rollback");
+    let back = scene.report("up");
     assert_eq!(
         (back.slot, back.generation),
         (0, 1),
         "of the generation that was pinned"
     );
-    rollback.end().done();
+    rollback.end().succeeded();
     reload.end().failed(1, &["rollback"]);
     let status = master.status();
     assert_eq!(
@@ -241,7 +241,7 @@ fn a_rollback_in_the_middle_brings_the_old_generation_back() {
         (&status["rollout"]["result"], &status["rollout"]["kind"]),
         (&"rolled-back".into(), &"reload".into())
     );
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["generation"], 3);
     master.stop();
 }
@@ -250,25 +250,25 @@ fn a_rollback_in_the_middle_brings_the_old_generation_back() {
 fn u11_scaling_works_in_a_rollout_and_lasts() {
     let scene = Scene::new();
     let master = gated(&scene, "", 2);
-    let reload = master.ctl_begun("reload");
-    assert_eq!(scene.heard("up").slot, 0);
-    let scale = master.ctl_begun("scale 3");
-    let added = scene.heard("up");
+    let reload = master.start_ctl("reload");
+    assert_eq!(scene.report("up").slot, 0);
+    let scale = master.start_ctl("scale 3");
+    let added = scene.report("up");
     assert_eq!((added.slot, added.generation), (2, 2));
     scene.open_door(2);
-    scale.end().done();
+    scale.end().succeeded();
     scene.open_door(0);
-    assert_eq!(scene.heard("up").slot, 1);
+    assert_eq!(scene.report("up").slot, 1);
     scene.open_door(1);
-    reload.end().done();
+    reload.end().succeeded();
     scene.app(RESTING);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(generations(&master.status()), [3, 3, 3]);
-    master.ctl("scale -2").done();
+    master.ctl("scale -2").succeeded();
     assert_eq!(generations(&master.status()), [3]);
-    master.ctl("scale 0").done();
-    master.ctl("scale +2").done();
-    master.ctl("rollback").done();
+    master.ctl("scale 0").succeeded();
+    master.ctl("scale +2").succeeded();
+    master.ctl("rollback").succeeded();
     assert_eq!(generations(&master.status()), [4, 4]);
     master.stop();
 }
@@ -288,7 +288,7 @@ fn a_scale_whose_workers_fail_is_undone() {
         (old, &2.into())
     );
     master.ctl("scale 100000").failed(2, &["100000", "10000"]);
-    master.ctl("scale 2").done();
+    master.ctl("scale 2").succeeded();
     master.stop();
 }
 
@@ -296,18 +296,18 @@ fn a_scale_whose_workers_fail_is_undone() {
 fn u12_u13_hup_and_winch_during_a_rollout_follow_it_once() {
     let scene = Scene::new();
     let master = gated(&scene, "", 2);
-    let reload = master.ctl_begun("reload");
-    scene.heard("up");
+    let reload = master.start_ctl("reload");
+    scene.report("up");
     scene.app(RESTING);
     master.signal(Signal::SIGWINCH);
-    master.logged("WINCH is remembered");
+    master.wait_for_log("WINCH is remembered");
     for _ in 0..3 {
         master.signal(Signal::SIGHUP);
-        master.logged("HUP is remembered");
+        master.wait_for_log("HUP is remembered");
     }
     assert_eq!(master.status()["generation"], 1);
     scene.open_door(0);
-    reload.end().done();
+    reload.end().succeeded();
     let status = master.until("paused after another rollout", |status| {
         status["state"] == "paused" && status["workers"]["retiring"] == 0
     });
@@ -322,7 +322,7 @@ fn u12_u13_hup_and_winch_during_a_rollout_follow_it_once() {
         .filter_map(|op| op["kind"].as_str())
         .collect();
     assert_eq!(kinds, ["start", "reload", "reload", "pause"]);
-    master.ctl("resume").done();
+    master.ctl("resume").succeeded();
     assert_eq!(generations(&master.status()), [3, 3]);
     master.stop();
 }
@@ -331,9 +331,9 @@ fn u12_u13_hup_and_winch_during_a_rollout_follow_it_once() {
 fn u10_a_stop_ends_a_rollout_where_it_stands() {
     let scene = Scene::new();
     let mut master = gated(&scene, "", 2);
-    let reload = master.ctl_begun("reload");
-    let newcomer = scene.heard("up").pid;
-    master.ctl("stop").done();
+    let reload = master.start_ctl("reload");
+    let newcomer = scene.report("up").pid;
+    master.ctl("stop").succeeded();
     assert_eq!(master.end(), Some(0));
     assert!(!alive(newcomer));
     let ended = reload.end();

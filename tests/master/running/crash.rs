@@ -21,7 +21,8 @@ fn last_exit(master: &Master, what: &str) -> Value {
     status["slots"][0]["last_exit"].clone()
 }
 
-/// How long slot 0 was empty before the process `pid`, by the master's own account: on a busy machine nobody else's is fair.
+/// How long slot 0 was empty before the process `pid`, by the master's own clock, because a busy
+/// machine delays every other observer.
 fn rested(master: &Master, pid: i32) -> Duration {
     let status = master.until("the next one", |status| status["slots"][0]["pid"] == pid);
     let slot = &status["slots"][0];
@@ -46,7 +47,7 @@ fn a_worker_that_dies_early_waits_for_its_next_start() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9 --backoff 1h..2h").start();
     let workers = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     signal(workers[1], Signal::SIGKILL);
     let status = master.until("it waits", |status| slot_state(status, 1) == "backoff");
     assert_eq!(
@@ -62,13 +63,13 @@ fn a_worker_that_dies_early_waits_for_its_next_start() {
         (&json!(null), &json!(1))
     );
     assert_eq!(status["slots"][1]["last_exit"]["signal"], "KILL");
-    // Whoever says so starts it at once.
-    master.ctl("restart-worker 1").done();
-    assert_eq!(scene.heard("up").slot, 1);
+    // The command starts it at once.
+    master.ctl("restart-worker 1").succeeded();
+    assert_eq!(scene.report("up").slot, 1);
     // And a new release has a new start, with or without a canary in just that slot.
     signal(master.workers()[0], Signal::SIGKILL);
     master.until("it waits", |status| slot_state(status, 0) == "backoff");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["workers"]["ready"], 2);
     master.stop();
 }
@@ -77,7 +78,7 @@ fn a_worker_that_dies_early_waits_for_its_next_start() {
 fn u6_a_worker_ready_longer_than_its_wait_is_replaced_at_once() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9 --backoff 5s..1h").start();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     master.until("it has been ready for longer than that", |status| {
         let slot = &status["slots"][0];
         let ready_for = slot["uptime_s"].as_f64().unwrap_or(0.0)
@@ -85,12 +86,12 @@ fn u6_a_worker_ready_longer_than_its_wait_is_replaced_at_once() {
         ready_for > 5.05
     });
     signal(worker, Signal::SIGKILL);
-    let next = scene.heard("up").pid;
+    let next = scene.report("up").pid;
     let rested = rested(&master, next);
     assert!(rested < Duration::from_secs(4), "{rested:?}");
     // This one was not.
     signal(next, Signal::SIGKILL);
-    let last = scene.heard("up").pid;
+    let last = scene.report("up").pid;
     let rested = self::rested(&master, last);
     assert!(rested >= Duration::from_secs(5), "{rested:?}");
     master.stop();
@@ -109,18 +110,18 @@ fn it_gives_up_when_no_worker_can_start() {
             "exited with code 5",
         ],
     );
-    assert_eq!(scene.heard_so_far().len(), 4, "{ended:?}");
+    assert_eq!(scene.unread_reports().len(), 4, "{ended:?}");
     assert!(!scene.path("app.pid").exists() && !scene.path("app.ctl").exists());
 
-    // Also when it once was all right; and a stop that nobody asked for is told by the exit code.
+    // Also after it was ready once; an exit without a request counts by its exit code.
     scene.app(RESTING);
     let mut master = scene
         .master("-n 1 --ready fd=9 --give-up 3 --backoff 1ms..1ms")
         .start();
     scene.app("exit 5");
-    signal(scene.heard("up").pid, Signal::SIGKILL);
+    signal(scene.report("up").pid, Signal::SIGKILL);
     assert_eq!(master.end(), Some(1));
-    master.logged("pf-master: gave up after 3 failed starts");
+    master.wait_for_log("pf-master: gave up after 3 failed starts");
 }
 
 #[test]
@@ -129,10 +130,10 @@ fn give_up_needs_consecutive_failures_and_no_ready_worker() {
     let master = scene
         .master("-n 2 --ready fd=9 --give-up 3 --backoff 1ms..1ms")
         .start();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app("say bad; exit 5");
     signal(master.workers()[1], Signal::SIGKILL);
-    scene.heard_times("bad", 10);
+    scene.reports("bad", 10);
     assert_eq!(master.status()["state"], "running");
     drop(master);
 
@@ -143,15 +144,15 @@ fn give_up_needs_consecutive_failures_and_no_ready_worker() {
         .master("-n 1 --ready fd=9 --give-up 3 --backoff 1ms..1ms")
         .start();
     for _ in 0..2 {
-        let worker = scene.heard("up").pid;
+        let worker = scene.report("up").pid;
         let settled = |status: &Value| {
             status["slots"][0]["uptime_s"].as_f64() > Some(0.05) && status["workers"]["ready"] == 1
         };
         master.until("it was ready for long enough", settled);
         signal(worker, Signal::SIGKILL);
     }
-    scene.heard("up");
-    master.ctl("stop").done();
+    scene.report("up");
+    master.ctl("stop").succeeded();
     assert_eq!(master.end(), Some(0), "{}", master.log());
 }
 
@@ -161,23 +162,23 @@ fn a_fatal_exit_fails_the_rollout_or_empties_the_slot() {
     scene.app("say up; exit 78");
     let ended = scene.master("-n 1 --ready fd=9 --fatal-exit 77,78").run();
     ended.failed(1, &["exited with code 78", "that exit code is fatal"]);
-    assert_eq!(scene.heard_so_far().len(), 1, "once");
+    assert_eq!(scene.unread_reports().len(), 1, "once");
 
     scene.app(RESTING);
     let master = scene
         .master("-n 2 --ready fd=9 --fatal-exit 77,78 --backoff 1ms..1ms")
         .start();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     let old = master.workers();
     scene.app("say up; exit 77");
     master
         .ctl("reload")
         .failed(1, &["exited with code 77", "that exit code is fatal"]);
-    assert_eq!((master.workers(), scene.heard_so_far().len()), (old, 1));
+    assert_eq!((master.workers(), scene.unread_reports().len()), (old, 1));
 
     // After it was ready.
     scene.app(r#"say up; up; read x <"$PF_TEST_DOOR$PF_WORKER"; exit 77"#);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     scene.open_door(1);
     let status = master.until("down", |status| slot_state(status, 1) == "down");
     assert_eq!(
@@ -188,14 +189,14 @@ fn a_fatal_exit_fails_the_rollout_or_empties_the_slot() {
         (&json!(null), &json!(77))
     );
     assert_eq!(status["workers"]["ready"], 1);
-    master.logged("slot 1: that exit code is fatal");
+    master.wait_for_log("slot 1: that exit code is fatal");
     let degraded = std::process::Command::new(env!("CARGO_BIN_EXE_pf-status"))
         .arg(scene.path("app.pid"))
         .arg("-q")
         .status();
     assert_eq!(degraded.expect("pf-status").code(), Some(1));
     scene.app(RESTING);
-    master.ctl("restart-worker 1").done();
+    master.ctl("restart-worker 1").succeeded();
     assert_eq!(master.status()["workers"]["ready"], 2);
     master.stop();
 }
@@ -207,12 +208,12 @@ fn r99_children_of_a_crashed_worker_are_killed() {
     let master = scene
         .master("-n 1 --ready fd=9 --backoff 1ms..1ms --graceful-timeout 1h")
         .start();
-    let (worker, child) = (scene.heard("up").pid, scene.heard("child").pid);
+    let (worker, child) = (scene.report("up").pid, scene.report("child").pid);
     signal(worker, Signal::SIGSEGV);
     gone(child);
-    let next = scene.heard("up").pid;
+    let next = scene.report("up").pid;
     master.until("replaced", |status| status["workers"]["ready"] == 1);
-    assert!(alive(next) && alive(scene.heard("child").pid));
+    assert!(alive(next) && alive(scene.report("child").pid));
     // The rest of this one's group goes at KILL only.
     process_of(&master, next);
 }
@@ -220,7 +221,7 @@ fn r99_children_of_a_crashed_worker_are_killed() {
 /// Ends a master whose workers would take an hour.
 fn process_of(master: &Master, worker: i32) {
     assert_eq!(master.workers(), [worker]);
-    master.ctl("stop --now --no-wait").done();
+    master.ctl("stop --now --no-wait").succeeded();
 }
 
 #[test]
@@ -228,13 +229,13 @@ fn a_wrapper_shell_is_named_and_its_program_signalled() {
     let scene = Scene::new();
     scene.app(&with_child("play 'catch'", "wait; :"));
     let master = scene.master("-n 1 --ready fd=9").start();
-    let (shell, program) = (scene.heard("up").pid, scene.heard("child").pid);
+    let (shell, program) = (scene.report("up").pid, scene.report("child").pid);
     assert_eq!(name(shell), "sh");
-    scene.heard("catching");
-    let old = master.ctl("restart-worker 0").done();
-    assert_eq!(scene.heard("got TERM").pid, program, "{old:?}");
+    scene.report("catching");
+    let old = master.ctl("restart-worker 0").succeeded();
+    assert_eq!(scene.report("got TERM").pid, program, "{old:?}");
     gone(program);
-    let line = master.logged("a wrapper shell that did not exec?");
+    let line = master.wait_for_log("a wrapper shell that did not exec?");
     assert!(
         line.contains(&shell.to_string()) && line.contains("TERM"),
         "{line}"
@@ -251,9 +252,9 @@ fn u10_a_worker_ignoring_the_stop_is_killed_with_its_group() {
     let master = scene
         .master("-n 1 --ready fd=9 --graceful-timeout 300ms")
         .start();
-    let (worker, child) = (scene.heard("up").pid, scene.heard("child").pid);
+    let (worker, child) = (scene.report("up").pid, scene.report("child").pid);
     let begun = clock::now();
-    master.ctl("restart-worker 0").done();
+    master.ctl("restart-worker 0").succeeded();
     gone(worker);
     gone(child);
     let took = clock::now().since(begun);
@@ -280,8 +281,8 @@ fn u7_every_cause_of_an_end_has_its_name() {
     let scene = Scene::new();
     scene.app(r#"say up; up; read code <"$PF_TEST_DOOR$PF_WORKER"; rest"#);
     let master = scene.master(options).start();
-    signal(scene.heard("up").pid, Signal::SIGABRT);
-    scene.heard("up");
+    signal(scene.report("up").pid, Signal::SIGABRT);
+    scene.report("up");
     let exit = last_exit(&master, "one that was killed");
     assert_eq!(
         (&exit["cause"], &exit["signal"], &exit["code"]),
@@ -296,16 +297,16 @@ fn u7_every_cause_of_an_end_has_its_name() {
         "{exit}"
     );
 
-    // TERM from anybody else is not our word.
+    // TERM from another process is not the master's stop signal.
     signal(master.workers()[0], Signal::SIGTERM);
-    scene.heard("up");
+    scene.report("up");
     let exit = last_exit(&master, "one that was killed");
     assert_eq!(
         (&exit["cause"], &exit["signal"]),
         (&json!("signaled"), &json!("TERM"))
     );
 
-    master.ctl("restart-worker 0").done();
+    master.ctl("restart-worker 0").succeeded();
     master.until("nobody retires", |status| {
         status["workers"]["retiring"] == 0
     });
@@ -349,7 +350,7 @@ fn a_new_release_starts_although_the_old_one_cannot() {
         scene.app("exit 9");
         master.ctl("reload").failed(1, &["slot 0", "code 9"]);
         scene.app(RESTING);
-        master.ctl("reload").done();
+        master.ctl("reload").succeeded();
         let status = master.status();
         assert_eq!(
             (&status["workers"]["ready"], &status["generation"]),

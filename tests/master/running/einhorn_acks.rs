@@ -1,4 +1,4 @@
-//! einhorn's `worker:ack` and `worker:ping`, and who is believed.
+//! einhorn's `worker:ack` and `worker:ping`, and from which processes they count.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn path(scene: &Scene, master: &Master) -> PathBuf {
     scene.path(&format!("app.{}.ack", master.pid()))
 }
 
-/// Connects as this test, which is nobody's worker.
+/// Connects as this test, which is no worker.
 fn dial(scene: &Scene, master: &Master) -> UnixStream {
     let stream = UnixStream::connect(path(scene, master)).expect("connected");
     stream.set_read_timeout(Some(HANG)).expect("set");
@@ -47,14 +47,14 @@ fn an_ack_of_the_worker_or_its_group_is_readiness() {
             r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"; {app}"#
         ));
         let master = scene.master(OPTIONS).spawn();
-        scene.heard("up");
+        scene.report("up");
         assert!(starting(&master.status()));
         scene.open_door(0);
-        scene.heard("told");
-        master.ctl("wait --ready --timeout 60s").done();
+        scene.report("told");
+        master.ctl("wait --ready --timeout 60s").succeeded();
         assert!(
             scene
-                .heard_so_far()
+                .unread_reports()
                 .iter()
                 .all(|report| report.text != "answered")
         );
@@ -68,7 +68,7 @@ fn acks_count_after_reloads_and_upgrades() {
     let master = scene.master(OPTIONS).start();
     for verb in ["reload", "upgrade", "reload", "upgrade"] {
         let before = master.workers();
-        master.ctl(verb).done();
+        master.ctl(verb).succeeded();
         assert_ne!(master.workers(), before, "{verb}");
     }
     let acks = path(&scene, &master);
@@ -98,7 +98,7 @@ fn an_ack_from_outside_the_group_is_refused() {
     let scene = Scene::new();
     scene.app("say up; rest");
     let master = scene.master(OPTIONS).spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let mode = std::fs::metadata(path(&scene, &master))
         .expect("there")
         .permissions()
@@ -107,7 +107,7 @@ fn an_ack_from_outside_the_group_is_refused() {
     let mut stream = dial(&scene, &master);
     writeln!(stream, r#"{{"command":"worker:ack","pid":{worker}}}"#).expect("sent");
     assert!(answer(stream).contains("only worker:ack"));
-    let line = master.logged("einhorn's socket is refused");
+    let line = master.wait_for_log("einhorn's socket is refused");
     let own = std::process::id();
     assert!(
         line.contains(&format!("a word of process {own} ")),
@@ -128,14 +128,14 @@ fn a_worker_may_only_ack_itself() {
         r#"helper 'einhorn {{"command":"worker:ack","pid":{master_pid}}}; einhorn {{"command":"die"}}; einhorn hello; say told'; rest"#
     ));
     let master = scene.master(OPTIONS).spawn();
-    scene.heard("told");
-    assert_eq!(scene.heard_times("answered", 3).len(), 3);
+    scene.report("told");
+    assert_eq!(scene.reports("answered", 3).len(), 3);
     for why in [
         "which is not of its worker",
         "'die' is not understood here",
         "'hello' is no request",
     ] {
-        master.logged(why);
+        master.wait_for_log(why);
     }
     assert!(starting(&master.status()));
 }
@@ -146,7 +146,7 @@ fn a_ping_shows_its_age_and_sets_no_timeout() {
     let ping = ACK.replace("ack", "ping");
     scene.app(&format!("play '{ACK}; {ping}; say pinged; catch'"));
     let master = scene.master(&format!("{OPTIONS} --timeout 200ms")).start();
-    let worker = scene.heard("pinged").pid;
+    let worker = scene.report("pinged").pid;
     let age = |status: &Value| status["slots"][0]["heartbeat_age_s"].as_f64();
     master.until("its age is well beyond the timeout", |status| {
         age(status) > Some(0.5)
@@ -162,9 +162,9 @@ fn silent_ack_clients_delay_no_other() {
         r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"; play '{ACK}; catch'"#
     ));
     let master = scene.master(OPTIONS).spawn();
-    scene.heard("up");
+    scene.report("up");
     let mut silent: Vec<UnixStream> = (0..200).map(|_| dial(&scene, &master)).collect();
-    // The first of them has been closed: by its end, or because nobody hears what is sent.
+    // The first connection was closed: read the end, or fail to write.
     let first = silent.remove(0);
     assert_eq!(answer(first), "");
     let mut half = silent.pop().expect("the last one");
@@ -175,15 +175,15 @@ fn silent_ack_clients_delay_no_other() {
     let _ = long.write_all(&flood);
     assert!(answer(long).contains("only worker:ack"));
     scene.open_door(0);
-    master.ctl("wait --ready --timeout 60s").done();
+    master.ctl("wait --ready --timeout 60s").succeeded();
     let open = crate::common::service::process::descriptors(master.pid()).len();
     assert!(open < 120, "{open}");
     // What was begun before an upgrade is ended after it.
     scene.app(&format!("play '{ACK}; catch'"));
-    master.ctl("upgrade").done();
+    master.ctl("upgrade").succeeded();
     half.write_all(b"\"die\"}\n").expect("sent");
     assert!(answer(half).contains("only worker:ack"));
-    master.logged("'die' is not understood here");
+    master.wait_for_log("'die' is not understood here");
     master.stop();
 }
 

@@ -29,7 +29,7 @@ fn u34_without_free_descriptors_it_does_not_spin() {
         .wrapped_in(wrapper)
         .start();
     let clients: Vec<Control> = (0..60).map(|_| master.control()).collect();
-    master.logged("control clients are turned away");
+    master.wait_for_log("control clients are turned away");
     let (before, begun) = (cpu(master.pid()), clock::now());
     clock::pause(Duration::from_millis(700));
     let (used, took) = (cpu(master.pid()) - before, clock::now().since(begun));
@@ -40,7 +40,7 @@ fn u34_without_free_descriptors_it_does_not_spin() {
     assert!(lines <= 5, "{lines} lines");
     assert!(used <= 20, "{used} ticks in {took:?}");
     drop(clients);
-    master.ctl("reload --timeout 60s").done();
+    master.ctl("reload --timeout 60s").succeeded();
     master.stop();
 }
 
@@ -59,7 +59,7 @@ fn u34_spawns_without_descriptors_are_failed_starts() {
             "Too many open files",
         ],
     );
-    for report in scene.heard_so_far() {
+    for report in scene.unread_reports() {
         gone(report.pid);
     }
 }
@@ -68,7 +68,7 @@ fn u34_spawns_without_descriptors_are_failed_starts() {
 fn u34_a_log_that_cannot_be_written_is_counted() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9 --log /dev/full").start();
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     let lost = master.status()["counters"]["log_lines_lost"].as_u64();
     assert!(lost >= Some(3), "{lost:?}");
     master.stop();
@@ -85,7 +85,7 @@ fn u34_a_flooded_notify_socket_delays_no_other() {
         .master("-n 1 --ready notify")
         .command(["python3", "-c", flood])
         .start();
-    // One that never came to an end with what it is told would not answer at all.
+    // A master that never finished reading its signals would not answer at all.
     for _ in 0..5 {
         assert_eq!(master.status()["slots"][0]["state"], "ready");
     }
@@ -97,10 +97,10 @@ fn p8_a_killed_master_fails_waiting_clients_and_ends_workers() {
     let scene = Scene::new();
     let master = scene.master("-n 2 --ready fd=9").start();
     let old = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app(GATED);
-    let reload = master.ctl_begun("reload");
-    let newcomer = scene.heard("up").pid;
+    let reload = master.start_ctl("reload");
+    let newcomer = scene.report("up").pid;
     let mut waiting = master.control();
     waiting.request(&json!({"cmd": "wait", "ready": true}));
     // Requests are taken in order: the master knows of that one by now.
@@ -119,7 +119,7 @@ fn u10_a_stop_during_the_start_is_an_asked_for_end() {
         let scene = Scene::new();
         scene.app(GATED);
         let mut master = scene.master("-n 3 --ready fd=9").spawn();
-        let workers = scene.heard_times("up", 3);
+        let workers = scene.reports("up", 3);
         master.signal(sent);
         assert_eq!(master.end(), Some(0));
         assert!(workers.iter().all(|report| !alive(report.pid)));
@@ -135,16 +135,16 @@ fn u13_a_directory_that_has_gone_fails_the_reload_alone() {
         .master("-n 1 --ready fd=9")
         .cwd(&scene.path("cwd"))
         .start();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     std::fs::remove_dir(scene.path("cwd")).expect("removed");
     master
         .ctl("reload")
         .failed(1, &["working directory", "cwd", "No such file"]);
     master.signal(Signal::SIGHUP);
-    master.logged("reload refused, nothing has changed: working directory");
+    master.wait_for_log("reload refused, nothing has changed: working directory");
     assert_eq!(master.workers(), [worker]);
     std::fs::create_dir(scene.path("cwd")).expect("a directory");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     master.stop();
 }
 
@@ -167,19 +167,19 @@ fn u7_it_works_as_pid_1() {
         .master("-n 2 --ready fd=9 --backoff 1ms..1ms")
         .wrapped_in(wrapper)
         .spawn();
-    let first = scene.heard_times("up", 2);
+    let first = scene.reports("up", 2);
     let status = master.until("ready", |status| status["workers"]["ready"] == 2);
     assert_eq!(
         (&status["pid"], &status["slots"][0]["pid"]),
         (&json!(1), &json!(first[0].pid))
     );
     scene.app(RESTING);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     let status = master.until("old ones are gone", |status| {
         status["workers"]["retiring"] == 0
     });
     assert_eq!(status["generation"], 2);
-    // Seen from outside: no zombie is left, whoever's child it was.
+    // Seen from outside: no zombie is left, whichever process was its parent.
     let zombies = || {
         crate::common::service::process::descendants(master.pid())
             .into_iter()
@@ -187,7 +187,7 @@ fn u7_it_works_as_pid_1() {
             .count()
     };
     crate::common::service::until("no zombie", || (zombies() == 0).then_some(()));
-    master.ctl("stop --timeout 60s").done();
+    master.ctl("stop --timeout 60s").succeeded();
     assert_eq!(master.end(), Some(0));
 }
 
@@ -198,7 +198,7 @@ fn u34_a_worker_killing_its_group_harms_no_other() {
     let master = scene
         .master("-n 2 --ready fd=9 --backoff 1h..1h --start-failures 9")
         .spawn();
-    let reports = scene.heard_times("up", 2);
+    let reports = scene.reports("up", 2);
     gone(reports[0].pid);
     let status = master.until("one is left", |status| {
         status["slots"][0]["state"] == "backoff" && status["workers"]["ready"] == 1

@@ -1,4 +1,4 @@
-//! On a terminal: what a key sends reaches COMMAND once, and a hang-up reaches it at all.
+//! On a terminal: the signal of a key reaches COMMAND once, and a hang-up reaches it at all.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,7 @@ use crate::common::running::{Running, pf_listen};
 use crate::common::service::{Master, Scene, process};
 use crate::common::terminal::{resize, terminal};
 
-/// A service under a holder that leads a session of its own, which the terminal controls.
+/// A service under a holder that leads a session, which the terminal controls.
 fn on_terminal(scene: &Scene, ignoring: &str) -> (File, Master) {
     let (terminal, slave) = terminal();
     scene.app("play 'catch ready'");
@@ -30,9 +30,9 @@ fn s4_ctrl_c_is_one_interrupt_for_the_chain() {
     let (mut terminal, mut master) = on_terminal(&scene, "");
     let worker = master.workers()[0];
     resize(&terminal, 33);
-    master.logged("WINCH from the terminal");
+    master.wait_for_log("WINCH from the terminal");
     terminal.write_all(b"\x03").expect("typed");
-    assert_eq!(scene.heard("got INT").pid, worker);
+    assert_eq!(scene.report("got INT").pid, worker);
     assert_eq!(master.end(), Some(0), "{}", master.log());
     let log = master.log();
     assert_eq!(log.matches("INT from the terminal").count(), 1, "{log}");
@@ -44,7 +44,7 @@ fn u13_a_hangup_of_the_holder_is_a_graceful_stop() {
     let scene = Scene::new();
     let (terminal, mut master) = on_terminal(&scene, "");
     drop(terminal);
-    scene.heard("got TERM");
+    scene.report("got TERM");
     assert_eq!(master.end(), Some(0), "{}", master.log());
 }
 
@@ -53,9 +53,9 @@ fn p10_the_holder_keeps_ignored_terminal_signals_ignored() {
     let scene = Scene::new();
     let (mut terminal, master) = on_terminal(&scene, "HUP INT");
     terminal.write_all(b"\x03").expect("typed");
-    master.logged("INT from the terminal");
+    master.wait_for_log("INT from the terminal");
     drop(terminal);
-    master.ctl("wait --ready").done();
+    master.ctl("wait --ready").succeeded();
     master.stop();
 }
 
@@ -83,7 +83,7 @@ fn job(hold: &str) -> [String; 2] {
     terminal.write_all(b"\x03").expect("typed");
     let mut ended = running.line();
     while ended == "on" {
-        // The shell tells all, and the holder passes on what the shell has told it.
+        // The shell signals the whole group, and the holder passes the shell's signal on.
         ended = running.line();
     }
     [stopped, ended]

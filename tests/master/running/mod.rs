@@ -1,4 +1,4 @@
-//! A master at work: signals, the terminal, crashes, shortages, clients, the service manager above it.
+//! A running master: signals, the terminal, crashes, shortages, clients, and its service manager.
 
 mod crash;
 mod einhorn_acks;

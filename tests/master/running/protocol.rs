@@ -1,4 +1,5 @@
-//! The control socket and whatever a client may send: a clear answer each, and nothing that disturbs the service or another client.
+//! The control socket, and all that a client may send: a clear answer each, without harm to the
+//! service or another client.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -14,7 +15,7 @@ fn service(scene: &Scene) -> Master {
     scene.master("-n 1 --ready fd=9").start()
 }
 
-/// Somebody else is answered before anybody's 5 s of silence are over.
+/// Another client is answered before the 5 s of any silent client are over.
 fn others_are_served(master: &Master) {
     let begun = clock::now();
     assert_eq!(master.status()["workers"]["ready"], 1);
@@ -154,7 +155,8 @@ fn p4_a_line_of_ten_megabytes_is_one_error() {
         "{message}"
     );
     assert_eq!(control.status()["pid"], master.pid());
-    // The kernel counts pages by the processor, and sums them up now and then: the peak may be seen a few kB lower than before.
+    // The kernel counts pages per processor and sums them up now and then: the peak may be a few kB
+    // lower than before.
     let grown = rss(&master).saturating_sub(before);
     assert!(grown < 2048, "{grown} kB");
 
@@ -178,7 +180,7 @@ fn p4_an_unfinished_line_is_an_error_after_5_seconds() {
     let mut dripping = master.control();
     let begun = clock::now();
     silent.send(r#"{"cmd": "sta"#).expect("sent");
-    // One that sends a byte now and then wins nothing.
+    // A client that sends a byte now and then gains nothing.
     while clock::now().since(begun) < Duration::from_millis(5500) && dripping.send("[").is_ok() {
         others_are_served(&master);
         clock::pause(Duration::from_millis(500));
@@ -226,7 +228,7 @@ fn p4_three_hundred_idle_clients_delay_no_other() {
     let before = open(&master);
     let mut idle: Vec<Control> = (0..300).map(|_| master.control()).collect();
     others_are_served(&master);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     // Each is there still, and answered when it asks.
     for control in idle.iter_mut().rev() {
         assert_eq!(control.status()["generation"], 2);
@@ -319,7 +321,7 @@ fn the_same_key_runs_once() {
     assert_eq!((&other["op"], &other["generation"]), (&json!(3), &json!(3)));
     assert_eq!(master.status()["generation"], 3);
 
-    // One that was refused has not run: the same key may try again.
+    // A refused request did not run: the same key may try again.
     scene.app(crate::common::service::scene::GATED);
     let running = control.ask(&reload("c", false));
     assert_eq!(running["op"], 4);
@@ -337,7 +339,7 @@ fn the_status_document_has_every_field_of_the_contract() {
     let master = scene
         .master("-n 1 --ready fd=9 --listen web=127.0.0.1:0")
         .start();
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     let status = master.status();
     let fields = |value: &Value| {
         value

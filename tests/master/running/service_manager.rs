@@ -1,4 +1,4 @@
-//! What the master says to a service manager: the test is the manager.
+//! What the master sends to a service manager, which the test plays.
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
@@ -21,62 +21,65 @@ fn r21_a_service_manager_sees_start_reload_and_end() {
         .master("-n 2 --ready fd=9 --start-failures 1 --chdir release")
         .env("NOTIFY_SOCKET", scene.path("manager"))
         .spawn();
-    scene.heard_times("up", 2);
-    assert_eq!(manager.told(), [format!("MAINPID={}", master.pid())]);
-    assert_eq!(manager.rest(), [""; 0], "nobody is ready");
+    scene.reports("up", 2);
+    assert_eq!(
+        manager.next_notification(),
+        [format!("MAINPID={}", master.pid())]
+    );
+    assert_eq!(manager.unread(), [""; 0], "nobody is ready");
     scene.open_door(0);
     scene.open_door(1);
-    manager.hears_ready();
+    manager.expect_ready();
 
     // A reload that is done.
     let since = now();
-    let reload = master.ctl_begun("reload");
-    manager.hears_of_reload(since);
-    scene.heard("up");
+    let reload = master.start_ctl("reload");
+    manager.expect_reloading(since);
+    scene.report("up");
     scene.open_door(0);
-    scene.heard("up");
-    let rest = manager.rest();
+    scene.report("up");
+    let rest = manager.unread();
     assert!(
         rest.iter().all(|text| text.starts_with("STATUS=")),
         "not yet: {rest:?}"
     );
     scene.open_door(1);
-    reload.end().done();
-    manager.hears_ready();
+    reload.end().succeeded();
+    manager.expect_ready();
 
-    // One that is rolled back.
+    // A reload that is rolled back.
     let since = now();
     scene.app("exit 3");
     master.ctl("reload").failed(1, &["exited with code 3"]);
-    manager.hears_of_reload(since);
-    let words = manager.hears();
+    manager.expect_reloading(since);
+    let words = manager.next_message();
     assert_eq!(words[0], "READY=1", "{words:?}");
     assert!(
         words[1].contains("generation 2; the last reload failed: slot 0: worker "),
         "{words:?}"
     );
 
-    // One that cannot even begin.
+    // A reload that cannot even begin.
     let since = now();
     std::fs::remove_dir(scene.path("release")).expect("ours");
     master.signal(Signal::SIGHUP);
-    manager.hears_of_reload(since);
-    manager.hears_ready();
+    manager.expect_reloading(since);
+    manager.expect_ready();
 
     // Of no concern but to people.
-    let _ = manager.rest();
+    let _ = manager.unread();
     scene.app(GATED);
     std::fs::create_dir(scene.path("release")).expect("a directory");
-    let scale = master.ctl_begun("scale 3");
-    manager.reads(|line| line.starts_with("2 of 3 workers ready"));
-    scene.heard("up");
+    let scale = master.start_ctl("scale 3");
+    manager.next_status_line(|line| line.starts_with("2 of 3 workers ready"));
+    scene.report("up");
     scene.open_door(2);
-    scale.end().done();
-    manager.reads(|line| line.starts_with("3 of 3 workers ready"));
+    scale.end().succeeded();
+    manager.next_status_line(|line| line.starts_with("3 of 3 workers ready"));
 
     master.stop();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
-    let rest = manager.rest();
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
+    let rest = manager.unread();
     assert!(
         rest.iter().all(|text| text.starts_with("STATUS=stopping")),
         "{rest:?}"
@@ -94,24 +97,24 @@ fn a_service_manager_sees_an_upgrade_as_a_reload() {
         .env("WATCHDOG_USEC", "600000000")
         .start();
     let main = format!("MAINPID={}", master.pid());
-    assert_eq!(manager.told(), [&main, "WATCHDOG=1"]);
-    manager.hears_ready();
+    assert_eq!(manager.next_notification(), [&main, "WATCHDOG=1"]);
+    manager.expect_ready();
     let since = now();
-    master.ctl("upgrade").done();
-    manager.hears_of_reload(since);
+    master.ctl("upgrade").succeeded();
+    manager.expect_reloading(since);
     // The new image lives, says so at once, and knows what has been said.
-    assert_eq!(manager.told(), ["WATCHDOG=1"]);
-    manager.hears_ready();
+    assert_eq!(manager.next_notification(), ["WATCHDOG=1"]);
+    manager.expect_ready();
     assert_eq!(master.status()["generation"], 2);
     // A successor that will not do.
     let since = now();
     scene.app("exit 3");
     master.ctl("upgrade").failed(1, &["exited with code 3"]);
-    manager.hears_of_reload(since);
-    assert_eq!(manager.told(), ["WATCHDOG=1"]);
-    manager.hears_ready();
+    manager.expect_reloading(since);
+    assert_eq!(manager.next_notification(), ["WATCHDOG=1"]);
+    manager.expect_ready();
     master.stop();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
 }
 
 #[test]
@@ -124,14 +127,14 @@ fn a_failed_start_is_reported_and_never_ready() {
         .env("NOTIFY_SOCKET", scene.path("manager"))
         .run()
         .failed(1, &["the first rollout failed"]);
-    assert!(manager.told()[0].starts_with("MAINPID="));
-    let last = manager.hears();
+    assert!(manager.next_notification()[0].starts_with("MAINPID="));
+    let last = manager.next_message();
     assert_eq!(last[0], "STOPPING=1");
     assert!(
         last[1].ends_with("exited with code 3 before it was ready (1 failed start, the limit)"),
         "{last:?}"
     );
-    assert_eq!(manager.rest(), [""; 0]);
+    assert_eq!(manager.unread(), [""; 0]);
 }
 
 #[test]
@@ -146,10 +149,10 @@ fn an_abstract_address_is_reached_and_no_worker_gets_it() {
         .env("WATCHDOG_USEC", "60000000")
         .start();
     assert_eq!(
-        manager.told(),
+        manager.next_notification(),
         [&format!("MAINPID={}", master.pid()), "WATCHDOG=1"]
     );
-    manager.hears_ready();
+    manager.expect_ready();
     let own = process::environment(master.workers()[0]);
     assert!(own["NOTIFY_SOCKET"].starts_with("@pf-"), "{own:?}");
     assert_ne!(own["NOTIFY_SOCKET"], format!("@{name}"));
@@ -187,7 +190,11 @@ fn the_watchdog_is_fed_at_half_its_interval() {
         .start();
     let mut beats = 0;
     while beats < 5 {
-        if manager.hears().iter().any(|word| word == "WATCHDOG=1") {
+        if manager
+            .next_message()
+            .iter()
+            .any(|word| word == "WATCHDOG=1")
+        {
             beats += 1;
         }
     }
@@ -200,11 +207,11 @@ fn the_watchdog_is_fed_at_half_its_interval() {
             .starts_with('T')
             .then_some(())
     });
-    let _ = manager.rest();
+    let _ = manager.unread();
     prefork::sys::machine::clock::pause(interval);
-    assert_eq!(manager.rest(), [""; 0]);
+    assert_eq!(manager.unread(), [""; 0]);
     master.signal(Signal::SIGCONT);
-    while !manager.hears().contains(&"WATCHDOG=1".to_owned()) {}
+    while !manager.next_message().contains(&"WATCHDOG=1".to_owned()) {}
     master.stop();
 }
 
@@ -218,22 +225,25 @@ fn another_processs_watchdog_is_none_of_ours() {
         .env("NOTIFY_SOCKET", scene.path("manager"))
         .env("WATCHDOG_USEC", "1000")
         .start();
-    assert_eq!(manager.told(), [format!("MAINPID={}", master.pid())]);
-    manager.hears_ready();
+    assert_eq!(
+        manager.next_notification(),
+        [format!("MAINPID={}", master.pid())]
+    );
+    manager.expect_ready();
     master.stop();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
 }
 
-/// A service at whose manager's address nobody listens.
+/// A service whose manager's address has no listener.
 fn unheard(address: impl AsRef<OsStr>, why: &str) {
     let scene = Scene::new();
     let master = scene
         .master("-n 1 --ready fd=9")
         .env("NOTIFY_SOCKET", address)
         .start();
-    master.ctl("reload").done();
-    master.ctl("scale 2").done();
-    let line = master.logged("cannot tell the service manager");
+    master.ctl("reload").succeeded();
+    master.ctl("scale 2").succeeded();
+    let line = master.wait_for_log("cannot tell the service manager");
     assert!(line.ends_with(why), "{line}");
     let log = scene.path("err");
     master.stop();
@@ -267,18 +277,18 @@ fn a_service_manager_that_does_not_read_is_notified_later() {
         .env("NOTIFY_SOCKET", scene.path("manager"))
         .start();
     let since = now();
-    master.ctl("reload").done();
-    master.logged("cannot tell the service manager");
+    master.ctl("reload").succeeded();
+    master.wait_for_log("cannot tell the service manager");
     let mut told = Vec::new();
     while !told.contains(&"READY=1".to_owned()) {
-        told.extend(manager.told());
+        told.extend(manager.next_notification());
     }
     told.retain(|word| word != "X_FILLER=1");
     assert_eq!(told, [&format!("MAINPID={}", master.pid()), "READY=1"]);
-    manager.hears_of_reload(since);
-    manager.hears_ready();
+    manager.expect_reloading(since);
+    manager.expect_ready();
     let log = master.log();
     assert_eq!(log.matches("cannot tell the service manager").count(), 1);
     master.stop();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
 }

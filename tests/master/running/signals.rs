@@ -38,7 +38,7 @@ fn u9_quit_and_term_are_graceful_and_int_is_quick() {
             .start();
         let workers = master.workers();
         master.signal(signal);
-        let told = scene.heard_times(heard, 2);
+        let told = scene.reports(heard, 2);
         assert_eq!(
             told.iter().map(|report| report.pid).collect::<Vec<_>>(),
             workers,
@@ -46,7 +46,7 @@ fn u9_quit_and_term_are_graceful_and_int_is_quick() {
         );
         assert_eq!(master.end(), Some(0), "{signal} {options}");
         let others: Vec<_> = scene
-            .heard_so_far()
+            .unread_reports()
             .into_iter()
             .filter(|report| report.text != "catching")
             .collect();
@@ -60,9 +60,9 @@ fn u10_each_further_signal_means_the_next_harder_stop() {
     scene.app(STUBBORN);
     let mut master = scene.master("-n 2 --ready notify").start();
     master.signal(Signal::SIGTERM);
-    scene.heard_times("got TERM", 2);
+    scene.reports("got TERM", 2);
     master.signal(Signal::SIGQUIT);
-    scene.heard_times("got INT", 2);
+    scene.reports("got INT", 2);
     master.signal(Signal::SIGINT);
     assert_eq!(master.end(), Some(0));
     assert!(
@@ -79,17 +79,17 @@ fn u10_the_same_signal_within_a_second_counts_once() {
     let mut master = scene.master("-n 1 --ready notify").start();
     let begun = clock::now();
     master.signal(Signal::SIGTERM);
-    scene.heard("got TERM");
+    scene.report("got TERM");
     let counted = clock::now();
     master.signal(Signal::SIGTERM);
-    // Whoever answers this has looked at its signals before.
+    // The master reads its signals before it answers a request.
     assert_eq!(master.status()["state"], "stopping");
     if clock::now().since(begun) < Duration::from_millis(500) {
         master.signal(Signal::SIGTERM);
         assert_eq!(master.status()["state"], "stopping");
     }
     if clock::now().since(begun) < Duration::from_secs(1) {
-        let heard = scene.heard_so_far();
+        let heard = scene.unread_reports();
         assert!(
             !heard.iter().any(|report| report.text.starts_with("got")),
             "{heard:?}"
@@ -97,7 +97,7 @@ fn u10_the_same_signal_within_a_second_counts_once() {
     }
     clock::pause(Duration::from_secs(1).saturating_sub(clock::now().since(counted)));
     master.signal(Signal::SIGTERM);
-    scene.heard("got INT");
+    scene.report("got INT");
     master.signal(Signal::SIGINT);
     assert_eq!(master.end(), Some(0));
 }
@@ -147,9 +147,9 @@ fn u15_u30_usr1_reopens_the_log_and_reaches_workers() {
         if how == "signal" {
             master.signal(Signal::SIGUSR1);
         } else {
-            master.ctl("reopen").done();
+            master.ctl("reopen").succeeded();
         }
-        assert_eq!(scene.heard("got USR1").pid, workers[0]);
+        assert_eq!(scene.report("got USR1").pid, workers[0]);
         assert!(log.exists(), "reopened before the workers were told");
     }
     assert_eq!(master.workers(), workers);
@@ -165,7 +165,7 @@ fn u34_usr2_under_a_holder_is_refused() {
         .start();
     let workers = master.workers();
     master.signal(Signal::SIGUSR2);
-    master.logged("USR2");
+    master.wait_for_log("USR2");
     assert_eq!(master.workers(), workers);
     assert_eq!(master.status()["state"], "running");
     master.stop();
@@ -204,11 +204,11 @@ fn u12_winch_stops_the_workers_and_keeps_the_master() {
     });
 
     // And pf-ctl does the same.
-    master.ctl("pause").done();
+    master.ctl("pause").succeeded();
     assert_eq!(pids(&master.status()["slots"]), [0]);
-    master.ctl("resume").done();
+    master.ctl("resume").succeeded();
     assert_eq!(master.status()["workers"]["ready"], 1);
-    master.ctl("resume").done();
+    master.ctl("resume").succeeded();
     master.stop();
 }
 
@@ -216,9 +216,9 @@ fn u12_winch_stops_the_workers_and_keeps_the_master() {
 fn u11_ttin_adds_a_worker_and_ttou_retires_the_highest() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
-    let first = scene.heard("up").pid;
+    let first = scene.report("up").pid;
     master.signal(Signal::SIGTTIN);
-    let second = scene.heard("up");
+    let second = scene.report("up");
     assert_eq!(second.slot, 1);
     master.until("two", |status| status["workers"]["ready"] == 2);
     master.signal(Signal::SIGTTOU);
@@ -237,7 +237,7 @@ fn u11_ttin_adds_a_worker_and_ttou_retires_the_highest() {
     process::gone(first);
     assert_eq!(master.status()["state"], "running");
     master.signal(Signal::SIGTTIN);
-    assert_eq!(scene.heard("up").slot, 0);
+    assert_eq!(scene.report("up").slot, 0);
     master.stop();
 }
 
@@ -251,7 +251,7 @@ fn u8_a_burst_of_signals_at_the_start_does_no_harm() {
         stand.display()
     ));
     let master = scene.master("-n 2 --ready fd=9").spawn();
-    // The handlers stand before the pid file does.
+    // The handlers are installed before the pid file exists.
     crate::common::service::until("the pid file", || {
         scene.path("app.pid").exists().then_some(())
     });
@@ -264,12 +264,12 @@ fn u8_a_burst_of_signals_at_the_start_does_no_harm() {
     }
     // All of them have come at the start.
     std::fs::write(&stand, "").expect("written");
-    master.ctl("scale 2").done();
+    master.ctl("scale 2").succeeded();
     crate::common::service::until("a reload is not refused as busy", || {
         let reload = master.ctl("reload");
-        (reload.code != Some(6)).then(|| reload.done())
+        (reload.code != Some(6)).then(|| reload.succeeded())
     });
-    // No WINCH follows: whoever asks for two has two.
+    // No WINCH follows: a request for two workers gives two.
     master.until("two ready", |status| {
         assert_ne!(status["state"], "paused", "{status:#}");
         status["state"] == "running" && status["workers"]["ready"] == 2
@@ -300,14 +300,14 @@ fn a_stopped_worker_still_gets_the_stop_signal() {
     let mut master = scene
         .master("-n 1 --ready fd=9 --graceful-timeout 1h")
         .start();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     process::signal(worker, Signal::SIGSTOP);
     crate::common::service::until("it is stopped", || {
         process::status(worker, "State")
             .starts_with('T')
             .then_some(())
     });
-    master.ctl("stop --timeout 60s").done();
+    master.ctl("stop --timeout 60s").succeeded();
     assert_eq!(master.end(), Some(0));
 }
 
@@ -317,21 +317,21 @@ fn pf_ctl_signal_reaches_the_chosen_workers() {
     scene.app(CATCHING);
     let master = scene.master("-n 3 --ready notify").start();
     let workers = master.workers();
-    master.ctl("signal USR2 --workers").done();
-    let told = scene.heard_times("got USR2", 3);
+    master.ctl("signal USR2 --workers").succeeded();
+    let told = scene.reports("got USR2", 3);
     assert_eq!(
         told.iter().map(|report| report.pid).collect::<Vec<_>>(),
         workers
     );
-    master.ctl("signal HUP --slot 1").done();
-    assert_eq!(scene.heard("got HUP").pid, workers[1]);
+    master.ctl("signal HUP --slot 1").succeeded();
+    assert_eq!(scene.report("got HUP").pid, workers[1]);
     master.ctl("signal HUP --slot 3").failed(6, &["slot 3"]);
-    let heard = scene.heard_so_far();
+    let heard = scene.unread_reports();
     assert!(
         !heard.iter().any(|report| report.text == "got HUP"),
         "{heard:?}"
     );
-    master.ctl("signal TTIN").done();
+    master.ctl("signal TTIN").succeeded();
     master.until("a slot more", |status| status["workers"]["ready"] == 4);
     master.stop();
 }

@@ -6,7 +6,8 @@ use std::io::Write;
 use crate::common::service::{Master, Scene};
 use crate::common::terminal::{resize, terminal};
 
-/// A master in a session of its own that the terminal controls; `ignoring`: what it is started with ignored.
+/// A master that leads a session which the terminal controls. It is started with the signals
+/// `ignoring` ignored.
 fn on_terminal(scene: &Scene, ignoring: &str) -> (File, Master) {
     let (terminal, slave) = terminal();
     scene.app("play 'catch ready'");
@@ -37,15 +38,15 @@ fn u12_s4_a_resize_is_ignored_and_ctrl_c_stops() {
     let (mut terminal, mut master) = on_terminal(&scene, "");
     let workers = master.workers();
     resize(&terminal, 33);
-    master.logged("WINCH from the terminal");
+    master.wait_for_log("WINCH from the terminal");
     assert_eq!(
         (master.workers(), &master.status()["state"]),
         (workers.clone(), &"running".into())
     );
     terminal.write_all(b"\x03").expect("typed");
-    assert_eq!(scene.heard("got INT").pid, workers[0]);
+    assert_eq!(scene.report("got INT").pid, workers[0]);
     assert_eq!(master.end(), Some(0));
-    let heard = scene.heard_so_far();
+    let heard = scene.unread_reports();
     assert!(
         !heard.iter().any(|report| report.text.starts_with("got")),
         "from the master alone, once: {heard:?}"
@@ -57,7 +58,7 @@ fn u13_a_hangup_is_a_graceful_stop() {
     let scene = Scene::new();
     let (terminal, mut master) = on_terminal(&scene, "");
     drop(terminal);
-    scene.heard("got TERM");
+    scene.report("got TERM");
     assert_eq!(master.end(), Some(0));
 }
 
@@ -68,9 +69,9 @@ fn p10_the_master_keeps_ignored_terminal_signals_ignored() {
     let (mut terminal, master) = on_terminal(&scene, "HUP INT QUIT");
     let workers = master.workers();
     terminal.write_all(b"\x03").expect("typed");
-    master.logged("INT from the terminal");
+    master.wait_for_log("INT from the terminal");
     drop(terminal);
-    master.logged("HUP from the terminal");
+    master.wait_for_log("HUP from the terminal");
     assert_eq!(
         (master.workers(), &master.status()["state"]),
         (workers, &"running".into())

@@ -15,7 +15,7 @@ fn check_looks_at_everything_and_starts_nothing() {
     let running = scene
         .master("-n 1 --ready fd=9 --listen 127.0.0.1:0")
         .start();
-    scene.heard("up");
+    scene.report("up");
     let bound = crate::common::service::master::address(&running.status(), 0);
     let before: Vec<_> = std::fs::read_dir(scene.dir())
         .expect("a directory")
@@ -23,16 +23,16 @@ fn check_looks_at_everything_and_starts_nothing() {
         .map(|entry| entry.file_name())
         .collect();
 
-    // Also beside one that runs, of the same names and addresses.
+    // Also beside a running master with the same names and addresses.
     let app = scene.path("app").display().to_string();
     let said = check(
         &scene,
         &format!("--listen {bound} --listen unix:x.sock -n 4 --ready fd=9"),
         &[&app],
     )
-    .done();
+    .succeeded();
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
-    check(&scene, "", &["sh", "-c", "true"]).done();
+    check(&scene, "", &["sh", "-c", "true"]).succeeded();
     check(&scene, "", &["no-such-program-anywhere"]).failed(
         1,
         &["worker program no-such-program-anywhere", "No such file"],
@@ -47,7 +47,7 @@ fn check_looks_at_everything_and_starts_nothing() {
     check(&scene, "--listen 127.0.0.1:0 --ready fd=3", &["sh"]).failed(2, &["fd=3"]);
     check(&scene, "--env =x", &["sh"]).failed(2, &["--env", "K=V"]);
     check(&scene, "--env PF_WORKER=1", &["sh"]).failed(2, &["PF_WORKER", "the master's own"]);
-    check(&scene, "--reexec exit", &["sh"]).done();
+    check(&scene, "--reexec exit", &["sh"]).succeeded();
     check(&scene, "--reexec (", &["sh"]).failed(2, &["--reexec '('", "yntax"]);
     check(&scene, "--control x,backlog=1", &["sh"]).failed(2, &["--control"]);
     check(&scene, "--log nowhere/log", &["sh"]).failed(111, &["nowhere/log"]);
@@ -59,7 +59,7 @@ fn check_looks_at_everything_and_starts_nothing() {
         .collect();
     after.retain(|name| !name.to_string_lossy().starts_with("run."));
     assert_eq!(after.len(), before.len(), "{after:?}");
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
     running.stop();
 }
 
@@ -141,13 +141,13 @@ fn contradicting_or_missing_options_are_usage_errors() {
     assert_eq!(none.code, Some(2), "{none:?}");
     assert!(none.stderr.contains("COMMAND"), "{none:?}");
     for asked in ["--help", "--version"] {
-        let ended = scene.master(asked).run().done();
+        let ended = scene.master(asked).run().succeeded();
         assert!(
             ended.stdout.contains("pf-master") && ended.stderr.is_empty(),
             "{ended:?}"
         );
     }
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn an_address_in_use_is_logged_and_retried() {
     let waiting = scene
         .master(&format!("-n 1 --ready fd=9 --listen {address}"))
         .spawn();
-    waiting.logged(&address);
+    waiting.wait_for_log(&address);
     drop(taken);
-    waiting.ctl("wait --ready --timeout 60s").done();
+    waiting.ctl("wait --ready --timeout 60s").succeeded();
     waiting.stop();
 }

@@ -1,4 +1,4 @@
-//! `--daemonize`: the shell hears what became of the start (U31).
+//! `--daemonize`: the shell learns how the start ended (U31).
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -51,7 +51,7 @@ impl Daemon<'_> {
     fn stop(self) {
         let pid = self.pid();
         let workers = process::descendants(pid);
-        self.ctl("stop").done();
+        self.ctl("stop").succeeded();
         let mut all: Vec<i32> = workers.iter().map(|(pid, _)| *pid).collect();
         all.push(pid);
         self.assert_gone(&all);
@@ -85,7 +85,7 @@ fn p7_u31_the_caller_returns_once_all_workers_are_ready() {
     let daemon = Daemon(&scene);
     scene.app(GATED);
     let mut caller = daemonized(&scene, "-n 2").spawn();
-    let own = scene.heard_times("up", 2)[0].pid;
+    let own = scene.reports("up", 2)[0].pid;
     // One is not all.
     scene.open_door(0);
     let mut control = Control::connect(&scene.path("app.ctl")).expect("it listens");
@@ -132,15 +132,15 @@ fn output_of_workers_follows_the_daemons_log() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app("echo to stdout; echo to stderr >&2; up; rest");
-    let ended = daemonized(&scene, "-n 1 --log app.log").run().done();
+    let ended = daemonized(&scene, "-n 1 --log app.log").run().succeeded();
     assert_eq!(ended.stderr, "");
     let log = scene.text("app.log");
     for part in ["\nto stdout\n", "\nto stderr\n", "start done: generation 1"] {
         assert!(log.contains(part), "no {part:?} in {log}");
     }
     std::fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("rotated");
-    daemon.ctl("reopen").done();
-    daemon.ctl("reload").done();
+    daemon.ctl("reopen").succeeded();
+    daemon.ctl("reload").succeeded();
     let log = scene.text("app.log");
     assert!(
         log.contains("to stdout\n") && log.contains("to stderr\n"),
@@ -208,7 +208,7 @@ fn a_daemon_killed_during_start_reports_the_signal() {
     let scene = Scene::new();
     scene.app(GATED);
     let mut caller = daemonized(&scene, "-n 1").spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let pid = Daemon(&scene).pid();
     process::signal(pid, Signal::SIGKILL);
     assert_eq!(caller.end(), Some(1));
@@ -224,9 +224,9 @@ fn a_daemon_stopped_during_start_is_not_ready() {
     let daemon = Daemon(&scene);
     scene.app(GATED);
     let mut caller = daemonized(&scene, "-n 1").spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let pid = daemon.pid();
-    daemon.ctl("stop").done();
+    daemon.ctl("stop").succeeded();
     assert_eq!(caller.end(), Some(1));
     assert_eq!(
         caller.log().trim_end(),
@@ -245,7 +245,7 @@ fn ctrl_c_of_the_waiting_caller_ends_the_daemon() {
         .wrapped_in(["setsid", "--ctty"])
         .stdin(slave)
         .spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let pid = daemon.pid();
     keyboard.write_all(b"\x03").expect("typed");
     let status = caller.status_at_end();
@@ -261,7 +261,7 @@ fn a_killed_waiting_caller_ends_the_daemon() {
         let daemon = Daemon(&scene);
         scene.app(GATED);
         let mut caller = daemonized(&scene, "-n 1").spawn();
-        let worker = scene.heard("up").pid;
+        let worker = scene.report("up").pid;
         let pid = daemon.pid();
         caller.signal(signal);
         let status = caller.status_at_end();
@@ -289,7 +289,7 @@ fn listeners_meant_for_the_caller_are_the_daemons() {
         .master("-n 1 --daemonize --ready notify --log app.log")
         .wrapped_in(listen)
         .run()
-        .done();
+        .succeeded();
     let log = scene.text("app.log");
     assert!(log.contains("listener web: tcp:127.0.0.1:"), "{log}");
     assert!(!log.contains("ignored"), "{log}");
@@ -301,10 +301,10 @@ fn a_daemon_upgraded_in_place_keeps_pid_and_log() {
     let scene = Scene::new();
     let daemon = Daemon(&scene);
     scene.app("echo to stdout; up; rest");
-    daemonized(&scene, "-n 1 --log app.log").run().done();
+    daemonized(&scene, "-n 1 --log app.log").run().succeeded();
     let pid = daemon.pid();
     std::fs::rename(scene.path("app.log"), scene.path("app.log.1")).expect("rotated");
-    daemon.ctl("upgrade").done();
+    daemon.ctl("upgrade").succeeded();
     assert_eq!(daemon.pid(), pid);
     let mut control = Control::connect(&scene.path("app.ctl")).expect("it listens");
     let status = control.status();
@@ -328,11 +328,11 @@ fn a_service_manager_first_receives_the_main_pid() {
     daemonized(&scene, "-n 1")
         .env("NOTIFY_SOCKET", scene.path("manager"))
         .run()
-        .done();
+        .succeeded();
     let main = [format!("MAINPID={}", daemon.pid())];
-    assert_eq!(manager.told(), main, "from the caller");
-    assert_eq!(manager.told(), main, "from itself");
-    assert_eq!(manager.told(), ["READY=1"]);
+    assert_eq!(manager.next_notification(), main, "from the caller");
+    assert_eq!(manager.next_notification(), main, "from itself");
+    assert_eq!(manager.next_notification(), ["READY=1"]);
     daemon.stop();
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
 }

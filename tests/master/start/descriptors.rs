@@ -1,15 +1,16 @@
-//! What else a worker is born with: descriptors, signals, session, limits; also after many reloads, and whatever the master was born with.
+//! What else a worker starts with: descriptors, signals, session, limits; also after many reloads,
+//! and whatever the master was started with.
 
 use std::collections::BTreeSet;
 
 use procfs::process::Process;
 
 use crate::common::service::Scene;
-use crate::common::service::process::{descriptors, rests, status};
+use crate::common::service::process::{descriptors, status, wait_for_sleep};
 
 const NOTHING: &str = "0000000000000000";
 
-/// A wrapper that has descriptors of its own open, without close-on-exec, when it becomes the master.
+/// A wrapper that becomes the master with own descriptors open, without close-on-exec.
 const LEAKY: &[&str] = &[
     "sh",
     "-c",
@@ -30,7 +31,7 @@ fn u21_u28_a_worker_has_no_stray_descriptors() {
         .command(["sleep", "1000"])
         .start();
     for pid in master.workers() {
-        rests(pid);
+        wait_for_sleep(pid);
         let open = descriptors(pid);
         assert_eq!(
             open.keys().copied().collect::<Vec<_>>(),
@@ -46,11 +47,11 @@ fn u21_u28_a_worker_has_no_stray_descriptors() {
         |master: &crate::common::service::Master| master.status()["generation"].as_u64();
     assert_eq!(generation(&master), Some(1));
     for _ in 0..30 {
-        master.ctl("reload").done();
+        master.ctl("reload").succeeded();
     }
     assert_eq!(generation(&master), Some(31));
     for pid in master.workers() {
-        rests(pid);
+        wait_for_sleep(pid);
         assert_eq!(numbers(pid), [0, 1, 2, 3, 4, 5]);
     }
     // The connection that was asked through may not be forgotten yet.
@@ -68,7 +69,7 @@ fn the_ready_fd_is_where_it_was_asked_for() {
         .master("-n 1 --ready fd=5 --listen 127.0.0.1:0 --listen 127.0.0.1:0")
         .start();
     let worker = master.workers()[0];
-    rests(worker);
+    wait_for_sleep(worker);
     let open = descriptors(worker);
     assert_eq!(
         open.keys().copied().collect::<Vec<_>>(),
@@ -109,7 +110,7 @@ fn u28_p10_workers_start_with_default_signal_state() {
         for field in ["SigBlk", "SigIgn", "SigCgt"] {
             assert_eq!(status(worker, field), NOTHING, "{field} under {wrapper:?}");
         }
-        // And the master itself hears, reaps and stops.
+        // The master itself handles signals, reaps and stops.
         assert_eq!(status(master.pid(), "SigBlk"), NOTHING, "under {wrapper:?}");
         crate::common::service::process::signal(worker, nix::sys::signal::Signal::SIGKILL);
         master.until("replaced", |status| status["counters"]["readied"] == 2);
@@ -195,6 +196,6 @@ fn u2_u4_listeners_of_pf_listen_are_passed_through() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut answer)
         .expect("an answer");
     assert_eq!(answer.trim(), format!("0 1 {worker}"));
-    let table = master.ctl("listeners").done().stdout;
+    let table = master.ctl("listeners").succeeded().stdout;
     assert!(table.contains("web") && table.contains("local"), "{table}");
 }

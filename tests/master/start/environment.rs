@@ -32,7 +32,7 @@ fn workers_get_the_variables_of_the_contract() {
         .into_iter()
         .fold(launch, |launch, (name, value)| launch.env(name, value))
         .start();
-    let warning = master.logged("LISTEN_FDS is ignored");
+    let warning = master.wait_for_log("LISTEN_FDS is ignored");
     assert!(
         warning.contains("pid 1,") && warning.contains(&master.pid().to_string()),
         "{warning}"
@@ -64,7 +64,7 @@ fn workers_get_the_variables_of_the_contract() {
     }
     assert_eq!(addresses.len(), 2, "each has an address of its own");
 
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     let after = master.workers();
     assert_eq!(environment(after[1])["PF_GENERATION"], "2");
     assert_eq!(environment(after[1])["PF_WORKER"], "1");
@@ -105,7 +105,7 @@ fn env_sets_and_clear_env_leaves_nothing_else() {
     );
     assert_eq!(master.status()["release"], "v7");
 
-    // Without a PATH of its own the program is looked up in the master's.
+    // Without PATH in its environment, the program is searched in the master's PATH.
     let other = Scene::new();
     let master = other
         .master("-n 1 --ready exec --clear-env --env ONLY=this")
@@ -165,7 +165,7 @@ fn u28_arguments_arrive_as_they_were_given() {
     ];
     let master = scene.master("-n 1 --ready exec").command(arguments).start();
     let worker = master.workers()[0];
-    // The shell becomes sleep in a moment; what it was given is told by the status.
+    // The shell becomes `sleep` in a moment; the status names the command that was given.
     assert_eq!(master.status()["command"], serde_json::json!(arguments));
     crate::common::service::until("it is sleep", || {
         (process::name(worker) == "sleep").then_some(())

@@ -80,7 +80,7 @@ fn u22_p1_the_pid_file_and_the_control_socket_beside_it() {
 fn u22_a_pid_file_of_any_name_has_its_control_socket() {
     let scene = Scene::new();
     let mut master = scene.master(OPTIONS).names("--pid ./run").spawn();
-    scene.heard("up");
+    scene.report("up");
     assert!(scene.path("run.ctl").exists());
     let target = scene.path("run");
     let pid = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
@@ -101,7 +101,7 @@ fn u22_a_pid_file_of_any_name_has_its_control_socket() {
 fn u22_p8_a_stale_pid_file_is_replaced() {
     let scene = Scene::new();
     let first = scene.master(OPTIONS).start();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     first.signal(Signal::SIGKILL);
     until("it is killed", || (!alive(first.pid())).then_some(()));
     gone(worker);
@@ -109,7 +109,7 @@ fn u22_p8_a_stale_pid_file_is_replaced() {
     first.ctl("stop").failed(3, &["not running"]);
     drop(first);
 
-    // An innocent process gets the number that stands there.
+    // An unrelated process has the pid that the file contains.
     let mut innocent = Command::new("sleep").arg("1000").spawn().expect("sleep");
     let pid = i32::try_from(innocent.id()).expect("a pid");
     fs::write(scene.path("app.pid"), format!("{pid}\n")).expect("written");
@@ -126,7 +126,7 @@ fn u22_of_concurrent_starts_one_wins() {
     let scene = Scene::new();
     for _ in 0..5 {
         let mut starts: Vec<Master> = (0..4).map(|_| scene.master(OPTIONS).spawn()).collect();
-        let winner = scene.heard("up");
+        let winner = scene.report("up");
         let owner: i32 = until("the pid file", || scene.text("app.pid").trim().parse().ok());
         let codes: Vec<Option<i32>> = starts
             .iter_mut()
@@ -137,7 +137,7 @@ fn u22_of_concurrent_starts_one_wins() {
         let mut winners = starts.into_iter().filter(|master| master.pid() == owner);
         winners.next().expect("one").stop();
         gone(winner.pid);
-        assert_eq!(scene.heard_so_far(), [], "one worker in all");
+        assert_eq!(scene.unread_reports(), [], "one worker in all");
     }
 }
 
@@ -198,30 +198,30 @@ fn unusable_paths_are_one_error_and_leave_nothing() {
     }
     assert_eq!(scene.text("file.ctl"), "precious");
     assert!(!scene.path("file.pid").exists() && !scene.path("app.pid").exists());
-    assert_eq!(scene.heard_so_far(), []);
+    assert_eq!(scene.unread_reports(), []);
 }
 
 #[test]
 fn without_a_control_socket_there_are_signals() {
     let scene = Scene::new();
     let mut master = scene.master("-n 1 --ready fd=9 --no-control").spawn();
-    let first = scene.heard("up");
+    let first = scene.report("up");
     assert!(!scene.path("app.ctl").exists());
     master
         .ctl("reload")
         .failed(6, &["has no control socket", "--no-wait sends HUP"]);
-    master.logged("start done");
-    master.ctl("reload --no-wait").done();
-    let second = scene.heard("up");
+    master.wait_for_log("start done");
+    master.ctl("reload --no-wait").succeeded();
+    let second = scene.report("up");
     assert_eq!((second.slot, second.generation), (0, 2));
     gone(first.pid);
-    master.ctl("scale +1 --no-wait").done();
-    assert_eq!(scene.heard("up").slot, 1);
+    master.ctl("scale +1 --no-wait").succeeded();
+    assert_eq!(scene.report("up").slot, 1);
     assert_eq!(
-        master.ctl("pid").done().stdout,
+        master.ctl("pid").succeeded().stdout,
         format!("{}\n", master.pid())
     );
-    master.ctl("stop --no-wait").done();
+    master.ctl("stop --no-wait").succeeded();
     assert_eq!(master.end(), Some(0));
     master.ctl("stop --no-wait").failed(3, &["not running"]);
 }
@@ -235,7 +235,7 @@ fn p1_the_control_socket_has_the_requested_mode_and_group() {
         scene.path("x.ctl").display()
     );
     let mut master = scene.master(OPTIONS).names(&options).spawn();
-    scene.heard("up");
+    scene.report("up");
     assert_eq!(mode(&scene.path("x.ctl")), 0o660);
     let target = scene.path("x.ctl");
     let asked = Command::new(env!("CARGO_BIN_EXE_pf-ctl"))
@@ -270,11 +270,12 @@ fn p2_another_user_is_let_in_by_the_mode_alone() {
     let master = scene.master(OPTIONS).start();
     let refused = ctl_as(65534, listeners);
     refused.failed(4, &["cannot connect to", "app.ctl"]);
-    // A mode that was opened behind the master's back lets nobody in: it looks at the uid as well.
+    // A mode that was changed behind the master's back admits no one: the master checks the uid as
+    // well.
     fs::set_permissions(&control, PermissionsExt::from_mode(0o666)).expect("chmod");
     let refused = ctl_as(65534, listeners);
     refused.failed(4, &["uid 65534 may not use this control socket"]);
-    master.logged("of uid 65534 refused");
+    master.wait_for_log("of uid 65534 refused");
     drop(master);
 
     let open = format!(
@@ -283,6 +284,6 @@ fn p2_another_user_is_let_in_by_the_mode_alone() {
         control.display()
     );
     let master = scene.master(OPTIONS).names(&open).start();
-    ctl_as(65534, listeners).done();
+    ctl_as(65534, listeners).succeeded();
     master.stop();
 }

@@ -31,9 +31,10 @@ fn auto_waits_a_second_until_a_worker_notifies() {
     assert!(after >= 1.0, "{after}");
 
     scene.app("helper ready; say up; rest");
-    // Where the machine is so busy that its word comes after the second, the second was what counted, and it is asked again.
+    // On a busy machine the message may come after that second; then the second counted, and the
+    // test tries again.
     until("its word is what counts", || {
-        master.ctl("reload").done();
+        master.ctl("reload").succeeded();
         (ready_after(&master) < 1.0).then_some(())
     });
     let workers = master.workers();
@@ -44,23 +45,23 @@ fn auto_waits_a_second_until_a_worker_notifies() {
     assert_eq!(master.workers(), workers);
     // A beat is an announcement as well.
     scene.app("touch /dev/fd/$PF_HEARTBEAT_FD; rest");
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
 }
 
 #[test]
 fn notify_waits_for_ready_and_for_nothing_else() {
     let scene = Scene::new();
-    // READY=1 comes from a helper that is gone at once: the address tells for whom it spoke.
+    // READY=1 comes from a helper that ends at once: the address identifies the worker.
     scene.app(r#"helper 'notify STATUS=warming up|EXTEND_TIMEOUT_USEC=1; beat'; say up; read x <"$PF_TEST_DOOR$PF_WORKER"; helper ready; say told; rest"#);
     let master = scene.master("-n 1 --ready notify").spawn();
-    scene.heard("up");
+    scene.report("up");
     master.until("not ready yet", |status| {
         starting(status) && status["slots"][0]["status"] == "warming up"
     });
-    let waiting = master.ctl_begun("wait --ready");
+    let waiting = master.start_ctl("wait --ready");
     scene.open_door(0);
-    scene.heard("told");
-    waiting.end().done();
+    scene.report("told");
+    waiting.end().succeeded();
     master.stop();
 }
 
@@ -71,22 +72,23 @@ fn ready_from_systemd_notify_in_a_shell_worker_counts() {
         return skip("no systemd-notify");
     }
     let scene = Scene::new();
-    // It waits until it has been heard (BARRIER=1), and is another process than the worker, which is a shell.
+    // It waits until the master has read it (BARRIER=1), and is another process than the worker,
+    // which is a shell.
     scene.app(
         r#"say up; read x <"$PF_TEST_DOOR$PF_WORKER"
         systemd-notify --ready --status='from a shell' && say told; rest"#,
     );
     let master = scene.master("-n 2 --ready notify").spawn();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     assert!(starting(&master.status()));
     scene.open_door(1);
-    let told = scene.heard("told");
+    let told = scene.report("told");
     assert_eq!(told.slot, 1, "each has an address of its own");
     let status = master.until("the first of two", |status| status["workers"]["ready"] == 1);
     assert_eq!(status["slots"][0]["state"], "starting");
     assert_eq!(status["slots"][1]["status"], "from a shell");
     scene.open_door(0);
-    master.ctl("wait --ready").done();
+    master.ctl("wait --ready").succeeded();
     master.stop();
 }
 
@@ -94,7 +96,7 @@ fn ready_from_systemd_notify_in_a_shell_worker_counts() {
 fn ready_from_a_descendant_in_another_group_counts() {
     let scene = Scene::new();
     let wrapper = scene.path("wrapper.py");
-    // The child is in a session of its own, and gone when it is heard.
+    // The child leads its own session, and has ended when the message is read.
     let text = r#"
 import os, subprocess, sys
 child = r"""
@@ -112,12 +114,12 @@ os.execlp("sleep", "sleep", "1000")
         .master("-n 2 --ready notify")
         .command(["python3".into(), wrapper])
         .start();
-    scene.heard_times("gone", 2);
+    scene.reports("gone", 2);
     for slot in [0, 1] {
         assert_eq!(master.status()["slots"][slot]["status"], "from a child");
     }
-    master.ctl("reload").done();
-    scene.heard_times("gone", 2);
+    master.ctl("reload").succeeded();
+    scene.reports("gone", 2);
     master.stop();
 }
 
@@ -129,7 +131,7 @@ fn ready_from_another_user_does_not_count() {
     let scene = Scene::new();
     scene.app("say up; rest");
     let master = scene.master("-n 1 --ready notify").spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let address = environment(worker)["NOTIFY_SOCKET"].clone();
     let program = std::env::current_exe().expect("this test");
     let programs = ForAnybody::copy([&program]);
@@ -156,7 +158,7 @@ fn ready_from_another_user_does_not_count() {
     });
     assert!(starting(&master.status()));
     assert!(speak(0, "READY=1").expect("sent").success());
-    master.ctl("wait --ready").done();
+    master.ctl("wait --ready").succeeded();
 }
 
 #[test]
@@ -164,9 +166,9 @@ fn a_barrier_is_answered_after_all_earlier_messages() {
     let scene = Scene::new();
     scene.app("play 'ready; notify STATUS=before; barrier; catch'");
     let master = scene.master("-n 1 --ready notify").start();
-    scene.heard("barrier");
+    scene.report("barrier");
     assert_eq!(master.status()["slots"][0]["status"], "before");
-    scene.heard("catching");
+    scene.report("catching");
     master.stop();
 }
 
@@ -183,10 +185,10 @@ fn u23_a_heartbeat_by_touch_by_mode_or_by_the_counter() {
             r#"helper ready; say up; read x <"$PF_TEST_DOOR$PF_WORKER"; {beat}; rest"#
         ));
         let master = scene.master("-n 1 --ready heartbeat").spawn();
-        scene.heard("up");
+        scene.report("up");
         assert!(starting(&master.status()), "READY=1 is no beat");
         scene.open_door(0);
-        master.ctl("wait --ready").done();
+        master.ctl("wait --ready").succeeded();
         let slot = &master.status()["slots"][0];
         assert!(
             slot["heartbeat_age_s"]
@@ -218,7 +220,7 @@ fn delay_and_exec_need_no_notification() {
         .start();
     // On a machine so busy that even that takes longer, it is started again.
     until("ready when it has been executed", || {
-        master.ctl("restart-worker 0").done();
+        master.ctl("restart-worker 0").succeeded();
         (ready_after(&master) < 0.3).then_some(())
     });
 }
@@ -226,10 +228,10 @@ fn delay_and_exec_need_no_notification() {
 #[test]
 fn a_newline_on_the_ready_fd_means_ready() {
     let scene = Scene::new();
-    // What stands before the newline does not matter, nor how much follows.
+    // Bytes before and after the newline do not matter.
     scene.app("printf version >&9; echo >&9; head -c 200000 /dev/zero >&9; say written; rest");
     let master = scene.master("-n 1 --ready fd=9").start();
-    scene.heard("written");
+    scene.report("written");
     drop(master);
 
     scene.app("printf nearly >&9; exec 9>&-; rest");
@@ -253,7 +255,7 @@ fn the_start_timeout_kills_the_whole_group() {
             "2 failed starts",
         ],
     );
-    for report in [scene.heard_times("up", 2), scene.heard_times("child", 2)].concat() {
+    for report in [scene.reports("up", 2), scene.reports("child", 2)].concat() {
         gone(report.pid);
     }
 }
@@ -261,7 +263,8 @@ fn the_start_timeout_kills_the_whole_group() {
 #[test]
 fn ready_then_died_is_never_a_failed_start() {
     for how in ["up; exit 3", "helper ready; exit 3"] {
-        // One each: a newborn of the first master may outlive it by a moment, with its control socket.
+        // One scene each: a worker that the first master just forked may outlive it by a moment,
+        // with its control socket.
         let scene = Scene::new();
         scene.app(how);
         let ready = if how.starts_with("up") {

@@ -1,4 +1,4 @@
-//! The units of `examples/systemd`: systemd reads them, and what stands in them is run.
+//! The units of `examples/systemd`: systemd parses them, and their commands run.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -158,12 +158,12 @@ fn the_units_commands_start_reload_and_stop() {
     let client = until("it listens", || UnixStream::connect(&socket).ok());
     let pid = service.0.id();
     assert_eq!(
-        manager.told(),
+        manager.next_notification(),
         [&format!("MAINPID={pid}"), "WATCHDOG=1"],
         "{}",
         scene.text("err")
     );
-    assert_eq!(manager.told(), ["READY=1"]);
+    assert_eq!(manager.next_notification(), ["READY=1"]);
     client.set_read_timeout(Some(HANG)).expect("set");
     (&client).write_all(b"world\n").expect("sent");
     let mut answer = String::new();
@@ -176,8 +176,8 @@ fn the_units_commands_start_reload_and_stop() {
     let reloaded = Command::new(&reload[0]).args(&reload[1..]).output();
     let reloaded = reloaded.expect("it starts");
     assert!(reloaded.status.success(), "{reloaded:?}");
-    assert_eq!(manager.told()[0], "RELOADING=1");
-    assert_eq!(manager.told(), ["READY=1"]);
+    assert_eq!(manager.next_notification()[0], "RELOADING=1");
+    assert_eq!(manager.next_notification(), ["READY=1"]);
 
     // What systemctl stop does.
     process::signal(
@@ -185,5 +185,5 @@ fn the_units_commands_start_reload_and_stop() {
         nix::sys::signal::Signal::SIGTERM,
     );
     assert_eq!(end_of(&mut service.0, "the service").code(), Some(0));
-    assert_eq!(manager.told(), ["STOPPING=1"]);
+    assert_eq!(manager.next_notification(), ["STOPPING=1"]);
 }

@@ -19,7 +19,8 @@ fn u1_u32_s1_all_workers_accept_on_the_masters_sockets() {
     let workers: BTreeSet<i32> = pids(&status["slots"]).into_iter().collect();
     assert_eq!(workers.len(), 3);
 
-    // Each worker has both; whoever has a connection open leaves the next one to another, sooner or later.
+    // Each worker has both listeners; a busy worker leaves the next connection to another, sooner
+    // or later.
     for listener in [0, 1] {
         let address = address(&status, listener);
         let mut seen = BTreeSet::new();
@@ -45,17 +46,17 @@ fn u1_u32_s1_all_workers_accept_on_the_masters_sockets() {
 fn u6_u7_s1_a_replacement_gets_the_slot_and_exits_are_logged() {
     let scene = Scene::new();
     let master = scene.master("-n 3 --ready fd=9 --backoff 1ms..2ms").start();
-    let first = scene.heard_times("up", 3);
+    let first = scene.reports("up", 3);
     assert_eq!(
         first.iter().map(|report| report.slot).collect::<Vec<_>>(),
         [0, 1, 2]
     );
 
     process::signal(first[1].pid, Signal::SIGSEGV);
-    let next = scene.heard("up");
+    let next = scene.report("up");
     assert_eq!(next.slot, 1);
     assert_ne!(next.pid, first[1].pid);
-    let line = master.logged("was killed by SEGV");
+    let line = master.wait_for_log("was killed by SEGV");
     assert!(
         line.contains("slot 1") && line.contains(&first[1].pid.to_string()),
         "{line}"
@@ -79,13 +80,13 @@ fn u6_u7_s1_a_replacement_gets_the_slot_and_exits_are_logged() {
 #[test]
 fn s5_u7_children_of_others_that_become_ours_are_reaped() {
     let scene = Scene::new();
-    // The grandchild leaves its session, so it is no part of the worker, and ends when it is told to.
-    // The first worker's alone: the door is for one.
+    // The grandchild leaves the session, so it is not part of the worker, and ends when its door
+    // opens. Only the first worker has one, since there is one door.
     scene.app(r#"[ -e "$PF_TEST_SAY.once" ] || { >"$PF_TEST_SAY.once"; setsid sh -c 'echo stranger 0 0 $$ >"$PF_TEST_SAY"; read x <"$PF_TEST_DOOR$PF_WORKER"' & }; say up; up; rest"#);
     let master = scene.master("-n 1 --ready fd=9").start();
-    let worker = scene.heard("up").pid;
-    let stranger = scene.heard("stranger").pid;
-    master.ctl("restart-worker 0").done();
+    let worker = scene.report("up").pid;
+    let stranger = scene.report("stranger").pid;
+    master.ctl("restart-worker 0").succeeded();
     process::gone(worker);
     // Orphaned, it is the master's child now.
     until("it is adopted", || {
@@ -103,7 +104,7 @@ fn u11_no_slots_and_two_hundred() {
     let scene = Scene::new();
     let master = scene.master("-n 0 --listen 127.0.0.1:0").start();
     assert_eq!(master.status()["slots"], json!([]));
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     assert_eq!(master.status()["generation"], 2);
 
     let other = Scene::new();
@@ -117,7 +118,7 @@ fn u11_no_slots_and_two_hundred() {
         (workers.len(), &status["workers"]["ready"]),
         (200, &json!(200))
     );
-    many.ctl("reload --timeout 60s").done();
+    many.ctl("reload --timeout 60s").succeeded();
     let after: BTreeSet<i32> = many.workers().into_iter().collect();
     assert_eq!(after.len(), 200);
     assert!(after.is_disjoint(&workers));
@@ -132,11 +133,11 @@ fn without_n_there_are_as_many_workers_as_usable_cpus() {
     let first = (0..nix::sched::CpuSet::count())
         .find(|cpu| mine.is_set(*cpu).unwrap_or(false))
         .expect("a CPU");
-    // taskset speaks for itself: one CPU, one worker.
+    // taskset allows one CPU: one worker.
     let wrapper = ["taskset".to_owned(), "-c".to_owned(), first.to_string()];
     let master = scene.master("--ready fd=9").wrapped_in(wrapper).start();
     assert_eq!(master.status()["workers"]["wanted"], 1);
-    master.logged("1 worker, as many as usable CPUs");
+    master.wait_for_log("1 worker, as many as usable CPUs");
 }
 
 #[test]
@@ -150,8 +151,8 @@ fn p8_starting_twice_and_stopping_nothing_have_own_codes() {
         1,
         "the first one serves on"
     );
-    assert_eq!(master.ctl("pid").done().stdout.trim(), pid);
-    master.ctl("stop").done();
+    assert_eq!(master.ctl("pid").succeeded().stdout.trim(), pid);
+    master.ctl("stop").succeeded();
     master.ctl("stop").failed(3, &["not running"]);
 }
 
@@ -163,9 +164,10 @@ fn u10_s3_a_stop_leaves_nothing_behind_and_the_address_refuses() {
     let address = address(&master.status(), 0);
     let mut client = Client::dial(address);
     let (slot, ..) = client.ask();
-    let mut stop = master.ctl_begun("stop");
-    // Both were told; the one without a connection goes, and with both listeners closed the address refuses though a request goes on.
-    scene.heard_times("draining", 2);
+    let mut stop = master.start_ctl("stop");
+    // Both got the stop signal. The one without a connection ends, and with both listeners closed
+    // the address refuses although a request is running.
+    scene.reports("draining", 2);
     let left = |status: &Value| {
         pids(&status["slots"])
             .iter()
@@ -184,7 +186,7 @@ fn u10_s3_a_stop_leaves_nothing_behind_and_the_address_refuses() {
     assert!(stop.runs());
     let workers = process::descendants(master.pid());
     drop(client);
-    stop.end().done();
+    stop.end().succeeded();
     assert_eq!(master.end(), Some(0));
     assert!(workers.iter().all(|(pid, _)| !process::alive(*pid)));
     let left: Vec<_> = std::fs::read_dir(scene.dir())
@@ -211,13 +213,13 @@ fn p9_a_stop_waits_for_a_time_then_kills() {
     scene.app("play 'catch stubborn ready'");
     let mut master = scene.master("-n 1 --ready notify").start();
     let worker = master.workers()[0];
-    let asked = master.ctl_begun("stop");
-    assert_eq!(scene.heard("got TERM").pid, worker);
-    let ended = master.ctl("stop --timeout 300ms --kill").done();
+    let asked = master.start_ctl("stop");
+    assert_eq!(scene.report("got TERM").pid, worker);
+    let ended = master.ctl("stop --timeout 300ms --kill").succeeded();
     assert!(ended.stderr.contains("killed"), "{ended:?}");
     assert_eq!(master.end(), None, "by a signal");
     // Who had asked first has what it wanted as well.
-    asked.end().done();
+    asked.end().succeeded();
     process::signal(worker, Signal::SIGKILL);
 }
 
@@ -230,7 +232,7 @@ fn nothing_is_written_without_being_asked_for() {
         .names("")
         .cwd(empty.path())
         .spawn();
-    scene.heard("up");
+    scene.report("up");
     assert_eq!(
         std::fs::read_dir(empty.path())
             .expect("a directory")

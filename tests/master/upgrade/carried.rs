@@ -1,4 +1,5 @@
-//! What goes from one image to the next: clients, operations, timers, counters, heartbeats, signals.
+//! What passes from one image to the next: clients, operations, timers, counters, heartbeats,
+//! signals.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -7,7 +8,8 @@ use super::{good_successor, successor, upgrades, with_successor};
 use crate::common::service::process::{self, signal};
 use crate::common::service::{Scene, until};
 
-/// A successor that waits, after its exec, until the test has opened the gate: what happens meanwhile happens while nobody looks.
+/// A successor that waits, after its exec, until the test has opened the gate: until then no
+/// process reads events.
 fn gated(scene: &Scene) {
     let gate = scene.path("gate");
     if !gate.exists() {
@@ -39,21 +41,22 @@ fn r21_the_next_image_answers_the_client() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     gated(&scene);
-    // Half a line (which has five seconds to become a whole one), a request that waits, one that is idle: all before the exec.
+    // Before the exec: an unfinished line (it has five seconds to end), a waiting request, and an
+    // idle client.
     let mut half = master.control();
     let mut idle = master.control();
     idle.status();
     scene.app(crate::common::service::scene::GATED);
-    let scaling = master.ctl_begun("scale 2");
-    scene.heard("up");
-    scene.heard("up");
+    let scaling = master.start_ctl("scale 2");
+    scene.report("up");
+    scene.report("up");
     let mut keyed = master.control();
     let request = json!({"cmd": "upgrade", "wait": false, "key": "deploy-7", "id": "a"});
     half.send(b"{\"cmd\": \"sta").expect("sent");
     let op = keyed.ask(&request)["op"].clone();
     at_the_gate(&scene);
     half.send(b"tus\", \"id\": 5}\n").expect("sent");
-    // Whoever comes now waits in the queue of a socket that never closed.
+    // A client that connects now waits in the queue of a socket that never closed.
     let mut late = master.control();
     late.request(&json!({"cmd": "status"}));
     // Those that wait at a door are replaced by some that do not.
@@ -66,11 +69,11 @@ fn r21_the_next_image_answers_the_client() {
     let waiting = json!({"cmd": "wait", "op": op, "id": "b"});
     keyed.request(&waiting);
     assert_eq!(keyed.reply()["ok"], true, "{}", master.log());
-    scaling.end().done();
+    scaling.end().succeeded();
     // The key was used, also before.
     let again = keyed.ask(&request);
     assert_eq!((&again["op"], &again["ok"]), (&op, &true.into()));
-    master.ctl(&format!("wait --op {op}")).done();
+    master.ctl(&format!("wait --op {op}")).succeeded();
     assert_eq!(master.status()["workers"]["wanted"], 2);
     master.stop();
 }
@@ -85,20 +88,20 @@ fn signals_during_the_exec_are_not_lost() {
         (Signal::SIGTTIN, 2),
     ] {
         gated(&scene);
-        let upgrade = master.ctl_begun("upgrade");
+        let upgrade = master.start_ctl("upgrade");
         at_the_gate(&scene);
         for harmless in [Signal::SIGUSR1, Signal::SIGCHLD, sent] {
             master.signal(harmless);
         }
         open(&scene);
-        upgrade.end().done();
+        upgrade.end().succeeded();
         master.until("the signal has acted", |status| {
             status["workers"]["wanted"] == wanted && status["workers"]["ready"] == wanted
         });
     }
     // A stop as well; and it ends the upgrade.
     gated(&scene);
-    let upgrade = master.ctl_begun("upgrade");
+    let upgrade = master.start_ctl("upgrade");
     at_the_gate(&scene);
     master.signal(Signal::SIGQUIT);
     open(&scene);
@@ -114,7 +117,7 @@ fn signals_before_a_failed_exec_reach_the_old_image() {
     let gate = std::fs::read_to_string(scene.path("successor")).expect("ours");
     let line = "[ -n \"$PF_UPGRADE_CHECK\" ] || exec \"$0\" --no-such-option\nexec \"$0\" \"$@\"\n";
     successor(&scene, &gate.replace("exec \"$0\" \"$@\"\n", line));
-    let upgrade = master.ctl_begun("upgrade");
+    let upgrade = master.start_ctl("upgrade");
     at_the_gate(&scene);
     master.signal(Signal::SIGTTIN);
     open(&scene);
@@ -129,23 +132,23 @@ fn r22_exits_and_messages_during_the_exec_are_handled() {
     scene.app("up; say up; read x <\"$PF_TEST_DOOR$PF_WORKER\"; exit 3");
     let master = with_successor(&scene, "-n 2 --ready fd=9 --backoff 1ms..1ms").start();
     let old = master.workers();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     gated(&scene);
-    let upgrade = master.ctl_begun("upgrade");
+    let upgrade = master.start_ctl("upgrade");
     at_the_gate(&scene);
     scene.open_door(1);
     until("it has ended", || {
         (process::status(old[1], "State").starts_with('Z')).then_some(())
     });
     open(&scene);
-    upgrade.end().done();
+    upgrade.end().succeeded();
     let status = master.status();
     assert_eq!(status["slots"][1]["restarts"], 1, "{}", master.log());
     assert!(master.log().contains(&format!(
         "worker {} of generation 1 exited with code 3",
         old[1]
     )));
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
 }
 
 #[test]
@@ -157,12 +160,12 @@ fn timers_counters_heartbeats_and_operations_go_on() {
         "-n 1 --ready fd=9 --graceful-timeout 1h --backoff 1h..1h",
     )
     .start();
-    let first = scene.heard("up").pid;
-    master.ctl("reload").done();
-    scene.heard("up");
+    let first = scene.report("up").pid;
+    master.ctl("reload").succeeded();
+    scene.report("up");
     let before = master.status();
     upgrades(&master);
-    scene.heard("up");
+    scene.report("up");
     let after = master.status();
     assert_eq!(after["started_at"], before["started_at"]);
     for counter in ["spawned", "readied", "rollouts"] {
@@ -172,7 +175,7 @@ fn timers_counters_heartbeats_and_operations_go_on() {
     }
     let ops = |status: &serde_json::Value| status["operations"].as_array().expect("all").len();
     assert_eq!(ops(&after), ops(&before) + 1);
-    // Who had been told to finish by the image before is reaped, and forgotten, by this one.
+    // This image reaps, and forgets, the worker that the previous image had asked to finish.
     process::gone(first);
     master.until("nobody retires", |status| {
         status["workers"]["retiring"] == 0
@@ -182,7 +185,7 @@ fn timers_counters_heartbeats_and_operations_go_on() {
     master.until("it rests", |status| {
         status["slots"][0]["state"] == "backoff"
     });
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn r36_a_worker_that_hangs_is_known_by_the_next_image() {
     let scene = Scene::new();
     scene.app("touch /dev/fd/$PF_HEARTBEAT_FD; up; say up; rest");
     let master = with_successor(&scene, "-n 1 --ready fd=9 --timeout 2s").start();
-    scene.heard("up");
+    scene.report("up");
     good_successor(&scene);
     upgrades(&master);
     // That one's workers beat once as well, and it is the next image that waits for more.
@@ -211,17 +214,17 @@ fn reload_changes_and_scale_survive_an_upgrade() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     scene.app("say \"is $COLOUR\"; up; rest");
-    master.ctl("reload --set COLOUR=green").done();
-    scene.heard("is green");
-    master.ctl("scale 3").done();
-    scene.heard_times("is green", 2);
+    master.ctl("reload --set COLOUR=green").succeeded();
+    scene.report("is green");
+    master.ctl("scale 3").succeeded();
+    scene.reports("is green", 2);
     upgrades(&master);
-    scene.heard_times("is green", 3);
+    scene.reports("is green", 3);
     assert_eq!(master.status()["workers"]["ready"], 3);
     // What was undone stays undone.
-    master.ctl("reload --unset COLOUR").done();
+    master.ctl("reload --unset COLOUR").succeeded();
     upgrades(&master);
-    scene.heard_times("is ", 6);
+    scene.reports("is ", 6);
     master.stop();
 }
 

@@ -1,11 +1,11 @@
-//! Whoever is killed during an upgrade: the client, the child that is checked, the master.
+//! Kills during an upgrade: of the client, of the checked child, of the master.
 
 use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
 use super::{good_successor, successor, upgrades, with_successor};
-use crate::common::service::scene_processes::{Tracks, children};
+use crate::common::service::scene_processes::{SceneProcesses, children};
 use crate::common::service::{Scene, process, until};
 use crate::common::support::ports;
 
@@ -39,7 +39,7 @@ const MOMENTS: [(&str, &str); 5] = [
 fn r56_a_master_killed_during_an_upgrade_leaves_no_process() {
     for (moment, body) in MOMENTS {
         let scene = Scene::new();
-        let tracks = Tracks::of(&scene);
+        let processes = SceneProcesses::of(&scene);
         let at = format!("127.0.0.1:{}", ports(1));
         let options = OPTIONS.replace("127.0.0.1:0", &at);
         let mut master = with_successor(&scene, &options).start();
@@ -49,9 +49,9 @@ fn r56_a_master_killed_during_an_upgrade_leaves_no_process() {
         if rolls {
             scene.app("say rolling; rest");
         }
-        let upgrade = master.ctl_begun("upgrade");
+        let upgrade = master.start_ctl("upgrade");
         if rolls {
-            scene.heard("rolling");
+            scene.report("rolling");
         } else {
             until(moment, || scene.path("there").exists().then_some(()));
         }
@@ -60,7 +60,7 @@ fn r56_a_master_killed_during_an_upgrade_leaves_no_process() {
         // Whether it had its answer is a race in the last moments but one; what it says is true.
         let told = upgrade.end();
         assert!(matches!(told.code, Some(3 | 1 | 0)), "{moment}: {told:?}");
-        tracks.gone();
+        processes.gone();
         drop(TcpListener::bind(&at).expect("the port is free"));
         good_successor(&scene);
         scene.app(crate::common::service::scene::RESTING);
@@ -68,7 +68,7 @@ fn r56_a_master_killed_during_an_upgrade_leaves_no_process() {
             .master(&format!("-n 1 --ready fd=9 --listen {at}"))
             .start();
         next.stop();
-        tracks.gone();
+        processes.gone();
     }
 }
 
@@ -78,7 +78,7 @@ fn a_killed_check_of_the_successor_refuses_the_upgrade() {
     let master = with_successor(&scene, OPTIONS).start();
     let known = children(master.pid());
     successor(&scene, ": >there; sleep 1000\n");
-    let upgrade = master.ctl_begun("upgrade");
+    let upgrade = master.start_ctl("upgrade");
     until("it is checked", || {
         scene.path("there").exists().then_some(())
     });
@@ -97,17 +97,17 @@ fn a_killed_check_of_the_successor_refuses_the_upgrade() {
 fn r4_a_killed_client_can_learn_the_outcome_later() {
     let scene = Scene::new();
     let master = scene.master(OPTIONS).start();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app(crate::common::service::scene::GATED);
-    let client = master.ctl_begun("upgrade");
-    scene.heard("up");
+    let client = master.start_ctl("upgrade");
+    scene.report("up");
     drop(client);
     let op = master.status()["rollout"]["op"].as_u64().expect("it runs");
-    let waiting = master.ctl_begun(&format!("wait --op {op}"));
+    let waiting = master.start_ctl(&format!("wait --op {op}"));
     scene.open_door(0);
-    scene.heard("up");
+    scene.report("up");
     scene.open_door(1);
-    waiting.end().done();
+    waiting.end().succeeded();
     assert_eq!(master.status()["rollout"]["kind"], "upgrade");
     master.stop();
 }
@@ -115,7 +115,7 @@ fn r4_a_killed_client_can_learn_the_outcome_later() {
 #[test]
 fn r57_the_guard_works_after_an_upgrade() {
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let mut master = scene.master(OPTIONS).start();
     let guard = crate::common::service::scene_processes::guard_of(master.pid());
     upgrades(&master);
@@ -124,13 +124,13 @@ fn r57_the_guard_works_after_an_upgrade() {
         guard,
         "the same one"
     );
-    // One that died is started anew by the image that is there.
+    // The current image replaces a worker that died.
     process::signal(guard, Signal::SIGKILL);
-    master.logged("the guard had died");
+    master.wait_for_log("the guard had died");
     scene.app("trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000' & up; say up; wait; rest");
     upgrades(&master);
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     master.signal(Signal::SIGKILL);
     assert_eq!(master.end(), None);
-    tracks.gone();
+    processes.gone();
 }

@@ -55,7 +55,7 @@ fn r1_r20_an_upgrade_keeps_pid_names_and_listeners() {
         assert!(!environment.contains_key("PF_UPGRADE_FAILED"));
         assert!(pid == master.pid() || !environment.contains_key("PF_STATE_FD"));
     }
-    crate::common::service::process::rests(master.workers()[0]);
+    crate::common::service::process::wait_for_sleep(master.workers()[0]);
     let worker = descriptors(master.workers()[0]);
     assert_eq!(
         worker.keys().copied().collect::<Vec<_>>(),
@@ -63,7 +63,7 @@ fn r1_r20_an_upgrade_keeps_pid_names_and_listeners() {
         "{worker:?}"
     );
     master.stop();
-    // Once it is stopped, whoever comes next finds nothing of it.
+    // After the stop nothing of it is left for the next master.
     assert!(!names[0].exists() && !names[1].exists());
 }
 
@@ -130,7 +130,7 @@ fn u16_u17_ten_releases_through_current_each_deleted_after_its_drain() {
         }
         assert_eq!(master.status()["cwd"], real.display().to_string());
     }
-    // One that crashes is replaced from the release that serves.
+    // A worker that crashes is replaced from the serving release.
     signal(master.workers()[0], Signal::SIGKILL);
     master.until("replaced", |status| {
         status["workers"]["ready"] == 2 && status["slots"][0]["restarts"] == 1
@@ -233,11 +233,11 @@ fn descriptors_that_are_kept_are_kept_for_all_images() {
         .master("-n 1 --ready fd=9 --keep-fd 7")
         .wrapped_in(wrapper)
         .start();
-    scene.heard("holds it");
+    scene.report("holds it");
     for _ in 0..2 {
         upgrades(&master);
         // The offset is shared by all: the first has read it to its end.
-        scene.heard("holds ");
+        scene.report("holds ");
     }
     master.stop();
 }
@@ -254,16 +254,16 @@ fn a_drain_of_hours_holds_no_upgrade_up() {
         let retiring = master.status()["retiring"].as_array().map(Vec::len);
         assert_eq!(retiring, Some(2 * round), "{}", master.log());
     }
-    // Each was told once, though three images have looked after them.
-    scene.heard_times("got TERM", 6);
-    let more = scene.heard_so_far();
+    // Each got one stop signal, although three images supervised them.
+    scene.reports("got TERM", 6);
+    let more = scene.unread_reports();
     assert!(
         !more.iter().any(|report| report.text == "got TERM"),
         "{more:?}"
     );
-    master.ctl("retire 1").done();
+    master.ctl("retire 1").succeeded();
     master.until("retired", |status| {
         status["retiring"].as_array().map(Vec::len) == Some(4)
     });
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
 }

@@ -1,4 +1,5 @@
-//! An upgrade in place: another image of the master in the same process, which takes over everything (R1 to R5, R20 to R24, R30 to R35).
+//! An upgrade in place: another image of the master in the same process takes over everything (R1
+//! to R5, R20 to R24, R30 to R35).
 
 mod carried;
 mod deaths;
@@ -11,7 +12,8 @@ use std::path::Path;
 use crate::common::service::master::Launch;
 use crate::common::service::{Master, Scene};
 
-/// A master whose successor is what the script `successor` in its directory makes of it: `"$0" "$@"` is the own command line.
+/// A master whose successor is started by the script `successor` in its directory; `"$0" "$@"` is
+/// the command line of the master.
 fn with_successor<'a>(scene: &'a Scene, options: &str) -> Launch<'a> {
     good_successor(scene);
     let line = format!(". {}", scene.path("successor").display());
@@ -19,7 +21,7 @@ fn with_successor<'a>(scene: &'a Scene, options: &str) -> Launch<'a> {
 }
 
 fn successor(scene: &Scene, body: &str) {
-    // Not `Scene::script`, whose words are for workers; it is read, and never executed.
+    // Not `Scene::script`, whose functions are for workers; the file is read, and never executed.
     std::fs::write(scene.path("successor"), body).expect("written");
 }
 
@@ -32,7 +34,7 @@ fn good_successor(scene: &Scene) {
 fn upgrades(master: &Master) {
     let (pid, old) = (master.pid(), master.workers());
     let generation = master.status()["generation"].as_u64();
-    master.ctl("upgrade").done();
+    master.ctl("upgrade").succeeded();
     let status = master.status();
     assert_eq!(status["pid"], pid, "{}", master.log());
     assert!(status["generation"].as_u64() > generation, "{status}");

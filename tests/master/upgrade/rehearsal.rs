@@ -1,4 +1,4 @@
-//! `upgrade --dry-run`: the successor is checked, and nothing is executed; and what becomes of what a checked one says.
+//! `upgrade --dry-run`: the successor is checked and not executed; and how its output is treated.
 
 use super::{good_successor, successor, with_successor};
 use crate::common::service::{Scene, until};
@@ -8,7 +8,7 @@ fn a_dry_run_describes_the_master_and_executes_nothing() {
     let scene = Scene::new();
     let master = scene.master("-n 1 --ready fd=9").start();
     let workers = master.workers();
-    let told = master.ctl("upgrade --dry-run").done();
+    let told = master.ctl("upgrade --dry-run").succeeded();
     assert!(told.stdout.contains("pf-master"), "{}", told.stdout);
     assert!(told.stdout.contains("peak workers"), "{}", told.stdout);
     assert_eq!(master.workers(), workers);
@@ -40,7 +40,7 @@ fn a_dry_run_refuses_what_an_upgrade_refuses() {
         assert_eq!(master.status()["state"], "running");
     }
     good_successor(&scene);
-    master.ctl("upgrade --dry-run").done();
+    master.ctl("upgrade --dry-run").succeeded();
     assert_eq!(master.workers(), workers);
     master.stop();
 }
@@ -54,16 +54,16 @@ fn a_stop_precedes_an_upgrade_precedes_a_dry_run() {
         let path = scene.path("say.begun");
         std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
     };
-    let first = master.ctl_begun("upgrade --dry-run");
+    let first = master.start_ctl("upgrade --dry-run");
     until("it is checked", || (begun() == 1).then_some(()));
     master
         .ctl("upgrade --dry-run")
         .failed(6, &["being checked already"]);
     good_successor(&scene);
-    master.ctl("upgrade").done();
+    master.ctl("upgrade").succeeded();
     first.end().failed(6, &["an upgrade has begun meanwhile"]);
     successor(&scene, "echo begun >>\"$PF_TEST_SAY.begun\"; sleep 1000\n");
-    let second = master.ctl_begun("upgrade --dry-run");
+    let second = master.start_ctl("upgrade --dry-run");
     until("it is checked", || (begun() == 2).then_some(()));
     let pid = master.pid();
     master.stop();
@@ -79,7 +79,7 @@ fn r4_output_of_the_successor_check_is_logged_and_bounded() {
         &scene,
         "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 1000000 /dev/zero | tr '\\0' x; fi\nexec \"$0\" \"$@\"\n",
     );
-    master.ctl("upgrade").done();
+    master.ctl("upgrade").succeeded();
     let log = master.log();
     assert!(log.contains("the successor says: hear, hear"), "{log}");
     let told = log
@@ -98,14 +98,14 @@ fn a_dry_run_names_another_worker_count() {
         &scene,
         "for word; do shift; [ \"$word\" = 1 ] && word=2; set -- \"$@\" \"$word\"; done\nexec \"$0\" \"$@\"\n",
     );
-    master.ctl("upgrade").done();
+    master.ctl("upgrade").succeeded();
     let log = master.log();
     assert!(
         log.contains("-n 2 of the new command line is passed over"),
         "{log}"
     );
     assert_eq!(master.workers().len(), 1);
-    master.ctl("scale 2").done();
+    master.ctl("scale 2").succeeded();
     assert_eq!(master.workers().len(), 2);
     master.stop();
 }

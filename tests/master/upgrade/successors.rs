@@ -1,4 +1,5 @@
-//! Successors that will not do, each in its way: exit 1, one line that says why, everybody as before, and the next good one works.
+//! Unsuitable successors of each kind: exit 1, one line that says why, all processes as before, and
+//! the next good upgrade works.
 
 use super::{good_successor, successor, upgrades, with_successor};
 use crate::common::service::{Master, Scene};
@@ -71,7 +72,7 @@ fn r4_an_unsuitable_successor_changes_nothing() {
 fn r4_a_successor_that_hangs_is_given_up_after_ten_seconds() {
     let scene = Scene::new();
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
-    // A child of its own, which has the descriptor as well.
+    // A child that has the descriptor as well.
     fails(
         &scene,
         &master,
@@ -130,7 +131,7 @@ fn r5_a_successor_that_fails_after_exec_returns() {
     assert_eq!(master.status()["generation"], 1);
     good_successor(&scene);
     upgrades(&master);
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     master.stop();
 }
 
@@ -213,7 +214,7 @@ fn workers_that_fail_at_boot_keep_the_old_generation() {
     upgrades(&master);
     // Back to what served before, though another image pinned that.
     let new = master.workers();
-    master.ctl("rollback").done();
+    master.ctl("rollback").succeeded();
     assert!(master.workers().iter().all(|worker| !new.contains(worker)));
     master.stop();
 }
@@ -224,10 +225,10 @@ fn workers_that_die_on_probation_roll_the_upgrade_back() {
     let master = scene
         .master("-n 2 --ready fd=9 --probation 1h --backoff 1ms..1ms")
         .start();
-    scene.heard_times("up", 2);
+    scene.reports("up", 2);
     scene.app("up; say new; read x <\"$PF_TEST_DOOR$PF_WORKER\"; exit 9");
-    let upgrade = master.ctl_begun("upgrade");
-    scene.heard_times("new", 2);
+    let upgrade = master.start_ctl("upgrade");
+    scene.reports("new", 2);
     master.until("it serves, on probation", |status| {
         status["generation"] == 2 && status["state"] == "running"
     });
@@ -255,19 +256,19 @@ fn r3_two_at_once_the_second_is_refused() {
         &scene,
         &format!("[ -n \"$PF_UPGRADE_CHECK\" ] || exec \"$0\" \"$@\"\n{held}"),
     );
-    let first = master.ctl_begun("upgrade");
-    master.logged("upgrade: checking");
+    let first = master.start_ctl("upgrade");
+    master.wait_for_log("upgrade: checking");
     for verb in ["upgrade", "reload", "pause", "restart-worker 0", "rollback"] {
         master.ctl(verb).failed(6, &["(upgrade) is under way"]);
     }
     std::fs::write(&gate, "go\n").expect("opened");
-    first.end().done();
-    // And a stop ends one that is held.
-    let second = master.ctl_begun("upgrade");
+    first.end().succeeded();
+    // A stop also ends an upgrade that is held up.
+    let second = master.start_ctl("upgrade");
     crate::common::service::until("it is checked", || {
         (master.log().matches("upgrade: checking").count() == 2).then_some(())
     });
-    master.ctl("stop").done();
+    master.ctl("stop").succeeded();
     second.end().failed(1, &["told to stop"]);
     assert_eq!(master.end(), Some(0));
 }

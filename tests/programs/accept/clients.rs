@@ -1,4 +1,4 @@
-//! What clients see of an end: whoever is served is served to the end.
+//! What clients see of a stop: each accepted client is served to its end.
 
 use nix::sys::signal::Signal;
 
@@ -13,8 +13,8 @@ fn u33_w4_a_graceful_end_serves_every_client_in_full() {
             client.pid();
         }
         accept.signal(word);
-        accept.logged("accepting no more, 3 handlers left");
-        // Nobody else has the listener: whoever comes now is refused.
+        accept.wait_for_log("accepting no more, 3 handlers left");
+        // No other process has the listener: a client that connects now is refused.
         assert!(std::net::TcpStream::connect(accept.tcp()).is_err());
         for mut client in clients {
             client.say("still there");

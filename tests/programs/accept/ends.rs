@@ -47,7 +47,7 @@ fn a_second_signal_ends_handlers_and_a_third_kills() {
     let mut client = accept.dial();
     let pids = family(&mut client);
     accept.signal(Signal::SIGTERM);
-    accept.logged("TERM: accepting no more");
+    accept.wait_for_log("TERM: accepting no more");
     accept.signal(Signal::SIGQUIT);
     assert_eq!(accept.end(), Some(0));
     gone(pids);
@@ -57,8 +57,9 @@ fn a_second_signal_ends_handlers_and_a_third_kills() {
     let pids = family(&mut client);
     for word in [Signal::SIGQUIT, Signal::SIGINT, Signal::SIGTERM] {
         accept.signal(word);
-        // Each is heard by itself: three that wait together are taken in the order of their numbers.
-        accept.logged("accepting no more");
+        // Each signal is sent alone: signals that are pending together are delivered in the order
+        // of their numbers.
+        accept.wait_for_log("accepting no more");
     }
     assert_eq!(accept.end(), Some(0));
     gone(pids);
@@ -72,7 +73,7 @@ fn the_same_signal_within_a_second_counts_once() {
         client.pid();
         let begun = clock::now();
         accept.signal(Signal::SIGTERM);
-        accept.logged("TERM: accepting no more");
+        accept.wait_for_log("TERM: accepting no more");
         accept.signal(Signal::SIGTERM);
         client.say("still there");
         let heard = client.hear();
@@ -132,7 +133,7 @@ fn children_of_a_handler_hold_no_token_and_are_ended() {
 
 #[test]
 fn a_handlers_child_in_its_own_session_survives() {
-    // At once, or when its handler has been gone for a while, and nobody tells.
+    // At once, or some time after its handler has ended, without a notice.
     for waits in ["", "sleep 0.1;"] {
         let script = format!("({waits} exec setsid sleep 1000) >&2 <&2 & echo $$; echo $!");
         let mut accept = Accept::start("", &["sh", "-c", &script]);

@@ -9,7 +9,7 @@ use crate::common::support::{ports, skip};
 
 #[test]
 fn a_handler_inherits_only_its_connection_and_stderr() {
-    // A descriptor that leaked into us, and signals that we were told to ignore.
+    // A descriptor that leaked into this process, and signals that were ignored at its start.
     let leak = r#"trap '' USR1 USR2 PIPE TERM; exec 9</dev/null; exec "$@""#;
     let mut start = Start::with("-c 4").wrapped_in(&["sh", "-c", leak, "sh"]);
     for stale in [
@@ -38,7 +38,7 @@ fn a_handler_inherits_only_its_connection_and_stderr() {
         .handler(ECHO);
     let mut client = accept.dial();
     let pid = client.pid();
-    process::rests_as(pid, "cat");
+    process::wait_for_sleep_of(pid, "cat");
 
     let fds = process::descriptors(pid);
     let log = accept.path("log").display().to_string();
@@ -88,7 +88,7 @@ fn a_handler_inherits_only_its_connection_and_stderr() {
             ("TCPREMOTEPORT", &port),
         ]
     );
-    // A group of its own, so that it can be ended with all it begins; and our session.
+    // Its own group, so that it can be ended with its children; and our session.
     let stat = |pid| procfs::process::Process::new(pid).and_then(|process| process.stat());
     let (handler, ours) = (
         stat(pid).expect("it lives"),

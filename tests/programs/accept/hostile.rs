@@ -20,7 +20,7 @@ fn a_client_that_closes_half_way_gets_its_whole_answer() {
         assert_eq!(client.hear().as_deref(), Some("the end of mine"));
         assert_eq!(client.hear(), None);
     }
-    accept.rests();
+    accept.wait_for_sleep();
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn slow_and_silent_clients_end_at_their_time_limit() {
     }
     assert!(bytes > 0);
     assert_eq!(silent.hear(), None);
-    accept.rests();
+    accept.wait_for_sleep();
     assert!(accept.dial().pid() > 0);
 }
 
@@ -79,12 +79,12 @@ fn hit_and_run(at: SocketAddr, times: usize) {
 #[test]
 fn ten_thousand_short_connections_leak_nothing() {
     let accept = Accept::start("-q -c 8", &["cat"]);
-    // What it tries at its start is behind it when it has served somebody.
+    // Once it has served a client, its start-up work is done.
     let mut first = accept.dial();
     first.say("hello");
     assert_eq!(first.hear().as_deref(), Some("hello"));
     drop(first);
-    accept.rests();
+    accept.wait_for_sleep();
     let before = crate::common::service::until("all of the first is closed", || {
         let open = process::descriptors(accept.pid());
         open.values()
@@ -96,7 +96,7 @@ fn ten_thousand_short_connections_leak_nothing() {
             scope.spawn(|| hit_and_run(accept.tcp(), 2500));
         }
     });
-    accept.rests();
+    accept.wait_for_sleep();
     // All of them have been taken: as many clients as there are tokens are served at once.
     let mut clients: Vec<_> = (0..8).map(|_| accept.dial()).collect();
     for client in &mut clients {
@@ -107,7 +107,7 @@ fn ten_thousand_short_connections_leak_nothing() {
     }
     assert_eq!(accept.begun().len(), 8);
     drop(clients);
-    accept.rests();
+    accept.wait_for_sleep();
     crate::common::service::until("as many as before", || {
         (process::descriptors(accept.pid()) == before).then_some(())
     });

@@ -53,7 +53,7 @@ fn nothing_wakes_it_while_nothing_happens() {
     }
 }
 
-/// A pf-accept's service manager, and where it is told to listen.
+/// A service manager, and a `pf-accept` that notifies it.
 fn managed(dir: &tempfile::TempDir) -> (Manager, Start) {
     let path = dir.path().join("notify");
     let start = Start::with("").env("NOTIFY_SOCKET", path.to_str().expect("UTF-8"));
@@ -64,20 +64,21 @@ fn managed(dir: &tempfile::TempDir) -> (Manager, Start) {
 fn u23_beats_come_at_half_the_time_and_no_sooner() {
     let dir = tempfile::tempdir().expect("a directory");
     let (manager, start) = managed(&dir);
-    // They may wait in the socket for somebody who is late: from before the first, no pause makes the time shorter.
+    // The beats may wait in the socket if this test is late: measured from before the first one, no
+    // pause makes the time shorter.
     let begun = clock::now();
     let accept = start.env("WATCHDOG_USEC", "400000").handler(ECHO);
-    assert_eq!(manager.hears(), ["WATCHDOG=1"]);
-    assert_eq!(manager.hears(), ["READY=1", "STATUS=accepting"]);
+    assert_eq!(manager.next_message(), ["WATCHDOG=1"]);
+    assert_eq!(manager.next_message(), ["READY=1", "STATUS=accepting"]);
     for _ in 0..5 {
-        assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+        assert_eq!(manager.next_message(), ["WATCHDOG=1"]);
     }
     let took = clock::now().since(begun);
     assert!(took >= Duration::from_secs(1), "{took:?}");
     accept.signal(nix::sys::signal::Signal::SIGTERM);
-    let mut told = manager.hears();
+    let mut told = manager.next_message();
     while told == ["WATCHDOG=1"] {
-        told = manager.hears();
+        told = manager.next_message();
     }
     assert_eq!(told, ["STOPPING=1", "STATUS=finishing, 0 handlers left"]);
 }
@@ -87,6 +88,6 @@ fn u23_without_watchdog_no_beats_are_sent() {
     let dir = tempfile::tempdir().expect("a directory");
     let (manager, start) = managed(&dir);
     let _accept = start.handler(ECHO);
-    // A beat would have been said before it.
-    assert_eq!(manager.hears(), ["READY=1", "STATUS=accepting"]);
+    // A beat would have come before it.
+    assert_eq!(manager.next_message(), ["READY=1", "STATUS=accepting"]);
 }

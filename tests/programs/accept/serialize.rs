@@ -81,7 +81,7 @@ fn s2_waiting_for_the_lock_handles_signals_and_reaps() {
     let scene = Scene::new();
     let master = launch(&scene, &["--serialize", "-c", "2"]);
     let (holder, waiting) = one_holds(&master);
-    // Told to finish while it waits.
+    // It gets the stop signal while it waits.
     process::signal(waiting[0], Signal::SIGTERM);
     process::gone(waiting[0]);
     let (again, _) = one_holds(&master);

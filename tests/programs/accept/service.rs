@@ -26,7 +26,8 @@ fn worker(options: &[&str]) -> Worker {
 
 /// Rollouts of both kinds under load; nothing may be lost.
 fn under_load(options: &[&str], reloads: usize, upgrades: usize) {
-    // Whoever ends by itself right after it was ready is no failed start here, however fast the load comes.
+    // A worker that ends by itself right after it was ready is no failed start here, however fast
+    // the load.
     let service = Service::start(&["-n", "2", "--start-failures", "1000"], &worker(options));
     let targets = [Target::Tcp(service.tcp()), Target::Unix(service.unix())];
     let load = Load::start(&targets, CLIENTS);
@@ -113,7 +114,8 @@ fn u23_pf_accept_beats_counts_and_reports_status() {
     assert_eq!(first.rest(), "");
     let status = master.until("one is finished", |status| slot(status) == (1, 2));
     assert_eq!(status["slots"][0]["status"], "accepting");
-    // Longer than the timeout, with clients that keep it waiting: it lives, and says so at half the time.
+    // Longer than the timeout, with clients that keep it busy: it lives, and beats at half the
+    // timeout.
     let beats = |status: &Value| status["slots"][0]["beats"].as_u64().expect("a number");
     let before = beats(&status);
     master.until("three beats", |status| beats(status) >= before + 3);
@@ -130,7 +132,7 @@ fn u33_a_reload_finishes_running_connections() {
     let old = master.workers();
     let mut client = dial(&master);
     let handler = client.pid();
-    master.ctl("reload").done();
+    master.ctl("reload").succeeded();
     // The old worker drains, and the new one has the next client.
     let retiring = &master.until("it drains", |status| {
         status["retiring"][0]["status"] == "finishing, 1 handler left"
@@ -155,7 +157,7 @@ fn u10_a_quick_stop_leaves_nothing_of_the_handlers() {
     let mut master = start(&scene, "-n 2 -l 127.0.0.1:0 --ready notify", &["-c", "2"]);
     let mut clients: Vec<_> = (0..4).map(|_| dial(&master)).collect();
     let handlers: Vec<i32> = clients.iter_mut().map(Client::pid).collect();
-    master.ctl("stop --now").done();
+    master.ctl("stop --now").succeeded();
     assert_eq!(master.end(), Some(0), "{}", master.log());
     for pid in handlers {
         assert!(!process::alive(pid));

@@ -24,11 +24,11 @@ fn after_a_descriptor_shortage_all_clients_are_served() {
     let limited = ["sh", "-c", r#"ulimit -n 20; exec "$@""#, "sh"];
     let accept = Start::with("-c 50").wrapped_in(&limited).handler(ECHO);
     let mut clients: Vec<_> = (0..40).map(|_| accept.dial()).collect();
-    accept.logged("cannot ");
+    accept.wait_for_log("cannot ");
     let (before, begun) = (ticks(accept.pid()), clock::now());
     clock::pause(Duration::from_millis(500));
     assert!(ticks(accept.pid()) - before < 20, "it spins");
-    // The first few are served, and one after the other the rest as they leave. None was turned away.
+    // The first few are served, and the others one by one as these leave. None was refused.
     let mut served = 0;
     clients.retain_mut(|client| {
         if client.hear().is_some() {
@@ -41,7 +41,7 @@ fn after_a_descriptor_shortage_all_clients_are_served() {
         false
     });
     assert_eq!(served, 40, "{}", accept.log());
-    accept.rests();
+    accept.wait_for_sleep();
     let lines = accept.log().matches("Too many open files").count();
     // At most one of a kind each second, of two kinds.
     let most = 2 * (clock::now().since(begun).as_secs() as usize + 3);
@@ -68,15 +68,15 @@ fn a_handler_that_cannot_start_gives_its_token_back() {
     for _ in 0..10 {
         assert_eq!(served(), None);
     }
-    accept.logged("cannot execute its program: No such file or directory");
+    accept.wait_for_log("cannot execute its program: No such file or directory");
     let lines = accept.log().matches("No such file").count();
     assert!(lines < 10, "{lines} lines for 10 connections");
     std::fs::rename(&away, &handler).expect("renamed");
     assert_eq!(served().as_deref(), Some("hello"));
-    accept.rests();
+    accept.wait_for_sleep();
 }
 
-/// A user of its own, who may have two processes: us and one handler.
+/// A user who may have two processes: this one and one handler.
 fn by_a_user_with_two_processes(words: &mut Command) -> Command {
     let uid = (60_000 + std::process::id() % 5000).to_string();
     let mut command = Command::new("setpriv");

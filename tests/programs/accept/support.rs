@@ -94,7 +94,7 @@ impl Start {
             child: command.spawn().expect("pf-listen starts"),
             dir: self.dir,
         };
-        // The handlers of signals stand before the listeners are looked at.
+        // The signal handlers are installed before the listeners are checked.
         until("it accepts", || {
             accept.ports().contains("tcp:").then_some(())
         });
@@ -146,9 +146,9 @@ impl Accept {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Waits until this stands in the log.
+    /// Waits until the log contains this text.
     #[track_caller]
-    pub(super) fn logged(&self, text: &str) {
+    pub(super) fn wait_for_log(&self, text: &str) {
         until(&format!("'{text}' in the log"), || {
             self.log().contains(text).then_some(())
         });
@@ -168,9 +168,9 @@ impl Accept {
             .collect()
     }
 
-    /// Waits until nothing that it has begun runs, and nobody waits to be reaped.
+    /// Waits until no process that it started runs, and none waits to be reaped.
     #[track_caller]
-    pub(super) fn rests(&self) {
+    pub(super) fn wait_for_sleep(&self) {
         until("the end of all handlers", || {
             process::descendants(self.pid()).is_empty().then_some(())
         });
@@ -212,7 +212,7 @@ impl Drop for Accept {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        // Stopped, it begins nothing more.
+        // A stopped process starts nothing more.
         self.signal(Signal::SIGSTOP);
         for pid in self.begun() {
             process::signal(pid, Signal::SIGKILL);
@@ -272,7 +272,8 @@ impl Client {
             }
             self.stream().set_read_timeout(Some(left)).expect("set");
             match self.stream().peek(&mut [0]) {
-                // A wait with a time limit is interrupted also by a stop and a continue of this process (signal(7)); nothing has come.
+                // A read with a timeout is also interrupted by a stop and continue of this process
+                // (signal(7)); nothing was read.
                 Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
                 heard => break Some(heard),
             }
@@ -288,7 +289,7 @@ impl Client {
         line.parse().expect("a pid")
     }
 
-    /// Says nothing more, and hears the rest.
+    /// Closes its sending side, and reads the rest.
     #[track_caller]
     pub(super) fn rest(mut self) -> String {
         if let Some(tcp) = &self.tcp {

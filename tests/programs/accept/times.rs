@@ -7,7 +7,8 @@ use prefork::sys::machine::clock;
 use super::support::{Accept, Client, ECHO};
 use crate::common::service::{process, until};
 
-/// A client whose handler has come to its first word, its pid, within its time: on a starved machine that may be some later one.
+/// A client whose handler has reported its pid within its time: on a busy machine that may be a
+/// later one.
 #[track_caller]
 fn greeted(accept: &Accept) -> (Client, i32) {
     until("a handler greets", || {
@@ -22,7 +23,7 @@ fn w8_a_client_ends_at_its_time_limit() {
     let slow = &["sh", "-c", "sleep 1000 & printf '%s\\n' $$ $!; cat"];
     let accept = Accept::start("--client-timeout 150ms", slow);
     for _ in 0..3 {
-        // Somebody who says nothing; the token comes back each time.
+        // A client that sends nothing; its token comes back each time.
         let start = clock::now();
         let (mut client, pid) = greeted(&accept);
         let pids = [pid, client.pid()];
@@ -30,8 +31,8 @@ fn w8_a_client_ends_at_its_time_limit() {
         assert!(clock::now().since(start) >= Duration::from_millis(150));
         pids.into_iter().for_each(process::gone);
     }
-    accept.rests();
-    accept.logged("ended at --client-timeout");
+    accept.wait_for_sleep();
+    accept.wait_for_log("ended at --client-timeout");
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn quick_clients_are_unaffected_by_the_time_limit() {
     client.say("quick");
     assert_eq!(client.hear().as_deref(), Some("quick"));
     assert_eq!(client.rest(), "");
-    accept.rests();
+    accept.wait_for_sleep();
     assert!(!accept.log().contains("--client-timeout"));
 }
 
@@ -69,7 +70,7 @@ fn max_requests_serves_the_last_request() {
     assert_eq!(one.rest(), "");
     let mut three = accept.dial();
     three.pid();
-    accept.logged("--max-requests: accepting no more");
+    accept.wait_for_log("--max-requests: accepting no more");
     assert!(std::net::TcpStream::connect(accept.tcp()).is_err());
     for mut client in [two, three] {
         client.say("to the end");

@@ -12,7 +12,8 @@ fn w2_four_tokens_serve_a_hundred_clients_four_at_once() {
     let mut served = VecDeque::new();
     for round in 0..100 {
         if served.len() == 4 {
-            // They are in the order in which they came, and one more only when one of these has left.
+            // They are served in the order in which they connected, and one more only when one of
+            // them has left.
             let begun = process::descendants(accept.pid());
             assert_eq!(begun.len(), 4, "round {round}: {begun:?}");
             let (first, pid): (Client, i32) = served.pop_front().expect("four");
@@ -25,7 +26,7 @@ fn w2_four_tokens_serve_a_hundred_clients_four_at_once() {
     }
     assert!(clients.is_empty());
     drop(served);
-    accept.rests();
+    accept.wait_for_sleep();
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn w2_one_token_is_the_default_and_always_returns() {
         for _ in 0..3 {
             assert_eq!(accept.dial().rest(), "");
         }
-        accept.rests();
+        accept.wait_for_sleep();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Nothing waits longer than it was told to.
+//! Nothing waits longer than its timeout.
 
 use std::os::unix::net::UnixStream;
 use std::time::Duration;

@@ -19,7 +19,7 @@ fn plain_lines_where_there_is_no_terminal() {
     let begin = "{\"event\":\"progress\",\"op\":7,\"done\":0,\"total\":4,\"message\":\"\"}\n";
     let master = scene.answer(&format!("{begin}{STEP}{DONE}"));
     let ended = ctl(["reload".as_ref(), scene.control().as_os_str()]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(ended.stdout, "");
     assert_eq!(
         ended.stderr,
@@ -40,7 +40,7 @@ fn quiet_prints_only_data_and_errors() {
         "-q".as_ref(),
         "--no-wait".as_ref(),
     ]);
-    ended.done();
+    ended.succeeded();
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("7\n", ""));
     master.end();
 
@@ -86,7 +86,8 @@ fn a_dumb_terminal_gets_plain_lines() {
     drop(scene);
 }
 
-/// A `pf-ctl reload` whose stderr is a terminal, and whose master waits, after one step, until it is told to go on.
+/// A `pf-ctl reload` whose stderr is a terminal. Its master sends one step and then waits for the
+/// test.
 fn on_terminal(term: &str) -> (Scene, Terminal, std::process::Child, mpsc::Sender<()>) {
     let scene = Scene::new();
     let (go_on, told) = mpsc::channel();
@@ -184,6 +185,6 @@ fn a_closed_stderr_changes_nothing() {
             "reload",
         ])
         .arg(scene.control());
-    ended(shell.timeout(HANG)).done();
+    ended(shell.timeout(HANG)).succeeded();
     master.end();
 }

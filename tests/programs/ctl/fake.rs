@@ -1,4 +1,5 @@
-//! The fake master: a thread that plays one connection, and a process that holds a pid file's lock.
+//! The fake master: a thread that serves one connection, and a process that holds a pid file's
+//! lock.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -179,13 +180,13 @@ impl Ended {
     }
 
     #[track_caller]
-    pub(super) fn done(&self) {
+    pub(super) fn succeeded(&self) {
         assert_eq!(self.code, Some(0), "{self:?}");
     }
 }
 
-/// A process that holds the lock of a pid file and tells the signals that it gets; it is not the test's own, so that it can
-/// be stopped and killed.
+/// A process that holds the lock of a pid file and reports each signal. It is not the test process,
+/// so that it can be stopped and killed.
 pub(super) struct Holder {
     child: Child,
 }
@@ -196,7 +197,8 @@ impl Holder {
         Holder::with(pid_file, &[])
     }
 
-    /// Holds the lock, listens on `control`, and answers the first request with `reply`; then exits, or stays if told to.
+    /// Holds the lock, listens on `control`, and answers the first request with `reply`. Then it
+    /// exits, or stays if `stays`.
     pub(super) fn listening(pid_file: &Path, control: &Path, reply: &str, stays: bool) -> Self {
         let mut environment = vec![
             ("PF_TEST_CONTROL", control.as_os_str()),
@@ -219,7 +221,7 @@ impl Holder {
             .spawn()
             .expect("a holder");
         let mut holder = Holder { child };
-        assert_eq!(holder.heard(), "locked");
+        assert_eq!(holder.next_signal(), "locked");
         holder
     }
 
@@ -228,7 +230,7 @@ impl Holder {
     }
 
     /// The next thing that it tells: the name of a signal.
-    pub(super) fn heard(&mut self) -> String {
+    pub(super) fn next_signal(&mut self) -> String {
         let pipe = self.child.stderr.as_mut().expect("piped");
         read_until(pipe, |text| text.ends_with('\n'))
             .trim_end()
@@ -281,7 +283,7 @@ fn holder() {
     };
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("a death signal");
     let say = |text: &str| writeln!(std::io::stderr(), "{text}").expect("the test listens");
-    // Each is told, also two of a kind that come while nobody looks.
+    // Each signal is reported, also two of a kind that are pending together.
     let mut signals =
         signal_hook::iterator::SignalsInfo::<signal_hook::iterator::exfiltrator::WithOrigin>::new(
             [

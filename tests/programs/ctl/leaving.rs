@@ -15,7 +15,7 @@ const OK: &str = "{\"ok\":true,\"message\":\"stopping\"}\n";
 fn stop_returns_once_the_master_is_gone_or_zombie() {
     for by_pid_file in [true, false] {
         let scene = Scene::new();
-        // It exits after its answer, and nobody waits for it before the stop has returned.
+        // It exits after its answer, and is not reaped before the stop has returned.
         let mut master = Holder::listening(&scene.pid_file(), &scene.control(), OK, false);
         let target = if by_pid_file {
             scene.pid_file()
@@ -23,7 +23,7 @@ fn stop_returns_once_the_master_is_gone_or_zombie() {
             scene.control()
         };
         let ended = ctl(["stop".as_ref(), target.as_os_str()]);
-        ended.done();
+        ended.succeeded();
         assert_eq!(ended.stderr, "pf-ctl: stop: stopping\npf-ctl: stopped\n");
         assert_eq!(master.ended_by(), None);
     }
@@ -33,7 +33,7 @@ fn stop_returns_once_the_master_is_gone_or_zombie() {
 fn stop_succeeds_if_the_master_dies_without_answer() {
     let scene = Scene::new();
     let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", false);
-    ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).done();
+    ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).succeeded();
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn stop_with_a_timeout_leaves_the_master_alone() {
         master.pid()
     )));
     master.signal(Signal::SIGUSR2);
-    assert_eq!(master.heard(), "SIGUSR2", "it lives");
+    assert_eq!(master.next_signal(), "SIGUSR2", "it lives");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn p9_stop_asks_waits_and_then_kills() {
         "--kill".as_ref(),
     ]);
     let took = clock::now().since(begun);
-    ended.done();
+    ended.succeeded();
     assert!(ended.stderr.contains("killed"), "{ended:?}");
     assert!(
         took >= Duration::from_millis(300) && took < Duration::from_secs(40),
@@ -118,7 +118,7 @@ fn p9_a_silent_master_is_killed_too() {
             "--timeout=200ms".as_ref(),
             "--kill".as_ref(),
         ])
-        .done();
+        .succeeded();
         assert_eq!(master.ended_by(), Some(nix::libc::SIGKILL));
     }
 }
@@ -149,7 +149,7 @@ fn wait_gone_ends_with_the_process_and_not_before() {
         });
         master.signal(Signal::SIGKILL);
         let ended = Ended::of(child.wait_with_output().expect("it ends"));
-        ended.done();
+        ended.succeeded();
         assert_eq!(master.ended_by(), Some(nix::libc::SIGKILL));
     }
 }
@@ -191,7 +191,7 @@ fn wait_ready_waits_for_a_master_to_appear() {
         true,
     );
     let ended = Ended::of(child.wait_with_output().expect("it ends"));
-    ended.done();
+    ended.succeeded();
     assert!(ended.stderr.ends_with("pf-ctl: all ready\n"), "{ended:?}");
 }
 

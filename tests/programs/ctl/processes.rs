@@ -37,7 +37,7 @@ fn a_missing_target_is_exit_3_except_for_wait_gone() {
             .chain(rest.split_whitespace().map(str::as_ref));
         ctl(args).failed(3, "not running: there is no ");
     }
-    ctl(["wait".as_ref(), nowhere, "--gone".as_ref()]).done();
+    ctl(["wait".as_ref(), nowhere, "--gone".as_ref()]).succeeded();
 }
 
 #[test]
@@ -51,13 +51,13 @@ fn a_socket_without_listener_is_exit_3() {
         scene.control().as_os_str(),
         "--gone".as_ref(),
     ])
-    .done();
+    .succeeded();
 }
 
 #[test]
 fn p8_u22_a_stale_pid_file_is_never_signalled() {
     let scene = Scene::new();
-    // An innocent process, whose number stands in a file of which nobody holds the lock.
+    // An unrelated process, whose pid is in a file that no process has locked.
     let mut innocent = Holder::start(&scene.dir().join("other.pid"));
     fs::write(scene.pid_file(), format!("{}\n", innocent.pid())).expect("a stale file");
     let pid_file = scene.pid_file();
@@ -77,10 +77,10 @@ fn p8_u22_a_stale_pid_file_is_never_signalled() {
             .chain(rest.split_whitespace().map(str::as_ref));
         ctl(args).failed(3, "stale");
     }
-    ctl(["wait".as_ref(), target, "--gone".as_ref()]).done();
+    ctl(["wait".as_ref(), target, "--gone".as_ref()]).succeeded();
     innocent.signal(Signal::SIGUSR2);
     assert_eq!(
-        innocent.heard(),
+        innocent.next_signal(),
         "SIGUSR2",
         "the first signal that it ever got"
     );
@@ -111,7 +111,7 @@ fn u9_u11_u12_u13_u15_a_master_without_control_socket_gets_signals() {
                 word.as_ref()
             }
         }));
-        ended.done();
+        ended.succeeded();
         assert_eq!(ended.stdout, "", "no operation, so no number");
         assert!(
             ended
@@ -120,7 +120,7 @@ fn u9_u11_u12_u13_u15_a_master_without_control_socket_gets_signals() {
             "{ended:?}"
         );
         for signal in signals {
-            assert_eq!(master.heard(), *signal, "{line}");
+            assert_eq!(master.next_signal(), *signal, "{line}");
         }
     }
 }
@@ -139,8 +139,11 @@ fn signals_that_could_not_be_sent_are_reported() {
     scale(&["+3", "--no-wait", "--timeout=300ms"]).failed(5, "only 1 TTIN could be sent");
     // The kernel throws the one away that waits: TTIN and TTOU are stop signals.
     master.signal(Signal::SIGCONT);
-    scale(&["+2", "--no-wait"]).done();
-    assert_eq!([master.heard(), master.heard()], ["SIGTTIN", "SIGTTIN"]);
+    scale(&["+2", "--no-wait"]).succeeded();
+    assert_eq!(
+        [master.next_signal(), master.next_signal()],
+        ["SIGTTIN", "SIGTTIN"]
+    );
 }
 
 #[test]
@@ -182,7 +185,11 @@ fn requests_without_a_signal_are_exit_6() {
         );
     }
     master.signal(Signal::SIGUSR2);
-    assert_eq!(master.heard(), "SIGUSR2", "none of them sent anything");
+    assert_eq!(
+        master.next_signal(),
+        "SIGUSR2",
+        "none of them sent anything"
+    );
 }
 
 #[test]
@@ -191,7 +198,7 @@ fn pid_prints_the_owner_of_the_lock() {
     let master = Holder::start(&scene.pid_file());
     fs::write(scene.pid_file(), "1\n").expect("a lie");
     let ended = ctl(["pid".as_ref(), scene.pid_file().as_os_str()]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(ended.stdout, format!("{}\n", master.pid()));
     let ended = ctl([
         "pid".as_ref(),
@@ -210,7 +217,7 @@ fn pid_of_a_control_socket_is_that_of_its_listener() {
     let _listener =
         std::os::unix::net::UnixListener::bind(scene.control()).expect("a control socket");
     let ended = ctl(["pid".as_ref(), scene.control().as_os_str()]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(ended.stdout, format!("{}\n", std::process::id()));
 }
 
@@ -224,11 +231,11 @@ fn signals_to_a_silent_master_go_to_its_process() {
         scene.control().as_os_str(),
         "KILL".as_ref(),
     ])
-    .done();
+    .succeeded();
     assert_eq!(master.ended_by(), Some(nix::libc::SIGKILL));
 }
 
-/// `pf-ctl`, as nobody; only root can do that.
+/// `pf-ctl` as the user nobody, which only root can start.
 fn nobodys_ctl(args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Ended {
     let program = env!("CARGO_BIN_EXE_pf-ctl");
     let programs = ForAnybody::copy([program]);
@@ -266,7 +273,7 @@ fn a_signal_that_may_not_be_sent_is_exit_4() {
     let ended = nobodys_ctl(["signal".as_ref(), pid_file.as_os_str(), "TERM".as_ref()]);
     ended.failed(4, "cannot send TERM to process");
     master.signal(Signal::SIGUSR2);
-    assert_eq!(master.heard(), "SIGUSR2");
+    assert_eq!(master.next_signal(), "SIGUSR2");
 }
 
 #[test]

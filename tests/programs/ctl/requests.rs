@@ -65,7 +65,7 @@ fn every_verb_sends_its_request() {
                 word.as_ref()
             }
         }));
-        ended.done();
+        ended.succeeded();
         assert_eq!(master.end(), expected, "{line}");
         assert!(
             ended.stderr.ends_with("pf-ctl: reloaded: generation 2\n"),
@@ -171,7 +171,7 @@ fn json_is_the_reply_as_it_came() {
         scene.control().as_os_str(),
         "--json".as_ref(),
     ]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(ended.stdout, format!("{reply}\n"));
     assert_eq!(
         ended.stderr,
@@ -204,7 +204,7 @@ fn listeners_are_a_table() {
          {\"name\":null,\"address\":\"unix:/run/a b\",\"fd\":4,\"queued\":null,\"backlog\":null}]}\n",
     );
     let ended = ctl(["listeners".as_ref(), scene.control().as_os_str()]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(
         ended.stdout,
         "NAME  ADDRESS             FD  QUEUE\n\
@@ -228,7 +228,7 @@ fn a_dry_run_prints_the_plan() {
         scene.control().as_os_str(),
         "--dry-run".as_ref(),
     ]);
-    ended.done();
+    ended.succeeded();
     assert_eq!(
         ended.stdout,
         "program      /srv/1/app -> /srv/2/app\n\
@@ -273,7 +273,7 @@ fn wrong_usage_is_exit_2_before_anything_is_sent() {
 fn help_and_version_are_data() {
     for arg in ["--help", "--version", "-h", "-V"] {
         let ended = ctl([arg]);
-        ended.done();
+        ended.succeeded();
         assert!(
             ended.stdout.contains("pf-ctl") && ended.stderr.is_empty(),
             "{ended:?}"

@@ -1,4 +1,4 @@
-//! Listeners that are taken over, whoever told of them (U4).
+//! Listeners that are inherited, in each protocol (U4).
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn u4_listeners_are_inherited_and_exported_in_each_protocol() {
     for protocol in ["einhorn", "server-starter", "unicorn", "nginx", "php-fpm"] {
         let (_guard, directory) = directory();
         let (socket, seen) = (directory.join("x.sock"), directory.join("seen"));
-        // What stands between the two has no word of systemd's.
+        // Between the two there is no variable of systemd's.
         let script = format!(
             r#"exec "$LISTEN" -e {protocol} 127.0.0.1:0 {} -- sh -c '
                 unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
@@ -64,7 +64,7 @@ fn u4_listeners_are_inherited_and_exported_in_each_protocol() {
 
 #[test]
 fn u4_a_listener_of_several_protocols_counts_once() {
-    // The inner one is told of fd 7 alone, in two protocols; and asks for neither.
+    // The inner `pf-listen` is given fd 7 alone, in two protocols, and requests neither.
     let script = r#"exec "$LISTEN" -e unicorn 127.0.0.1:0 -- sh -c '
         unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
         exec 7<&3 3<&-

@@ -50,7 +50,7 @@ fn each_protocol_is_exported_beside_systemds() {
     assert_eq!((of("EINHORN_FD_0"), of("EINHORN_FD_1")), ("3", "4"));
     assert_eq!(of("UNICORN_FD"), "3,4");
     assert_eq!(of("NGINX"), "3;4;");
-    // A path is told from the root: whoever is told may be elsewhere.
+    // A path is exported absolute, because the receiver may run in another directory.
     let starter = of("SERVER_STARTER_PORT");
     assert!(
         starter.starts_with(&format!("127.0.0.1:{port}=3;/")),

@@ -29,7 +29,7 @@ fn workers_get_each_protocol_across_reload_and_upgrade() {
     let options = format!(
         "-n 2 --ready exec {LISTENERS} -e einhorn -e server-starter -e unicorn -e nginx --export php-fpm"
     );
-    // Of what it is told itself, and cannot be meant, nothing is passed on.
+    // Variables meant for another process are not passed on.
     let master = scene
         .master(&options)
         .command(["sleep", "1000"])
@@ -67,7 +67,7 @@ fn workers_get_each_protocol_across_reload_and_upgrade() {
         ("upgrade", "4"),
         ("reload", "5"),
     ] {
-        master.ctl(verb).done();
+        master.ctl(verb).succeeded();
         expected.insert("SERVER_STARTER_GENERATION".into(), generation.into());
         let (_, told) = slot_1(&master);
         assert_eq!(told, expected, "after {verb}");
@@ -105,14 +105,14 @@ fn workers_get_the_protocols_the_master_was_given() {
         .collect();
     assert_eq!(slot_1(&master).1, expected);
     for verb in ["reload", "upgrade", "upgrade"] {
-        master.ctl(verb).done();
+        master.ctl(verb).succeeded();
         assert_eq!(slot_1(&master).1, expected, "after {verb}");
     }
     assert_eq!(
         master.status()["listeners"].as_array().map(Vec::len),
         Some(1)
     );
-    // Others than was told, or none at all, on request.
+    // Other protocols than it was given, or none, on request.
     let other = Scene::new();
     let master = other
         .master("-n 2 --ready exec --export systemd")
@@ -135,11 +135,11 @@ fn without_a_control_socket_no_ack_socket_exists() {
     let mut master = scene
         .master("-n 1 --ready exec --no-control --listen 127.0.0.1:0 -e einhorn")
         .spawn();
-    let worker = scene.heard("up").pid;
+    let worker = scene.report("up").pid;
     let told = told(worker);
     assert_eq!(told["EINHORN_FD_COUNT"], "1");
     assert!(!told.contains_key("EINHORN_SOCK_PATH"), "{told:?}");
-    master.logged("einhorn's worker:ack is not heard");
+    master.wait_for_log("einhorn's worker:ack is not heard");
     let left = std::fs::read_dir(scene.dir()).expect("ours").flatten();
     let acks = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".ack"));
     assert_eq!(acks.count(), 0);

@@ -30,7 +30,7 @@ fn u1_u21_held_command_inherits_what_exec_keeps() {
     assert_eq!(report["cwd"], "/");
     let kinds = |report: &serde_json::Value| -> BTreeMap<String, String> {
         let fds = report["fds"].as_object().expect("fds");
-        // Standard streams are another test's, and each socket and pipe has a number of its own.
+        // The standard streams differ, and so do the inode numbers of sockets and pipes.
         let kind = |target: &serde_json::Value| {
             let text = target.as_str().expect("text");
             text.split(':').next().unwrap_or(text).to_owned()
@@ -117,7 +117,7 @@ fn variables_that_name_the_process_name_the_child() {
             "{out}"
         );
     }
-    // Somebody else's stays somebody else's.
+    // A variable meant for another process is not changed.
     let script =
         r#"WATCHDOG_PID=1 exec "$LISTEN" --hold 127.0.0.1:0 -- sh -c 'echo $WATCHDOG_PID'"#;
     assert_eq!(finished(shell(script)).1, "1\n");

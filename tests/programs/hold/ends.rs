@@ -60,7 +60,7 @@ fn a_bind_failure_is_reported_before_the_first_start() {
 
 #[test]
 fn a_dead_command_restarts_after_doubling_waits() {
-    // It tells itself when it began: we may hear of it much later. It has ended after that.
+    // It reports its own start time, because the test may read it much later. It ends after that.
     let mut running = Running::start(held("date +%s%3N; exit 1"));
     let (mut last, mut rested, mut next, mut row) = (None, 0, 100, 0);
     while row < 4 {
@@ -69,7 +69,7 @@ fn a_dead_command_restarts_after_doubling_waits() {
         assert!(apart >= rested, "{apart} after {rested}");
         let told = running.error_line("exited with code 1; started again ");
         if told.ends_with("at once") {
-            // On a busy machine it has lived for longer than its wait, and they begin anew.
+            // On a busy machine it lived longer than its wait, and the waits start again.
             (rested, next, row) = (0, 100, 0);
             continue;
         }
@@ -175,7 +175,7 @@ fn s3_pf_ctl_stop_ends_the_holder_too() {
         .wrapped_in(wrapper)
         .start();
     let family = process::descendants(master.pid());
-    master.ctl("stop").done();
+    master.ctl("stop").succeeded();
     assert_eq!(master.end(), Some(0), "{}", master.log());
     assert!(family.iter().all(|(pid, _)| !process::alive(*pid)));
 }

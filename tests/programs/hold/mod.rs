@@ -1,4 +1,5 @@
-//! `pf-listen --hold`: COMMAND as a child, the listeners that outlive it, and who is told what.
+//! `pf-listen --hold`: COMMAND as a child, the listeners that outlive it, and how signals are
+//! passed on.
 
 mod chain;
 mod ends;

@@ -8,7 +8,7 @@ use super::support;
 use crate::common::namespace::{NAMESPACE, permitted};
 use crate::common::running::{Running, pf_listen};
 use crate::common::service::process::{self, descendants};
-use crate::common::service::scene_processes::{Tracks, children};
+use crate::common::service::scene_processes::{SceneProcesses, children};
 use crate::common::service::{Scene, until};
 
 /// A holder as pid 1, of bash with this script.
@@ -69,7 +69,7 @@ fn r52_a_container_outlives_its_master() {
         return;
     }
     let scene = Scene::new();
-    let tracks = Tracks::of(&scene);
+    let processes = SceneProcesses::of(&scene);
     let wrapper = NAMESPACE
         .into_iter()
         .chain([pf_listen(), "--hold", "127.0.0.1:0", "--"]);
@@ -85,7 +85,7 @@ fn r52_a_container_outlives_its_master() {
     let master = children(holder)[0];
     process::signal(master, Signal::SIGKILL);
     process::gone(master);
-    unshare.ctl("wait --ready").done();
+    unshare.ctl("wait --ready").succeeded();
     let after = unshare.status();
     assert_ne!(after["pid"], 2);
     assert_eq!(
@@ -94,5 +94,5 @@ fn r52_a_container_outlives_its_master() {
     );
     process::signal(holder, Signal::SIGTERM);
     assert_eq!(unshare.end(), Some(0), "{}", unshare.log());
-    tracks.gone();
+    processes.gone();
 }

@@ -33,7 +33,7 @@ fn every_signal_that_can_be_caught_is_passed_on_once() {
 
 #[test]
 fn a_signal_sent_before_its_program_runs_is_not_lost() {
-    // Whenever it comes: to the holder while it starts, while it forks, while the child becomes the program.
+    // At any time: while the holder starts, while it forks, while the child executes the program.
     for pause in 0..40 {
         let mut running = Running::start(held(
             "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done",
@@ -53,7 +53,8 @@ fn a_signal_sent_before_its_program_runs_is_not_lost() {
 #[test]
 fn a_stop_stops_both_and_a_continue_continues_both() {
     let mut command = held("echo up; exec sleep 1000");
-    // A group whose parent is in another one of the session: the terminal's stop signals do nothing else.
+    // A group whose parent is in another group of the session: otherwise the terminal's stop
+    // signals have no effect.
     command.process_group(0);
     let mut running = Running::start(command);
     assert_eq!(running.line(), "up");
@@ -66,7 +67,7 @@ fn a_stop_stops_both_and_a_continue_continues_both() {
         stopped(holder, false);
         stopped(command, false);
     }
-    // Stopped by somebody else, COMMAND alone is stopped, and the holder holds.
+    // Stopped by another process, COMMAND alone is stopped, and the holder runs on.
     process::signal(command, Signal::SIGSTOP);
     stopped(command, true);
     prefork::sys::machine::clock::pause(std::time::Duration::from_millis(50));

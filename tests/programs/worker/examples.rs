@@ -40,7 +40,7 @@ fn targets(service: &Service) -> [Target; 2] {
     [Target::Tcp(service.tcp()), Target::Unix(service.unix())]
 }
 
-/// Nothing is lost, whoever asks again and again on one connection is told that it ends, and old workers come to their end.
+/// No request is lost, kept connections learn that they end, and old workers end.
 fn reloads_lose_nothing(name: &str) {
     let service = start(name, &["-n", "2", "--timeout", "8s"]);
     let account = under_load(&targets(&service), |load| {
@@ -53,7 +53,7 @@ fn reloads_lose_nothing(name: &str) {
     });
     assert!(account.lost.is_empty(), "{account:?}\n{}", service.log());
     assert!(account.last > 0, "{account:?}");
-    // By whom: that may be one of them alone.
+    // One worker alone may answer all of them.
     let counted = |status: &prefork::wire::status::Status| {
         status
             .slots
@@ -101,7 +101,7 @@ fn w8_a_kept_connection_is_closed_at_its_pause() {
     }
 }
 
-/// A worker that was told to finish while a request was half read.
+/// A worker that got the stop signal while a request was half read.
 #[test]
 fn u33_a_request_that_has_begun_is_answered_in_full() {
     for name in ["worker-std", "worker-tokio", "worker-axum"] {
@@ -152,7 +152,7 @@ fn u33_g5_a_second_stop_ends_the_worker_at_once() {
             .expect("sent");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         kill(pid, first).expect("sent");
-        // It accepts no more: the first word was heard.
+        // It accepts no more: the first signal was handled.
         until("its end has begun", || {
             Client::of(&Target::Unix(dir.path().join("sock")))
                 .connection()
@@ -169,7 +169,7 @@ fn u33_g5_a_second_stop_ends_the_worker_at_once() {
             .read_to_string(&mut said)
             .expect("text");
         assert_eq!(status.code(), Some(1), "{said}");
-        // Whoever asked last whether it still listens may have been let in, and is broken off as well.
+        // The last probe of the listener may have been accepted, and is closed as well.
         let told = ["1 client was", "2 clients were"]
             .map(|who| format!("worker-std: {who} broken off: an end at once was asked for\n"));
         assert!(told.iter().any(|told| said.ends_with(told)), "{said}");
@@ -177,7 +177,7 @@ fn u33_g5_a_second_stop_ends_the_worker_at_once() {
     }
 }
 
-/// Nobody connects, and yet the master hears of them.
+/// No client connects, and yet they beat.
 #[test]
 fn u23_idle_workers_beat_within_the_timeout() {
     let workers = ["worker-std", "worker-tokio", "worker-axum"];
@@ -196,7 +196,7 @@ fn u23_idle_workers_beat_within_the_timeout() {
     }
 }
 
-/// A service manager that gives no page is told by messages.
+/// A service manager without a heartbeat page gets messages.
 #[test]
 fn a_foreign_manager_receives_ready_watchdog_and_stopping() {
     let mut manager = NotifySocket::bind().expect("bound");

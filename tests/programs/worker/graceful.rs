@@ -1,4 +1,5 @@
-//! The graceful listener on real sockets, with many threads and random timing; its core is played in every order in `orders`.
+//! The graceful listener on real sockets, with many threads and random timing. `orders` runs its
+//! core in every order.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -44,7 +45,7 @@ fn serve(mut connection: Accepted) {
     connection.write_all(&name).expect("answered");
 }
 
-/// Connects, asks, and gets the answer from whoever accepts.
+/// Connects, asks, and reads the answer.
 fn ask(at: SocketAddr, name: u8) {
     let mut stream = TcpStream::connect(at).expect("never refused");
     let patience = Some(PATIENCE);

@@ -12,7 +12,8 @@ use crate::common::service::until;
 pub struct Client {
     target: Target,
     connection: Option<BufReader<Socket>>,
-    /// How often a kept connection had ended before a request could be answered on it, which HTTP allows: such a request is made again.
+    /// How often a kept connection had ended before a request could be answered on it. HTTP allows
+    /// that, and such a request is repeated.
     pub made_again: u64,
 }
 
@@ -42,7 +43,7 @@ impl Client {
         self.connection.as_mut().ok_or(io::ErrorKind::Other.into())
     }
 
-    /// `GET /NAME`. A connection that was kept from an earlier request may end under it, but not with half an answer.
+    /// `GET /NAME`. A kept connection may have ended, but never with half an answer.
     pub fn get(&mut self, name: &str) -> io::Result<Answer> {
         if self.connection.is_some() {
             let answered = self.send(name).and_then(|()| self.receive());
@@ -164,7 +165,8 @@ impl Load {
     }
 }
 
-/// Acts while, on each target, a client makes request after request on one connection, and another makes each on a new one.
+/// Acts while, on each target, one client makes requests on one connection, and another makes each
+/// on a new one.
 pub fn under_load(targets: &[Target], act: impl FnOnce(&Load)) -> Account {
     let load = Load::default();
     let mut sum = Account::default();

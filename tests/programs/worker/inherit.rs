@@ -1,4 +1,5 @@
-//! Listeners and heartbeat, as a process takes them over. This test program is the process, in a role, and tells what it found.
+//! Listeners and heartbeat as a process inherits them. This test program plays the process, and
+//! reports what it found.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 const ROLE: &str = "worker::inherit::report";
 const MARK: &str = "REPORT ";
 
-/// What is executed to play the role.
+/// The command line of the role.
 fn role() -> Vec<String> {
     let program = std::env::current_exe().expect("the test program's path");
     let program = program.to_string_lossy().into_owned();
@@ -158,7 +159,7 @@ fn u23_the_heartbeat_page_is_taken_over() {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("\"heartbeat\":{\"Ok\":true}"), "{said}");
-    // The same page, whoever asks.
+    // The same page at each call.
     assert!(said.contains("\"same\":{\"Ok\":2}"), "{said}");
     assert!(beat.look().expect("looked"));
     let page = beat.page();
@@ -183,7 +184,7 @@ fn u23_a_wrong_heartbeat_descriptor_is_an_error() {
     }
 }
 
-/// What is said arrives at a path and at an abstract name, and nobody listening is an error.
+/// Messages arrive at a path and at an abstract name; without a receiver there is an error.
 #[test]
 fn readiness_is_sent_to_the_notify_socket() {
     let mut socket = prefork::sys::notify::NotifySocket::bind().expect("bound");

@@ -21,8 +21,8 @@ mod sync {
 )]
 mod gate;
 
-/// How often a thread is interrupted where it need not be, in each order that is tried. Nearly every defect takes one or two; without a limit two
-/// acceptors have more orders than can be played.
+/// How often a thread may be preempted in each order that is tried. Nearly every defect needs one
+/// or two; without a limit two acceptors have too many orders.
 const INTERRUPTIONS: usize = 3;
 
 fn in_every_order(model: impl Fn() + Sync + Send + 'static) {
@@ -31,7 +31,8 @@ fn in_every_order(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// What a close must leave true. Only the gate and the queue are played in every order; the rest is the test's own account.
+/// What must hold after a close. Only the gate and the queue are run in every order; the rest is
+/// the test's own account.
 struct World {
     gate: Gate,
     /// Clients in the kernel's queue.

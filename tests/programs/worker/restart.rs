@@ -65,7 +65,7 @@ fn g6_g7_usr2_starts_a_process_that_replaces_the_old() {
     let mut new_pid = None;
     let account = under_load(std::slice::from_ref(&target), |load| {
         load.more(20);
-        // A new release: the symlink is followed anew.
+        // A new release: the symlink is followed again.
         fs::remove_file(real.join("current")).expect("ours");
         symlink("two", real.join("current")).expect("a link");
         kill(Pid::from_raw(old_pid), Signal::SIGUSR2).expect("sent");

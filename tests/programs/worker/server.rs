@@ -40,7 +40,7 @@ fn line(client: &mut BufReader<TcpStream>) -> String {
     line
 }
 
-/// A server in this process, told to finish by a word.
+/// A server in this process, which the test can ask to finish.
 struct Running {
     at: SocketAddr,
     shutdown: Shutdown,
@@ -231,7 +231,7 @@ fn w8_a_client_that_takes_too_long_is_ended() {
 
 const ROLE: &str = "worker::server::play";
 
-/// The server as a process of its own, which can be counted.
+/// The server as a process, so that its descriptors and threads can be counted.
 #[test]
 fn play() {
     if !std::env::args().any(|arg| arg == ROLE) {
@@ -248,7 +248,7 @@ fn play() {
     served.expect("all were served");
 }
 
-/// It is ended whatever happens.
+/// Dropping it kills the process.
 struct Process(Child);
 
 impl Process {

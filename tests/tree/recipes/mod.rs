@@ -1,9 +1,10 @@
-//! Programs that no one here wrote, as workers, under load from a client that no one here wrote: the README's recipes for them, with ten reloads and five
-//! upgrades before their ends.
+//! Foreign programs as workers, under load from a foreign client (`wrk`): the README's recipes for
+//! them, with ten reloads and five upgrades before their ends.
 //!
-//! What a program drops when it alone is told to stop was measured without any of our programs: processes on one listener, which was held open beside them, `wrk`
-//! as here, 30 stops each, on two busy cores. uvicorn dropped 12 requests in 15 stops and 4 in 30 others: it closes whoever has connected and has not asked yet.
-//! All others dropped none (puma none without `queue_requests`, else 2).
+//! What a program drops when it alone is stopped was measured without pf-tools: processes on one
+//! listener, held open beside them, `wrk` as here, 30 stops each, on two busy cores. uvicorn
+//! dropped 12 requests in 15 stops and 4 in 30 others, because it closes connections on which
+//! nothing was requested yet. All others dropped none (puma none without `queue_requests`, else 2).
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -17,19 +18,19 @@ use serde_json::Value;
 
 use crate::readme::{Stage, have, named, path, programs};
 
-/// One after the other: each of them would have the machine for itself.
+/// One at a time, since each needs the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// How long one may take, on a machine that has other things to do.
+/// How long one recipe may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Rounds of two reloads and an upgrade.
 const ROUNDS: u64 = 5;
 
-/// How many workers are told to stop in them.
+/// How many workers are asked to stop in these rounds.
 const STOPS: u64 = ROUNDS * 3 * 2;
 
-/// What is done to a service once it is ready. Each client connects anew for each request.
+/// What is done to a service once it is ready. Each request uses a new connection.
 const LOAD: &str = r#"
 service=$!
 wrk --threads 1 --connections 4 --duration 10m --timeout 30s --header 'Connection: close' \
@@ -45,7 +46,7 @@ kill -INT "$load"
 wait "$load"
 "#;
 
-/// What `wrk` tells of itself.
+/// The report of `wrk`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Account {
     answered: u64,
@@ -80,7 +81,8 @@ fn account(report: &str) -> Account {
     account
 }
 
-/// The recipe as it stands in the README, but that all old workers go at once; with the load once it is ready.
+/// The README's recipe, changed so that all old workers go at once, and with the load once it is
+/// ready.
 fn recipe(name: &str) -> String {
     let text = named("recipe").remove(name);
     let text = text.unwrap_or_else(|| panic!("no recipe {name}"));
