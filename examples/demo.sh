@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A first lesson: a small service is started, asked, scaled, reloaded under load, looked at and stopped.
+# A first lesson: a small service is started, asked, scaled, reloaded under load, shown and stopped.
 #
 #     examples/demo.sh
 #
-# Everything happens in a directory of its own, on a free port of 127.0.0.1, and nothing of it stays behind, also after Ctrl-C.
-# It needs bash and Rust. With PF_BIN=DIR the programs of that directory are shown, and nothing is built.
+# Everything happens in a temporary directory, on a free port of 127.0.0.1, and nothing of it is
+# left, also after Ctrl-C. It needs bash and Rust. With PF_BIN=DIR it uses the programs of that
+# directory and builds nothing.
 set -euo pipefail
 
 package=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -44,7 +45,7 @@ build() {
     PF_BIN=$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 }
 
-# One request, on a connection of its own: a line there, a line back.
+# One request on a new connection: a line sent, a line received.
 ask() {
     {
         printf '%s\n' "$1" >&3
@@ -52,7 +53,8 @@ ask() {
     } 3<>"/dev/tcp/127.0.0.1/$port"
 }
 
-# Asks until the file `enough` is there. Each answer becomes a line with the generation that gave it, each failure the line `failed`.
+# Asks until the file `enough` exists. Each answer becomes a line with its generation, each failure
+# the line `failed`.
 keep_asking() {
     trap '' PIPE
     until [ -e enough ]; do

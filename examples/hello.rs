@@ -1,10 +1,11 @@
-//! The smallest honest worker: a line in, an answer out, and no connection lost when it is told to finish.
+//! The smallest correct worker: a line in, an answer out, and no connection lost when it is asked
+//! to finish.
 //!
 //!     cargo build --release --example hello
 //!     pf-listen tcp:127.0.0.1:8080 unix:/tmp/hello.sock -- pf-master -n 4 -- target/release/examples/hello
 //!     echo world | nc -N 127.0.0.1 8080
 //!
-//! Nothing in it is special to one language; what it owes its master is in the numbered comments.
+//! Nothing in it depends on the language; the numbered comments say what a worker owes its master.
 
 use std::env;
 use std::error::Error;
@@ -77,13 +78,15 @@ fn work() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // 5. Finish: the clients that wait in the queue belong to the other workers, and to our successor.
+    // 5. Finish: the clients that wait in the queue are left to the other workers and the
+    // successor.
     drop(listeners);
     notify("STOPPING=1")?;
     Ok(())
 }
 
-/// Accepts a client, if there still is one, and answers it. What goes wrong with one client must not end the worker.
+/// Accepts a client, if one is still there, and answers it. An error of one client must not end the
+/// worker.
 fn serve(listener: &Socket) {
     let outcome = match listener.accept() {
         Ok((client, _)) => answer(&client),
@@ -103,7 +106,7 @@ fn serve(listener: &Socket) {
 }
 
 fn complain(error: &dyn Error) {
-    // Where stderr cannot be written, there is nobody left to tell.
+    // Where stderr cannot be written, the error cannot be reported.
     let _ = writeln!(io::stderr(), "hello: {error}");
 }
 
@@ -130,7 +133,8 @@ fn answer(client: &Socket) -> io::Result<()> {
     )
 }
 
-/// The listeners that systemd's protocol promises: `LISTEN_FDS` of them, from fd 3, if `LISTEN_PID` is us.
+/// The listeners of systemd's protocol: `LISTEN_FDS` of them, from fd 3, if `LISTEN_PID` is our
+/// pid.
 fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
     const FIRST: i32 = 3;
     let number = |name| {
@@ -148,7 +152,8 @@ fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
             unsafe_code,
             reason = "a number from the environment becomes a descriptor"
         )]
-        // SAFETY: the protocol gives these descriptors to us, this is called once, and nothing else here uses them.
+        // SAFETY: the protocol gives us these descriptors, this is called once, and no other code
+        // here uses them.
         let listener = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
         if !listener.is_listener()? {
             return Err(format!("fd {fd} does not listen").into());
@@ -158,7 +163,8 @@ fn inherited_listeners() -> Result<Vec<Socket>, Box<dyn Error>> {
     Ok(listeners)
 }
 
-/// Tells the master something about us, if it listens: `NOTIFY_SOCKET` is a path, or an abstract name behind an `@`.
+/// Sends the master a notification, if it listens: `NOTIFY_SOCKET` is a path, or an abstract name
+/// after `@`.
 fn notify(message: &str) -> io::Result<()> {
     let Ok(name) = env::var("NOTIFY_SOCKET") else {
         return Ok(());

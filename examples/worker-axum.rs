@@ -3,8 +3,9 @@
 //!     cargo build --release --example worker-axum
 //!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-axum
 //!
-//! axum drains by itself, and closes connections that are kept alive. But it does so at once, also those whose first request is on its way. So a worker
-//! that is told to finish first only stops accepting, and says in each answer that it is the connection's last; and a little later tells axum.
+//! axum drains by itself and closes kept connections. But it does so at once, also where the first
+//! request is still on its way. So a worker that is asked to finish first only stops accepting and
+//! marks each answer as the last of its connection, and a little later lets axum shut down.
 
 use std::error::Error;
 use std::future::pending;
@@ -28,9 +29,10 @@ use tokio::time::{interval, sleep, timeout};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long clients may go on once the worker is told to finish: less than the master's patience, `--graceful-timeout`.
+/// How long clients may continue once the worker is asked to finish: less than the master's
+/// `--graceful-timeout`.
 const DRAIN: Duration = Duration::from_secs(25);
-/// How long a connection may take to begin a request then.
+/// How long a connection may take to send a request then.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -60,12 +62,12 @@ fn inherit() -> Outcome<(Listeners, Heartbeat)> {
 #[derive(Clone)]
 struct World {
     heartbeat: Heartbeat,
-    /// Nobody is accepted any more.
+    /// No client is accepted any more.
     stopping: watch::Receiver<bool>,
 }
 
 async fn work(mut listeners: Listeners, heartbeat: Heartbeat) -> Outcome {
-    // Before readiness is told, so that no signal comes too early.
+    // Before the worker reports ready, so that no signal comes too early.
     let (term, quit) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::quit())?,
@@ -124,7 +126,7 @@ async fn asked_to_finish(mut term: Signal, mut quit: Signal) {
     }
 }
 
-/// Serves the clients of a listener, until it is told to close.
+/// Serves the clients of a listener until `closing` becomes true.
 fn serve<L>(
     listener: L,
     app: &Router,
@@ -141,13 +143,13 @@ where
     let mut closing = closing.clone();
     axum::serve(listener, app.clone())
         .with_graceful_shutdown(async move {
-            // An error is the end of whoever says it: an end as well.
+            // An error means that the sender has gone, which is an end as well.
             let _ = closing.wait_for(|closing| *closing).await;
         })
         .into_future()
 }
 
-/// A listener that accepts nobody once the worker is stopping.
+/// A listener that accepts no client once the worker is stopping.
 struct Until<L> {
     listener: L,
     stopping: watch::Receiver<bool>,

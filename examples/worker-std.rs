@@ -4,7 +4,8 @@
 //!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-std
 //!     curl http://127.0.0.1:8080/world
 //!
-//! It runs without a master too, on the addresses that it is given: then USR2 starts the program anew, and once the new one serves, the old one finishes.
+//! It also runs without a master, on the addresses given: then USR2 starts the program again, and
+//! once the new process serves, the old one finishes.
 
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::process::ExitCode;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
 }
 
 fn work() -> prefork::error::Result<()> {
-    // First of all: it remembers how this process was started, and the listeners' variables can be removed while there is one thread.
+    // First of all: this records how the process was started, and the listener variables can be
+    // removed only while there is one thread.
     let restart = Restart::on_usr2()?;
     let addresses: Vec<String> = std::env::args().skip(1).collect();
     let default = vec!["tcp:127.0.0.1:8080".to_owned()];
@@ -51,7 +53,7 @@ fn serve(mut client: &Connection) -> io::Result<()> {
         let Some(request) = Request::read(&mut requests)? else {
             break;
         };
-        // Told to finish, the worker answers, and says that it was the last answer.
+        // Asked to finish, the worker still answers, and marks the answer as the last.
         let is_last = client.should_close() || !request.keeps_alive;
         let who = std::env::var("PF_WORKER").unwrap_or_else(|_| "-".to_owned());
         let pid = std::process::id();

@@ -3,7 +3,8 @@
 //!     cargo build --release --example worker-tokio
 //!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-tokio
 //!
-//! The library brings no runtime along. What it counts and waits for fits into one: a [`Gate`] counts the connections, here in tasks.
+//! The library has no runtime. Its counting and waiting fit into one: a [`Gate`] counts the
+//! connections, here in tasks.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -24,11 +25,13 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 const LONGEST_HEAD: u64 = 16 * 1024;
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long clients may go on once the worker is told to finish.
+/// How long clients may continue once the worker is asked to finish.
 const DRAIN: Duration = Duration::from_secs(25);
-/// How long the first request of a connection may take to arrive then: it was on its way when the connection was accepted.
+/// How long the first request of a connection may take to arrive then: it was on its way when the
+/// connection was accepted.
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// The same for a further one: whoever asks often hears so in an answer that it was the last.
+/// The same for a later request: a client that asks often is told in an answer that it was the
+/// last.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()?;
         let outcome = runtime.block_on(work(listeners, heartbeat));
-        // Whoever still waits for the last clients has waited long enough.
+        // The wait for the last clients has lasted long enough.
         runtime.shutdown_background();
         outcome
     });
@@ -66,7 +69,7 @@ struct World {
 }
 
 async fn work(mut listeners: Listeners, heartbeat: Heartbeat) -> Outcome {
-    // Before readiness is told, so that no signal comes too early.
+    // Before the worker reports ready, so that no signal comes too early.
     let (mut term, mut quit) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::quit())?,
@@ -127,7 +130,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     loop {
-        // Before the accept, so that no client is between the queue and the count when the gate is closed.
+        // Before the accept, so that no client is between the queue and the count when the gate is
+        // closed.
         let Some(entrance) = world.gate.enter() else {
             return;
         };

@@ -1,4 +1,5 @@
-//! A program for each connection: how many a second beside tcpserver, and how evenly the workers of a service share them.
+//! A process for each connection: connections a second, beside tcpserver, and how evenly the
+//! workers of a service share them.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -18,7 +19,8 @@ use super::stats::Sample;
 use super::table::{Report, cells, number};
 use super::{Bench, Outcome};
 
-/// How long one server is loaded without a break, and how often: short and many, in turn, so that what else the machine does hits both alike.
+/// How long one server is loaded in one turn, and how many turns: short and many, alternating, so
+/// that other load on the machine hits both alike.
 const STRETCH: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 80;
 
@@ -71,7 +73,8 @@ impl Server {
         Ok(server)
     }
 
-    /// So many clients at once make new connections until it is `enough`, by their number and the time that has passed; who served how many.
+    /// This many clients open new connections until it is `enough`, by their number and the elapsed
+    /// time; returns which process served how many.
     fn load(
         &self,
         clients: usize,

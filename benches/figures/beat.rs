@@ -22,7 +22,7 @@ const ROUNDS: usize = 15;
 /// How many beats are counted together.
 const COUNTED: u32 = 1000;
 
-/// A way to beat: its name, the word that stands for it, how many beats a round has, and what a round does.
+/// A way to beat: its name, its argument, the beats of a round, and what a round does.
 struct Way {
     name: &'static str,
     word: &'static str,
@@ -133,13 +133,13 @@ pub fn measure(_: &Bench, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// How many system calls a beat makes: what a process makes with many, less what it makes with none.
+/// The system calls of a beat: those of a process with many beats, less those of one with none.
 fn calls(word: &str) -> Outcome<f64> {
     let (with, without) = (all_calls(word, COUNTED)?, all_calls(word, 0)?);
     Ok(f64::from(with.saturating_sub(without)) / f64::from(COUNTED))
 }
 
-/// How many system calls this program makes, playing the part that [`play`] has, from when it is told to begin.
+/// The system calls that this program makes in the role [`play`], from the start signal on.
 fn all_calls(word: &str, beats: u32) -> Outcome<u32> {
     let mut child = Command::new(std::env::current_exe()?)
         .args(["beats", word, &beats.to_string()])
@@ -171,7 +171,7 @@ fn traced(child: &mut std::process::Child) -> Outcome<u32> {
     loop {
         ptrace::syscall(pid, None)?;
         match waitpid(pid, None)? {
-            // Once as it begins, and once as it ends.
+            // Once at the start, and once at the end.
             WaitStatus::PtraceSyscall(_) => stops += 1,
             WaitStatus::Exited(_, 0) => return Ok(stops / 2),
             WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Err("it failed".into()),
@@ -180,7 +180,7 @@ fn traced(child: &mut std::process::Child) -> Outcome<u32> {
     }
 }
 
-/// The part of whoever is counted: `WORD BEATS`.
+/// The role of the counted process: `WORD BEATS`.
 pub fn play(words: &[String]) -> Outcome {
     let [word, beats] = words else {
         return Err("beats WORD BEATS".into());

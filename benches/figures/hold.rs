@@ -1,5 +1,6 @@
-//! `kill -9` of the whole service's head until the service is served again: of a master under `pf-listen --hold`, and of a master that somebody starts
-//! anew with the same listener at once, which is the least that it can take.
+//! `kill -9` of the master until the service is served again: of a master under `pf-listen --hold`,
+//! and, as the least possible time, of a master that this program restarts at once with the same
+//! listener.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -85,7 +86,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Starts of a master with a listener that is open already: until its first worker, and until its last one accepts.
+/// Starts of a master with an open listener: until its first worker accepts, and until its last.
 fn fresh(bench: &Bench, count: &str) -> Outcome<(Vec<f64>, Vec<f64>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let fd = listener.as_raw_fd();

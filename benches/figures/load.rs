@@ -1,4 +1,5 @@
-//! The load: new connections at a fixed pace, however long the earlier ones take, and an account of each.
+//! The load: new connections at a fixed pace, however long earlier ones take, and an account of
+//! each.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -45,7 +46,8 @@ impl Account {
         self.lost.values().sum()
     }
 
-    /// From when each was to be made until its answer, in milliseconds; what it asked for is taken off.
+    /// From when each connection was due until its answer, in milliseconds, less the requested
+    /// work.
     pub fn delays(&self) -> Sample {
         self.answered.iter().copied().collect()
     }
@@ -59,7 +61,7 @@ struct Flight {
     answer: Vec<u8>,
 }
 
-/// Makes connections to `address` until told to stop, and sees the last ones to their end.
+/// Makes connections to `address` until `stop`, and waits for the end of the last ones.
 pub fn run(address: &str, stop: &AtomicBool) -> Outcome<Account> {
     let address: SocketAddr = address.parse()?;
     let mut account = Account::default();

@@ -26,7 +26,7 @@ pub fn described() -> String {
     )
 }
 
-/// The value of the first line that begins so.
+/// The value of the first line with this prefix.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

@@ -1,7 +1,8 @@
-//! The figures that pf-tools is held to, each beside a peer or a bare C loop in the same run.
+//! The figures that pf-tools must reach, each beside a peer or a bare C loop in the same run.
 //!
-//! `cargo bench --bench figures`; with the names of figures after `--`, those alone; with `-- --write`, all of them, and the tables of
-//! `benches/README.md` are replaced by what is printed. That page tells how they are made. Peers that are not installed are left out.
+//! `cargo bench --bench figures` prints all of them; with names of figures after `--`, only those.
+//! With `-- --write` all of them replace the tables of `benches/README.md`. That page describes how
+//! they are measured. Peers that are not installed are left out.
 
 mod accept;
 mod beat;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     if let Some(exit) = standin::play(&words) {
         return exit;
     }
-    // Cargo adds options of its own.
+    // Cargo adds its own options.
     let wanted: Vec<&str> = words
         .iter()
         .map(String::as_str)
@@ -105,13 +106,13 @@ fn all(wanted: &[&str]) -> Outcome<String> {
 
 fn print(report: &str) -> Outcome {
     match io::stdout().write_all(report.as_bytes()) {
-        // Nobody reads any more.
+        // The reader has gone.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
 }
 
-/// A word for whoever waits.
+/// Progress for the user, on stderr.
 fn progress(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The managers, and how each is told to run so many workers on one listener.
+//! The managers, and the command line by which each runs this many workers on one listener.
 
 use std::fs;
 use std::net::TcpListener;
@@ -44,7 +44,7 @@ impl Manager {
             .collect()
     }
 
-    /// As it is called.
+    /// The name of the program.
     pub fn name(self) -> &'static str {
         match self {
             Ours => "pf-master",
@@ -65,7 +65,8 @@ impl Manager {
         }
     }
 
-    /// Whether so many workers are its business: start_server has one, and gunicorn would take ten seconds for 256.
+    /// Whether the manager can run this many workers: start_server has one, and gunicorn would take
+    /// ten seconds for 256.
     pub fn manages(self, workers: usize) -> bool {
         match self {
             StartServer => workers == 1,

@@ -1,4 +1,4 @@
-//! The page that the tables stand on: `benches/README.md`.
+//! The page with the tables: `benches/README.md`.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use super::Outcome;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/README.md");
 
-/// The tables stand between these lines, and nobody writes there by hand.
+/// The tables are between these lines and are generated.
 const BEGIN: &str = "<!-- printed by the benchmark: begin -->\n";
 const END: &str = "<!-- printed by the benchmark: end -->\n";
 
-/// Puts a report in the place of the one that is there.
+/// Replaces the report in the page.
 pub fn replace(report: &str) -> Outcome {
     let page = fs::read_to_string(PAGE)?;
     let parts = page

@@ -25,7 +25,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes it. Without a C compiler this very program plays the parts, which costs every start the same.
+    /// Compiles it. Without a C compiler this program plays the roles, which costs every start the
+    /// same.
     pub fn set() -> Outcome<Stage> {
         let dir = tempfile::tempdir()?;
         for (name, text) in APPS {

@@ -28,8 +28,9 @@ fn plan(manager: Manager) -> Option<(usize, usize)> {
 /// Between the end of a reload and the next.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Reloads begin at multiples of this. The load has a request of 20 ms every 25 ms: a pause from the end of one reload would find each of them at
-/// the same moment of that, since a reload often ends as such a request does. These meet it at 20 moments evenly.
+/// Reloads begin at multiples of this. The load has a request of 20 ms every 25 ms, and a reload
+/// often ends when such a request does. A fixed pause after each reload would therefore hit the
+/// same moment of the rhythm each time; these multiples hit 20 moments evenly.
 const STEP: Duration = Duration::from_micros(333_750);
 
 /// Waits for the next multiple that is far enough away.

@@ -13,7 +13,8 @@ use super::{Bench, Outcome};
 
 const WORKERS: usize = 8;
 const KILLS: usize = 40;
-/// Between two kills; odd, and longer than a worker must have lived for its death to count as an accident.
+/// The pause between two kills: odd, and longer than the life after which a worker's death counts
+/// as an accident.
 const BETWEEN: Duration = Duration::from_millis(37);
 
 pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {

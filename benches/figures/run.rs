@@ -31,7 +31,7 @@ const STOP: Duration = Duration::from_secs(5);
 /// A record is a pid, four bytes of nothing, and a time.
 const RECORD: usize = 16;
 
-/// How long nobody looks at the reports.
+/// How long the reports are left unread.
 const SELDOM: Duration = Duration::from_millis(4);
 
 /// How often it is asked whether the manager lives at all.
@@ -70,7 +70,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts a manager whose workers report to this run. Nobody reads what it says.
+    /// Starts a manager whose workers report to this run. Its output is discarded.
     pub fn start(stage: &Stage, mut command: Command) -> Outcome<Run> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = stage.dir().join(format!("ready.{serial}"));
@@ -119,7 +119,7 @@ impl Run {
             let [a, b, c, d, _, _, _, _, at @ ..] = *record;
             let pid = i32::from_ne_bytes([a, b, c, d]);
             let worker = Pid::from_raw(pid).ok_or("a worker without a pid")?;
-            // One that has ended by now and was reaped has nothing to be waited for.
+            // A process that has ended and was reaped needs no wait.
             if let Ok(handle) = pidfd_open(worker, PidfdFlags::empty()) {
                 self.workers.push(Worker {
                     pid,
@@ -141,7 +141,7 @@ impl Run {
             if self.workers.len() >= count {
                 return Ok(());
             }
-            // One that has ended well has left the service to another (an upgrade by fork).
+            // A master that exited 0 has left the service to another one (an upgrade by fork).
             if let Some(status) = self.child.try_wait()?.filter(|status| !status.success()) {
                 return Err(format!("the manager ended: {status}").into());
             }
@@ -161,7 +161,8 @@ impl Run {
         }
     }
 
-    /// Waits until `count` workers have reported in all, and all of `leaving` have ended; when each was seen.
+    /// Waits until `count` workers have reported in all, and all of `leaving` have ended; returns
+    /// when each was seen.
     pub fn await_change(&mut self, count: usize, leaving: &[usize]) -> Outcome<(Time, Time)> {
         self.await_workers(count, Look::AtOnce)?;
         let ready = self.workers.iter().map(|worker| worker.ready_at).max();

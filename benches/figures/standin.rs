@@ -1,4 +1,4 @@
-//! What plays the worker and the bare loop where there is no C compiler, and whoever is counted.
+//! Plays the worker and the bare loop where there is no C compiler, and the counted process.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -34,7 +34,8 @@ pub fn play(words: &[String]) -> Option<ExitCode> {
     })
 }
 
-/// Accepts on the first listener, blocking or woken by epoll as most servers are, and says its pid to each client.
+/// Accepts on the first listener, blocking or by epoll as most servers do, and sends its pid to
+/// each client.
 fn accepter(by_epoll: bool) -> Outcome {
     let listener = TcpListener::from(fd::duplicate(3)?);
     listener.set_nonblocking(by_epoll)?;
@@ -50,7 +51,7 @@ fn accepter(by_epoll: bool) -> Outcome {
             poller.wait(&[(nest.fd(), Interest::READ)], None)?;
         }
         match listener.accept() {
-            // A client that has left is no fault.
+            // A client that has left is no error.
             Ok((mut client, _)) => drop(client.write(own.as_bytes())),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
@@ -58,7 +59,7 @@ fn accepter(by_epoll: bool) -> Outcome {
     }
 }
 
-/// As worker.c, but that its listener does not block: it is woken by a poll over that and its signals.
+/// As worker.c, but with a non-blocking listener: it polls the listener and its signals.
 fn worker(stamp: bool) -> Outcome {
     if stamp {
         return record();

@@ -28,7 +28,7 @@ enum How {
     ByFork,
 }
 
-/// A service whose master may be another process by now. Dropped, it is stopped, whoever it is.
+/// A service whose master may be another process by now. Dropping it stops that master.
 struct Named<'a>(&'a str);
 
 impl Drop for Named<'_> {
@@ -149,7 +149,8 @@ fn upgraded(
     })
 }
 
-/// To the last new worker's readiness, to the last old one's end, and to that of the program that asked for it.
+/// The times to the last new worker's readiness, to the last old worker's end, and to the end of
+/// `pf-ctl`.
 fn once(
     service: &mut Service,
     how: How,

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-#[path = "../../tests/it/support/skip.rs"]
+#[path = "../../tests/common/support/skip.rs"]
 mod skip;
 
 pub use skip::{skip, unavailable};

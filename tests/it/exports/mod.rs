@@ -1,6 +1,0 @@
-//! Listeners told and taken over in other protocols than systemd's: einhorn's, Server::Starter's, unicorn's, nginx's, php-fpm's.
-
-mod acks;
-mod inherit;
-mod tell;
-mod workers;

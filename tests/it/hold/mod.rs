@@ -1,9 +1,0 @@
-//! `pf-listen --hold`: COMMAND as a child, the listeners that outlive it, and who is told what.
-
-mod chain;
-mod ends;
-mod killed;
-mod pid1;
-mod signals;
-mod support;
-mod terminal;

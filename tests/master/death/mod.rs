@@ -1,0 +1,17 @@
+//! What still holds after the master, the guard, a worker or a resource died, with real processes.
+
+mod acting_worker;
+mod clients;
+mod faults;
+mod heartbeat;
+mod held;
+mod killed;
+mod listener_shut_down;
+mod pid1;
+mod pidfile;
+mod read_only_root;
+mod shortages;
+mod signal_storm;
+mod spawning;
+mod stops;
+mod support;

@@ -1,0 +1,10 @@
+//! A running master: signals, the terminal, crashes, shortages, clients, and its service manager.
+
+mod crash;
+mod einhorn_acks;
+mod hardship;
+mod held_terminal;
+mod protocol;
+mod service_manager;
+mod signals;
+mod terminal;

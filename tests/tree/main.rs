@@ -1,0 +1,9 @@
+//! The repository itself: its sources, generated pages, and what the README shows.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod drift;
+mod layering;
+mod readme;
+mod recipes;
