@@ -189,7 +189,7 @@ fn after_a_partial_line_the_next_line_begins_anew() {
 #[test]
 fn a_pipe_that_cannot_be_reopened_is_polled_first() {
     let (read, write) = pipe();
-    let log = to(Out::Asked(write), Format::Text, 0);
+    let log = to(LogWriter::PolledFirst(write), Format::Text, 0);
     assert_loss_is_reported(&log, &mut || drain(&read));
 }
 
@@ -207,7 +207,7 @@ fn a_full_socket_does_not_block() {
 fn a_closed_reader_and_a_full_disk_lose_lines() {
     let (read, write) = pipe();
     drop(read);
-    let log = to(Out::Plain(write), Format::Text, 0);
+    let log = to(LogWriter::Plain(write), Format::Text, 0);
     log.info("unread");
     assert_eq!(log.lost(), 1);
     let full = Path::new("/dev/full");

@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn u23_the_master_sees_what_was_counted() {
-        let mut master = Beat::create().expect("made");
+        let mut master = HeartbeatFile::create().expect("made");
         let heartbeat = Heartbeat::of(master.fd()).expect("a page");
         assert!(heartbeat.is_active());
         heartbeat.beat();

@@ -147,7 +147,7 @@ fn hoard(gibibytes: usize) {
 /// Shuts every listener down for all who share it.
 fn shut_down() {
     let count = variable("LISTEN_FDS").parse().expect("a count");
-    for listener in listener::inherited(count, &[]).expect("listeners") {
+    for listener in listener::inherit_listen_fds(count, &[]).expect("listeners") {
         // Some socket types return ENOTCONN from shutdown(2) without a peer, and are shut down all
         // the same.
         let _ = Socket::from(listener.fd).shutdown(std::net::Shutdown::Both);

@@ -147,29 +147,6 @@ fn forged(scene: &Scene, sed: &str) -> String {
     )
 }
 
-/// States as images have written them, a format each: what is promised to be read is read.
-#[test]
-fn every_supported_state_format_is_read() {
-    use prefork::wire::handover::{FORMAT, OLDEST, State};
-    let written = [(
-        1,
-        include_bytes!("../../../crates/prefork-core/tests/states/format-1.json").as_slice(),
-    )];
-    for format in OLDEST..=FORMAT {
-        let (_, document) = written
-            .into_iter()
-            .find(|(of, _)| *of == format)
-            .expect("a state of that format");
-        let state = State::parse(document).expect("it is understood");
-        assert_eq!(state.supervisor.generation().0, 2);
-        assert_eq!(state.processes.len(), 3);
-        assert_eq!(state.pins.len(), 2);
-        let changes = &state.pins[1].changes;
-        assert_eq!(changes.set["A"].0, "b");
-        assert!(state.descriptors().contains(&state.image.fd));
-    }
-}
-
 #[test]
 fn a_state_of_another_format_is_refused() {
     let scene = Scene::new();
@@ -179,7 +156,7 @@ fn a_state_of_another_format_is_refused() {
         let forge = forged(&scene, &format!("s/\"format\":1,/\"format\":{format},/"));
         fails(&scene, &master, &forge, &["the running master", &why]);
     }
-    let garbage = forged(&scene, "s/\"supervisor\":{/\"supervisor\":[/");
+    let garbage = forged(&scene, "s/\"service\":{/\"service\":[/");
     fails(&scene, &master, &garbage, &["not understood"]);
     // What is unknown is ignored: a newer image of the same format may say more.
     successor(
