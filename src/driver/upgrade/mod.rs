@@ -3,7 +3,7 @@
 //! ```text
 //! pin by successor ──► preflight: a child ──answers──► exec ──► take over ──► pin ──► rollout
 //!        │                     │                         │            │
-//!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── goes back: exec of the old image
+//!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── exec of the old image
 //! ```
 //!
 //! The new image keeps the descriptors that it was given as they are, works on copies, and keeps
@@ -93,7 +93,7 @@ impl Driver {
             preflight.read_answer(now)
         } else {
             // A stop came between.
-            Some(Err("nobody waits for it".to_owned()))
+            Some(Err("it is not needed any more".to_owned()))
         };
         let Some(answer) = answer else { return };
         for line in preflight.output_lines() {

@@ -139,7 +139,7 @@ fn without_a_control_socket_acks_have_no_place_and_nothing_is_written() {
     let told = told(worker);
     assert_eq!(told["EINHORN_FD_COUNT"], "1");
     assert!(!told.contains_key("EINHORN_SOCK_PATH"), "{told:?}");
-    master.logged("einhorn's worker:ack is not heard");
+    master.logged("einhorn's worker:ack is not read");
     let left = std::fs::read_dir(scene.dir()).expect("ours").flatten();
     let acks = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".ack"));
     assert_eq!(acks.count(), 0);
