@@ -12,7 +12,7 @@
 //!
 //! - `save`: everything that the driver is, as a document.
 //! - `takeover`: a driver out of that document, and the way back.
-//! - [`state::Preflight`](super::state::Preflight): the child that is checked.
+//! - `state::Preflight`: the child that is checked.
 //!
 //! The way of one upgrade: the model asks for a pin by the successor; `check_upgrade` starts the
 //! child; `read_preflight` reads its answer in a later turn and calls `execute`; the new image

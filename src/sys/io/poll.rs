@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::model::time::Time;
 use crate::sys::machine::clock::now;
 
-/// What is waited for. An error or a hang-up is always told.
+/// What is waited for. An error or a hang-up is always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
     /// There is something to read, or the end of file.
@@ -85,7 +85,7 @@ impl Poller {
     /// descriptor.
     ///
     /// # Errors
-    /// What ppoll(2) said: ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
+    /// As ppoll(2): ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
     pub fn wait(
         &mut self,
         fds: &[(BorrowedFd<'_>, Interest)],
@@ -205,11 +205,11 @@ fn poll_ready(flags: PollFlags) -> Ready {
 }
 
 /// How many events one [`NestedEpoll::ready`] takes: the rest stays for the next turn, so that a
-/// flood delays nobody else.
+/// flood of one source does not delay the others.
 const BATCH: usize = 256;
 
 /// A set of descriptors that is itself one descriptor to [`Poller`]. Level-triggered: what is not
-/// taken is told again.
+/// taken is reported again.
 pub struct NestedEpoll {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -219,7 +219,7 @@ impl NestedEpoll {
     /// An empty set.
     ///
     /// # Errors
-    /// What epoll_create1(2) said.
+    /// As epoll_create1(2).
     pub fn new() -> io::Result<Self> {
         Ok(NestedEpoll {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -235,7 +235,7 @@ impl NestedEpoll {
     /// Watches `fd` under the name `token`.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
+    /// As epoll_ctl(2): EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::add(&self.epoll, fd, data, epoll_flags(interest))?)
@@ -244,7 +244,7 @@ impl NestedEpoll {
     /// Watches `fd` for something else, or under another name.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    /// As epoll_ctl(2): ENOENT if it is not watched.
     pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::modify(&self.epoll, fd, data, epoll_flags(interest))?)
@@ -254,7 +254,7 @@ impl NestedEpoll {
     /// refers to, which lives on wherever a child holds a copy.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    /// As epoll_ctl(2): ENOENT if it is not watched.
     pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
@@ -262,7 +262,7 @@ impl NestedEpoll {
     /// Replaces the content of `found` by what is ready now, at most 256 of them; never waits.
     ///
     /// # Errors
-    /// What epoll_wait(2) said.
+    /// As epoll_wait(2).
     pub fn ready(&mut self, found: &mut Vec<(u64, Ready)>) -> io::Result<()> {
         found.clear();
         self.events.clear();
