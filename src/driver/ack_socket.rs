@@ -22,7 +22,8 @@ impl Driver {
         }
         let Some(control) = self.published.control() else {
             self.log.info(
-                "einhorn's worker:ack is not heard: there is no control socket to stand beside (see --pid and --control)",
+                "einhorn's worker:ack is not read: its socket needs a control socket beside it \
+                 (see --pid and --control)",
             );
             return Ok(());
         };

@@ -13,7 +13,7 @@ use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::sys::files::pidfile;
 use crate::sys::io::fd;
-use crate::sys::io::seqpacket::Link;
+use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::listener::Listener;
 use crate::sys::process::image;
 use crate::wire::changes::Changes;
@@ -25,6 +25,8 @@ use crate::wire::text::Text;
 /// What a new master has from the old master.
 pub struct InheritedFork {
     link: Link,
+    /// What the old master has sent since it sent the rest.
+    early: Option<Message>,
     /// A pidfd of the old master; None: it is gone.
     process: Option<OwnedFd>,
     handover: ForkHandover,
@@ -37,7 +39,7 @@ impl InheritedFork {
     /// # Errors
     /// Exit 111: there is no such descriptor, or its content is not understood.
     pub fn take(number: RawFd) -> Result<InheritedFork> {
-        let failed = |why: String| Error::system("cannot stand beside the old master", why);
+        let failed = |why: String| Error::system("cannot take over from the old master", why);
         let mut link = Link::new(fd::adopt(number)?);
         let taken = take_from(&mut link).map_err(failed);
         let (handover, listeners) = match taken {
@@ -54,6 +56,7 @@ impl InheritedFork {
         let process = process.filter(|_| early.is_some() || !link.has_ended());
         Ok(InheritedFork {
             link,
+            early,
             process,
             handover,
             listeners,
@@ -126,6 +129,7 @@ impl InheritedFork {
     pub(in crate::driver) fn into_peer(self) -> Result<PeerMaster> {
         let InheritedFork {
             link,
+            early,
             process,
             handover,
             ..
@@ -134,8 +138,8 @@ impl InheritedFork {
             pid_file: handover.pid_file.map(Text::into_path),
             control: handover.control.map(Text::into_path),
         };
-        PeerMaster::old_master(link, (handover.pid, process), old_paths)
-            .map_err(|error| Error::system("cannot listen to the old master", error))
+        PeerMaster::old_master((link, early), (handover.pid, process), old_paths)
+            .map_err(|error| Error::system("cannot watch the old master", error))
     }
 }
 
@@ -146,12 +150,12 @@ fn refuse(link: &mut Link, why: &Error) {
 fn take_from(link: &mut Link) -> Result<(ForkHandover, Vec<Listener>), String> {
     let mut fds = VecDeque::new();
     let mut next = |fds: &mut VecDeque<OwnedFd>| {
-        let message = link.receive(LONGEST).ok_or("it has left nothing")?;
+        let message = link.receive(LONGEST).ok_or("it has sent nothing")?;
         fds.extend(message.fds);
         Ok::<_, String>(())
     };
     next(&mut fds)?;
-    let document = fds.pop_front().ok_or("it has left no document")?;
+    let document = fds.pop_front().ok_or("it has sent no document")?;
     let document = image::content(document.as_raw_fd()).map_err(reason)?;
     let handover = ForkHandover::parse(&document)?;
     while fds.len() < handover.listeners.len() {

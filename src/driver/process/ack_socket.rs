@@ -91,13 +91,13 @@ impl AckSocket {
                 Ok(Some(conn)) => {
                     if let Err(error) = self.add(conn, epoll) {
                         self.warnings
-                            .push(format!("cannot listen to a client: {error}"));
+                            .push(format!("einhorn's socket: cannot watch a client: {error}"));
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
                     self.warnings
-                        .push(format!("cannot accept a client: {error}"));
+                        .push(format!("einhorn's socket: cannot accept a client: {error}"));
                     self.paused = epoll.remove(self.socket.fd()).is_ok();
                     return;
                 }
@@ -203,18 +203,18 @@ impl Processes {
     ) -> Result<Option<Event>, String> {
         let (pid, uid, _) = conn.peer();
         let refused =
-            |why: &str| format!("a word of process {pid} to einhorn's socket is refused: {why}");
+            |why: &str| format!("einhorn's socket: the message of process {pid} is refused: {why}");
         if uid != self.own_uid && uid != 0 {
-            return Err(refused(&format!("it is user {uid}'s")));
+            return Err(refused(&format!("its user is {uid}")));
         }
         let request = parse(line).map_err(|why| refused(&why))?;
         let worker_of =
             |pid| group::group_of(pid).and_then(|leader| self.by_pid.get(&leader).copied());
         let id = worker_of(pid)
-            .ok_or_else(|| refused("it is of no worker's process group, or has ended"))?;
+            .ok_or_else(|| refused("it is in no worker's process group, or has ended"))?;
         if worker_of(request.pid) != Some(id) {
             return Err(refused(&format!(
-                "it speaks for process {}, which is not of its worker",
+                "it names process {}, which is not of its worker",
                 request.pid
             )));
         }

@@ -13,7 +13,7 @@ use crate::model::time::Time;
 use crate::sys::control;
 use crate::sys::files::pidfile;
 use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
-use crate::sys::io::seqpacket::Link;
+use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::process::fork_master::ForkedMaster;
 use crate::sys::process::{descendants, wait};
 use crate::wire::names::ack_path;
@@ -30,6 +30,8 @@ const PROCESS: u64 = 1;
 /// The other master during an upgrade by fork: the new one for the old, the old one for the new.
 pub(in crate::driver) struct PeerMaster {
     link: Link,
+    /// A message that was received already.
+    early: Option<Message>,
     /// The link and the pidfd, as one descriptor.
     epoll: NestedEpoll,
     pid: i32,
@@ -65,16 +67,19 @@ impl PeerMaster {
         PeerMaster::watched(link, pid, Some(process), Some(forked), OldPaths::default())
     }
 
-    /// The old master, by its pid and a pidfd (None: it is gone already).
+    /// The old master: the link to it, with a message that was received already; its pid and a pidfd
+    /// (None: it is gone already).
     ///
     /// # Errors
     /// epoll refuses.
     pub(in crate::driver) fn old_master(
-        link: Link,
+        (link, early): (Link, Option<Message>),
         (pid, process): (i32, Option<OwnedFd>),
         old_paths: OldPaths,
     ) -> io::Result<PeerMaster> {
-        PeerMaster::watched(link, pid, process, None, old_paths)
+        let mut peer = PeerMaster::watched(link, pid, process, None, old_paths)?;
+        peer.early = early;
+        Ok(peer)
     }
 
     fn watched(
@@ -91,6 +96,7 @@ impl PeerMaster {
         }
         Ok(PeerMaster {
             link,
+            early: None,
             epoll,
             pid,
             process,
@@ -112,7 +118,8 @@ impl PeerMaster {
 
     /// When to read again though nothing is readable.
     pub(in crate::driver) fn deadline(&self) -> Option<Time> {
-        self.link_ended_at.map(|at| at + END_WITHIN)
+        let early = self.early.as_ref().map(|_| Time(0));
+        early.or(self.link_ended_at.map(|at| at + END_WITHIN))
     }
 
     /// Sends a message, at once or when the link has room for it.
@@ -166,7 +173,7 @@ impl PeerMaster {
         let ended = self.has_ended();
         self.link.flush();
         let mut all = Vec::new();
-        while let Some(datagram) = self.link.receive(LONGEST) {
+        while let Some(datagram) = self.early.take().or_else(|| self.link.receive(LONGEST)) {
             let Some(message) = parse(&datagram.text) else {
                 continue;
             };
@@ -260,5 +267,36 @@ impl PeerMaster {
             let path = path.display();
             log.warn(format_args!("cannot remove pid file {path}: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_received_before_is_read_first() {
+        let (mut old, new) = Link::pair().expect("a pair");
+        let (first, second) = (
+            PeerMessage::Back("first".to_owned()),
+            PeerMessage::Back("second".to_owned()),
+        );
+        old.send(render(&second));
+        let early = Message {
+            text: render(&first),
+            fds: Vec::new(),
+        };
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let process = pidfile::open_process(pid).expect("a pidfd");
+        let mut peer = PeerMaster::old_master(
+            (Link::new(new), Some(early)),
+            (pid, Some(process)),
+            OldPaths::default(),
+        )
+        .expect("watched");
+        assert_eq!(peer.deadline(), Some(Time(0)));
+        let messages = [PeerEvent::Said(first), PeerEvent::Said(second)];
+        assert_eq!(peer.read(Time(1)), messages);
+        assert_eq!(peer.deadline(), None);
     }
 }

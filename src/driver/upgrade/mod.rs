@@ -3,7 +3,7 @@
 //! ```text
 //! pin by successor ──► preflight: a child ──answers──► exec ──► take over ──► pin ──► rollout
 //!        │                     │                         │            │
-//!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── goes back: exec of the old image
+//!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── exec of the old image
 //! ```
 //!
 //! The new image keeps the descriptors that it was given as they are, works on copies, and keeps
@@ -12,7 +12,7 @@
 //!
 //! - `save`: everything that the driver is, as a document.
 //! - `takeover`: a driver out of that document, and the way back.
-//! - [`state::Preflight`](super::state::Preflight): the child that is checked.
+//! - `state::Preflight`: the child that is checked.
 //!
 //! The way of one upgrade: the model asks for a pin by the successor; `check_upgrade` starts the
 //! child; `read_preflight` reads its answer in a later turn and calls `execute`; the new image
@@ -94,7 +94,7 @@ impl Driver {
             preflight.read_answer(now)
         } else {
             // A stop came between.
-            Some(Err("nobody waits for it".to_owned()))
+            Some(Err("it is not needed any more".to_owned()))
         };
         let Some(answer) = answer else { return };
         for line in preflight.output_lines() {

@@ -128,7 +128,8 @@ impl Taken {
         let was = driver.supervisor.configured();
         if let Some(now) = workers.filter(|now| *now != was) {
             driver.log.warn(format_args!(
-                "upgrade: -n {now} of the new command line is passed over: N is the service's, {was} at its start; pf-ctl scale changes it"
+                "upgrade: -n {now} of the new command line is passed over: N is the service's, \
+                 {was} at its start; pf-ctl scale changes it"
             ));
         }
         if let Some(file) = pid_file {

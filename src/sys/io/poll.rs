@@ -80,7 +80,7 @@ impl Poller {
     /// idle if the deadline came first. A signal ends the wait only through its own descriptor.
     ///
     /// # Errors
-    /// What ppoll(2) said: ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
+    /// As ppoll(2): ENOMEM, or EINVAL for more descriptors than RLIMIT_NOFILE.
     pub fn wait(
         &mut self,
         fds: &[(BorrowedFd<'_>, Interest)],
@@ -214,7 +214,7 @@ impl NestedEpoll {
     /// An empty set.
     ///
     /// # Errors
-    /// What epoll_create1(2) said.
+    /// As epoll_create1(2).
     pub fn new() -> io::Result<Self> {
         Ok(NestedEpoll {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -230,7 +230,7 @@ impl NestedEpoll {
     /// Watches `fd`; its events carry `token`.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
+    /// As epoll_ctl(2): EEXIST, ENOMEM, ENOSPC, EPERM for a regular file.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::add(&self.epoll, fd, data, epoll_flags(interest))?)
@@ -239,7 +239,7 @@ impl NestedEpoll {
     /// Changes the interest or the token of `fd`.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    /// As epoll_ctl(2): ENOENT if it is not watched.
     pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::modify(&self.epoll, fd, data, epoll_flags(interest))?)
@@ -249,7 +249,7 @@ impl NestedEpoll {
     /// description, which stays open while a child has a copy of the descriptor.
     ///
     /// # Errors
-    /// What epoll_ctl(2) said: ENOENT if it is not watched.
+    /// As epoll_ctl(2): ENOENT if it is not watched.
     pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
@@ -258,7 +258,7 @@ impl NestedEpoll {
     /// waits.
     ///
     /// # Errors
-    /// What epoll_wait(2) said.
+    /// As epoll_wait(2).
     pub fn ready(&mut self, found: &mut Vec<(u64, Ready)>) -> io::Result<()> {
         found.clear();
         self.events.clear();

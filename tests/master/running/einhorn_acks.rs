@@ -107,14 +107,14 @@ fn an_ack_from_outside_the_group_is_refused() {
     let mut stream = dial(&scene, &master);
     writeln!(stream, r#"{{"command":"worker:ack","pid":{worker}}}"#).expect("sent");
     assert!(answer(stream).contains("only worker:ack"));
-    let line = master.wait_for_log("einhorn's socket is refused");
+    let line = master.wait_for_log("einhorn's socket: the message");
     let own = std::process::id();
     assert!(
-        line.contains(&format!("a word of process {own} ")),
+        line.contains(&format!("the message of process {own} ")),
         "{line}"
     );
     assert!(
-        line.contains("it is of no worker's process group"),
+        line.contains("it is in no worker's process group"),
         "{line}"
     );
     assert!(starting(&master.status()));

@@ -139,7 +139,7 @@ fn without_a_control_socket_no_ack_socket_exists() {
     let told = told(worker);
     assert_eq!(told["EINHORN_FD_COUNT"], "1");
     assert!(!told.contains_key("EINHORN_SOCK_PATH"), "{told:?}");
-    master.wait_for_log("einhorn's worker:ack is not heard");
+    master.wait_for_log("einhorn's worker:ack is not read");
     let left = std::fs::read_dir(scene.dir()).expect("ours").flatten();
     let acks = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".ack"));
     assert_eq!(acks.count(), 0);
