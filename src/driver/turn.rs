@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::model::event::Event;
 use crate::model::ids::WorkerId;
 use crate::model::signal::{Sender, Signal};
-use crate::model::snapshot::Role;
+use crate::model::state::snapshot::Role;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, PollSet, Poller, ReadySet};
 use crate::sys::machine::clock;

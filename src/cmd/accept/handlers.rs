@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::manager::Counted;
-use crate::model::acceptor::ClientId;
+use crate::model::machines::acceptor::ClientId;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::listener::shared_accept::Connection;

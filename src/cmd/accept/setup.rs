@@ -10,7 +10,7 @@ use super::manager::Manager;
 use crate::driver::pin::is_ours;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::acceptor::{AcceptLimits, Acceptor};
+use crate::model::machines::acceptor::{AcceptLimits, Acceptor};
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::listener::shared_accept;

@@ -12,7 +12,9 @@ use super::prepare::Environment;
 use crate::cmd::program::print_line;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
-use crate::model::holder::{AfterExit, CommandExit, HoldDecider, SignalContext, SignalDecision};
+use crate::model::machines::holder::{
+    AfterExit, CommandExit, HoldDecider, SignalContext, SignalDecision,
+};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, Poller};

@@ -18,8 +18,8 @@ use crate::sys::io::fd;
 use crate::sys::machine::limits;
 use crate::sys::process::{image, session, wait};
 use crate::sys::signal::Signals;
+use crate::wire::handover::preflight::render_result;
 use crate::wire::handover::{CHECK_FD, STATE_FD, State};
-use crate::wire::preflight::render_result;
 
 /// The hint for a wrapper script that does not exec.
 const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";

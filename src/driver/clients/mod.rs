@@ -16,9 +16,9 @@ use std::os::fd::BorrowedFd;
 use serde_json::Value;
 
 use crate::model::action::Refusal;
+use crate::model::fact::text::workers as in_words;
 use crate::model::ids::{Generation, OpId, Ticket};
 use crate::model::operation::Outcome;
-use crate::model::text::workers as in_words;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;

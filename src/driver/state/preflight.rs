@@ -24,8 +24,8 @@ use crate::sys::process::spawn::{Launch, Leads, Plumbing, SpawnOutcome};
 use crate::sys::process::successor::{Origin, Successor};
 use crate::sys::process::wait;
 use crate::wire::control::Plan;
+use crate::wire::handover::preflight::{self, PreflightResult};
 use crate::wire::handover::{CHECK_FD, STATE_FD};
-use crate::wire::preflight::{self, PreflightResult};
 
 /// How long a successor may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::reason;
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::service_manager::{Reported, ServiceNotice, ServiceNotifier};
+use crate::model::machines::service_manager::{Reported, ServiceNotice, ServiceNotifier};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::sys::notify;

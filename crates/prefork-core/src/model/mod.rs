@@ -10,38 +10,33 @@
 //! | where | what |
 //! | --- | --- |
 //! | [`event`], [`action`], [`fact`] | the vocabulary: what can happen, what is to be done, what is told |
-//! | [`ids`], [`time`], [`signal`], [`policy`], [`exit`], [`operation`] | plain values |
+//! | [`ids`], [`time`], [`signal`], [`policy`], [`exit`], [`operation`], [`backoff`], [`timer`] | plain values |
+//! | [`turn`] | one call of `step`: its time, and its actions so far |
 //! | [`worker`] | one worker's state machine |
-//! | [`state`] | everything that the supervisor remembers |
+//! | [`readiness_memory`] | what `--ready auto` has learnt |
+//! | [`state`] | everything that the supervisor remembers, how it is shown and handed over |
 //! | [`supervisor`] | `step`, `settle`, and the decisions about slots, scale, stop, exits |
 //! | [`rollout`] | from one generation to the next, forward and back |
 //! | [`fork`], [`peer`] | two masters during an upgrade by fork |
-//! | [`handover`] | what an upgrade in place takes along |
-//! | [`acceptor`], [`holder`], [`service_manager`] | three other machines: of `pf-accept`, of `pf-listen --hold`, and of what a service manager above the master is told |
+//! | [`machines`] | three other machines: of `pf-accept`, `pf-listen --hold`, and the service manager |
 #![deny(clippy::wildcard_enum_match_arm)]
 
-pub mod acceptor;
 pub mod action;
 pub mod backoff;
 pub mod event;
 pub mod exit;
 pub mod fact;
 pub mod fork;
-pub mod handover;
-pub mod holder;
 pub mod ids;
-pub mod log_throttle;
+pub mod machines;
 pub mod operation;
 pub mod peer;
 pub mod policy;
 pub mod readiness_memory;
 pub mod rollout;
-pub mod service_manager;
 pub mod signal;
-pub mod snapshot;
 pub mod state;
 pub mod supervisor;
-pub mod text;
 pub mod time;
 pub mod timer;
 pub mod turn;

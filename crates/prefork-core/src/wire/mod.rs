@@ -27,7 +27,7 @@
 //! | module | format |
 //! | --- | --- |
 //! | [`handover`] | the state that an image hands to the next at an upgrade in place |
-//! | [`preflight`] | the answer of an image that is only checked before that |
+//! | [`handover::preflight`] | the answer of an image that is only checked before that |
 //! | [`peer`] | what an old and a new master exchange during an upgrade by fork |
 //! | [`text`] | bytes that are nearly always text, in JSON |
 //!
@@ -45,7 +45,6 @@ pub mod maps;
 pub mod names;
 pub mod notify;
 pub mod peer;
-pub mod preflight;
 pub mod service_manager;
 pub mod services;
 pub mod size;

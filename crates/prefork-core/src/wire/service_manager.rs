@@ -1,9 +1,9 @@
 //! Notifications of the master to the service manager above it: systemd's protocol, sd_notify(3).
 //!
-//! [`crate::model::service_manager`] decides what is sent. The direction from a worker to the
+//! [`crate::model::machines::service_manager`] decides what is sent. The direction from a worker to the
 //! master is [`super::notify`].
 
-use crate::model::service_manager::ServiceNotice;
+use crate::model::machines::service_manager::ServiceNotice;
 
 /// Renders the text of one datagram.
 pub fn render(message: &[ServiceNotice]) -> String {

@@ -20,8 +20,8 @@ use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
-use prefork_core::model::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
 use prefork_core::model::state::rollout::RolloutResult;
+use prefork_core::model::state::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
 use prefork_core::model::time::Time;
 
 use super::{handover, render};

@@ -14,9 +14,9 @@ use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, Ticket, WorkerId};
+use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
-use prefork_core::model::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
@@ -272,7 +272,7 @@ impl Session {
 
     fn show_slots(&mut self) {
         let snapshot = self.supervisor().snapshot();
-        let view = |view: &prefork_core::model::snapshot::SlotView| {
+        let view = |view: &prefork_core::model::state::snapshot::SlotView| {
             let worker = view
                 .worker
                 .map_or("-".into(), |worker| worker.0.to_string());
@@ -290,7 +290,7 @@ impl Session {
                 view.state.name()
             )
         };
-        let list = |views: &[prefork_core::model::snapshot::SlotView]| {
+        let list = |views: &[prefork_core::model::state::snapshot::SlotView]| {
             views.iter().map(view).collect::<Vec<_>>().join(", ")
         };
         self.answers.push(format!(

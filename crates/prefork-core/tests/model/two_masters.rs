@@ -20,7 +20,7 @@ use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
-use prefork_core::model::snapshot::Role;
+use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
 
 use super::render;

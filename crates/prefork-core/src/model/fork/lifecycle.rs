@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
+use crate::model::fact::text::human;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::peer::{ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, PeerSide};
@@ -14,7 +15,6 @@ use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
 use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
-use crate::model::text::human;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
 

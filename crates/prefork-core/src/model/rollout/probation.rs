@@ -6,11 +6,11 @@
 //! to come back is kept. A worker is on probation from when it is ready until the time is over. The
 //! first rollout and a `rollback` have none: there is nothing that is known to be better.
 
+use crate::model::fact::text::human;
 use crate::model::fact::{Fact, WorkerExit};
 use crate::model::ids::Generation;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Probation;
-use crate::model::text::human;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
 use crate::model::worker::Worker;

@@ -8,14 +8,16 @@
 //! - [`slots`]: a worker's place, its back-off and how its last process ended;
 //! - [`rollout`]: from one generation to the next, and the record of the last one;
 //! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
-//! - [`peer`]: the other master during an upgrade by fork.
-//!
-//! What of it survives an upgrade in place is [`HandOver`](super::handover::HandOver).
+//! - [`peer`]: the other master during an upgrade by fork;
+//! - [`snapshot`]: the same for display;
+//! - [`handover`]: the part of it that survives an upgrade in place.
 
 pub mod changes;
+pub mod handover;
 pub mod peer;
 pub mod rollout;
 pub mod slots;
+pub mod snapshot;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

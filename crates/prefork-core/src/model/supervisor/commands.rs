@@ -8,13 +8,13 @@
 use crate::model::action::{Action, PinSource, Refusal};
 use crate::model::event::{Command, Scale};
 use crate::model::fact::Fact;
+use crate::model::fact::text::workers;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
-use crate::model::text::workers;
 use crate::model::turn::Turn;
 
 impl Supervisor {

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use crate::model::action::Refusal;
 use crate::model::event::Scale;
 use crate::model::fact::Fact;
+use crate::model::fact::text::workers;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{MAX_SLOTS, StopSeverity};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::{Mode, Scaling, SlotsBefore};
 use crate::model::state::slots::Slot;
-use crate::model::text::workers;
 use crate::model::turn::Turn;
 use crate::model::worker::exit::FailedStart;
 

@@ -1,15 +1,15 @@
 //! How the state is described: for the status document, for `wait --ready`, for the service manager.
 
 use crate::model::ids::{Generation, OpId};
+use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};
 use crate::model::operation::{Operation, OperationKind, Outcome};
 use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
-use crate::model::service_manager::{ServiceStage, ServiceSummary};
-use crate::model::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::rollout::Rollout;
 use crate::model::state::slots::Slot;
+use crate::model::state::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
 use crate::model::worker::{Phase, Worker};
 
 impl Supervisor {

@@ -12,8 +12,8 @@ use crate::model::action::Action;
 use crate::model::event::WorkerMessage;
 use crate::model::exit::Cause;
 use crate::model::fact::Fact;
+use crate::model::fact::text::human;
 use crate::model::policy::StopSeverity;
-use crate::model::text::human;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 

@@ -3,10 +3,11 @@
 //!
 //! The state is one JSON document in a file whose descriptor `PF_STATE_FD` names. It is versioned: an image reads its own [`FORMAT`] and the one
 //! before it, ignores fields that it does not know, and refuses everything else before anything has happened, since the same document is
-//! first given to a child (`PF_UPGRADE_CHECK`, see [`super::preflight`]).
+//! first given to a child (`PF_UPGRADE_CHECK`, see [`preflight`]).
 //!
 //! Descriptors are numbers here: they stay open across the exec.
 
+pub mod preflight;
 pub mod service;
 pub mod values;
 

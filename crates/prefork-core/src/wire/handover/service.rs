@@ -14,11 +14,11 @@ use super::values::{
 };
 use crate::model::backoff::Backoff;
 use crate::model::exit::LastExit;
-use crate::model::handover::{HandOver, SlotHandOver};
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Counters;
 use crate::model::state::changes::{DeferredSignals, Retiring, Scaling, SlotsBefore};
+use crate::model::state::handover::{HandOver, SlotHandOver};
 use crate::model::state::rollout::{RolloutRecord, RolloutResult};
 use crate::model::timer::Timer;
 use crate::model::worker::{Heartbeat, Phase, Worker};

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::ids::{Generation, OpId, WorkerId};
+use crate::model::machines::service_manager::{Reported, ServiceStage};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
 use crate::model::policy::{Policy, Readiness, StopSeverity, Surge};
 use crate::model::readiness_memory::ReadinessMemory;
-use crate::model::service_manager::{Reported, ServiceStage};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 

@@ -14,8 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::signal::Signal;
-use super::time::Time;
+use crate::model::signal::Signal;
+use crate::model::time::Time;
 
 /// From TERM to KILL, for a handler's group.
 pub const TERM_TO_KILL: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
 //! Facts as text: one line each, as the log has them. All of it stands here, so that a wording is
-//! changed in one place; [`fact`](super::fact) has the values.
+//! changed in one place; [`fact`](super) has the values.
 //!
 //! A text that is also shown as the progress or the outcome of an operation has a method of its own
 //! ([`Fact::detail`]): the same words without the kind of the operation in front.
@@ -7,10 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::exit::{Cause, ExitStatus};
-use super::fact::{Fact, WorkerExit, WorkerLabel};
-use super::policy::StopSeverity;
-use super::signal::Signal;
+use super::{Fact, WorkerExit, WorkerLabel};
+use crate::model::exit::{Cause, ExitStatus};
+use crate::model::policy::StopSeverity;
+use crate::model::signal::Signal;
 
 /// A number of workers: `1 worker`, `4 workers`.
 pub fn workers(count: usize) -> String {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::time::Time;
+use crate::model::time::Time;
 
 /// One line of a kind is admitted in this time.
 const EVERY: Duration = Duration::from_secs(1);

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use super::backoff::{Backoff, Dice};
-use super::signal::{Sender, Signal};
-use super::time::Time;
+use crate::model::backoff::{Backoff, Dice};
+use crate::model::signal::{Sender, Signal};
+use crate::model::time::Time;
 
 /// The shortest and the longest wait before COMMAND is started again: the defaults of the
 /// master's own `--backoff`.

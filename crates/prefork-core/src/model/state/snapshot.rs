@@ -1,11 +1,11 @@
 //! Plain data that describes the service at one moment, for display.
 
-use super::exit::LastExit;
-use super::ids::{Generation, WorkerId};
-use super::operation::Operation;
-use super::state::Counters;
-use super::state::rollout::RolloutRecord;
-use super::time::Time;
+use super::Counters;
+use super::rollout::RolloutRecord;
+use crate::model::exit::LastExit;
+use crate::model::ids::{Generation, WorkerId};
+use crate::model::operation::Operation;
+use crate::model::time::Time;
 
 /// Which part this master has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

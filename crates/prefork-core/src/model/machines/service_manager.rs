@@ -15,11 +15,11 @@
 
 use std::time::Duration;
 
-use super::ids::Generation;
-use super::operation::OperationKind;
-use super::snapshot::ServiceState;
-use super::text::workers as count_workers;
-use super::time::Time;
+use crate::model::fact::text::workers as count_workers;
+use crate::model::ids::Generation;
+use crate::model::operation::OperationKind;
+use crate::model::state::snapshot::ServiceState;
+use crate::model::time::Time;
 
 /// The least time between two status lines. They are for people; what the manager acts on is
 /// sent at once.

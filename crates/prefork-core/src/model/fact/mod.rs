@@ -1,17 +1,19 @@
 //! What happened, as values. The model states each fact once; the log line, the status document,
 //! and whatever else reports it are tellings of the same value.
 //!
-//! [`text`](super::text) renders a fact as a line of the log. To add a fact: a variant here, its
+//! [`text`](text) renders a fact as a line of the log. To add a fact: a variant here, its
 //! level and subject here, its line in `text`; the compiler names all three places.
+
+pub mod text;
 
 use std::time::Duration;
 
-use super::exit::LastExit;
-use super::ids::Generation;
-use super::operation::OperationKind;
-use super::peer::PeerLabel;
-use super::policy::StopSeverity;
-use super::signal::Signal;
+use crate::model::exit::LastExit;
+use crate::model::ids::Generation;
+use crate::model::operation::OperationKind;
+use crate::model::peer::PeerLabel;
+use crate::model::policy::StopSeverity;
+use crate::model::signal::Signal;
 
 /// How much a fact matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,19 +7,19 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::backoff::{Backoff, Dice};
-use super::exit::LastExit;
-use super::ids::{Generation, OpId, WorkerId};
-use super::operation::{OperationKind, Operations};
-use super::policy::Policy;
-use super::readiness_memory::ReadinessMemory;
-use super::state::changes::{DeferredSignals, Mode, Retiring, Scaling};
-use super::state::rollout::{Pinning, RolloutRecord};
-use super::state::slots::{Slot, Slots};
-use super::state::{Counters, Supervisor};
-use super::time::Time;
-use super::timer::{Timer, Timers};
-use super::worker::Worker;
+use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
+use super::rollout::{Pinning, RolloutRecord};
+use super::slots::{Slot, Slots};
+use super::{Counters, Supervisor};
+use crate::model::backoff::{Backoff, Dice};
+use crate::model::exit::LastExit;
+use crate::model::ids::{Generation, OpId, WorkerId};
+use crate::model::operation::{OperationKind, Operations};
+use crate::model::policy::Policy;
+use crate::model::readiness_memory::ReadinessMemory;
+use crate::model::time::Time;
+use crate::model::timer::{Timer, Timers};
+use crate::model::worker::Worker;
 
 /// A slot, as it can be between two rollouts.
 #[derive(Debug, Clone)]
