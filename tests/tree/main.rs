@@ -7,3 +7,4 @@ mod drift;
 mod layering;
 mod readme;
 mod recipes;
+mod rooms;
