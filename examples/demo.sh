@@ -12,7 +12,7 @@ package=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ -z "${PF_BIN:-}" ] || PF_BIN=$(cd "$PF_BIN" && pwd)
 work=
 
-# Whatever ends this script: what it started in the background ends with it, and the directory goes.
+# However this script ends, its background processes end with it, and the directory is removed.
 clean_up() {
     code=$?
     trap '' INT TERM HUP PIPE
@@ -42,7 +42,8 @@ build() {
     step 'Building; the first time takes a minute or two'
     cd "$package"
     cargo build --bins --examples >"$work/build" 2>&1 || { cat "$work/build" >&2 && exit 1; }
-    PF_BIN=$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
+    PF_BIN=$(cargo metadata --no-deps --format-version 1 |
+        sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 }
 
 # One request on a new connection: a line sent, a line received.
@@ -58,7 +59,8 @@ ask() {
 keep_asking() {
     trap '' PIPE
     until [ -e enough ]; do
-        if ask "client $1" && [[ $answer =~ ^"hello client $1, from slot "[0-9]+", generation "([0-9]+), ]]; then
+        if ask "client $1" &&
+            [[ $answer =~ ^"hello client $1, from slot "[0-9]+", generation "([0-9]+), ]]; then
             echo "generation ${BASH_REMATCH[1]}"
         else
             echo failed
@@ -71,8 +73,10 @@ export PATH="$PF_BIN:$PF_BIN/examples:$PATH"
 cd "$work"
 
 step 'Start: each program does one thing to the process and then becomes the next'
-echo '    pf-listen binds a port, pf-master forks the workers, and hello is a worker, which accepts on the inherited socket:'
-printf '    $ %s\n' 'pf-listen --port-file ports web=tcp:127.0.0.1:0 -- pf-master -n 2 --pid app.pid -- hello &'
+echo '    pf-listen binds a port, pf-master forks the workers, and hello is a worker,'
+echo '    which accepts on the inherited socket:'
+printf '    $ %s\n' 'pf-listen --port-file ports web=tcp:127.0.0.1:0 -- \'
+printf '      %s\n' '    pf-master -n 2 --pid app.pid -- hello &'
 pf-listen --port-file ports web=tcp:127.0.0.1:0 -- pf-master -n 2 --pid app.pid -- hello >log 2>&1 &
 run pf-ctl wait app.pid --ready --timeout 30s
 read -r name address <ports

@@ -2,7 +2,8 @@
 //! to finish.
 //!
 //!     cargo build --release --example hello
-//!     pf-listen tcp:127.0.0.1:8080 unix:/tmp/hello.sock -- pf-master -n 4 -- target/release/examples/hello
+//!     pf-listen tcp:127.0.0.1:8080 unix:/tmp/hello.sock -- \
+//!         pf-master -n 4 -- target/release/examples/hello
 //!     echo world | nc -N 127.0.0.1 8080
 //!
 //! Nothing in it depends on the language; the numbered comments say what a worker owes its master.
@@ -40,8 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn work() -> Result<(), Box<dyn Error>> {
-    // 1. Be ready for the end before the beginning: TERM and QUIT mean "finish", and may come at any moment. They raise a flag,
-    //    and wake the poll below through a pair of sockets. INT means "now", which is what it does by itself.
+    // 1. Install the signal handlers first: TERM and QUIT mean "finish", and may come any time.
+    //    They raise a flag, and wake the poll below through a pair of sockets. INT means "now",
+    //    which is its default action.
     let stopping = Arc::new(AtomicBool::new(false));
     let (wake, waker) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGQUIT] {
@@ -49,18 +51,19 @@ fn work() -> Result<(), Box<dyn Error>> {
         pipe::register(signal, waker.try_clone()?)?;
     }
 
-    // 2. Take the listeners, which wait at fd 3 and up. They are shared with the other workers: between the poll that reports a
-    //    client and the accept, another worker may have taken it, so the accept must not wait for the next one.
+    // 2. Take the listeners, which are open at fd 3 and up. They are shared with the other workers:
+    //    between the poll that reports a client and the accept, another worker may have taken the
+    //    client, so the accept must not wait for the next one.
     let listeners = inherited_listeners()?;
     for listener in &listeners {
         listener.set_nonblocking(true)?;
     }
 
-    // 3. Say so once clients can be served.
+    // 3. Report ready once clients can be served.
     notify("READY=1")?;
 
-    // 4. Serve until told to finish. A client is accepted only where it will be answered: the flag is looked at before each
-    //    accept, and nothing ends the loop between an accept and the end of its answer.
+    // 4. Serve until asked to finish. A client is accepted only if it will be answered: the flag is
+    //    checked before each accept, and nothing ends the loop between an accept and its answer.
     while !stopping.load(Ordering::Relaxed) {
         let mut fds: Vec<PollFd> = listeners
             .iter()

@@ -1,7 +1,8 @@
 //! A worker with axum.
 //!
 //!     cargo build --release --example worker-axum
-//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-axum
+//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- \
+//!         target/release/examples/worker-axum
 //!
 //! axum drains by itself and closes kept connections. But it does so at once, also where the first
 //! request is still on its way. So a worker that is asked to finish first only stops accepting and

@@ -1,7 +1,8 @@
 //! A worker in plain std: HTTP/1.1 with keep-alive, a thread a client.
 //!
 //!     cargo build --release --example worker-std
-//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-std
+//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- \
+//!         target/release/examples/worker-std
 //!     curl http://127.0.0.1:8080/world
 //!
 //! It also runs without a master, on the addresses given: then USR2 starts the program again, and
@@ -62,8 +63,11 @@ fn serve(mut client: &Connection) -> io::Result<()> {
         let length = body.len();
         // At once, so that it is one packet.
         client.write_all(
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n{body}")
-                .as_bytes(),
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\
+                 Connection: {connection}\r\n\r\n{body}"
+            )
+            .as_bytes(),
         )?;
         if is_last {
             break;

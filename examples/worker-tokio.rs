@@ -1,7 +1,8 @@
 //! A worker with tokio, and nothing above it: HTTP/1.1 with keep-alive, a task a client.
 //!
 //!     cargo build --release --example worker-tokio
-//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- target/release/examples/worker-tokio
+//!     pf-listen 127.0.0.1:8080 -- pf-master -n 4 --pid app.pid -- \
+//!         target/release/examples/worker-tokio
 //!
 //! The library has no runtime. Its counting and waiting fit into one: a [`Gate`] counts the
 //! connections, here in tasks.

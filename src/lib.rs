@@ -1,7 +1,8 @@
 //! `prefork`: what the utilities of pf-tools share.
 //!
-//! The toolkit turns any worker program into a preforked, supervised service that is deployed without losing a connection. Its utilities chain by
-//! exec and environment, each doing one thing to the process and then becoming the next:
+//! The toolkit turns any worker program into a preforked, supervised service that is deployed
+//! without losing a connection. Its utilities chain by exec and environment, each doing one thing
+//! to the process and then becoming the next:
 //!
 //! ```sh
 //! pf-listen http=tcp:127.0.0.1:8080 -- pf-master -n 4 --pid /run/app.pid -- ./app
@@ -10,8 +11,9 @@
 //!
 //! # For workers written in Rust
 //!
-//! Any program that can use an inherited socket can be a worker. One in Rust has help here, of which each part works alone, under any
-//! service manager or none, and none of which brings a runtime along (`default-features = false` leaves out what only the programs need):
+//! Any program that can use an inherited socket can be a worker. One in Rust has help here, of
+//! which each part works alone, under any service manager or none, and none of which brings a
+//! runtime along (`default-features = false` leaves out what only the programs need):
 //!
 //! | for | there is |
 //! | --- | --- |
@@ -62,69 +64,120 @@
 //! }
 //! ```
 //!
-//! Whole workers, which drain gracefully and close kept connections at their next pause, are `examples/worker-std.rs`, `worker-tokio.rs` and
-//! `worker-axum.rs`. What they have in common is worth knowing: a client whose request is on its way when the worker is told to finish was promised an
-//! answer by the accept, so a connection on which nothing has been said yet is not closed at once.
+//! Whole workers, which drain gracefully and close kept connections at their next pause, are
+//! `examples/worker-std.rs`, `worker-tokio.rs` and `worker-axum.rs`. What they have in common is
+//! worth knowing: a client whose request is on its way when the worker is told to finish was
+//! promised an answer by the accept, so a connection on which nothing has been said yet is not
+//! closed at once.
 //!
 //! # One idea
 //!
-//! A supervisor is a decision problem with a thin skin of system calls. So the decisions are a value, and the skin is a loop:
+//! A supervisor is a decision problem with a thin skin of system calls. So the decisions are a
+//! value, and the skin is a loop:
 //!
 //! ```text
-//! world ──► driver: wait, translate ──► Event ──► model::step(now, event) ──► Action ──► driver: perform ──► world
+//! world ──► driver: wait, translate ──► Event ──► model::step(now, event) ──► Action
+//!   ▲                                                                           │
+//!   └────────────────────────────── driver: perform ◄───────────────────────────┘
 //! ```
 //!
-//! The [`model`] has no clock, no fd, no environment and prints nothing; it names workers by ids of its own, and time is an argument. It can be
-//! run a million steps a second and both orders of any race can be tested. The [`driver`] is one thread around one `poll`: it
-//! turns what happened into events and performs the actions. A fact that performing one yields (fork failed: EAGAIN) comes back as an
-//! event in the same turn. Every action is *tell*, never *ask*.
+//! The [`model`] has no clock, no fd, no environment and prints nothing; it names workers by ids of
+//! its own, and time is an argument. It can be run a million steps a second, and both orders of any
+//! race can be tested. The [`driver`] is one thread around one `poll`: it turns what happened into
+//! events and performs the actions. A fact about the world that performing one yields (fork failed:
+//! EAGAIN) comes back as an event in the same turn. Every action is *tell*, never *ask*.
 //!
 //! # The house
 //!
 //! | room | holds | may import |
 //! | --- | --- | --- |
 //! | `src/bin/` | three lines each | [`cmd`] |
-//! | [`cmd`] | one file or folder a binary: the command line and `run` | everything below |
+//! | [`cmd`] | a folder a binary: the command line and `run` | everything below |
 //! | [`driver`] | the loop; owns the descriptors and the map between processes and worker ids | [`model`], [`wire`], [`sys`], [`log`] |
 //! | [`client`] | the blocking control client, with a deadline | [`wire`], [`sys`] |
 //! | [`ui`] | tables, progress: documents to text | [`wire`] |
 //! | [`log`] | the master's log, which never blocks | [`sys`] |
 //! | [`worker`] | what workers written in Rust use | [`sys`], [`wire`] |
 //! | [`sys`] | the only system calls; decides nothing | [`wire`], the model's plain types |
-//! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*`, control messages, notifications, the heartbeat page | the model's plain types |
-//! | [`model`] | events, actions, one worker's state machine, the supervisor, rollouts, timers | `std`'s values |
+//! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*`, control messages, hand-over | the model's plain types |
+//! | [`model`] | events, actions, facts; one worker's state machine, the supervisor, rollouts | `std`'s values |
 //!
-//! A test reads the sources and fails on an import that is not allowed.
+//! `model` and `wire` are a package of their own, `crates/prefork-core`, which is tested in
+//! seconds; this library re-exports them. A test reads the sources of both and fails on an import
+//! that is not allowed, on a circle between rooms, and on a room without a map.
+//!
+//! # Glossary
+//!
+//! The words of the manual, and where the code has them.
+//!
+//! | word | type | room |
+//! | --- | --- | --- |
+//! | listener | [`Listener`](sys::listener::Listener) | [`sys::listener`] |
+//! | address | [`ListenSpec`](wire::address::ListenSpec), [`Bound`](wire::address::Bound) | [`wire::address`] |
+//! | worker | [`Worker`](model::worker::Worker), its process in `driver/process` | [`model::worker`] |
+//! | slot | [`Slot`](model::state::slots::Slot), [`Slots`](model::state::slots::Slots) | [`model::state::slots`] |
+//! | generation | [`Generation`](model::ids::Generation); what it was pinned to: [`Pin`](driver::pin::Pin) | [`driver::pin`] |
+//! | ready, heartbeat | [`Phase`](model::worker::Phase), [`Heartbeat`](model::worker::Heartbeat), [`Readiness`](model::policy::Readiness) | [`model::worker`] |
+//! | retiring, draining | a worker whose phase [`is_told`](model::worker::Phase::is_told); `retire` | [`model::supervisor::retire`] |
+//! | rollout, canary, probation, surge | `Rollout`, [`RolloutRecord`](model::state::rollout::RolloutRecord), [`Surge`](model::policy::Surge) | [`model::rollout`] |
+//! | rollback | `Direction::Back` | [`model::rollout::rollback`] |
+//! | operation | [`Operation`](model::operation::Operation), [`OperationKind`](model::operation::OperationKind) | [`model::operation`] |
+//! | target | [`Target`](client::Target) | [`client`] |
+//! | upgrade in place | [`HandOver`](model::state::handover::HandOver), [`State`](wire::handover::State), `Preflight` | [`driver::upgrade`] |
+//! | upgrade by fork, old and new master | [`ForkState`](model::peer::ForkState), [`PeerMessage`](model::peer::PeerMessage), `PeerMaster` | [`model::fork`], [`driver::fork`] |
+//! | pause, scale | [`Scaling`](model::state::changes::Scaling) | [`model::supervisor::scale`] |
+//! | stop, drain the queue | [`StopSeverity`](model::policy::StopSeverity) | [`model::supervisor::stop`] |
+//! | option, setting | [`Policy`](model::policy::Policy), [`Recipe`](driver::pin::Recipe) | [`model::policy`], [`driver::pin`] |
+//! | back-off | [`Backoff`](model::backoff::Backoff) | [`model::backoff`] |
+//! | log line, event | [`Fact`](model::fact::Fact) | [`model::fact`] |
+//! | status document | [`Snapshot`](model::state::snapshot::Snapshot), [`Status`](wire::status::Status) | [`wire::status`] |
+//! | guard | [`Guard`](sys::process::guard::Guard) | [`sys::process::guard`] |
+//! | backlog, accept queue | [`QueueReader`](sys::listener::accept_queue::QueueReader) | [`sys::listener::accept_queue`] |
 //!
 //! # The data's way
 //!
-//! *Listeners.* `pf-listen` parses addresses ([`wire::address`]), binds them ([`sys::listener`]), places them at fd 3 and up without
-//! close-on-exec ([`sys::fd`]), renders `LISTEN_FDS` and its sisters ([`wire::listen_env`]) and becomes the next program ([`sys::exec`]); its pid
-//! does not change, so `LISTEN_PID` stays true. `pf-master` takes them over through the same rooms and holds them for life. With `--hold`, `pf-listen` stays
-//! their holder, and the next program is a child of it ([`sys::child`]) that is started again when it dies ([`model::hold`]).
+//! *Listeners.* `pf-listen` parses addresses ([`wire::address`]), binds them ([`sys::listener`]),
+//! places them at fd 3 and up without close-on-exec ([`sys::io::fd`]), renders `LISTEN_FDS` and its
+//! sisters ([`wire::listen_env`]) and becomes the next program ([`sys::process::exec`]); its pid
+//! does not change, so `LISTEN_PID` stays true. `pf-master` takes them over through the same rooms
+//! and holds them for life. With `--hold`, `pf-listen` stays their holder, and the next program is
+//! a child of it ([`sys::process::child`]) that is started again when it dies
+//! ([`model::machines::holder`]).
 //!
-//! *A worker.* [`model::event::Action::Spawn`] names a slot and a generation; the driver looks up the generation's pin ([`driver::pin`]: real directory,
-//! program, environment, resolved once), makes the worker's notify socket and heartbeat page, and forks ([`sys::spawn`]). Whether the exec
-//! succeeded, what the worker says, and how it ends come back as events, in an order that makes 'ready, then died' never look like 'died before
-//! ready' (see [`driver`]).
+//! *A worker.* [`model::action::Action::Spawn`] names a slot and a generation; the driver looks up
+//! the generation's pin ([`driver::pin`]: real directory, program, environment, resolved once),
+//! makes the worker's notify socket and heartbeat page, and forks ([`sys::process::spawn`]).
+//! Whether the exec succeeded, what the worker says, and how it ends come back as events, in an
+//! order that makes "ready, then died" never look like "died before ready" (see [`driver`]).
 //!
-//! *A connection.* `pf-accept` is a worker that needs no code: [`sys::door`] waits with all others at the listeners and takes one connection at a
-//! time, [`model::accepting`] knows whether there is a token for it and when a handler has had its time, and the handler is forked as workers are
-//! ([`sys::spawn`]), with the environment that tcpserver gives ([`wire::ucspi`]).
+//! *A connection.* `pf-accept` is a worker that needs no code: [`sys::listener::shared_accept`]
+//! waits with the other workers at the listeners and takes one connection at a time,
+//! [`model::machines::acceptor`] knows whether there is room for it and when a handler has had its
+//! time, and the handler is forked as workers are, with the environment that tcpserver gives
+//! ([`wire::ucspi`]).
 //!
-//! *A rollout.* `pf-ctl reload` sends one JSON line ([`wire::proto`]); the model pins a new generation, starts its workers beside the old ones within
-//! `--surge`, retires each old worker when its successor is ready, and ends the operation when no old worker accepts any more; or
-//! goes back, whole. Steps and end go to whoever waits for the operation.
+//! *A rollout.* `pf-ctl reload` sends one JSON line ([`wire::control`]); the model pins a new
+//! generation, starts its workers beside the old ones within `--surge`, retires each old worker
+//! when its successor is ready, and ends the operation when no old worker accepts any more; or goes
+//! back, whole ([`model::rollout`]). Steps and end go to each client that waits for the operation.
 //!
-//! *Two masters.* An upgrade by fork is a conversation of two models ([`model::beside`]): the old one begets the new one ([`sys::beget`]) with a line
-//! between them in which listeners and state lie already ([`wire::beside`], [`sys::link`], [`driver::fork`]), and yields a slot whenever that has a
-//! worker ready for it. Each sees the other's death, and then has all slots.
+//! *Two masters.* An upgrade by fork is a conversation of two models ([`model::fork`]): the old
+//! master starts the new one ([`sys::process::fork_master`]) with a socket between them in which
+//! listeners and state wait already ([`wire::peer`], [`driver::fork`]), and gives up a slot
+//! whenever the new one has a worker ready for it. Each sees the other's death, and then has all
+//! slots.
 //!
-//! *Upward.* After each turn [`model::upward`] compares what is so with what a service manager above us was told, and says the difference
-//! ([`wire::upward`], [`driver::upward`]). With `--daemonize` the shell is told once, through a pipe ([`sys::daemon`]).
+//! *A service manager.* After each turn [`model::machines::service_manager`] compares the state
+//! with what a service manager above the master was told, and the driver sends the difference
+//! ([`wire::service_manager`]). With `--daemonize` the shell is told once, through a pipe
+//! ([`sys::process::daemon`]).
 //!
-//! *Status.* The model's snapshot and what `/proc` and the sockets show make one document ([`wire::status`]), which `pf-status` prints as it is,
-//! or as a table.
+//! *A fact.* The model states what happened as a [`Fact`](model::fact::Fact); `driver/perform.rs`
+//! writes its text ([`model::fact::text`]) to the log, and the status document shows what of it
+//! lasts.
+//!
+//! *Status.* The model's snapshot and what `/proc` and the sockets show make one document
+//! ([`wire::status`]), which `pf-status` prints as it is, or as a table.
 
 pub mod client;
 #[cfg(feature = "programs")]

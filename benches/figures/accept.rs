@@ -284,7 +284,8 @@ fn shares(bench: &Bench, report: &mut Report) -> Outcome {
         &rows,
     );
     report.note(
-        "Blocking accept and an exclusive wait whose waiters go to the end of the line (pf-accept) take turns; epoll wakes them all, and the same \
+        "Blocking accept and an exclusive wait whose waiters go to the end of the line \
+         (pf-accept) take turns; epoll wakes them all, and the same \
          one is often first.",
     );
     Ok(())

@@ -67,7 +67,8 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
         })
         .collect();
     report.table(
-        "kill -9 of the master of 8 workers under --hold until it is served again, beside the start of a master, ms",
+        "kill -9 of the master of 8 workers under --hold until it is served again, beside the \
+         start of a master, ms",
         &cells(["what", "times", "min", "median", "p90", "max"]),
         &rows,
     );

@@ -18,7 +18,8 @@ pub fn described() -> String {
     let date = clock::rfc3339(clock::wall());
     let date = date.get(..10).unwrap_or_default();
     format!(
-        "Measured on {date}: {processor}, {} cores, {memory} GiB, Linux {}, {}; load average before: {}.\n\n",
+        "Measured on {date}: {processor}, {} cores, {memory} GiB, Linux {}, {}; load average \
+         before: {}.\n\n",
         cpus::usable(),
         kernel.join("."),
         system.trim_matches('"'),

@@ -81,7 +81,8 @@ impl Stage {
         if self.in_c {
             "programs/worker.c"
         } else {
-            "this benchmark itself, for want of a C compiler (starts are slower, and ratios flatter)"
+            "this benchmark itself, for want of a C compiler (starts are slower, and ratios \
+             flatter)"
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `support` | a whole service as a user starts it; free ports, copies of programs, skipping a test |
+//! | `support` | a service as a user starts it; free ports, copies of programs, skipped tests |
 //! | `service` | a `pf-master` with workers that are shell scripts, and what `/proc` shows of it |
 //! | `running` | a process that a test starts and reads line by line |
 //! | `load` | clients that connect the whole time and account for every request |
-//! | `terminal`, `namespace`, `notify_manager` | a terminal, a pid namespace and a service manager |
+//! | `terminal`, `namespace` | a terminal, and a pid namespace |
+//! | `notify_manager` | a service manager that the test plays |
 
 #![allow(dead_code, reason = "each binary compiles all of it and uses a part")]
 

@@ -151,7 +151,8 @@ fn u2_abstract_and_vsock_addresses() {
 #[test]
 fn an_open_descriptor_is_moved_to_its_place() {
     // The inner one finds the socket of the outer one as fd 9 alone.
-    let script = r#"exec "$LISTEN" 127.0.0.1:0 -- sh -c 'exec 9<&3 3<&-; unset LISTEN_FDS; exec "$LISTEN" x=fd:9,nodelay -- "$@"' sh "$@""#;
+    let script = r#"exec "$LISTEN" 127.0.0.1:0 -- sh -c 'exec 9<&3 3<&-
+        unset LISTEN_FDS; exec "$LISTEN" x=fd:9,nodelay -- "$@"' sh "$@""#;
     let report = reported(shell(script));
     assert_eq!(report["env"]["LISTEN_FDNAMES"], "x");
     assert!(addresses(&report)[0].starts_with("tcp:127.0.0.1:"));
@@ -250,7 +251,9 @@ fn a_mark_is_set_or_the_missing_capability_named() {
     if code == 0 {
         assert!(out.contains("\"mark\":16"), "{out}");
     } else {
-        assert!(code == 111 && errors.contains("cannot set mark on tcp:127.0.0.1:0: Operation not permitted (it needs a capability"), "{errors}");
+        let expected = "cannot set mark on tcp:127.0.0.1:0: \
+                        Operation not permitted (it needs a capability";
+        assert!(code == 111 && errors.contains(expected), "{errors}");
     }
 }
 
@@ -341,10 +344,13 @@ fn w1_a_host_gets_a_socket_for_each_address() {
     }
     let (_guard, directory) = directory();
     let hosts = directory.join("hosts");
-    std::fs::write(&hosts, "::1 pf-both\n127.0.0.1 pf-both\n127.0.0.1 pf-both\n127.0.0.1 pf-half\n2001:db8::1 pf-half\n2001:db8::1 pf-none\n").expect("written");
+    let lines = "::1 pf-both\n127.0.0.1 pf-both\n127.0.0.1 pf-both\n\
+                 127.0.0.1 pf-half\n2001:db8::1 pf-half\n2001:db8::1 pf-none\n";
+    std::fs::write(&hosts, lines).expect("written");
     let with_hosts = |args: &str| {
         let script = format!(
-            r#"exec unshare -m sh -c 'mount --bind {} /etc/hosts && exec "$LISTEN" {args} -- "$@"' sh "$@""#,
+            r#"exec unshare -m sh -c 'mount --bind {} /etc/hosts &&
+                exec "$LISTEN" {args} -- "$@"' sh "$@""#,
             hosts.display()
         );
         shell(&script)

@@ -427,7 +427,8 @@ fn a_port_that_needs_privilege_is_refused_with_a_hint() {
         (code, errors.as_str()),
         (
             111,
-            "pf-listen: cannot bind tcp:127.0.0.1:7: Permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)\n"
+            "pf-listen: cannot bind tcp:127.0.0.1:7: Permission denied (ports below 1024 need \
+             root or CAP_NET_BIND_SERVICE)\n"
         )
     );
 }

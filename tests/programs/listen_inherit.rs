@@ -116,7 +116,8 @@ fn u4_the_options_of_a_kept_listener_are_set_anew() {
 
 #[test]
 fn u4_the_same_socket_is_kept() {
-    let script = r#"exec "$LISTEN" a=127.0.0.1:0 b=127.0.0.1:0 -- sh -c 'readlink /proc/$$/fd/3 /proc/$$/fd/4; exec "$LISTEN" -- "$@"' sh "$@""#;
+    let script = r#"exec "$LISTEN" a=127.0.0.1:0 b=127.0.0.1:0 -- sh -c '
+        readlink /proc/$$/fd/3 /proc/$$/fd/4; exec "$LISTEN" -- "$@"' sh "$@""#;
     let (code, out, errors) = finished(shell(script));
     assert_eq!(code, 0, "{errors}");
     let report: serde_json::Value = serde_json::from_str(
@@ -154,7 +155,8 @@ fn u5_unlinked_unix_path_counts_as_dead() {
     let (_guard, directory) = directory();
     let path = directory.join("a").display().to_string();
     let script = format!(
-        r#"exec "$LISTEN" {path} -- sh -c 'readlink /proc/$$/fd/3; rm {path}; exec "$LISTEN" {path} -- "$@"' sh "$@""#
+        r#"exec "$LISTEN" {path} -- sh -c '
+            readlink /proc/$$/fd/3; rm {path}; exec "$LISTEN" {path} -- "$@"' sh "$@""#
     );
     let (code, out, errors) = finished(shell(&script));
     assert_eq!(code, 0, "{errors}");
@@ -274,13 +276,18 @@ fn g1_listener_variables_count_only_if_ours_and_complete() {
     ));
     assert_eq!(
         report["env"],
-        json!({"LISTEN_FDS": "1", "LISTEN_FDNAMES": "unknown", "LISTEN_PID": report["pid"].to_string()})
+        json!({
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": "unknown",
+            "LISTEN_PID": report["pid"].to_string(),
+        })
     );
 }
 
 #[test]
 fn names_that_others_gave_are_passed_on() {
-    let script = r#"exec "$LISTEN" 127.0.0.1:0 -- sh -c 'LISTEN_FDNAMES=web@1.socket exec "$LISTEN" -- "$@"' sh "$@""#;
+    let script = r#"exec "$LISTEN" 127.0.0.1:0 -- sh -c '
+        LISTEN_FDNAMES=web@1.socket exec "$LISTEN" -- "$@"' sh "$@""#;
     assert_eq!(
         reported(shell(script))["env"]["LISTEN_FDNAMES"],
         "web@1.socket"

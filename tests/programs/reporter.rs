@@ -1,5 +1,6 @@
 //! This test program as the COMMAND of `pf-listen`: it reports what it was given as a line of JSON.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::process::Command;
@@ -73,9 +74,12 @@ fn report() {
     if !std::env::args().any(|arg| arg == "reporter::report") {
         return;
     }
+    let variables: BTreeMap<String, String> = std::env::vars()
+        .filter(|(key, _)| key.starts_with("LISTEN_"))
+        .collect();
     let report = json!({
         "pid": std::process::id(),
-        "env": std::env::vars().filter(|(key, _)| key.starts_with("LISTEN_")).collect::<std::collections::BTreeMap<_, _>>(),
+        "env": variables,
         "fds": open_descriptors(),
         "listeners": listeners(),
         "cwd": std::env::current_dir().expect("a directory"),
@@ -118,6 +122,7 @@ fn describe(number: i32) -> Value {
     let flags = nix::fcntl::fcntl(&copy, nix::fcntl::FcntlArg::F_GETFL).expect("flags");
     let listener = Listener::inspect(copy, None, None, "fd").expect("a socket");
     let socket = SockRef::from(&listener.fd);
+    let device = socket.device().ok().flatten();
     json!({
         "address": listener.address.to_string(),
         "inode": listener.inode(),
@@ -136,7 +141,7 @@ fn describe(number: i32) -> Value {
         "rcvbuf": socket.recv_buffer_size().ok(),
         "sndbuf": socket.send_buffer_size().ok(),
         "freebind": socket.freebind_v4().ok(),
-        "device": socket.device().ok().flatten().map(|name| String::from_utf8_lossy(&name).into_owned()),
+        "device": device.map(|name| String::from_utf8_lossy(&name).into_owned()),
         "mark": socket.mark().ok(),
     })
 }

@@ -18,13 +18,19 @@ use tempfile::TempDir;
 use crate::common::support::PATIENCE;
 use crate::common::support::copies::ForAnybody;
 
-const READY: &str = r#"{"pid":4711,"role":"master","state":"running","generation":3,"uptime_s":7380.5,"command":["./app","--port"],
-    "workers":{"wanted":1,"ready":1},"slots":[{"slot":0,"pid":4712,"generation":3,"state":"ready","uptime_s":65,"rss_bytes":1258291,
-    "cpu_s":0.25,"requests":12,"connections":1,"status":"serving"}],"listeners":[{"name":"http","address":"tcp:127.0.0.1:8080",
-    "fd":3,"queued":1,"backlog":4096}],"rollout":{"op":1,"kind":"start","to":3,"result":"done","took_s":0.012}}"#;
+const READY: &str = r#"{"pid":4711,"role":"master","state":"running","generation":3,
+    "uptime_s":7380.5,"command":["./app","--port"],
+    "workers":{"wanted":1,"ready":1},"slots":[{"slot":0,"pid":4712,"generation":3,
+    "state":"ready","uptime_s":65,"rss_bytes":1258291,
+    "cpu_s":0.25,"requests":12,"connections":1,"status":"serving"}],
+    "listeners":[{"name":"http","address":"tcp:127.0.0.1:8080",
+    "fd":3,"queued":1,"backlog":4096}],
+    "rollout":{"op":1,"kind":"start","to":3,"result":"done","took_s":0.012}}"#;
 
-const DEGRADED: &str = r#"{"pid":4711,"role":"master","state":"running","generation":3,"workers":{"wanted":2,"ready":1,"backoff":1},
-    "slots":[{"slot":0,"pid":4712,"state":"ready"},{"slot":1,"pid":null,"state":"backoff","restarts":7}]}"#;
+const DEGRADED: &str = r#"{"pid":4711,"role":"master","state":"running","generation":3,
+    "workers":{"wanted":2,"ready":1,"backoff":1},
+    "slots":[{"slot":0,"pid":4712,"state":"ready"},
+    {"slot":1,"pid":null,"state":"backoff","restarts":7}]}"#;
 
 fn pf_status(target: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pf-status"));
@@ -187,7 +193,10 @@ fn a_degraded_service_has_its_exit_code() {
 
 #[test]
 fn json_is_passed_through_as_it_came() {
-    let document = r#"{"zeta": [1.50, 1e3], "version": "99.0", "state": "running", "workers": {"wanted": 0, "shiny": null}, "alpha": "ü"}"#;
+    let document = concat!(
+        r#"{"zeta": [1.50, 1e3], "version": "99.0", "state": "running", "#,
+        r#""workers": {"wanted": 0, "shiny": null}, "alpha": "ü"}"#
+    );
     let master = Master::at("app.ctl");
     let output = master.tells(&["--json"], document);
     assert_exit(&output, 0);
@@ -290,8 +299,10 @@ fn refusals_and_invalid_replies_are_one_line_each() {
     let master = Master::at("app.ctl");
     let target = master.path("app.ctl");
     for (answer, code) in [
-        (&b"{\"ok\":false,\"error\":{\"code\":\"permission\",\"message\":\"you may not\"}}\n"[..], 4),
-        (b"{\"ok\":false,\"error\":{\"code\":\"refused\",\"message\":\"not\\nnow\\u001b[2J\"}}\n", 1),
+        (&b"{\"ok\":false,\"error\":{\"code\":\"permission\",\"message\":\"you may not\"}}\n\
+        "[..], 4),
+        (b"{\"ok\":false,\"error\":{\"code\":\"refused\",\"message\":\"not\\nnow\\u001b[2J\"}}\n\
+        ", 1),
         (b"{\"ok\":false,\"error\":{\"code\":\"from-the-future\",\"message\":\"?\"}}\n", 1),
         (b"{\"ok\":true}\n", 1),
         (b"{\"ok\":true,\"status\":7}\n", 1),

@@ -84,7 +84,8 @@ fn a_file_that_is_no_socket_is_kept() {
     let file = directory.join("file");
     std::fs::write(&file, "precious").expect("written");
     let expected = format!(
-        "pf-listen: cannot bind unix:{0}: a file that is not a socket is in the way (remove or rename {0})\n",
+        "pf-listen: cannot bind unix:{0}: a file that is not a socket is in the way (remove or \
+         rename {0})\n",
         file.display()
     );
     assert_eq!(refused(&file), expected);
@@ -109,7 +110,8 @@ fn a_directory_lock_held_elsewhere_is_a_named_error() {
     let _kept = prefork::sys::files::dirlock::lock_dir_of(&directory.join("a")).expect("locked");
     let errors = refused(&directory.join("a"));
     let expected = format!(
-        ": cannot lock directory {}: another process has held it for 5s (find it with lsof or fuser)\n",
+        ": cannot lock directory {}: another process has held it for 5s (find it with lsof or \
+         fuser)\n",
         directory.display()
     );
     assert!(errors.ends_with(&expected), "{errors}");
@@ -125,7 +127,10 @@ fn of_two_starters_exactly_one_gets_the_path() {
         let gates = ["one", "other"].map(|which| directory.join(format!("{round}.{which}")));
         let mut starters = gates.each_ref().map(|gate| {
             nix::unistd::mkfifo(gate, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
-            let mut command = shell(r#"read go <"$GATE"; exec "$LISTEN" --tries 0 "$SOCKET" -- sh -c 'echo won; read forever'"#);
+            let mut command = shell(
+                r#"read go <"$GATE"
+                exec "$LISTEN" --tries 0 "$SOCKET" -- sh -c 'echo won; read forever'"#,
+            );
             command.env("GATE", gate).env("SOCKET", &path);
             Running::start(command)
         });

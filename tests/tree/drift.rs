@@ -108,7 +108,8 @@ fn title(command: &clap::Command) -> String {
     );
     // The preamble of all that is rendered by clap: an apostrophe that stays one.
     format!(
-        ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH {name} 1 \"\" \"pf\\-tools {version}\" \"pf\\-tools\"\n"
+        ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH {name} 1 \"\" \"pf\\-tools {version}\" \
+         \"pf\\-tools\"\n"
     ) + &section(|out| Man::new(command.clone()).render_name_section(out))
 }
 

@@ -236,7 +236,8 @@ fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
     kept
 }
 
-/// Every path that the tokens name, with the line: `["crate", "sys", "clock"]`. A group of imports is taken apart.
+/// Every path that the tokens name, with the line: `["crate", "sys", "clock"]`. A group of imports
+/// is taken apart.
 pub(super) fn paths(tokens: &[TokenTree], found: &mut Vec<(Vec<String>, usize)>) {
     let mut at = 0;
     while at < tokens.len() {

@@ -1,4 +1,5 @@
-//! The shape of the source tree: no circles between rooms, a map in each, and sizes that can be read.
+//! The shape of the source tree: no circles between rooms, a map in each, and sizes that can be
+//! read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

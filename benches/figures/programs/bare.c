@@ -1,5 +1,6 @@
 /*
- * The floor: `bare N PROGRAM [ARG]...` forks and executes PROGRAM N times and waits to be killed; with 0 it executes PROGRAM itself.
+ * The floor: `bare N PROGRAM [ARG]...` forks and executes PROGRAM N times and waits to be killed.
+ * With N = 0 it executes PROGRAM itself.
  */
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,10 +1,11 @@
 /*
- * The worker of the figures: as little as a worker can be, so that what is measured is whoever manages it.
+ * The worker of the figures: the smallest possible worker, so that its manager is measured.
  *
- * It says READY=1 if it has a NOTIFY_SOCKET, writes a record (pid, monotonic time) to the fifo BENCH_FIFO right before its first accept, and answers
- * one request a connection; a path that begins with /w takes 20 ms. TERM, QUIT and INT let it finish the request at hand: the handler puts
- * /dev/null in the listener's place, so an accept that has not begun fails and one that has taken a connection is served. "stamp" as its
- * argument: the record, and out.
+ * It sends READY=1 if it has a NOTIFY_SOCKET, writes a record (pid, monotonic time) to the fifo
+ * BENCH_FIFO right before its first accept, and answers one request a connection. A path that
+ * begins with /w takes 20 ms. TERM, QUIT and INT let it finish the current request: the handler
+ * replaces the listener by /dev/null, so that an accept that has not begun fails, and one that has
+ * taken a connection is served. With "stamp" as argument it writes the record and exits.
  */
 #define _GNU_SOURCE
 #include <errno.h>

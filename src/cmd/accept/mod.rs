@@ -4,7 +4,8 @@
 //!
 //! - `cli`: the options (help, man page);
 //! - `setup`: everything before the first connection: listeners, handler program, limits;
-//! - `serve`: the loop around [`Acceptor`](crate::model::machines::acceptor::Accepting), which decides;
+//! - `serve`: the loop around [`Acceptor`](crate::model::machines::acceptor::Acceptor), which
+//!   decides;
 //! - `handlers`: the handler processes and their process groups: start, signal, reap;
 //! - `manager`: the process that watches this worker: readiness, heartbeat, counters.
 //!

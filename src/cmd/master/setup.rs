@@ -84,7 +84,8 @@ pub(super) fn listen_texts(args: &Args) -> Vec<String> {
 }
 
 /// Prepares the service. `launch_pid`: the pid that the parent process knows this one by, and that
-/// LISTEN_PID and WATCHDOG_PID name; `inherited_fork`: what the old master handed over (`upgrade --fork`).
+/// LISTEN_PID and WATCHDOG_PID name; `inherited_fork`: what the old master handed over (`upgrade
+/// --fork`).
 pub(super) fn prepare(
     args: Args,
     signals: Signals,

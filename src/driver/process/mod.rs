@@ -2,7 +2,7 @@
 //!
 //! - [`Processes`]: all workers' processes, started and forgotten here; their descriptors are in
 //!   one nested epoll, which the turn polls as one descriptor.
-//! - [`WorkerProcess`]: one worker's process.
+//! - [`WorkerProcess`], in `worker_process`: one worker's process.
 //! - `token`: the name of a descriptor in the nested epoll.
 //! - `exits`: how leaders end, and when groups are empty.
 //! - `read`: what workers send: the outcome of the spawn, notifications, the ready pipe.

@@ -7,13 +7,13 @@
 //! - [`Configured`]: what this image reads from its command line and environment.
 //! - [`Parts`]: what a start, a take-over and a fork all fill, each in its way; from it a driver is
 //!   made, [`Driver::new`].
-//! - [`PublishedPaths`]: the pid file and the control socket.
-//! - [`ServiceListeners`]: the sockets that all workers share.
-//! - [`Admission`]: which control clients are let in, and when.
-//! - [`Startup`]: when the service began, and what ends with its first readiness.
-//! - [`ServiceManager`]: the connection to the service manager above.
-//! - [`Preflight`]: a successor image that is being checked.
-//! - [`PeerMaster`]: the other master during an upgrade by fork.
+//! - [`PublishedPaths`], in `published`: the pid file and the control socket.
+//! - [`ServiceListeners`], in `listeners`: the sockets that all workers share.
+//! - [`Admission`], in `admission`: which control clients are let in, and when.
+//! - [`Startup`], in `startup`: when the service began, and what ends with its first readiness.
+//! - [`ServiceManager`], in `service_manager`: the connection to the service manager above.
+//! - [`Preflight`], in `preflight`: a successor image that is being checked.
+//! - [`PeerMaster`], in `peer_master`: the other master during an upgrade by fork.
 //!
 //! Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
 

@@ -22,8 +22,9 @@ use super::{HANG, until};
 /// signal.
 const PRELUDE: &str = r#"#!/bin/sh
 say() { echo "$* $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; }
-helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" --exact scripted_worker::play --nocapture --test-threads=1 >/dev/null; }
-play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" --exact scripted_worker::play --nocapture --test-threads=1 >/dev/null; }
+role="--exact scripted_worker::play --nocapture --test-threads=1"
+helper() { PF_TEST_PLAY="$1" "$PF_TEST_EXE" $role >/dev/null; }
+play() { PF_TEST_PLAY="$1" exec "$PF_TEST_EXE" $role >/dev/null; }
 up() { echo >&9; exec 9>&-; }
 rest() { exec sleep 1000; }
 "#;

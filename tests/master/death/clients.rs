@@ -40,7 +40,10 @@ impl Babbler {
         let heard = self.stream.read(&mut chunk);
         self.turn += 1;
         let said = self.stream.write(GARBAGE[self.turn % GARBAGE.len()]);
-        let lives = |result: &std::io::Result<usize>| !matches!(result, Err(error) if error.kind() != ErrorKind::WouldBlock);
+        let lives = |result: &std::io::Result<usize>| match result {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
         lives(&said) && lives(&heard) && !matches!(heard, Ok(0))
     }
 }

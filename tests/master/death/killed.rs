@@ -51,7 +51,8 @@ impl Doomed {
         let processes = SceneProcesses::of(&scene);
         app(&scene, body);
         let options = format!(
-            "-n 5 --ready notify --graceful-timeout 4s --backoff 1h..1h --listen 127.0.0.1:{} {options}",
+            "-n 5 --ready notify --graceful-timeout 4s --backoff 1h..1h --listen 127.0.0.1:{} \
+             {options}",
             ports(1)
         );
         let master = scene.master(&options).spawn();

@@ -17,7 +17,8 @@ const NOBODY: &str = "--reuid=54321 --regid=54321 --clear-groups";
 /// and home.
 const READ_ONLY: &str = r#"
 while read -r _ at type _; do
-    case $type in proc|sysfs|devtmpfs|devpts|mqueue|cgroup*) ;; *) mount -o remount,bind,ro "$at" || exit 77;; esac
+    case $type in proc|sysfs|devtmpfs|devpts|mqueue|cgroup*) ;;
+    *) mount -o remount,bind,ro "$at" || exit 77;; esac
 done </proc/self/mounts
 (: >"$HERE/probe") 2>/dev/null && exit 78
 (: >/tmp/pf-probe) 2>/dev/null && exit 78

@@ -7,7 +7,10 @@ use serde_json::Value;
 use crate::common::service::Scene;
 
 /// The shell function by which a script becomes this test binary (see `acting_worker`).
-const ACT: &str = r#"act() { PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::acting_worker::act --nocapture --test-threads=1 >/dev/null; }"#;
+const ACT: &str = r#"act() {
+    PF_TEST_ACT="$1" exec "$PF_TEST_EXE" --exact death::acting_worker::act \
+        --nocapture --test-threads=1 >/dev/null
+}"#;
 
 /// Writes a scene's worker program, which may `act STEPS`.
 pub(crate) fn app(scene: &Scene, body: &str) {

@@ -13,8 +13,10 @@ fn supervisord_starts_reloads_restarts_and_stops_it() {
     let place = Place::new();
     let at = |name: &str| place.path(name).display().to_string();
     let around = format!(
-        "[unix_http_server]\nfile={sock}\n[supervisord]\nlogfile={log}\npidfile={pid}\nchildlogdir={dir}\nnodaemon=true\n\
-        [rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\
+        "[unix_http_server]\nfile={sock}\n[supervisord]\nlogfile={log}\npidfile={pid}\n\
+         childlogdir={dir}\nnodaemon=true\n\
+        [rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = \
+        supervisor.rpcinterface:make_main_rpcinterface\n\
         [supervisorctl]\nserverurl=unix://{sock}\n",
         sock = at("supervisor.sock"),
         log = at("supervisord.log"),

@@ -270,7 +270,10 @@ fn a_failed_rollback_keeps_the_new_worker() {
     let old = master.workers();
     scene.reports("up", 2);
     // The release fails in slot 1 alone; and the one before does not start any more either.
-    scene.app("[ $PF_GENERATION = 1 ] && exit 9; [ $PF_WORKER$PF_GENERATION = 12 ] && exit 3; say up; up; rest");
+    scene.app(
+        "[ $PF_GENERATION = 1 ] && exit 9; [ $PF_WORKER$PF_GENERATION = 12 ] && exit 3; say \
+        up; up; rest",
+    );
     master.ctl("reload").failed(
         1,
         &[

@@ -38,7 +38,8 @@ fn rested(master: &Master, pid: i32) -> Duration {
 /// Reports the pid of a child as `child`, and that of the worker as `up`; then ready.
 fn with_child(child: &str, leader: &str) -> String {
     format!(
-        r#"{child} & echo "child $PF_WORKER $PF_GENERATION $!" >"$PF_TEST_SAY"; say up; up; {leader}"#
+        r#"{child} & echo "child $PF_WORKER $PF_GENERATION $!" >"$PF_TEST_SAY"
+        say up; up; {leader}"#
     )
 }
 
@@ -138,7 +139,12 @@ fn give_up_needs_consecutive_failures_and_no_ready_worker() {
     drop(master);
 
     // Two failures, a success, two failures, a success: never three in a row.
-    scene.app(r#"n=$(cat "$PF_TEST_SAY.count"); echo $((n+1)) >"$PF_TEST_SAY.count"; case $n in 1|2|4|5) exit 1;; esac; say up; up; rest"#);
+    scene.app(
+        r#"n=$(cat "$PF_TEST_SAY.count")
+        echo $((n+1)) >"$PF_TEST_SAY.count"
+        case $n in 1|2|4|5) exit 1;; esac
+        say up; up; rest"#,
+    );
     std::fs::write(scene.path("say.count"), "0\n").expect("written");
     let mut master = scene
         .master("-n 1 --ready fd=9 --give-up 3 --backoff 1ms..1ms")

@@ -125,7 +125,8 @@ fn a_worker_may_only_ack_itself() {
     let scene = Scene::new();
     let master_pid = r#"'"$PF_MASTER_PID"'"#;
     scene.app(&format!(
-        r#"helper 'einhorn {{"command":"worker:ack","pid":{master_pid}}}; einhorn {{"command":"die"}}; einhorn hello; say told'; rest"#
+        r#"helper 'einhorn {{"command":"worker:ack","pid":{master_pid}}}
+            ; einhorn {{"command":"die"}}; einhorn hello; say told'; rest"#
     ));
     let master = scene.master(OPTIONS).spawn();
     scene.report("told");

@@ -71,7 +71,8 @@ fn shell(script: &str, slave: File) -> Running {
 fn job(hold: &str) -> [String; 2] {
     let (mut terminal, slave) = terminal();
     let script = format!(
-        r#"{} {hold} 127.0.0.1:0 -- bash -c 'trap "echo on" CONT; trap "exit 7" INT; echo up; while :; do read -t 0.1; done'
+        r#"{} {hold} 127.0.0.1:0 -- bash -c 'trap "echo on" CONT; trap "exit 7" INT
+        echo up; while :; do read -t 0.1; done'
         echo "stopped: $?"; fg >/dev/null; echo "ended: $?""#,
         pf_listen()
     );

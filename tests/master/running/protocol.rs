@@ -358,7 +358,8 @@ fn the_status_document_has_every_field_of_the_contract() {
     assert_eq!(
         fields(&status),
         all(
-            "version protocol pid role state generation started_at uptime_s command release program cwd changes workers listeners slots starting retiring \
+            "version protocol pid role state generation started_at uptime_s command release \
+             program cwd changes workers listeners slots starting retiring \
              rollout operations counters"
         )
     );
@@ -373,7 +374,8 @@ fn the_status_document_has_every_field_of_the_contract() {
     assert_eq!(
         fields(&status["slots"][0]),
         all(
-            "slot pid generation state started_at uptime_s ready_after_s heartbeat_age_s beats requests connections status restarts rss_bytes cpu_s \
+            "slot pid generation state started_at uptime_s ready_after_s heartbeat_age_s beats \
+             requests connections status restarts rss_bytes cpu_s \
              last_exit"
         )
     );

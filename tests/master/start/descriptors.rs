@@ -97,7 +97,8 @@ fn u28_p10_workers_start_with_default_signal_state() {
     let blocking: &[&str] = &[
         "python3",
         "-c",
-        "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); os.execv(sys.argv[1], sys.argv[1:])",
+        "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); \
+         os.execv(sys.argv[1], sys.argv[1:])",
     ];
     for wrapper in [&[][..], ignoring, blocking] {
         let scene = Scene::new();

@@ -52,7 +52,10 @@ fn auto_waits_a_second_until_a_worker_notifies() {
 fn notify_waits_for_ready_and_for_nothing_else() {
     let scene = Scene::new();
     // READY=1 comes from a helper that ends at once: the address identifies the worker.
-    scene.app(r#"helper 'notify STATUS=warming up|EXTEND_TIMEOUT_USEC=1; beat'; say up; read x <"$PF_TEST_DOOR$PF_WORKER"; helper ready; say told; rest"#);
+    scene.app(
+        r#"helper 'notify STATUS=warming up|EXTEND_TIMEOUT_USEC=1; beat'
+        say up; read x <"$PF_TEST_DOOR$PF_WORKER"; helper ready; say told; rest"#,
+    );
     let master = scene.master("-n 1 --ready notify").spawn();
     scene.report("up");
     master.until("not ready yet", |status| {

@@ -20,7 +20,9 @@ fn unit(name: &str, run: &Path) -> String {
     let text = std::fs::read_to_string(folder().join(name)).expect("a unit");
     let programs = Path::new(env!("CARGO_BIN_EXE_pf-master"));
     let programs = programs.parent().expect("a directory");
-    text.replace("/usr/local/bin/hello", &hello().display().to_string())
+    // As systemd does: a backslash at the end of a line continues it.
+    text.replace("\\\n", " ")
+        .replace("/usr/local/bin/hello", &hello().display().to_string())
         .replace("/usr/local/bin", &programs.display().to_string())
         .replace("/run/app/", &format!("{}/", run.display()))
 }

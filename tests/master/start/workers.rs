@@ -82,7 +82,13 @@ fn s5_u7_children_of_others_that_become_ours_are_reaped() {
     let scene = Scene::new();
     // The grandchild leaves the session, so it is not part of the worker, and ends when its door
     // opens. Only the first worker has one, since there is one door.
-    scene.app(r#"[ -e "$PF_TEST_SAY.once" ] || { >"$PF_TEST_SAY.once"; setsid sh -c 'echo stranger 0 0 $$ >"$PF_TEST_SAY"; read x <"$PF_TEST_DOOR$PF_WORKER"' & }; say up; up; rest"#);
+    scene.app(
+        r#"[ -e "$PF_TEST_SAY.once" ] || {
+            >"$PF_TEST_SAY.once"
+            setsid sh -c 'echo stranger 0 0 $$ >"$PF_TEST_SAY"
+                read x <"$PF_TEST_DOOR$PF_WORKER"' &
+        }; say up; up; rest"#,
+    );
     let master = scene.master("-n 1 --ready fd=9").start();
     let worker = scene.report("up").pid;
     let stranger = scene.report("stranger").pid;

@@ -18,7 +18,8 @@ fn gated(scene: &Scene) {
     successor(
         scene,
         &format!(
-            "[ -n \"$PF_UPGRADE_CHECK\" ] || {{ echo >{0}.there; read x <{0}; }}\nexec \"$0\" \"$@\"\n",
+            "[ -n \"$PF_UPGRADE_CHECK\" ] || {{ echo >{0}.there; read x <{0}; }}\n\
+             exec \"$0\" \"$@\"\n",
             gate.display()
         ),
     );
@@ -154,7 +155,10 @@ fn r22_exits_and_messages_during_the_exec_are_handled() {
 #[test]
 fn timers_counters_heartbeats_and_operations_go_on() {
     let scene = Scene::new();
-    scene.app("beat() { touch /proc/self/fd/$PF_HEARTBEAT_FD; }; trap beat USR1; beat; helper 'notify STATUS=warm'; up; say up; while :; do sleep 1000 & wait; done");
+    scene.app(
+        "beat() { touch /proc/self/fd/$PF_HEARTBEAT_FD; }; trap beat USR1; beat; \
+         helper 'notify STATUS=warm'; up; say up; while :; do sleep 1000 & wait; done",
+    );
     let master = with_successor(
         &scene,
         "-n 1 --ready fd=9 --graceful-timeout 1h --backoff 1h..1h",

@@ -77,7 +77,8 @@ fn r4_output_of_the_successor_check_is_logged_and_bounded() {
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(
         &scene,
-        "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 1000000 /dev/zero | tr '\\0' x; fi\nexec \"$0\" \"$@\"\n",
+        "if [ -n \"$PF_UPGRADE_CHECK\" ]; then echo hear, hear; head -c 1000000 /dev/zero | tr \
+         '\\0' x; fi\nexec \"$0\" \"$@\"\n",
     );
     master.ctl("upgrade").succeeded();
     let log = master.log();
@@ -96,7 +97,8 @@ fn a_dry_run_names_another_worker_count() {
     let master = with_successor(&scene, "-n 1 --ready fd=9").start();
     successor(
         &scene,
-        "for word; do shift; [ \"$word\" = 1 ] && word=2; set -- \"$@\" \"$word\"; done\nexec \"$0\" \"$@\"\n",
+        "for word; do shift; [ \"$word\" = 1 ] && word=2; set -- \"$@\" \"$word\"; done\nexec \
+         \"$0\" \"$@\"\n",
     );
     master.ctl("upgrade").succeeded();
     let log = master.log();

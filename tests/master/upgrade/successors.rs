@@ -138,7 +138,8 @@ fn r5_a_successor_that_fails_after_exec_returns() {
 /// A successor that is given what sed makes of the state. bash takes a descriptor that is free.
 fn forged(scene: &Scene, sed: &str) -> String {
     let script = format!(
-        "sed '{sed}' <\"/proc/self/fd/$PF_STATE_FD\" >forged\nexec {{state}}<forged\nPF_STATE_FD=$state exec \"$@\"\n"
+        "sed '{sed}' <\"/proc/self/fd/$PF_STATE_FD\" >forged\nexec {{state}}<forged\n\
+         PF_STATE_FD=$state exec \"$@\"\n"
     );
     std::fs::write(scene.path("forge"), script).expect("written");
     format!(

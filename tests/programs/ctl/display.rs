@@ -9,7 +9,8 @@ use nix::pty::{Winsize, openpty};
 
 use super::fake::{Ended, HANG, Peer, Scene, ctl, ended, read_until};
 
-const STEP: &str = "{\"event\":\"progress\",\"op\":7,\"done\":2,\"total\":4,\"message\":\"slot 1: worker 4711 ready\"}\n";
+const STEP: &str = "{\"event\":\"progress\",\"op\":7,\"done\":2,\"total\":4,\"message\":\"slot 1: \
+        worker 4711 ready\"}\n";
 const DONE: &str =
     "{\"ok\":true,\"op\":7,\"message\":\"reloaded: generation 2, 4 workers, 0.021 s\"}\n";
 

@@ -200,8 +200,10 @@ fn listeners_are_a_table() {
     let scene = Scene::new();
     let master = scene.answer(
         "{\"ok\":true,\"listeners\":[\
-         {\"name\":\"http\",\"address\":\"tcp:127.0.0.1:8080\",\"fd\":3,\"queued\":2,\"backlog\":128},\
-         {\"name\":null,\"address\":\"unix:/run/a b\",\"fd\":4,\"queued\":null,\"backlog\":null}]}\n",
+         {\"name\":\"http\",\"address\":\"tcp:127.0.0.1:8080\",\
+         \"fd\":3,\"queued\":2,\"backlog\":128},\
+         {\"name\":null,\"address\":\"unix:/run/a \
+         b\",\"fd\":4,\"queued\":null,\"backlog\":null}]}\n",
     );
     let ended = ctl(["listeners".as_ref(), scene.control().as_os_str()]);
     ended.succeeded();
@@ -219,7 +221,8 @@ fn a_dry_run_prints_the_plan() {
     let scene = Scene::new();
     let plan: Value = json!({
         "program": {"from": "/srv/1/app", "to": "/srv/2/app"}, "inode": {"from": 11, "to": 12},
-        "cwd": {"from": "/srv", "to": "/srv"}, "environment": ["+A=1"], "listeners": ["-tcp:127.0.0.1:80"],
+        "cwd": {"from": "/srv", "to": "/srv"}, "environment": ["+A=1"],
+        "listeners": ["-tcp:127.0.0.1:80"],
         "peak_workers": 5,
     });
     let master = scene.answer(&format!("{}\n", json!({"ok": true, "plan": plan})));

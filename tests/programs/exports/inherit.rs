@@ -26,7 +26,8 @@ fn u4_listeners_are_inherited_and_exported_in_each_protocol() {
             r#"exec "$LISTEN" -e {protocol} 127.0.0.1:0 {} -- sh -c '
                 unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
                 for fd in 3 4; do readlink /proc/$$/fd/$fd; done >{seen}
-                exec "$LISTEN" --add {added} -- sh -c "env >{seen}.env; exec \"\$@\"" sh "$@"' sh "$@""#,
+                exec "$LISTEN" --add {added} -- \
+                    sh -c "env >{seen}.env; exec \"\$@\"" sh "$@"' sh "$@""#,
             socket.display(),
             seen = seen.display(),
             added = directory.join("y.sock").display(),
@@ -93,7 +94,8 @@ fn left_over_variables_are_ignored_with_a_warning() {
         ),
         (
             "EINHORN_MASTER_PID=1 EINHORN_FD_COUNT=1 EINHORN_FD_0=8",
-            "EINHORN_FD_COUNT is ignored: it is meant for children of pid 1, and this is one of pid ",
+            "EINHORN_FD_COUNT is ignored: it is meant for children of pid 1, and this is one of \
+             pid ",
         ),
         (
             "FPM_SOCKETS=/run/x.sock=8",
@@ -166,7 +168,9 @@ fn php_fpm_takes_over_its_listeners() {
     let config = directory.join("fpm.conf");
     let socket = directory.join("fpm.sock");
     let text = format!(
-        "[global]\ndaemonize = no\nerror_log = /dev/stderr\n[www]\nuser = nobody\ngroup = nogroup\npm = static\npm.max_children = 1\nlisten = {}\n",
+        "[global]\ndaemonize = no\nerror_log = /dev/stderr\n[www]\nuser = nobody\ngroup = \
+         nogroup\npm = static\n\
+         pm.max_children = 1\nlisten = {}\n",
         socket.display()
     );
     std::fs::write(&config, text).expect("written");

@@ -93,7 +93,8 @@ fn an_address_a_protocol_cannot_hold_is_a_usage_error() {
         (
             "server-starter",
             "./a=b",
-            "SERVER_STARTER_PORT cannot hold unix:./a=b: a ';' or '=' in a path is taken for its end",
+            "SERVER_STARTER_PORT cannot hold unix:./a=b: a ';' or '=' in a path is taken for its \
+             end",
         ),
         (
             "php-fpm",
@@ -103,7 +104,8 @@ fn an_address_a_protocol_cannot_hold_is_a_usage_error() {
         (
             "php-fpm",
             "127.0.0.1:0,copies=2",
-            "FPM_SOCKETS cannot hold tcp:127.0.0.1:0,copies=2: the format identifies listeners by address",
+            "FPM_SOCKETS cannot hold tcp:127.0.0.1:0,copies=2: the format identifies listeners by \
+             address",
         ),
     ] {
         let (_guard, directory) = directory();

@@ -27,7 +27,8 @@ fn slot_1(master: &Master) -> (i32, BTreeMap<String, String>) {
 fn workers_get_each_protocol_across_reload_and_upgrade() {
     let scene = Scene::new();
     let options = format!(
-        "-n 2 --ready exec {LISTENERS} -e einhorn -e server-starter -e unicorn -e nginx --export php-fpm"
+        "-n 2 --ready exec {LISTENERS} -e einhorn -e server-starter -e unicorn -e nginx --export \
+         php-fpm"
     );
     // Variables meant for another process are not passed on.
     let master = scene

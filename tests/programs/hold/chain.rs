@@ -16,7 +16,8 @@ use crate::reporter::{inodes, listen_and_report, reported, shell};
 fn u1_u21_held_command_inherits_what_exec_keeps() {
     let script = |hold: &str| {
         format!(
-            r#"exec 7</dev/null 9</dev/zero; cd /; exec "$LISTEN" {hold} a=127.0.0.1:0 127.0.0.1:0 -- "$@""#
+            r#"exec 7</dev/null 9</dev/zero; cd /
+            exec "$LISTEN" {hold} a=127.0.0.1:0 127.0.0.1:0 -- "$@""#
         )
     };
     let plain = reported(shell(&script("")));
@@ -105,7 +106,8 @@ fn each_run_has_its_listen_pid_and_the_same_sockets() {
 
 #[test]
 fn variables_that_name_the_process_name_the_child() {
-    let script = r#"WATCHDOG_PID=$$ exec "$LISTEN" --hold 127.0.0.1:0 -- sh -c 'echo $LISTEN_PID $WATCHDOG_PID $$; echo $PF_HOLD $PPID'"#;
+    let script = r#"WATCHDOG_PID=$$ exec "$LISTEN" --hold 127.0.0.1:0 -- sh -c '
+        echo $LISTEN_PID $WATCHDOG_PID $$; echo $PF_HOLD $PPID'"#;
     let (code, out, errors) = finished(shell(script));
     assert_eq!(code, 0, "{errors}");
     for line in out.lines() {

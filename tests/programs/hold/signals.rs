@@ -12,14 +12,19 @@ use crate::reporter::shell;
 #[test]
 fn every_signal_that_can_be_caught_is_passed_on_once() {
     // Through the shell's own kill, which knows them all.
-    let names = "HUP USR1 USR2 WINCH ALRM VTALRM PROF IO PWR STKFLT ABRT XCPU URG TTIN TTOU TSTP RTMIN+3 RTMAX TERM";
+    let names = "HUP USR1 USR2 WINCH ALRM VTALRM PROF IO PWR STKFLT ABRT XCPU URG TTIN TTOU TSTP \
+        RTMIN+3 RTMAX TERM";
     let script = format!(
         r#"exec "$LISTEN" --hold 127.0.0.1:0 -- bash -c '
-            # Waits without a child; opened before the traps, which bash may run while it parses such a word.
+            # A wait without a child process. It is opened before the traps are set, because
+            # bash may run a trap while it expands such a word.
             exec 9<> <(:)
             for name in {names}; do trap "echo $name; heard=$name" "$name"; done
-            # Its holder, for whom all of them are meant.
-            for name in {names}; do kill -s "$name" $PF_HOLD; until [ "$heard" = "$name" ]; do read -t 0.02 -u 9 x; done; done
+            # All of them are sent to the holder.
+            for name in {names}; do
+                kill -s "$name" $PF_HOLD
+                until [ "$heard" = "$name" ]; do read -t 0.02 -u 9 x; done
+            done
             # A second one would have come by now, most likely.
             sleep 0.2; exit 9'"#
     );

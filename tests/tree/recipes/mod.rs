@@ -185,7 +185,9 @@ fn reports_of_wrk_are_parsed() {
         dropped,
     };
     assert_eq!(account(quiet), of(18330, 0, 0));
-    let loud = "  5 requests in 3.65s, 2.80MB read\n  Socket errors: connect 1, read 20, write 300, timeout 4000\n  Non-2xx or 3xx responses: 50000\n";
+    let loud = "  5 requests in 3.65s, 2.80MB read\n\
+        \x20 Socket errors: connect 1, read 20, write 300, timeout 4000\n\
+        \x20 Non-2xx or 3xx responses: 50000\n";
     assert_eq!(account(loud), of(5, 54301, 20));
 }
 

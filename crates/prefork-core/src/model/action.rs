@@ -1,7 +1,7 @@
 //! Everything that the model can tell the driver to do.
 //!
-//! Every action is *tell*, never *ask*: where performing one yields a fact about the world, that comes
-//! back as an [`Event`](super::event::Event) in the same turn.
+//! Every action is *tell*, never *ask*: where performing one yields a fact about the world, that
+//! comes back as an [`Event`](super::event::Event) in the same turn.
 
 use super::fact::Fact;
 use super::ids::{Generation, OpId, Ticket, WorkerId};
@@ -80,7 +80,8 @@ pub enum Action {
     LookWhetherDumping(WorkerId),
     /// Look at the accept queues. `QueueDepths` comes back.
     LookAtQueues,
-    /// Look whether the worker's group still holds a listener. `ListenersReleased` comes back if not.
+    /// Look whether the worker's group still holds a listener. `ListenersReleased` comes back if
+    /// not.
     LookForListeners(WorkerId),
     /// Look whether the worker's group is empty by now. `Emptied` comes back if so.
     LookAtGroup(WorkerId),

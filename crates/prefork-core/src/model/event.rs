@@ -94,7 +94,8 @@ pub enum Scale {
 pub struct QueueDepth {
     /// The inode of the listener's socket: its name here.
     pub listener: u64,
-    /// How many connections wait in it. A socket that has no queue, or none that can be read, has 0.
+    /// How many connections wait in it. A socket that has no queue, or none that can be read, has
+    /// 0.
     pub queued: u32,
 }
 
@@ -132,7 +133,8 @@ pub enum Event {
     Dumping(WorkerId, bool),
     /// The depths of all accept queues, as just looked at.
     QueueDepths(Vec<QueueDepth>),
-    /// A listener had been shut down and has been replaced by a new socket: workers have the dead one.
+    /// A listener had been shut down and has been replaced by a new socket: workers have the dead
+    /// one.
     Rebound(String),
     /// The master got a signal.
     Signal(Signal, Sender),

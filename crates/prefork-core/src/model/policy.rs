@@ -1,6 +1,7 @@
 //! What the operator asked for: validated settings, as plain values.
 //!
-//! A policy belongs to a generation and is swapped with it, so that a reload that changes a setting can be rolled back whole.
+//! A policy belongs to a generation and is swapped with it, so that a reload that changes a setting
+//! can be rolled back whole.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub const SAME_SIGNAL_WITHIN: Duration = Duration::from_secs(1);
 /// When a worker is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// `READY=1` or the first beat; alive for [`SILENT_READY`] as long as no worker of the service ever said either.
+    /// `READY=1` or the first beat; alive for [`SILENT_READY`] as long as no worker of the service
+    /// ever said either.
     Auto,
     /// `READY=1`, or einhorn's ack.
     Notify,
@@ -69,11 +71,11 @@ impl Surge {
 /// How hard a stop is. The order is the order of escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopSeverity {
-    /// Finish what you have, then go.
+    /// Finish the requests that were accepted, then exit.
     Graceful,
-    /// Go now.
+    /// Finish now.
     Quick,
-    /// Tell where you hang, and die: a missed heartbeat.
+    /// Print a stack and die: a missed heartbeat.
     Abort,
     /// KILL, to the whole group.
     Kill,
@@ -99,7 +101,8 @@ pub struct Policy {
     pub start_timeout: Option<Duration>,
     /// No heartbeat for so long: aborted.
     pub timeout: Option<Duration>,
-    /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before they die.
+    /// What a worker that missed its heartbeat gets first, so that runtimes print a stack before
+    /// they die.
     pub abort_signal: Signal,
     /// What asks a worker to finish.
     pub graceful_signal: Signal,
@@ -160,7 +163,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The signal that carries a word to a worker, and how long the worker may take before the next harder word.
+    /// The signal that tells a worker to finish this hard, and how long the worker may take before
+    /// the next harder one.
     pub fn signal(&self, word: StopSeverity) -> (Signal, Duration) {
         match word {
             StopSeverity::Graceful => (self.graceful_signal, self.graceful_timeout),

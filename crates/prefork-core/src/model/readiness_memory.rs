@@ -1,8 +1,9 @@
 //! What `--ready auto` remembers: whether workers of this command notify that they are ready.
 //!
-//! As long as no worker ever did, silence is enough; once one has, every later one must. A new worker
-//! command resets what was learnt, and when its rollout is undone, what was known of the old command
-//! still holds: so the memory belongs to generations, and is shared by those of one command.
+//! As long as no worker ever did, silence is enough; once one has, every later one must. A new
+//! worker command resets what was learnt, and when its rollout is undone, what was known of the old
+//! command still holds: so the memory belongs to generations, and is shared by those of one
+//! command.
 
 use std::collections::{BTreeMap, BTreeSet};
 

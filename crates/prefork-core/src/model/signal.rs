@@ -38,7 +38,8 @@ impl fmt::Display for Signal {
 impl FromStr for Signal {
     type Err = String;
 
-    /// Accepts `TERM`, `SIGTERM`, and either in lower case. Numbers differ between machines and are refused.
+    /// Accepts `TERM`, `SIGTERM`, and either in lower case. Numbers differ between machines and are
+    /// refused.
     fn from_str(text: &str) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -50,7 +51,8 @@ impl FromStr for Signal {
     }
 }
 
-/// Who sent a signal. A terminal's signals mean something else than a process's: nobody decided to send them to us.
+/// Who sent a signal. A terminal's signals mean something else than a process's: no process decided
+/// to send them to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sender {
     /// The kernel, on behalf of the terminal: a key, a resize, a hang-up.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// A moment, as nanoseconds of the machine's monotonic clock.
 ///
-/// A plain number, not an `Instant`, because it must survive an exec (the clock goes on, so the number stays
-/// true in the new image) and because tests and transcripts start it at zero.
+/// A plain number, not an `Instant`, because it must survive an exec (the clock goes on, so the
+/// number stays true in the new image) and because tests and transcripts start it at zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
@@ -20,7 +20,8 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
-    /// Saturates: a deadline of `u64::MAX` is never, and arithmetic on hostile durations must not panic.
+    /// Saturates: a deadline of `u64::MAX` is never, and arithmetic on hostile durations must not
+    /// panic.
     fn add(self, duration: Duration) -> Time {
         Time(
             self.0

@@ -1,4 +1,5 @@
-//! One table of timers: all of the supervisor's waiting is visible here, and the next wake-up is one minimum.
+//! One table of timers: all of the supervisor's waiting is visible here, except for slots that rest
+//! ([`Slots`](super::state::slots::Slots)), and the next wake-up is one minimum.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ pub enum Timer {
     Start(WorkerId),
     /// The worker is ready by having lived until then.
     ReadyDelayElapsed(WorkerId),
-    /// The worker must have gone by then; else the next harder word.
+    /// The worker must have gone by then; else it gets KILL.
     Gone(WorkerId),
     /// The worker must have beaten by then.
     Beat(WorkerId),
@@ -34,7 +35,7 @@ pub enum Timer {
     Queues,
     /// The stop waits no longer for the accept queues then.
     QueuesLate,
-    /// A new master beside this one must stand by then.
+    /// A new master beside this one must be up by then.
     Hello,
 }
 

@@ -1,8 +1,10 @@
-//! What an old master and a new one beside it exchange, on a socket of messages whose descriptor `PF_OLD_MASTER_FD` names.
+//! What an old master and a new one beside it exchange, on a seqpacket socket whose descriptor
+//! `PF_OLD_MASTER_FD` names.
 //!
-//! What the new one needs waits there when it is born, so that it can go on alone if the old one dies at once: messages with descriptors, the first
-//! of which is a file with a [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a JSON object; what the other side
-//! does not know it ignores.
+//! What the new master needs waits in the socket before it runs, so that it can go on alone if the
+//! old one dies at once: messages with descriptors, the first of which is a file with a
+//! [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a
+//! JSON object. A side ignores a message that it does not know.
 
 use std::rc::Rc;
 
@@ -18,7 +20,7 @@ use crate::model::peer::{ForkState, PeerMessage};
 /// Names the descriptor.
 pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
 
-/// Variables that were meant for the old one's process alone, and tell a new one nothing.
+/// Variables that were meant for the old master's process alone.
 pub const FOR_ONE_PROCESS: [&str; 5] = [
     "LISTEN_PID",
     "LISTEN_FDS",
@@ -39,9 +41,9 @@ const LONGEST_TEXT: usize = 4 * 1024;
 /// What the old master leaves to the new one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ForkHandover {
-    /// [`FORMAT`] of whoever wrote it.
+    /// [`FORMAT`] of the old master.
     pub format: u32,
-    /// The version of whoever wrote it.
+    /// The version of the old master.
     pub by: String,
     /// The old master's pid.
     pub pid: i32,

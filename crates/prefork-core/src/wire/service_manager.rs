@@ -1,7 +1,7 @@
 //! Notifications of the master to the service manager above it: systemd's protocol, sd_notify(3).
 //!
-//! [`crate::model::machines::service_manager`] decides what is sent. The direction from a worker to the
-//! master is [`super::notify`].
+//! [`crate::model::machines::service_manager`] decides what is sent. The direction from a worker to
+//! the master is [`super::notify`].
 
 use crate::model::machines::service_manager::ServiceNotice;
 

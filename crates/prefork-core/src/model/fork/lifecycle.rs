@@ -1,5 +1,5 @@
-//! An upgrade by fork, from its beginning to its end: what each master does when something happens to
-//! the other. The conversation stands in [`fork`](super).
+//! An upgrade by fork, from its beginning to its end: what each master does when something happens
+//! to the other. The conversation stands in [`fork`](super).
 
 use std::rc::Rc;
 
@@ -21,8 +21,8 @@ use crate::model::turn::Turn;
 impl Supervisor {
     /// `upgrade --fork`, and by `manual` USR2: a new master beside this one.
     pub(crate) fn fork(&mut self, turn: &mut Turn<'_>, manual: bool, ticket: Option<Ticket>) {
-        // No generation serves before the first rollout is done, and during it the command is refused
-        // as busy.
+        // No generation serves before the first rollout is done, and during it the command is
+        // refused as busy.
         let Some(from) = self.serving else { return };
         let op = turn.begin(&mut self.operations, OperationKind::Upgrade, ticket);
         let to = self.next_generation();
@@ -317,8 +317,8 @@ impl Supervisor {
         }
     }
 
-    /// The new master goes on as if it had always been there: the generation that the old one served
-    /// from is what it can go back to.
+    /// The new master goes on as if it had always been there: the generation that the old one
+    /// served from is what it can go back to.
     fn new_master_alone(&mut self, turn: &mut Turn<'_>) {
         let (Some(rollout), Mode::Running) = (&mut self.rollout, &self.mode) else {
             return;

@@ -1,8 +1,8 @@
 //! Three small machines beside the supervisor, and a limit on log lines. Each is a value that takes
 //! events and the time and says what is to be done; none knows the supervisor.
 //!
-//! - [`acceptor`]: `pf-accept`: whether there is room for a connection, and when a handler has had its
-//!   time. Run by `cmd/accept`.
+//! - [`acceptor`]: `pf-accept`: whether there is room for a connection, and when a handler has had
+//!   its time. Run by `cmd/accept`.
 //! - [`holder`]: `pf-listen --hold`: which signals are passed on, and when the command is started
 //!   again. Run by `cmd/listen`.
 //! - [`service_manager`]: what a service manager above the master is told, and when. Run by the

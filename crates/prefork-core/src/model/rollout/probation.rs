@@ -1,10 +1,11 @@
-//! Probation: a rollout that has every slot, and is undone all the same when one of its workers dies
-//! by itself.
+//! Probation: a rollout that has every slot, and is undone all the same when one of its workers
+//! dies by itself.
 //!
-//! The new workers have every slot and the old ones were told to finish, so the service is `running`
-//! on the new generation. The operation goes on, its caller waits, and what the old generation needs
-//! to come back is kept. A worker is on probation from when it is ready until the time is over. The
-//! first rollout and a `rollback` have none: there is nothing that is known to be better.
+//! The new workers have every slot and the old ones were told to finish, so the service is
+//! `running` on the new generation. The operation goes on, its caller waits, and what the old
+//! generation needs to come back is kept. A worker is on probation from when it is ready until the
+//! time is over. The first rollout and a `rollback` have none: there is nothing that is known to be
+//! better.
 
 use crate::model::fact::text::human;
 use crate::model::fact::{Fact, WorkerExit};

@@ -1,5 +1,5 @@
-//! Workers that were told to finish and take their time: limits on how many, and `retire`, which ends
-//! a generation's drain now.
+//! Workers that were told to finish and take their time: limits on how many, and `retire`, which
+//! ends a generation's drain now.
 
 use crate::model::action::Refusal;
 use crate::model::fact::Fact;
@@ -43,8 +43,8 @@ impl Supervisor {
         self.retiring.push(Retiring { op, generation });
     }
 
-    /// Draining workers beyond `--max-draining` are killed, the oldest first; and every `retire` whose
-    /// workers are gone is over.
+    /// Draining workers beyond `--max-draining` are killed, the oldest first; and every `retire`
+    /// whose workers are gone is over.
     pub(crate) fn settle_drains(&mut self, turn: &mut Turn<'_>) {
         if let Some(limit) = self.policy.max_draining {
             let mut draining: Vec<(Option<Time>, WorkerId)> = self

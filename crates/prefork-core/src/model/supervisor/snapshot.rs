@@ -1,4 +1,5 @@
-//! How the state is described: for the status document, for `wait --ready`, for the service manager.
+//! How the state is described: for the status document, for `wait --ready`, for the service
+//! manager.
 
 use crate::model::ids::{Generation, OpId};
 use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};

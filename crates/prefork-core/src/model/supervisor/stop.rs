@@ -1,4 +1,5 @@
-//! The end of the service: graceful, quick, KILL; each harder severity once, and each with its time.
+//! The end of the service: graceful, quick, KILL; each harder severity once, and each with its
+//! time.
 //!
 //! ```text
 //! announced ──--stop-delay──► draining queues ──--drain-queue──► workers told ──all gone──► exit
@@ -147,8 +148,8 @@ impl Supervisor {
         self.timers.set(Timer::Queues, again);
     }
 
-    /// The accept queues were looked at. Each has to be seen empty once, not all at the same moment:
-    /// new clients may always be connecting somewhere.
+    /// The accept queues were looked at. Each has to be seen empty once, not all at the same
+    /// moment: new clients may always be connecting somewhere.
     pub(crate) fn queue_depths(&mut self, turn: &mut Turn<'_>, depths: &[QueueDepth]) {
         let Some(stopping) = self.mode.stopping_mut() else {
             return;
@@ -174,8 +175,8 @@ impl Supervisor {
         }
     }
 
-    /// Whether workers may still be started: a service whose last worker has just crashed is not over
-    /// while it serves on.
+    /// Whether workers may still be started: a service whose last worker has just crashed is not
+    /// over while it serves on.
     fn awaits_telling_workers(&self) -> bool {
         let stage = self.stop_stage();
         stage.is_some_and(|stage| stage != StopStage::WorkersTold)

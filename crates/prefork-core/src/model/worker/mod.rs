@@ -14,8 +14,8 @@
 //! - [`heartbeat`]: who is timed, and what silence means;
 //! - [`exit`]: being told to finish, being killed, and the end.
 //!
-//! An event goes `Supervisor::step` → `Supervisor::feed` → [`Worker::handle`]; the effects go back to
-//! `Supervisor::feed`, which performs them. A starting worker that is killed by `kill -9`:
+//! An event goes `Supervisor::step` → `Supervisor::feed` → [`Worker::handle`]; the effects go back
+//! to `Supervisor::feed`, which performs them. A starting worker that is killed by `kill -9`:
 //! `handle` → `starting` → `exit::end` → `Effect::LeaderGone` → `supervisor/worker_exit.rs`.
 
 pub mod exit;
@@ -40,7 +40,8 @@ pub(crate) const LOOK_AT_GROUP_AFTER: Duration = Duration::from_millis(20);
 const LOOK_AT_GROUP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Takes an input. `must_notify`: some worker of this service has said that it was ready, so silence is not enough.
+    /// Takes an input. `must_notify`: some worker of this command has notified that it was ready,
+    /// so silence is not enough.
     pub fn handle(&mut self, now: Time, input: Input, must_notify: bool, out: &mut Vec<Effect>) {
         match self.phase {
             Phase::Spawning => self.spawning(now, input, must_notify, out),

@@ -1,15 +1,22 @@
-//! What one image of the master hands over to the next at an upgrade in place: everything that the process is, but for what the
-//! kernel keeps by itself (children, locks, what waits in sockets).
+//! What one image of the master hands over to the next at an upgrade in place: everything that the
+//! process is, except for what the kernel keeps by itself (children, locks, what waits in sockets).
 //!
-//! The state is one JSON document in a file whose descriptor `PF_STATE_FD` names. It is versioned: an image reads its own [`FORMAT`] and the one
-//! before it, ignores fields that it does not know, and refuses everything else before anything has happened, since the same document is
-//! first given to a child (`PF_UPGRADE_CHECK`, see [`preflight`]).
+//! The state is one JSON document in a file whose descriptor `PF_STATE_FD` names. It is versioned:
+//! an image reads its own [`FORMAT`] and the one before it, ignores fields that it does not know,
+//! and refuses everything else before anything has happened, since the same document is first given
+//! to a child (`PF_UPGRADE_CHECK`, see [`preflight`]).
 //!
 //! Descriptors are numbers here: they stay open across the exec.
+//!
+//! - [`State`] and what it is made of: this file;
+//! - [`service`]: the model, in it; `worker`: one worker and the deadlines;
+//! - [`values`]: the model's plain values as JSON has them;
+//! - [`preflight`]: the answer of an image that is only checked.
 
 pub mod preflight;
 pub mod service;
 pub mod values;
+mod worker;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,11 +46,11 @@ pub const FAILED: &str = "PF_UPGRADE_FAILED";
 /// The process, as it is handed over.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct State {
-    /// [`FORMAT`] of whoever wrote it.
+    /// [`FORMAT`] of the image that wrote it.
     pub format: u32,
-    /// The version of whoever wrote it.
+    /// The version of the image that wrote it.
     pub by: String,
-    /// Whose it is: an exec keeps the pid.
+    /// The master's pid, which an exec keeps.
     pub pid: i32,
     /// The image that wrote it.
     pub image: Image,
@@ -95,7 +102,7 @@ pub struct ServiceManager {
     pub reported: ReportedToManager,
 }
 
-/// The image that hands over, so that one that cannot take over can go back to it.
+/// The image that hands over: an image that cannot take over goes back to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Image {
     /// Its file, which may have been replaced or deleted meanwhile.
@@ -265,7 +272,7 @@ pub struct Client {
     pub number: u64,
     /// Its descriptor.
     pub fd: i32,
-    /// Pid, uid and gid of whoever connected.
+    /// Pid, uid and gid of the client.
     pub peer: (i32, u32, u32),
     /// What was read and is no whole line yet.
     pub partial: Text,
@@ -313,15 +320,16 @@ pub enum Awaited {
     Ready,
 }
 
-/// What every format begins with, so that also an image that cannot read the rest knows whom it would go back to.
+/// What every format begins with: so also an image that cannot read the rest knows which image to
+/// go back to.
 #[derive(Debug, Deserialize)]
 pub struct Head {
     /// The format.
     pub format: u32,
-    /// The version of whoever wrote it.
+    /// The version of the image that wrote it.
     #[serde(default)]
     pub by: String,
-    /// Whose it is.
+    /// The master's pid.
     #[serde(default)]
     pub pid: i32,
     /// The image that wrote it.
