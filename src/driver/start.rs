@@ -54,16 +54,14 @@ pub fn run(setup: Setup) -> Result<End> {
     let Configured {
         log,
         signals,
-        recipe,
-        policy,
+        settings,
         listeners,
-        listen,
         origin,
         service_manager,
     } = configured;
     let mut published = PublishedPaths::new(control, pid_file);
-    let listeners = ServiceListeners::new(listeners, listen);
-    let mut pins = Pins::new(recipe, policy);
+    let listeners = ServiceListeners::new(listeners);
+    let mut pins = Pins::new(settings);
     let processes = pin_first(&mut pins, &listeners, inherited.as_ref()).and_then(|()| {
         Processes::new(keep).map_err(|error| Error::system("cannot set the loop up", error))
     });

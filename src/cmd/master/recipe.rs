@@ -1,18 +1,35 @@
-//! From the options to what every generation is pinned from: command, environment, policy.
+//! From the options to the settings, from which everything follows that a generation is pinned
+//! from: command, environment, policy, addresses.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::cli::{Args, Term};
-use crate::driver::pin::{Environment, Recipe, is_ours};
+use crate::driver::pin::{Environment, Recipe, Settings, is_ours};
 use crate::error::{Error, Result};
 use crate::model::policy::{Policy, StopSeverity};
 use crate::sys::process::program;
 use crate::sys::process::successor::Origin;
 use crate::wire::exports::Exports;
 
+/// What the operator asked for. `nofile`: RLIMIT_NOFILE as the master inherited it.
+pub(super) fn settings(
+    args: &Args,
+    exports: Exports,
+    nofile: Option<(u64, u64)>,
+) -> Result<Settings> {
+    let mut recipe = recipe(args, exports)?;
+    recipe.nofile = nofile;
+    Ok(Settings {
+        workers: args.workers,
+        policy: policy(args),
+        recipe,
+        listen: args.listen.clone(),
+    })
+}
+
 /// The options that the model decides by.
-pub(super) fn policy(args: &Args) -> Policy {
+fn policy(args: &Args) -> Policy {
     Policy {
         ready: args.ready,
         start_timeout: args.start_timeout.on(),
@@ -40,7 +57,7 @@ pub(super) fn policy(args: &Args) -> Policy {
 }
 
 /// What generations are pinned from.
-pub(super) fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
+fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
     let own: Environment = std::env::vars_os()
         .filter(|(name, _)| !is_ours(name))
         .collect();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::claim::{claim, control_of, remove_stale_old_names};
 use super::cli::{Args, LogFormat, PROGRAM};
-use super::recipe::{origin, policy, recipe};
+use super::recipe::{origin, settings};
 use crate::driver::Setup;
 use crate::driver::fork::InheritedFork;
 use crate::driver::{Configured, ServiceManager};
@@ -62,25 +62,20 @@ pub(super) fn check(args: &Args) -> Result<()> {
     if let Some(path) = control {
         unix_path::check_length(&path)?;
     }
-    let recipe = recipe(args, exports)?;
-    match origin(args, &recipe).check() {
+    let settings = settings(args, exports, None)?;
+    match origin(args, &settings.recipe).check() {
         Err(error) if args.reexec.is_none() => {
             log.warn(format_args!("an upgrade would fail: {error}"))
         }
         checked => checked?,
     }
-    recipe.pin(
+    settings.recipe.pin(
         Generation(1),
-        Rc::new(policy(args)),
+        Rc::new(settings.policy),
         Rc::new(listeners),
         Changes::default(),
     )?;
     Ok(())
-}
-
-/// The addresses of `--listen`. An upgrade compares them with those of the new command line.
-pub(super) fn listen_texts(args: &Args) -> Vec<String> {
-    args.listen.iter().map(ToString::to_string).collect()
 }
 
 /// Prepares the service. `launch_pid`: the pid that the parent process knows this one by, and that
@@ -102,7 +97,6 @@ pub(super) fn prepare(
         launch_pid,
         Reported::default(),
     );
-    let policy = policy(&args);
     let mut tell = |text: String| log.warn(text);
     let Inherited {
         listeners: mut held,
@@ -114,11 +108,12 @@ pub(super) fn prepare(
     }
     let exports = Exports::new(&args.export, &protocols);
     check_exports(&exports, &args.listen)?;
-    let mut recipe = recipe(&args, exports)?;
+    let mut settings = settings(&args, exports, None)?;
     let listeners = listener::arrange(held, &args.listen, true, &Retry::default(), &mut tell)?;
     check_numbers(&args, listeners.len())?;
     let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
-    exports::render(&recipe.exports.protocols(), &addresses, FIRST_FD).map_err(Error::usage)?;
+    exports::render(&settings.recipe.exports.protocols(), &addresses, FIRST_FD)
+        .map_err(Error::usage)?;
     parent::die_with_holder(std::env::var("PF_HOLD").ok().as_deref());
     // Orphans of a worker become children of the master, so that it sees when the group is empty.
     wait::become_subreaper().map_err(|error| Error::system("cannot become a subreaper", error))?;
@@ -132,9 +127,9 @@ pub(super) fn prepare(
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    let origin = origin(&args, &recipe);
+    let origin = origin(&args, &settings.recipe);
     let nofile = limits::raise_nofile();
-    recipe.nofile = nofile;
+    settings.recipe.nofile = nofile;
     for listener in &listeners {
         match &listener.name {
             Some(name) => log.info(format_args!("listener {name}: {}", listener.address)),
@@ -156,15 +151,12 @@ pub(super) fn prepare(
     if inherited_fork.is_none() {
         remove_stale_old_names(control.as_ref(), pid_file.as_ref());
     }
-    let listen = listen_texts(&args);
     Ok(Setup {
         configured: Configured {
             log,
             signals,
-            recipe,
-            policy,
+            settings,
             listeners,
-            listen,
             origin: Origin { nofile, ..origin },
             service_manager,
         },

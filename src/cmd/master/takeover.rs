@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::cli::Args;
-use super::recipe::{origin, policy, recipe};
-use super::setup::{check_exports, check_numbers, listen_texts, log};
+use super::recipe::{origin, settings};
+use super::setup::{check_exports, check_numbers, log};
+use crate::driver::pin::Settings;
 use crate::driver::upgrade::Fresh;
 use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
@@ -35,7 +36,8 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
-    recipe(args, exports)?.pin(Generation(1), Rc::new(policy(args)), Rc::default(), changes)?;
+    let Settings { policy, recipe, .. } = settings(args, exports, None)?;
+    recipe.pin(Generation(1), Rc::new(policy), Rc::default(), changes)?;
     Ok(())
 }
 
@@ -54,11 +56,10 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         known.map(|known| known.reported.into()).unwrap_or_default(),
     );
     let exports = Exports::new(&args.export, &state.inherited_exports);
-    let mut recipe = recipe(&args, exports)?;
-    recipe.nofile = state.nofile;
+    let settings = settings(&args, exports, state.nofile)?;
     let origin = Origin {
         nofile: state.nofile,
-        ..origin(&args, &recipe)
+        ..origin(&args, &settings.recipe)
     };
     let kept = state.listeners.first().into_iter().flatten();
     let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
@@ -68,16 +69,13 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
     check_kept(&args, state)?;
     Ok(Fresh {
         configured: Configured {
-            policy: policy(&args),
-            listen: listen_texts(&args),
             log,
             signals,
-            recipe,
+            settings,
             listeners,
             origin,
             service_manager,
         },
-        workers: args.workers,
     })
 }
 

@@ -6,7 +6,9 @@
 //!
 //! - [`Recipe`]: what the operator wrote, unresolved.
 //! - [`Pin`]: one generation's resolved facts.
-//! - `Pins`: the recipe, the policy and all pins that can still be started from.
+//! - `Pins`, in `pins`: the settings and all pins that can still be started from.
+//! - [`Settings`]: all that the operator asked for, of which the recipe and the policy are parts; in
+//!   `settings`.
 //! - `environment`: the variables of the workers.
 //! - `handover`: pins from one image of the master to the next.
 //!
@@ -17,6 +19,7 @@
 mod environment;
 mod handover;
 mod pins;
+mod settings;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +40,7 @@ use environment::{beat_fd, changed, common_env, merged, own_pid_in, value};
 pub use environment::is_ours;
 pub(super) use environment::own_env;
 pub(super) use pins::Pins;
+pub use settings::Settings;
 
 /// An environment: names and values, each name once.
 pub type Environment = Vec<(OsString, OsString)>;

@@ -3,31 +3,35 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::{Pin, Recipe};
+use super::{Pin, Recipe, Settings};
 use crate::error::Result;
 use crate::model::ids::Generation;
 use crate::model::policy::Policy;
 use crate::sys::listener::Listener;
 use crate::wire::changes::Changes;
 
-/// The recipe and the policy of the next generation, and the pins of those that are there.
+/// The settings of the next generation, and the pins of those that are there.
 pub(in crate::driver) struct Pins {
-    recipe: Recipe,
+    settings: Settings,
     policy: Rc<Policy>,
     by_generation: BTreeMap<Generation, Rc<Pin>>,
 }
 
 impl Pins {
-    pub(in crate::driver) fn new(recipe: Recipe, policy: Policy) -> Self {
+    pub(in crate::driver) fn new(settings: Settings) -> Self {
         Pins {
-            recipe,
-            policy: Rc::new(policy),
+            policy: Rc::new(settings.policy.clone()),
+            settings,
             by_generation: BTreeMap::new(),
         }
     }
 
+    pub(in crate::driver) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(in crate::driver) fn recipe(&self) -> &Recipe {
-        &self.recipe
+        &self.settings.recipe
     }
 
     pub(in crate::driver) fn policy(&self) -> &Rc<Policy> {
@@ -73,7 +77,7 @@ impl Pins {
     ) -> Result<Pin> {
         let serving = self.by_generation.get(&serving);
         let known = serving.map(|pin| pin.changes.clone()).unwrap_or_default();
-        self.recipe.pin(
+        self.settings.recipe.pin(
             generation,
             Rc::clone(&self.policy),
             Rc::clone(listeners),

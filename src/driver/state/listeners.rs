@@ -15,15 +15,12 @@ use crate::sys::listener::{Listener, Mended};
 /// The listeners that new generations get.
 pub(in crate::driver) struct ServiceListeners {
     sockets: Rc<Vec<Listener>>,
-    /// The addresses that `--listen` named: an upgrade binds those that are new.
-    option_addresses: Vec<String>,
 }
 
 impl ServiceListeners {
-    pub(in crate::driver) fn new(sockets: Vec<Listener>, option_addresses: Vec<String>) -> Self {
+    pub(in crate::driver) fn new(sockets: Vec<Listener>) -> Self {
         ServiceListeners {
             sockets: Rc::new(sockets),
-            option_addresses,
         }
     }
 
@@ -37,10 +34,6 @@ impl ServiceListeners {
 
     pub(in crate::driver) fn inodes(&self) -> HashSet<u64> {
         self.iter().map(Listener::inode).collect()
-    }
-
-    pub(in crate::driver) fn option_addresses(&self) -> &[String] {
-        &self.option_addresses
     }
 
     /// Looks at the accept queues.

@@ -27,13 +27,12 @@ mod startup;
 
 use crate::log::Log;
 use crate::model::Supervisor;
-use crate::model::policy::Policy;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
 
 use super::clients::Clients;
-use super::pin::{Pins, Recipe};
+use super::pin::{Pins, Settings};
 use super::process::Processes;
 
 pub(super) use admission::Admission;
@@ -51,14 +50,10 @@ pub struct Configured {
     pub log: Log,
     /// The handlers are installed already.
     pub signals: Signals,
-    /// What workers are started from, from the next generation on.
-    pub recipe: Recipe,
-    /// The settings of the next generation.
-    pub policy: Policy,
+    /// What the next generation is made from.
+    pub settings: Settings,
     /// In the order of their numbers in workers; those that were handed over come first.
     pub listeners: Vec<Listener>,
-    /// The addresses that `--listen` names.
-    pub listen: Vec<String>,
     /// How this master was started: an upgrade executes that again.
     pub origin: Origin,
     /// None: the environment names no service manager.

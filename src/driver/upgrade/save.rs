@@ -51,7 +51,7 @@ impl Driver {
             control: self.published.control().map(|it| it.handed_over()),
             acks: processes.acks,
             inherited_exports: self.pins.recipe().exports.inherited().to_vec(),
-            listen: self.listeners.option_addresses().to_vec(),
+            listen: self.pins.settings().addresses(),
             pid_file: self.published.pid_file().map(|file| handover::PidFile {
                 fd: file.fd().as_raw_fd(),
                 path: file.path().into(),

@@ -28,8 +28,6 @@ use crate::wire::handover::{self, FAILED, Head, STATE_FD, State};
 pub struct Fresh {
     #[expect(missing_docs, reason = "the name says it")]
     pub configured: Configured,
-    /// The number of slots, if its command line has one.
-    pub workers: Option<usize>,
 }
 
 /// A service that has been taken over, and can still be given back.
@@ -38,7 +36,6 @@ pub struct Taken {
     /// The descriptors as they were handed over.
     originals: Vec<RawFd>,
     pid_file: Option<handover::PidFile>,
-    workers: Option<usize>,
     /// Why the successor of this image went back to it, if this image is executed again.
     successor_failure: Option<String>,
 }
@@ -57,10 +54,8 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
     let Configured {
         log,
         mut signals,
-        recipe,
-        policy,
+        settings,
         listeners,
-        listen,
         origin,
         service_manager,
     } = fresh.configured;
@@ -69,14 +64,14 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
     let supervisor = state
         .supervisor()
         .map_err(|why| Error::system("cannot take the service over", why))?;
-    let listeners = ServiceListeners::new(listeners, listen);
+    let listeners = ServiceListeners::new(listeners);
     // The first set is what new generations get: this image's own.
     let mut sets = vec![Rc::clone(listeners.sockets())];
     for set in state.listeners.iter().skip(1) {
         let set = set.iter().map(Listener::taken_over);
         sets.push(Rc::new(set.collect::<Result<_>>()?));
     }
-    let mut pins = Pins::new(recipe, policy);
+    let mut pins = Pins::new(settings);
     pins.take_over(state.pins, &sets)?;
     let processes = Processes::taken_over(HandedOver {
         processes: state.processes,
@@ -110,7 +105,6 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         driver,
         originals,
         pid_file: state.pid_file,
-        workers: fresh.workers,
         successor_failure: image::successor_failure(),
     })
 }
@@ -122,11 +116,10 @@ impl Taken {
             mut driver,
             originals,
             pid_file,
-            workers,
             successor_failure,
         } = self;
         let was = driver.supervisor.configured();
-        if let Some(now) = workers.filter(|now| *now != was) {
+        if let Some(now) = driver.pins.settings().workers.filter(|now| *now != was) {
             driver.log.warn(format_args!(
                 "upgrade: -n {now} of the new command line is passed over: N is the service's, \
                  {was} at its start; pf-ctl scale changes it"
