@@ -35,7 +35,8 @@
 //! fn main() -> prefork::error::Result<()> {
 //!     // First of all, while there is one thread: only then can the variables be removed.
 //!     let listeners = Listeners::inherit_or_bind(["tcp:127.0.0.1:8080"])?;
-//!     // Says that it is ready, serves until TERM or QUIT, and finishes with those that were accepted.
+//!     // Says that it is ready, serves until TERM or QUIT, and finishes the requests that it has
+//!     // accepted.
 //!     Server::new().serve(listeners, |mut client: &Connection| writeln!(client, "hello"))
 //! }
 //! ```

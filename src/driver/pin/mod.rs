@@ -7,14 +7,14 @@
 //! - [`Recipe`]: what the operator wrote, unresolved.
 //! - [`Pin`]: one generation's resolved facts.
 //! - `Pins`, in `pins`: the settings and all pins that can still be started from.
-//! - [`Settings`]: all that the operator asked for, of which the recipe and the policy are parts; in
-//!   `settings`.
+//! - [`Settings`]: all that the operator asked for, of which the recipe and the policy are parts;
+//!   in `settings`.
 //! - `environment`: the variables of the workers.
 //! - `handover`: pins from one image of the master to the next.
 //!
 //! The way of one reload: `Pins::resolve` applies the reload's changes to the recipe, a [`Pin`]
-//! comes out, `Pins::insert` keeps it, workers are spawned from its `launch`, and
-//! `Pins::forget` drops it when the model says that the generation is over.
+//! comes out, `Pins::insert` keeps it, workers are spawned from its `launch`, and `Pins::forget`
+//! drops it when the model says that the generation is over.
 
 mod environment;
 mod handover;

@@ -67,8 +67,8 @@ impl PeerMaster {
         PeerMaster::watched(link, pid, Some(process), Some(forked), OldPaths::default())
     }
 
-    /// The old master: the link to it, with a message that was received already; its pid and a pidfd
-    /// (None: it is gone already).
+    /// The old master: the link to it, with a message that was received already; its pid and a
+    /// pidfd (None: it is gone already).
     ///
     /// # Errors
     /// epoll refuses.

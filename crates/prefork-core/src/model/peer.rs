@@ -84,8 +84,8 @@ pub enum PeerEvent {
 }
 
 impl PeerEvent {
-    /// Whether the event counts although the other master is dead by now. What it reported about its
-    /// workers does not hold any more; what it wanted of the service does.
+    /// Whether the event counts although the other master is dead by now. What it reported about
+    /// its workers does not hold any more; what it wanted of the service does.
     pub fn outlives_its_master(&self) -> bool {
         match self {
             PeerEvent::Said(PeerMessage::Back(_) | PeerMessage::Stop(_)) => true,

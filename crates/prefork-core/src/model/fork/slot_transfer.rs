@@ -143,8 +143,8 @@ impl Supervisor {
         }
     }
 
-    /// The upgrade of a paused service has failed: it is paused as before, and there is no worker to
-    /// wait for.
+    /// The upgrade of a paused service has failed: it is paused as before, and there is no worker
+    /// to wait for.
     fn end_failed_upgrade_of_paused(&mut self, turn: &mut Turn<'_>) {
         let rollout = self.rollout.as_ref();
         if rollout.is_some_and(|rollout| rollout.direction.is_back()) {
@@ -267,8 +267,8 @@ impl Supervisor {
         self.peer.as_ref().is_some_and(waits)
     }
 
-    /// A stop while the service moves stops both masters: it is one service. With `--manual` they are
-    /// two.
+    /// A stop while the service moves stops both masters: it is one service. With `--manual` they
+    /// are two.
     pub(crate) fn stop_peer_too(
         &mut self,
         turn: &mut Turn<'_>,
@@ -287,7 +287,8 @@ impl Supervisor {
             return;
         }
         if !peer.is_up {
-            // It has no worker to end yet, and a new master that hangs would never read the message.
+            // It has no worker to end yet, and a new master that hangs would never read the
+            // message.
             peer.stop = peer.stop.max(Some(severity));
             turn.act(Action::Peer(PeerAction::Kill));
             return;
@@ -303,14 +304,14 @@ impl Supervisor {
         }
     }
 
-    /// An old master that ends waits until it is known whether there is a new one: until that one is
-    /// up or dead.
+    /// An old master that ends waits until it is known whether there is a new one: until that one
+    /// is up or dead.
     pub(crate) fn awaits_new_master_start(&self) -> bool {
         self.peer.as_ref().is_some_and(|peer| !peer.is_up)
     }
 
-    /// A service that stops while it moves has ended when the new master has: the new master waits for
-    /// the old one.
+    /// A service that stops while it moves has ended when the new master has: the new master waits
+    /// for the old one.
     pub(crate) fn outlives_old_master(&self) -> bool {
         let moves = |peer: &&Peer| peer.side == PeerSide::New && !peer.manual;
         let known = self.peer.as_ref().filter(moves).and_then(|it| it.stop);

@@ -14,8 +14,8 @@ use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 
 impl Supervisor {
-    /// Once `settled`, waits until no worker on the losing side accepts any more; the warnings, when
-    /// that is over.
+    /// Once `settled`, waits until no worker on the losing side accepts any more; the warnings,
+    /// when that is over.
     pub(crate) fn await_rollout_release(
         &mut self,
         turn: &mut Turn<'_>,
@@ -86,8 +86,8 @@ impl Supervisor {
         }
     }
 
-    /// Once nothing waits for a release any more, the looks end, and begin at their fastest pace the
-    /// next time.
+    /// Once nothing waits for a release any more, the looks end, and begin at their fastest pace
+    /// the next time.
     pub(crate) fn settle_release_looks(&mut self) {
         let rollout_waits = self
             .rollout

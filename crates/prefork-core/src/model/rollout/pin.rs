@@ -14,7 +14,8 @@ use crate::model::state::rollout::Pinning;
 use crate::model::turn::Turn;
 
 impl Supervisor {
-    /// Begins an operation that needs a new generation: the driver pins it, and the rollout follows.
+    /// Begins an operation that needs a new generation: the driver pins it, and the rollout
+    /// follows.
     pub(crate) fn pin(
         &mut self,
         turn: &mut Turn<'_>,
@@ -71,8 +72,8 @@ impl Supervisor {
         turn.end(&mut self.operations, pinning.op, Outcome::Failed(why));
     }
 
-    /// The generation that another image of the master is to pin; None: no upgrade in place is under
-    /// way.
+    /// The generation that another image of the master is to pin; None: no upgrade in place is
+    /// under way.
     pub fn successor_of(&self) -> Option<Generation> {
         self.pinning
             .as_ref()

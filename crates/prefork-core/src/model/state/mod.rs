@@ -89,9 +89,9 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor of this many slots whose first generation, number 1, is pinned with this policy.
-    /// Nothing happens before [`Event::Start`](super::event::Event::Start). `seed` is for the jitter
-    /// of back-offs.
+    /// A supervisor of this many slots whose first generation, number 1, is pinned with this
+    /// policy. Nothing happens before [`Event::Start`](super::event::Event::Start). `seed` is for
+    /// the jitter of back-offs.
     pub fn new(workers: usize, policy: Rc<Policy>, seed: u64) -> Self {
         Supervisor {
             slots: Slots::new(workers, &policy),

@@ -130,8 +130,8 @@ impl Supervisor {
         }
     }
 
-    /// A failed start in a slot that is being restarted: too many end the restart, and the old worker
-    /// stays.
+    /// A failed start in a slot that is being restarted: too many end the restart, and the old
+    /// worker stays.
     pub(crate) fn restart_failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
         let worker = failed.worker;
         let limit = self.policy.start_failures;

@@ -36,7 +36,8 @@ impl Supervisor {
         if self.is_moving_to_new_master()
             && let Some(why) = self.busy()
         {
-            // The new master has a number of its own by now. It is asked as soon as it has the name.
+            // The new master has a number of its own by now. It is asked as soon as it has the
+            // name.
             match ticket {
                 Some(ticket) => turn.refuse(ticket, Refusal::Busy, why),
                 None => turn.tell(Fact::ScaleRefused(why)),
@@ -242,9 +243,9 @@ impl Supervisor {
         self.end_pause(turn, &format!("ended by a {by}"));
     }
 
-    /// A WINCH waits for the end of a rollout, and then workers are asked for. A pause that had begun
-    /// would end by that, so one that has not begun is dropped: otherwise the older request would undo
-    /// the newer one, whose operation was reported as done.
+    /// A WINCH waits for the end of a rollout, and then workers are asked for. A pause that had
+    /// begun would end by that, so one that has not begun is dropped: otherwise the older request
+    /// would undo the newer one, whose operation was reported as done.
     fn drop_deferred_pause(&mut self, turn: &mut Turn<'_>, by: OperationKind) {
         if std::mem::take(&mut self.deferred.winch) {
             turn.tell(Fact::DeferredPauseDropped(by));

@@ -49,9 +49,9 @@ impl Supervisor {
         }
     }
 
-    /// The generation that an empty slot is filled from now. During a rollout: the old one until the
-    /// canary has passed, then the new one. None: no worker now (the first rollout waits for its
-    /// canary).
+    /// The generation that an empty slot is filled from now. During a rollout: the old one until
+    /// the canary has passed, then the new one. None: no worker now (the first rollout waits for
+    /// its canary).
     pub(crate) fn generation_for_empty_slot(
         &self,
         index: usize,

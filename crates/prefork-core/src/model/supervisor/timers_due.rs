@@ -42,8 +42,8 @@ impl Supervisor {
         }
     }
 
-    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the shortest
-    /// timeout otherwise, and never when neither is asked for.
+    /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the
+    /// shortest timeout otherwise, and never when neither is asked for.
     pub(crate) fn plan_next_look(&mut self, now: Time) {
         let starting = self
             .workers

@@ -43,8 +43,8 @@ impl Supervisor {
         if cause != Cause::SpawnFailed && self.failed_probation(turn, &worker, &explained) {
             return;
         }
-        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well, and
-        // that may be seen first.
+        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well,
+        // and that may be seen first.
         let fatal = cause == Cause::Exited
             && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {

@@ -187,8 +187,8 @@ impl Worker {
         } else {
             Phase::Leaderless(severity)
         };
-        // A signal to finish goes to the leader alone; KILL, and every signal after the leader's end,
-        // goes to the group.
+        // A signal to finish goes to the leader alone; KILL, and every signal after the leader's
+        // end, goes to the group.
         let to = if leader_lives && severity != StopSeverity::Kill {
             SignalTarget::Leader
         } else {

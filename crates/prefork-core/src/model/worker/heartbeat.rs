@@ -100,7 +100,8 @@ impl Worker {
         );
     }
 
-    /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes on.
+    /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes
+    /// on.
     pub(crate) fn held(&mut self, now: Time, held: bool, out: &mut Vec<Effect>) {
         let Some(timeout) = self.heartbeat.timeout else {
             return;

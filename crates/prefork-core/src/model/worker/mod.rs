@@ -3,7 +3,7 @@
 //! ```text
 //! Spawning ──exec──► Starting ──says so──► Ready
 //!     │                  │                   │
-//!     └──── told ────────┴──────── told ─────┴──► Stopping ──leader gone, group not──► Leaderless ──► Gone
+//!     └────── told ──────┴────── told ───────┴──► Stopping ──leader gone──► Leaderless ──► Gone
 //! ```
 //!
 //! A worker that dies by itself takes the same way out: its group gets KILL at once.

@@ -90,8 +90,8 @@ impl Worker {
         self.heartbeat_begins(now, out);
     }
 
-    /// It is not ready in time, or never will be, for this reason: a readiness that does not come is
-    /// a failed start.
+    /// It is not ready in time, or never will be, for this reason: a readiness that does not come
+    /// is a failed start.
     pub(super) fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
         self.failure = why;
         self.killed_for = Some((
