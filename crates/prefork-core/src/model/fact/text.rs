@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Fact, WorkerExit, WorkerLabel};
 use crate::model::exit::{Cause, ExitStatus};
+use crate::model::operation::OperationKind;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;
 
@@ -106,18 +107,13 @@ impl fmt::Display for WorkerExit {
 }
 
 impl Fact {
-    /// The line without the kind of the operation in front: what whoever waits for it is shown.
+    /// The line without the kind of the operation in front: what a client that waits for it is shown.
     pub fn detail(&self) -> String {
         let line = self.to_string();
-        let kinds = ["scale: ", "retire: ", "upgrade: "];
-        match self {
-            Fact::RolloutBegan { kind, .. } | Fact::RolloutOnProbation { kind, .. } => line
-                .strip_prefix(&format!("{kind}: "))
-                .map_or(line.clone(), str::to_owned),
-            _ => kinds
-                .iter()
-                .find_map(|kind| line.strip_prefix(kind))
-                .map_or(line.clone(), str::to_owned),
+        let is_kind = |word| OperationKind::ALL.iter().any(|kind| kind.name() == word);
+        match line.split_once(": ") {
+            Some((kind, detail)) if is_kind(kind) => detail.to_owned(),
+            Some(_) | None => line,
         }
     }
 }
