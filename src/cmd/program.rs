@@ -1,9 +1,9 @@
 //! What all binaries share: read the command line, run, print an error as one line.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::error::{Error, Exit, Result};
+use crate::sys::io::log_sink::write_to_stderr;
 
 /// Runs a program. Its error becomes one line on stderr.
 pub(super) fn run(program: &str, body: impl FnOnce() -> Result<Exit>) -> ExitCode {
@@ -17,7 +17,7 @@ pub(super) fn run(program: &str, body: impl FnOnce() -> Result<Exit>) -> ExitCod
 /// Writes one line to stderr.
 pub(super) fn print_line(program: &str, line: &str) {
     // Where stderr cannot be written, there is no other place to report that.
-    let _ = writeln!(std::io::stderr(), "{program}: {line}");
+    let _ = write_to_stderr(&format!("{program}: {line}\n"));
 }
 
 /// Reads the command line. Where it asks for help or the version, or is wrong, this prints the text

@@ -212,6 +212,47 @@ fn a_port_file_may_be_a_pipe_or_a_link() {
 }
 
 #[test]
+fn a_port_file_that_names_a_descriptor_is_written_through_it() {
+    let (_guard, directory) = directory();
+    // A link as container images have them for log files.
+    std::os::unix::fs::symlink("/dev/stdout", directory.join("link")).expect("linked");
+    for (file, how) in [
+        ("/dev/stdout", ">"),
+        ("/dev/stdout", ">>"),
+        ("/proc/self/fd/1", ">"),
+        ("/dev/fd/7", ">"),
+        ("/dev/fd/7", ">>"),
+        ("link", ">"),
+    ] {
+        std::fs::write(directory.join("log"), "old\n").expect("written");
+        let script = format!(
+            r#"{{ echo before; "$0" --port-file {file} web=127.0.0.1:0 -- \
+               sh -c 'echo after; echo end' 7>&1; }} {how} log"#
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, pf_listen()]);
+        command.current_dir(&directory);
+        let (code, _, errors) = finished(command);
+        assert_eq!((code, errors.as_str()), (0, ""), "{script}");
+        let text = std::fs::read_to_string(directory.join("log")).expect("there");
+        let kept = if how == ">>" { "old\n" } else { "" };
+        let told = text.strip_prefix(&format!("{kept}before\nweb tcp:127.0.0.1:"));
+        assert!(
+            told.is_some_and(|told| told.ends_with("\nafter\nend\n")),
+            "{script}: {text}"
+        );
+    }
+    let (code, _, errors) = run(&["--port-file", "/dev/fd/77", "127.0.0.1:0", "--", "true"]);
+    assert_eq!(
+        (code, errors.as_str()),
+        (
+            111,
+            "pf-listen: cannot write port file /dev/fd/77: fd 77 is not open\n"
+        )
+    );
+}
+
+#[test]
 fn exit_codes_are_those_of_command_or_failure() {
     assert_eq!(run(&["127.0.0.1:0", "--", "sh", "-c", "exit 7"]).0, 7);
     let (code, out, errors) = run(&["127.0.0.1:0", "--", "no-such-command-here"]);

@@ -68,7 +68,8 @@ pub(super) struct Args {
         value_name = "FILE",
         long_help = "When all are bound, write FILE: a line 'NAME ADDRESS' for each listener, in \
             order. NAME is - for a listener without a name, and ADDRESS has the real port. The \
-            file appears complete or not at all (a FIFO or a terminal is just written to)."
+            file appears complete or not at all (a FIFO or a terminal is just written to, and \
+            /dev/stdout or /dev/fd/N is the descriptor that is open already)."
     )]
     pub(super) port_file: Option<PathBuf>,
 

@@ -1,16 +1,25 @@
 //! `--port-file`: writes the bound addresses.
+//!
+//! A file is replaced as a whole. A path that names an open descriptor (`/dev/stdout`, `/dev/fd/N`)
+//! is not opened: the kernel would open the file behind it anew, and that has an offset of its own
+//! and not the append flag of the descriptor, so that one of two writers overwrites the other.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, reason};
+use crate::sys::io::fd;
 use crate::sys::listener::Listener;
 use crate::wire::address::Name;
 
-/// Writes a line `NAME ADDRESS` for each listener. A reader sees the whole file or none: it is
-/// written under another name and renamed.
+/// How many links lead to a descriptor at most; the kernel has the same limit: path_resolution(7).
+const MAX_LINKS: usize = 40;
+
+/// Writes a line `NAME ADDRESS` for each listener. A reader of a file sees the whole file or none:
+/// it is written under another name and renamed.
 pub(super) fn write(file: &Path, listeners: &[Listener]) -> Result<()> {
     let line = |listener: &Listener| {
         format!(
@@ -20,9 +29,10 @@ pub(super) fn write(file: &Path, listeners: &[Listener]) -> Result<()> {
         )
     };
     let text: String = listeners.iter().map(line).collect();
-    let written = match replaceable(file) {
-        Some(target) => replace(&target, &text),
-        None => fs::OpenOptions::new()
+    let written = match (named_descriptor(file), replaceable(file)) {
+        (Some(number), _) => write_to_descriptor(number, &text),
+        (None, Some(target)) => replace(&target, &text),
+        (None, None) => fs::OpenOptions::new()
             .append(true)
             .open(file)
             .and_then(|mut file| file.write_all(text.as_bytes())),
@@ -33,6 +43,36 @@ pub(super) fn write(file: &Path, listeners: &[Listener]) -> Result<()> {
             reason(&error),
         )
     })
+}
+
+/// The descriptor that a path names, also through links.
+fn named_descriptor(path: &Path) -> Option<RawFd> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let name = path.to_str().unwrap_or_default();
+        let own = format!("/proc/{}/fd/", std::process::id());
+        let number = ["/dev/fd/", "/proc/self/fd/", &own]
+            .iter()
+            .find_map(|directory| name.strip_prefix(directory)?.parse().ok());
+        match name {
+            "/dev/stdin" => return Some(0),
+            "/dev/stdout" => return Some(1),
+            "/dev/stderr" => return Some(2),
+            _ if number.is_some() => return number,
+            _ => {}
+        }
+        let target = fs::read_link(&path).ok()?;
+        path = path.parent()?.join(target);
+    }
+    None
+}
+
+fn write_to_descriptor(number: RawFd, text: &str) -> io::Result<()> {
+    // Close-on-exec: a descriptor of our own, which merely has that number.
+    if !fd::survives_exec(number) {
+        return Err(io::Error::other(format!("fd {number} is not open")));
+    }
+    File::from(fd::duplicate_raw(number)?).write_all(text.as_bytes())
 }
 
 /// The regular file that `file` is or will be, with links resolved. `None`: `file` can only be
@@ -52,7 +92,7 @@ fn replaceable(file: &Path) -> Option<PathBuf> {
     (regular && (!special || target.starts_with("/dev/shm"))).then_some(target)
 }
 
-fn replace(target: &Path, text: &str) -> std::io::Result<()> {
+fn replace(target: &Path, text: &str) -> io::Result<()> {
     let mut beside = target.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));
     // A file with this process's pid in its name was left by a process that is gone.

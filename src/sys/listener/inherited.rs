@@ -16,7 +16,7 @@ pub struct Inherited {
     /// Each listener once: first those of `LISTEN_FDS`, with their names, then those of the other
     /// protocols. Both parts are in the order of their variable.
     pub listeners: Vec<Listener>,
-    /// The protocols, besides systemd's, whose variable named listeners.
+    /// The protocols, besides systemd's, whose variable is set, be it without a listener.
     pub protocols: Vec<Protocol>,
 }
 
@@ -58,8 +58,10 @@ pub fn inherit(
         protocols: Vec::new(),
     };
     for protocol in Protocol::ALL {
-        let taken = exports::read(protocol, &lookup, parent)
-            .and_then(|claims| take_claimed(&inherited.listeners, protocol, &claims));
+        let taken = exports::read(protocol, &lookup, parent).and_then(|claims| {
+            let take = |claims: Vec<Claim>| take_claimed(&inherited.listeners, protocol, &claims);
+            claims.map(take).transpose()
+        });
         match taken {
             Ok(None) => {}
             Ok(Some(more)) => {
@@ -91,15 +93,12 @@ pub fn inherit_listen_fds(count: usize, names: &[String]) -> Result<Vec<Listener
     (FIRST_FD..).take(count).enumerate().map(take).collect()
 }
 
-/// Takes over the listeners of `claims` that are not in `held` yet. `None` if there are no claims.
+/// Takes over the listeners of `claims` that are not in `held` yet.
 fn take_claimed(
     held: &[Listener],
     protocol: Protocol,
     claims: &[Claim],
-) -> std::result::Result<Option<Vec<Listener>>, String> {
-    if claims.is_empty() {
-        return Ok(None);
-    }
+) -> std::result::Result<Vec<Listener>, String> {
     let variable = protocol.variable();
     let ignored = |why: String| format!("{variable} is ignored: {why}");
     let mut numbers: Vec<RawFd> = Vec::new();
@@ -134,7 +133,7 @@ fn take_claimed(
         Listener::inspect(fd, None, Some(*number), &what)
     });
     let taken = taken.collect::<Result<_>>();
-    taken.map(Some).map_err(|error| ignored(error.to_string()))
+    taken.map_err(|error| ignored(error.to_string()))
 }
 
 /// A copy of the listener at `number`, which our parent must have left open for us.

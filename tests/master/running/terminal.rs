@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::process::Command;
 
-use crate::common::service::{Master, Scene};
-use crate::common::terminal::{resize, terminal};
+use crate::common::running::{Running, pf_listen};
+use crate::common::service::{Control, Master, Scene, process, until};
+use crate::common::terminal::{resize, terminal, wait_for_text};
 
 /// A master that leads a session which the terminal controls. It is started with the signals
 /// `ignoring` ignored.
@@ -82,4 +84,53 @@ fn p10_the_master_keeps_ignored_terminal_signals_ignored() {
         status["generation"] == 2 && status["state"] == "running"
     });
     master.stop();
+}
+
+/// Runs `script` in a shell with job control on a terminal with `stty tostop`, whose stderr is the
+/// terminal. Returns the shell and the terminal.
+fn with_tostop(scene: &Scene, script: &str) -> (Running, File) {
+    let (terminal, slave) = terminal();
+    let script = format!("exec 2>/dev/tty; stty tostop </dev/tty; {script}");
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile"]);
+    command.args(["-i", "-c", &script, pf_listen()]);
+    command.current_dir(scene.dir());
+    command.env("PF_TEST_SAY", scene.path("say"));
+    command.env("MASTER", env!("CARGO_BIN_EXE_pf-master"));
+    (Running::start_on(command, slave), terminal)
+}
+
+#[test]
+fn a_background_master_writes_its_log_to_a_terminal_with_tostop() {
+    for hold in ["", "--hold"] {
+        let scene = Scene::new();
+        let script = format!(
+            "\"$0\" {hold} 127.0.0.1:0 -- \"$MASTER\" -n 1 --ready fd=9 --pid app.pid -- \
+             sh app & echo $!; wait $!; echo ended $?"
+        );
+        let (mut shell, terminal) = with_tostop(&scene, &script);
+        let first: i32 = shell.line().parse().expect("a pid");
+        let worker = scene.report("up").pid;
+        wait_for_text(&terminal, "start done");
+        process::signal(worker, nix::sys::signal::Signal::SIGKILL);
+        // It is still a master that acts: a log line was not its last deed.
+        scene.report("up");
+        wait_for_text(&terminal, "was killed by KILL");
+        let status = until("it answers", || {
+            Control::connect(&scene.path("app.ctl")).ok()?.try_status()
+        });
+        assert_eq!(status["state"], "running");
+        process::signal(first, nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(shell.line(), "ended 0", "{hold}");
+    }
+}
+
+#[test]
+fn a_background_master_that_fails_says_so_on_a_terminal_with_tostop() {
+    let scene = Scene::new();
+    scene.app("exit 7");
+    let script = "\"$MASTER\" -n 1 --start-failures 1 --pid app.pid -- sh app & wait $!; echo $?";
+    let (mut shell, terminal) = with_tostop(&scene, script);
+    assert_eq!(shell.line(), "1");
+    wait_for_text(&terminal, "pf-master: the first rollout failed");
 }

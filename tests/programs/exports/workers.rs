@@ -131,6 +131,41 @@ fn workers_get_the_protocols_the_master_was_given() {
 }
 
 #[test]
+fn without_a_listener_the_variables_are_empty() {
+    const EMPTY: [(&str, &str); 5] = [
+        ("EINHORN_FD_COUNT", "0"),
+        ("SERVER_STARTER_PORT", ""),
+        ("UNICORN_FD", ""),
+        ("NGINX", ""),
+        ("FPM_SOCKETS", ""),
+    ];
+    for options in [
+        // Asked for, and as inherited from a starter that has no port.
+        "-n 2 --ready exec -e einhorn -e server-starter -e unicorn -e nginx -e php-fpm",
+        "-n 2 --ready exec",
+    ] {
+        let scene = Scene::new();
+        let mut launch = scene.master(options).command(["sleep", "1000"]);
+        if !options.contains("-e") {
+            launch = launch
+                .env("EINHORN_MASTER_PID", std::process::id().to_string())
+                .env("SERVER_STARTER_GENERATION", "7");
+            for (name, value) in EMPTY {
+                launch = launch.env(name, value);
+            }
+        }
+        let master = launch.start();
+        for verb in ["reload", "upgrade", "upgrade --fork", "reload"] {
+            for (name, value) in EMPTY {
+                assert_eq!(slot_1(&master).1.get(name).map(String::as_str), Some(value));
+            }
+            master.ctl(verb).succeeded();
+        }
+        drop(master);
+    }
+}
+
+#[test]
 fn without_a_control_socket_no_ack_socket_exists() {
     let scene = Scene::new();
     let mut master = scene

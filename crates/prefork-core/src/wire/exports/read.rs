@@ -19,8 +19,9 @@ pub struct Claim {
     pub address: Option<OsString>,
 }
 
-/// Reads the listeners of `protocol` from an environment, which `lookup` reads; none if its
-/// variable is not set. `parent`: the pid of the process that started this one, if it is known.
+/// Reads the listeners of `protocol` from an environment, which `lookup` reads; `None` if its
+/// variable is not set. A variable that is set and empty has no listeners, and its parent speaks
+/// the protocol. `parent`: the pid of the process that started this one, if it is known.
 ///
 /// The error is one line: which variable is ignored, and why. The variable may be left over from
 /// another process, or may have nothing to do with this protocol.
@@ -28,10 +29,10 @@ pub fn read(
     protocol: Protocol,
     lookup: impl Fn(&str) -> Option<OsString>,
     parent: Option<u32>,
-) -> Result<Vec<Claim>, String> {
+) -> Result<Option<Vec<Claim>>, String> {
     let variable = protocol.variable();
-    let Some(value) = lookup(variable) else {
-        return Ok(Vec::new());
+    let Some(value) = lookup(variable).filter(|_| protocol != Protocol::Systemd) else {
+        return Ok(None);
     };
     let bytes = value.as_bytes();
     match protocol {
@@ -47,7 +48,7 @@ pub fn read(
         if claims.len() > MAX_FDS {
             return Err(format!("it has more than {MAX_FDS} listeners"));
         }
-        Ok(claims)
+        Ok(Some(claims))
     })
     .map_err(|why| format!("{variable} is ignored: {why}"))
 }
@@ -165,7 +166,7 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        let claims = read(protocol, lookup, Some(7))?;
+        let claims = read(protocol, lookup, Some(7))?.unwrap_or_default();
         let text = |claim: Claim| {
             let address = claim.address.map(|address| address.display().to_string());
             (claim.fd, address)
@@ -285,7 +286,7 @@ mod tests {
     proptest! {
         #[test]
         fn rendered_variables_are_read_back(
-            listeners in proptest::collection::vec(addresses(), 1..5),
+            listeners in proptest::collection::vec(addresses(), 0..5),
             protocol in proptest::sample::select(Protocol::ALL.to_vec()),
             first in 3..1000,
         ) {
@@ -296,6 +297,8 @@ mod tests {
             let variables: BTreeMap<String, OsString> = variables.into_iter().collect();
             let claims = read(protocol, |name| variables.get(name).cloned(), None)
                 .map_err(TestCaseError::fail)?;
+            prop_assert_eq!(claims.is_some(), protocol != Protocol::Systemd);
+            let claims = claims.unwrap_or_default();
             if protocol != Protocol::Systemd {
                 let numbers: Vec<i32> = claims.iter().map(|claim| claim.fd).collect();
                 prop_assert_eq!(numbers, (first..).take(listeners.len()).collect::<Vec<_>>());
@@ -317,7 +320,7 @@ mod tests {
                     "EINHORN_FD_0" | "EINHORN_MASTER_PID" => Some(OsString::from(&second)),
                     _ => Some(OsStr::from_bytes(&value).to_owned()),
                 };
-                for claim in read(protocol, lookup, Some(1)).unwrap_or_default() {
+                for claim in read(protocol, lookup, Some(1)).ok().flatten().unwrap_or_default() {
                     prop_assert!(claim.fd >= FIRST_FD);
                 }
             }

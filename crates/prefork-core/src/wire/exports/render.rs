@@ -9,7 +9,8 @@ use super::Protocol;
 use crate::wire::address::{Address, Bound, Kind, ListenSpec};
 
 /// Renders the variables of these protocols for listeners at the descriptors `first`, `first + 1`
-/// and so on. Without a listener there are no variables.
+/// and so on. Without a listener the variables are there and empty, or a count of 0: a client of
+/// Server::Starter takes a missing variable for a missing starter, and dies.
 ///
 /// The error is one line: which protocol cannot hold which address, and why.
 pub fn render(
@@ -18,9 +19,6 @@ pub fn render(
     first: i32,
 ) -> Result<Vec<(String, OsString)>, String> {
     let mut variables = Vec::new();
-    if listeners.is_empty() {
-        return Ok(variables);
-    }
     let listeners: Vec<(&Bound, i32)> = listeners.iter().copied().zip(first..).collect();
     for protocol in protocols {
         for (at, (address, _)) in listeners.iter().enumerate() {
@@ -222,11 +220,6 @@ mod tests {
         ] {
             let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
             assert_eq!(rendered(protocol, &all), Ok(expected));
-            assert_eq!(
-                rendered(protocol, &[]),
-                Ok(vec![]),
-                "no listener: no variable"
-            );
         }
         // Server::Starter too drops the `u` that marks a UDP port on its command line.
         let udp = [udp("127.0.0.1:53")];
@@ -234,6 +227,21 @@ mod tests {
             rendered(Protocol::ServerStarter, &udp),
             Ok(vec!["SERVER_STARTER_PORT=127.0.0.1:53=3".to_owned()])
         );
+    }
+
+    #[test]
+    fn without_a_listener_the_variables_are_empty() {
+        for (protocol, expected) in [
+            (Protocol::Systemd, &[][..]),
+            (Protocol::Einhorn, &["EINHORN_FD_COUNT=0"]),
+            (Protocol::ServerStarter, &["SERVER_STARTER_PORT="]),
+            (Protocol::Unicorn, &["UNICORN_FD="]),
+            (Protocol::Nginx, &["NGINX="]),
+            (Protocol::PhpFpm, &["FPM_SOCKETS="]),
+        ] {
+            let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(rendered(protocol, &[]), Ok(expected));
+        }
     }
 
     #[test]
