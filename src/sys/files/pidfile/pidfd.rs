@@ -31,8 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// # Errors
 /// ESRCH: there is no process with this number. Where the call is missing, the error names it.
 pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
-    let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-    pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
+    pidfd_open(number(pid)?, PidfdFlags::empty()).map_err(|errno| match errno {
         Errno::NOSYS => io::Error::new(
             io::ErrorKind::Unsupported,
             "pidfd_open(2) is missing (Linux 5.10 or newer is needed, and a container's profile \
@@ -40,6 +39,13 @@ pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
         ),
         errno => errno.into(),
     })
+}
+
+/// No pid is 0 or less; the library would panic.
+fn number(pid: i32) -> io::Result<Pid> {
+    let positive = Some(pid).filter(|pid| *pid > 0);
+    let found = positive.and_then(Pid::from_raw);
+    found.ok_or(io::ErrorKind::InvalidInput.into())
 }
 
 /// Sends a signal to the process.
@@ -78,8 +84,7 @@ impl HeldProcess {
     /// # Errors
     /// ESRCH: there is none.
     pub fn open(pid: i32) -> io::Result<HeldProcess> {
-        let raw = Pid::from_raw(pid).filter(|_| pid > 0);
-        let raw = raw.ok_or(io::ErrorKind::InvalidInput)?;
+        let raw = number(pid)?;
         let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
             Ok(pidfd) => Some(pidfd),
             Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => {
