@@ -1,24 +1,22 @@
 //! The process of a running master: signal it, kill it, wait until it is gone.
 
-use std::os::fd::OwnedFd;
-
 use super::failure::{denied_or_system, not_running};
 use crate::error::{Error, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::files::pidfile;
+use crate::sys::files::pidfile::HeldProcess;
 use crate::sys::process::descendants;
 
-/// A running master, held by a pidfd: its pid cannot become the pid of another process meanwhile.
+/// A running master, held: its pid cannot become the pid of another process meanwhile.
 #[derive(Debug)]
 pub struct Master {
     pid: i32,
-    process: OwnedFd,
+    process: HeldProcess,
 }
 
 impl Master {
     /// A process that is known to be the master.
-    pub(super) fn new(pid: i32, process: OwnedFd) -> Self {
+    pub(super) fn new(pid: i32, process: HeldProcess) -> Self {
         Master { pid, process }
     }
 
@@ -32,7 +30,7 @@ impl Master {
     /// # Errors
     /// Exit 4: no permission. Exit 3: the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        pidfile::pidfd_signal(&self.process, signal).map_err(|error| {
+        self.process.signal(signal).map_err(|error| {
             if self.wait_gone(Some(Time(0))).unwrap_or(false) {
                 return not_running(format!("process {} has gone", self.pid));
             }
@@ -63,7 +61,8 @@ impl Master {
     /// Waits until the master has exited, at most until `deadline`; returns whether it has exited.
     /// A zombie has exited: its parent may reap it late.
     pub fn wait_gone(&self, deadline: Option<Time>) -> Result<bool> {
-        pidfile::pidfd_wait(&self.process, deadline)
+        self.process
+            .wait(deadline)
             .map_err(|error| Error::system(format!("cannot wait for process {}", self.pid), error))
     }
 }

@@ -51,7 +51,10 @@ impl Driver {
                 worker,
                 slot,
                 generation,
-            } => events.push_back(self.spawn(worker, slot, generation)),
+            } => {
+                let event = self.spawn(worker, slot, generation, events);
+                events.push_back(event);
+            }
             Action::Signal(worker, signal, to) => self.signal_worker(worker, signal, to),
             Action::Deliver(worker, signal) => self.deliver(worker, signal),
             Action::Pin(generation, PinSource::Successor) => {
@@ -103,18 +106,45 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: u32, generation: Generation) -> Event {
+    fn spawn(
+        &mut self,
+        worker: WorkerId,
+        slot: u32,
+        generation: Generation,
+        events: &mut VecDeque<Event>,
+    ) -> Event {
         let Some(pin) = self.pins.get(generation).map(Rc::clone) else {
             return Event::SpawnFailed(worker, format!("generation {generation} is not pinned"));
         };
-        match self.processes.spawn(&pin, worker, slot) {
+        self.warn_of_lowered_limit();
+        let spawned = loop {
+            match self.processes.spawn(&pin, worker, slot) {
+                Err(failed) if failed.is_at_limit => match self.processes.make_room() {
+                    Some(come) => events.extend(come),
+                    None => break Err(failed),
+                },
+                spawned => break spawned,
+            }
+        };
+        match spawned {
             Ok(pid) => {
                 self.log.debug(format_args!(
                     "slot {slot}: worker {pid} of generation {generation} started"
                 ));
                 Event::Forked(worker, pid)
             }
-            Err(why) => Event::SpawnFailed(worker, why),
+            Err(failed) => Event::SpawnFailed(worker, failed.why),
+        }
+    }
+
+    /// Says once that another process has lowered the hard limit of open files: workers get no more
+    /// than that.
+    fn warn_of_lowered_limit(&mut self) {
+        if let Some((given, present)) = self.startup.lowered_limit(self.origin.nofile) {
+            self.log.warn(format_args!(
+                "the hard limit of open files was lowered from {given} to {present}: this holds \
+                 for workers and for the next image too"
+            ));
         }
     }
 

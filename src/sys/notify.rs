@@ -24,8 +24,9 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
+use super::io::cmsg;
+use super::io::left_open::LeftOpen;
 use super::io::poll::{Interest, Poller};
-use super::io::{cmsg, fd};
 use super::machine::clock::now;
 use super::machine::random::hex128;
 
@@ -75,8 +76,8 @@ impl NotifySocket {
     ///
     /// # Errors
     /// The descriptor is not open.
-    pub fn taken_over(fd: i32, address: String) -> io::Result<Self> {
-        let socket = fd::duplicate_raw(fd)?.into();
+    pub fn taken_over(fd: i32, address: String, left: &mut LeftOpen) -> io::Result<Self> {
+        let socket = left.take(fd)?.into();
         Ok(NotifySocket { socket, address })
     }
 

@@ -72,7 +72,7 @@ fn write_to_descriptor(number: RawFd, text: &str) -> io::Result<()> {
     if !fd::survives_exec(number) {
         return Err(io::Error::other(format!("fd {number} is not open")));
     }
-    File::from(fd::duplicate_raw(number)?).write_all(text.as_bytes())
+    File::from(fd::duplicate_above(number, 3)?).write_all(text.as_bytes())
 }
 
 /// The regular file that `file` is or will be, with links resolved. `None`: `file` can only be

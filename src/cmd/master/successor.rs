@@ -2,7 +2,8 @@
 //! take over, then in the master's place (upgrade in place).
 
 use std::io::Write;
-use std::os::fd::RawFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -15,11 +16,12 @@ use crate::cmd::program::{print_line, run, usage_error};
 use crate::driver::upgrade::{self, Taken};
 use crate::error::{Error, Exit, Result, reason};
 use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::machine::limits;
-use crate::sys::process::{image, session, wait};
+use crate::sys::process::{image, proc_info, session, wait};
 use crate::sys::signal::Signals;
 use crate::wire::handover::preflight::render_result;
-use crate::wire::handover::{CHECK_FD, STATE_FD, State};
+use crate::wire::handover::{CHECK_FD, Needs, STATE_FD, State};
 
 /// The hint for a wrapper script that does not exec.
 const HAS_TO_EXEC: &str = "a --reexec command line has to exec, not to start a child";
@@ -50,7 +52,9 @@ fn check(answer: RawFd) -> ExitCode {
         let number = image::descriptor_in(STATE_FD).ok_or_else(|| {
             Error::system(format!("cannot read {STATE_FD}"), "it names no descriptor")
         })?;
+        limits::raise_nofile();
         let state = state(number)?;
+        check_room(state.needs)?;
         takeover::check_successor(&args, &state)
     });
     let checked = match checked {
@@ -69,6 +73,7 @@ fn check(answer: RawFd) -> ExitCode {
 /// Takes the service over and runs it. If that fails, executes the old image again.
 fn take_over(state_fd: RawFd) -> ExitCode {
     let taken = catch_panic(|| {
+        limits::raise_nofile();
         // The handlers come first, as in every start. Signals stay blocked until this image can no
         // longer go back: what arrives before that is for the image that serves in the end.
         let signals = Signals::install_blocked()
@@ -83,13 +88,23 @@ fn take_over(state_fd: RawFd) -> ExitCode {
             return Err(Error::system("cannot take the state over", why).hint(HAS_TO_EXEC));
         }
         let args = arguments()?;
-        limits::raise_nofile();
         wait::become_subreaper()
             .map_err(|error| Error::system("cannot become a subreaper", error))?;
-        let fresh = takeover::take_over(args, &state, signals)?;
-        upgrade::take_over(fresh, state, state_fd)
+        let mut numbers = state.descriptors();
+        numbers.push(state_fd);
+        let mut left = LeftOpen::check(numbers)?;
+        let fresh = takeover::take_over(args, &state, signals, &mut left)?;
+        upgrade::take_over(fresh, state, state_fd, left)
     });
-    match taken {
+    // What was taken over is not dropped by an error: the image before needs it open.
+    let turned = taken.and_then(|mut taken| {
+        catch_panic(|| {
+            taken.first_turn();
+            Ok(())
+        })?;
+        Ok(ManuallyDrop::into_inner(taken))
+    });
+    match turned {
         Ok(taken) => run(PROGRAM, || exit_of(Taken::serve(taken))),
         Err(error) => {
             let stuck = upgrade::go_back(state_fd, &format!("the successor failed: {error}"));
@@ -97,6 +112,29 @@ fn take_over(state_fd: RawFd) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Checks that this image will find what it needs in the master's place. It has the limits that the
+/// master has.
+fn check_room(needs: Needs) -> Result<()> {
+    let own = i32::try_from(std::process::id()).ok();
+    let used = own
+        .and_then(proc_info::usage)
+        .map_or(0, |usage| usage.rss_bytes);
+    let more = usize::try_from(needs.memory.saturating_sub(used)).unwrap_or(usize::MAX);
+    Vec::<u8>::new().try_reserve_exact(more).map_err(|_| {
+        let what = format!("cannot find {} bytes of memory", needs.memory);
+        Error::system(what, "the running master has as much in use").hint("raise the limit")
+    })?;
+    let null = fd::null().map_err(|error| Error::system("cannot open /dev/null", error))?;
+    let opened = usize::try_from(null.as_raw_fd()).unwrap_or(0);
+    fd::check_room_for(needs.descriptors.saturating_sub(opened), null.as_fd()).map_err(|error| {
+        let what = format!("cannot open {} descriptors at once", needs.descriptors);
+        let limit = limits::nofile();
+        Error::system(what, reason(&error)).hint(format!(
+            "the limit of open files is {limit}: raise it (ulimit -n), or have fewer workers"
+        ))
+    })
 }
 
 /// Runs `body` with a panic as an error, because the old image can still go on.

@@ -1,27 +1,34 @@
 //! The service of a new image, made from its command line and the state of the old image.
 
+use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::rc::Rc;
 
 use super::cli::Args;
 use super::recipe::{origin, settings};
 use super::setup::{check_exports, check_numbers, log};
 use crate::driver::pin::Settings;
-use crate::driver::upgrade::Fresh;
+use crate::driver::upgrade::{self, Fresh};
 use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::model::ids::Generation;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::process::program;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
-use crate::wire::address::ListenSpec;
+use crate::wire::address::{Address, ListenSpec};
 use crate::wire::exports::Exports;
 use crate::wire::handover::State;
 
 /// Checks what can be checked of this image's command line while the old image still runs.
 pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
+    check_start_dir(args, state)?;
     log(args)?;
     let added = added(args, state);
     for spec in &added {
+        check_fd(spec)?;
         listener::check(spec)?;
     }
     let exports = Exports::new(&args.export, &state.inherited_exports);
@@ -36,13 +43,20 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
-    let Settings { policy, recipe, .. } = settings(args, exports, None)?;
+    let Settings { policy, recipe, .. } = settings_for(args, state, exports)?;
     recipe.pin(Generation(1), Rc::new(policy), Rc::default(), changes)?;
     Ok(())
 }
 
-/// Makes the service. Does not change what was handed over, so that the old image can still go on.
-pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<Fresh> {
+/// Makes the service. Neither changes nor closes what was handed over, so that the old image can
+/// still go on.
+pub(super) fn take_over(
+    args: Args,
+    state: &State,
+    signals: Signals,
+    left: &mut LeftOpen,
+) -> Result<Fresh> {
+    check_start_dir(&args, state)?;
     let log = log(&args)?;
     if args.daemonize {
         log.take_output()?;
@@ -56,17 +70,13 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
         known.map(|known| known.reported.into()).unwrap_or_default(),
     );
     let exports = Exports::new(&args.export, &state.inherited_exports);
-    let settings = settings(&args, exports, state.nofile)?;
+    let settings = settings_for(&args, state, exports)?;
     let origin = Origin {
         nofile: state.nofile,
         ..origin(&args, &settings.recipe)
     };
-    let kept = state.listeners.first().into_iter().flatten();
-    let kept = kept.map(Listener::taken_over).collect::<Result<_>>()?;
-    let mut tell = |text: String| log.warn(text);
-    let listeners = listener::arrange(kept, &added(&args, state), true, &Retry::NONE, &mut tell)?;
-    check_numbers(&args, listeners.len())?;
     check_kept(&args, state)?;
+    let listeners = listeners(&args, state, &log, left)?;
     Ok(Fresh {
         configured: Configured {
             log,
@@ -77,6 +87,78 @@ pub(super) fn take_over(args: Args, state: &State, signals: Signals) -> Result<F
             service_manager,
         },
     })
+}
+
+/// The listeners that were handed over, and those that this command line adds.
+fn listeners(args: &Args, state: &State, log: &Log, left: &mut LeftOpen) -> Result<Vec<Listener>> {
+    let added = added(args, state);
+    added.iter().try_for_each(check_fd)?;
+    let kept = state.listeners.first().map_or(&[][..], Vec::as_slice);
+    // On an error they have to stay open.
+    let kept = ManuallyDrop::new(upgrade::take_over_listeners(kept, left)?);
+    if added.is_empty() {
+        check_numbers(args, kept.len())?;
+        return Ok(ManuallyDrop::into_inner(kept));
+    }
+    // Copies, which an error closes; each gives way to what it is a copy of.
+    let copies = kept.iter().map(Listener::try_clone);
+    let copies = copies.collect::<Result<_>>()?;
+    let mut tell = |text: String| log.warn(text);
+    let arranged = listener::arrange(copies, &added, true, &Retry::NONE, &mut tell)?;
+    check_numbers(args, arranged.len())?;
+    let mut kept = ManuallyDrop::into_inner(kept);
+    let original = |listener: Listener| {
+        let at = kept
+            .iter()
+            .position(|kept| kept.inode() == listener.inode());
+        match at {
+            Some(at) => listener.with_fd_of(kept.swap_remove(at)),
+            None => listener,
+        }
+    };
+    Ok(arranged.into_iter().map(original).collect())
+}
+
+/// The settings of this command line. If the directory in which the first image was started is gone,
+/// it is still the one that is meant: what lies in it is missed, and nothing else is taken for it.
+fn settings_for(args: &Args, state: &State, exports: Exports) -> Result<Settings> {
+    let mut settings = settings(args, exports, state.nofile)?;
+    let recipe = &mut settings.recipe;
+    if let Some(missing) = &state.missing_dir
+        // A wrapper script of `--reexec` may have changed the directory.
+        && program::is_same_dir(&recipe.start_dir, Path::new(&missing.instead.0))
+    {
+        recipe.start_dir = missing.dir.clone().into_path();
+    }
+    Ok(settings)
+}
+
+/// Refuses a file that is named relative to a directory that is gone.
+fn check_start_dir(args: &Args, state: &State) -> Result<()> {
+    let (Some(missing), Some(log)) = (&state.missing_dir, &args.log) else {
+        return Ok(());
+    };
+    let here = program::start_dir(None).unwrap_or_default();
+    if log.is_absolute() || !program::is_same_dir(&here, Path::new(&missing.instead.0)) {
+        return Ok(());
+    }
+    let dir = missing.dir.clone().into_path();
+    let why = format!("the directory of the start, {}, is gone", dir.display());
+    Err(Error::system(format!("cannot open --log {}", log.display()), why).hint(DIR_HINT))
+}
+
+/// What to do about a directory that is gone.
+const DIR_HINT: &str = "make it again, or change to another one with --reexec";
+
+/// Refuses a descriptor that is named by its number: this image has none but those that were handed
+/// over, which are listeners already.
+fn check_fd(spec: &ListenSpec) -> Result<()> {
+    match spec.address {
+        Address::Fd(_) => Err(Error::usage(format!(
+            "--listen {spec}: the running master does not have it"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The `--listen` addresses that the old image did not have.

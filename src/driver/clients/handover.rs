@@ -9,6 +9,7 @@ use crate::model::ids::OpId;
 use crate::model::ids::Ticket;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
+use crate::sys::io::left_open::LeftOpen;
 use crate::wire::handover;
 use crate::wire::handover::values::Moment;
 
@@ -34,10 +35,13 @@ impl Clients {
     }
 
     /// From the image before.
-    pub(in crate::driver) fn taken_over(clients: handover::Clients) -> io::Result<Self> {
+    pub(in crate::driver) fn taken_over(
+        clients: handover::Clients,
+        left: &mut LeftOpen,
+    ) -> io::Result<Self> {
         let all = clients.all.into_iter().map(|client| {
             let number = client.number;
-            Client::taken_over(client).map(|client| (number, client))
+            Client::taken_over(client, left).map(|client| (number, client))
         });
         Ok(Clients {
             by_number: all.collect::<io::Result<_>>()?,
@@ -67,9 +71,9 @@ impl Client {
         client
     }
 
-    fn taken_over(client: handover::Client) -> io::Result<Self> {
+    fn taken_over(client: handover::Client, left: &mut LeftOpen) -> io::Result<Self> {
         Ok(Client {
-            conn: Conn::taken_over(&client)?,
+            conn: Conn::taken_over(&client, left)?,
             gone: false,
             input_ended: client.silent,
             partial_since: client.owing_since.map(Time::from),

@@ -161,15 +161,10 @@ fn take_from(link: &mut Link) -> Result<(ForkHandover, Vec<Listener>), String> {
     while fds.len() < handover.listeners.len() {
         next(&mut fds)?;
     }
-    let taken = handover.listeners.iter().zip(&fds).map(|(listener, fd)| {
-        let here = handover::Listener {
-            fd: fd.as_raw_fd(),
-            name: listener.name.clone(),
-            source: listener.source,
-            backlog: listener.backlog,
-        };
-        Listener::taken_over(&here).map_err(|error| error.to_string())
-    });
+    let taken =
+        handover.listeners.iter().zip(fds).map(|(listener, fd)| {
+            Listener::received(listener, fd).map_err(|error| error.to_string())
+        });
     let listeners = taken.collect::<Result<_, _>>()?;
     Ok((handover, listeners))
 }

@@ -42,6 +42,13 @@ impl Driver {
     fn start_master(&mut self, state: ForkState) -> Result<PeerMaster, String> {
         let successor = self.origin.successor().map_err(|error| error.to_string())?;
         let failed = |error| format!("cannot start a new master: {}", reason(error));
+        if !self.origin.dir.is_dir() {
+            let dir = self.origin.dir.display();
+            return Err(format!(
+                "cannot start a new master: the directory in which this one was started, {dir}, \
+                 is gone (make it again, or upgrade in place)"
+            ));
+        }
         let (link, theirs) = Link::pair().map_err(failed)?;
         let document = image::memory(&self.fork_handover(state)?.render()?).map_err(failed)?;
         self.send_handover(&link, &document)?;

@@ -115,8 +115,10 @@ impl Recipe {
             Some(dir) => self.start_dir.join(dir),
             None => self.start_dir.clone(),
         };
-        let cwd = program::real_dir(&wanted)
-            .map_err(|error| failed(format!("working directory {}", wanted.display()), error))?;
+        let cwd = program::real_dir(&wanted).map_err(|error| {
+            failed(format!("working directory {}", wanted.display()), error)
+                .hint("make it, or name another one with --chdir")
+        })?;
         let environment = changed(merged(&self.environment, &self.set), &changes);
         let command = match &changes.command {
             Some(command) => command.iter().map(|Text(arg)| arg.clone()).collect(),

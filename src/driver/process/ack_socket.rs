@@ -14,6 +14,7 @@ use super::token::{Source, Token};
 use crate::model::event::{Event, WorkerMessage};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::process::group;
 use crate::wire::einhorn::{ERROR_REPLY, EinhornCommand, parse};
@@ -38,13 +39,17 @@ pub(super) struct AckSocket {
 impl AckSocket {
     fn new(socket: ControlSocket, epoll: &NestedEpoll) -> io::Result<AckSocket> {
         watch_socket(&socket, epoll)?;
-        Ok(AckSocket {
+        Ok(AckSocket::of(socket))
+    }
+
+    fn of(socket: ControlSocket) -> AckSocket {
+        AckSocket {
             socket,
             connections: BTreeMap::new(),
             last: 0,
             paused: false,
             warnings: Vec::new(),
-        })
+        }
     }
 
     /// For the next image.
@@ -63,13 +68,24 @@ impl AckSocket {
         }
     }
 
-    /// From the image before.
-    pub(super) fn taken_over(acks: &handover::Acks, epoll: &NestedEpoll) -> io::Result<AckSocket> {
-        let mut taken = AckSocket::new(ControlSocket::taken_over(&acks.socket)?, epoll)?;
+    /// From the image before; not watched yet.
+    pub(super) fn taken_over(acks: &handover::Acks, left: &mut LeftOpen) -> io::Result<AckSocket> {
+        let mut taken = AckSocket::of(ControlSocket::taken_over(&acks.socket, left)?);
         for client in &acks.clients {
-            taken.add(Conn::taken_over(client)?, epoll)?;
+            taken.last += 1;
+            let conn = Conn::taken_over(client, left)?;
+            taken.connections.insert(taken.last, conn);
         }
         Ok(taken)
+    }
+
+    /// Watches everything that was taken over.
+    pub(super) fn watch_all(&self, epoll: &NestedEpoll) -> io::Result<()> {
+        watch_socket(&self.socket, epoll)?;
+        self.connections.iter().try_for_each(|(number, conn)| {
+            let token = Token::of_ack_connection(*number).pack();
+            epoll.add(conn.fd(), token, Interest::READ)
+        })
     }
 
     fn add(&mut self, conn: Conn, epoll: &NestedEpoll) -> io::Result<()> {

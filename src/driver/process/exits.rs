@@ -23,6 +23,8 @@ use crate::sys::process::wait;
 pub(super) struct Exits {
     epoll: NestedEpoll,
     found: Vec<(u64, Ready)>,
+    /// Descriptors are short: leaders stay unwatched.
+    paused: bool,
 }
 
 impl Exits {
@@ -34,13 +36,14 @@ impl Exits {
         Ok(Exits {
             epoll,
             found: Vec::new(),
+            paused: false,
         })
     }
 
     /// Watches the leader of this process, which has not been reaped. Without a pidfd it stays
     /// unwatched.
     pub(super) fn watch(&self, process: &mut WorkerProcess) {
-        if process.leaderless {
+        if process.leaderless || self.paused {
             return;
         }
         // Not reaped, so the number is its own.
@@ -55,6 +58,26 @@ impl Exits {
         if let Some(pidfd) = process.exit.take() {
             let _ = self.epoll.remove(pidfd.as_fd());
         }
+    }
+
+    /// Watches none any more, so that their pidfds are free for something else; false if none was
+    /// watched. At the next SIGCHLD their ends are found all the same.
+    pub(super) fn give_way<'a>(
+        &mut self,
+        processes: impl Iterator<Item = &'a mut WorkerProcess>,
+    ) -> bool {
+        self.paused = true;
+        let mut any = false;
+        for process in processes {
+            any |= process.exit.is_some();
+            self.unwatch(process);
+        }
+        any
+    }
+
+    /// Some descriptors have been closed: leaders of new workers are watched again.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
     }
 
     /// The watched leaders that have ended: at most as many as one epoll_wait(2) takes. The others

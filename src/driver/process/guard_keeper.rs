@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::WorkerProcess;
 use crate::model::time::Time;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::process::guard::Guard;
 use crate::sys::process::wait;
 use crate::wire::handover;
@@ -37,9 +38,14 @@ impl GuardKeeper {
         Ok(Self::of(Some(Guard::start()?)))
     }
 
-    /// From the image before; None: it had none, so that the first check starts one.
-    pub(super) fn taken_over(guard: Option<&handover::Guard>) -> io::Result<Self> {
-        Ok(Self::of(guard.map(Guard::taken_over).transpose()?))
+    /// From the image before.
+    pub(super) fn taken_over(guard: &handover::Guard, left: &mut LeftOpen) -> io::Result<Self> {
+        Ok(Self::of(Some(Guard::taken_over(guard, left)?)))
+    }
+
+    /// There is none; the first check starts one.
+    pub(super) fn without_guard() -> Self {
+        Self::of(None)
     }
 
     fn of(guard: Option<Guard>) -> Self {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::ack_socket::AckSocket;
@@ -13,6 +14,7 @@ use crate::model::ids::WorkerId;
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::machine::users;
 use crate::sys::notify::NotifySocket;
@@ -47,45 +49,60 @@ impl Processes {
         }
     }
 
-    /// From the image before. All descriptors are copied: the image before needs the originals
-    /// until this one has succeeded.
-    pub(in crate::driver) fn taken_over(from: HandedOver) -> io::Result<Self> {
+    /// From the image before. On an error nothing that was handed over is closed: the image before
+    /// needs it again.
+    pub(in crate::driver) fn taken_over(from: HandedOver, left: &mut LeftOpen) -> io::Result<Self> {
         let epoll = NestedEpoll::new()?;
-        let exits = Exits::new(&epoll)?;
-        let mut by_id = BTreeMap::new();
-        for process in from.processes {
-            let mut process = WorkerProcess::taken_over(process)?;
-            for (fd, token) in process.watched() {
-                epoll.add(fd, token.pack(), Interest::READ)?;
-            }
-            // Opened anew: a leader that died during the exec is not reaped, so its number is its
-            // own.
-            exits.watch(&mut process);
-            by_id.insert(process.id, process);
-        }
-        let by_pid: HashMap<i32, WorkerId> = by_id
-            .values()
-            .map(|process| (process.group.leader(), process.id))
-            .collect();
-        let acks = from.acks.as_ref();
-        let ack_socket = acks.map(|acks| AckSocket::taken_over(acks, &epoll));
-        let keep = from
-            .keep
-            .iter()
-            .map(|(fd, number)| fd::duplicate_raw(*fd).map(|fd| (fd, *number)));
-        Ok(Processes {
-            by_id,
-            by_pid,
-            exits,
+        // What is not taken out again is leaked, also when this panics.
+        let mut processes = ManuallyDrop::new(Processes {
+            by_id: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            exits: Exits::new(&epoll)?,
             null: fd::null()?,
-            keep: keep.collect::<io::Result<_>>()?,
-            ack_socket: ack_socket.transpose()?,
+            keep: Vec::new(),
+            ack_socket: None,
             reaped_elsewhere: None,
-            guard: GuardKeeper::taken_over(from.guard.as_ref())?,
+            guard: GuardKeeper::without_guard(),
             own_pid: i32::try_from(std::process::id()).unwrap_or(0),
             own_uid: users::own_uid(),
             epoll,
-        })
+        });
+        processes.take_over(from, left)?;
+        processes.watch_all()?;
+        Ok(ManuallyDrop::into_inner(processes))
+    }
+
+    fn take_over(&mut self, from: HandedOver, left: &mut LeftOpen) -> io::Result<()> {
+        for process in from.processes {
+            let process = WorkerProcess::taken_over(process, left)?;
+            self.by_pid.insert(process.group.leader(), process.id);
+            self.by_id.insert(process.id, process);
+        }
+        for (fd, number) in from.keep {
+            self.keep.push((left.take(fd)?, number));
+        }
+        if let Some(guard) = &from.guard {
+            self.guard = GuardKeeper::taken_over(guard, left)?;
+        }
+        let acks = from.acks.as_ref();
+        let acks = acks.map(|acks| AckSocket::taken_over(acks, left));
+        self.ack_socket = acks.transpose()?;
+        Ok(())
+    }
+
+    fn watch_all(&mut self) -> io::Result<()> {
+        for process in self.by_id.values_mut() {
+            for (fd, token) in process.watched() {
+                self.epoll.add(fd, token.pack(), Interest::READ)?;
+            }
+            // Opened anew: a leader that died during the exec is not reaped, so its number is its
+            // own.
+            self.exits.watch(process);
+        }
+        match &self.ack_socket {
+            Some(acks) => acks.watch_all(&self.epoll),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,24 +129,25 @@ impl WorkerProcess {
         }
     }
 
-    fn taken_over(process: handover::Process) -> io::Result<Self> {
+    fn taken_over(process: handover::Process, left: &mut LeftOpen) -> io::Result<Self> {
         let (SignalName(signal), millis) = process.terms;
         let (notify, address) = process.notify;
-        let ready_pipe = process.ready.map(fd::duplicate_raw).transpose()?;
+        let mut take = |fd: Option<RawFd>| fd.map(|fd| left.take(fd)).transpose();
+        let (ready_pipe, spawn_outcome) = (take(process.ready)?, take(process.outcome)?);
         Ok(WorkerProcess {
             id: WorkerId(process.id),
-            group: Group::taken_over(process.leader, process.hold)?,
+            group: Group::taken_over(process.leader, process.hold, left)?,
             stop_terms: StopTerms {
                 signal,
                 timeout: Duration::from_millis(millis),
             },
-            beat: HeartbeatFile::taken_over(&process.beat)?,
+            beat: HeartbeatFile::taken_over(&process.beat, left)?,
             last_beat: process.last_beat.map(Time::from),
             status: process.status,
             leaderless: process.leaderless,
             exit: None,
-            notify: NotifySocket::taken_over(notify, address)?,
-            spawn_outcome: process.outcome.map(fd::duplicate_raw).transpose()?,
+            notify: NotifySocket::taken_over(notify, address, left)?,
+            spawn_outcome,
             about_to_execute: process.about_to_execute,
             ready_pipe: ready_pipe.map(Into::into),
         })

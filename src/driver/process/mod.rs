@@ -5,6 +5,7 @@
 //! - [`WorkerProcess`], in `worker_process`: one worker's process.
 //! - `token`: the name of a descriptor in the nested epoll.
 //! - `exits`: how leaders end, and when groups are empty.
+//! - `room`: descriptors for one more worker, where all are in use.
 //! - `read`: what workers send: the outcome of the spawn, notifications, the ready pipe.
 //! - `ack_socket`: einhorn's socket, which all workers share.
 //! - `guard_keeper`: the guard process, kept alive.
@@ -44,6 +45,7 @@ mod exits;
 mod guard_keeper;
 mod handover;
 mod read;
+mod room;
 mod token;
 mod worker_process;
 
@@ -114,12 +116,11 @@ impl Processes {
     }
 
     /// Starts a worker from its pin; its pid, or why it cannot be started.
-    pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, String> {
-        let notify = NotifySocket::bind()
-            .map_err(|error| format!("cannot make its notify socket: {}", reason(error)))?;
-        let beat = HeartbeatFile::create()
-            .map_err(|error| format!("cannot make its heartbeat page: {}", reason(error)))?;
-        let ready_pipe = ready_pipe(pin)?;
+    pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, NotStarted> {
+        let failed = |what| move |error| NotStarted::new(what, error);
+        let notify = NotifySocket::bind().map_err(failed("cannot make its notify socket"))?;
+        let beat = HeartbeatFile::create().map_err(failed("cannot make its heartbeat page"))?;
+        let ready_pipe = ready_pipe(pin).map_err(failed("cannot make its ready pipe"))?;
         let env = own_env(pin, slot, notify.address(), self.ack_socket_path());
         let listeners = pin.listeners.iter().zip(FIRST_FD..);
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = listeners
@@ -137,13 +138,13 @@ impl Processes {
             guard: guard.map(|socket| (socket, announcement.as_str())),
             env: &env,
         };
-        let spawned = spawn::spawn(&pin.launch, &plumbing, self.own_pid)
-            .map_err(|error| format!("cannot fork: {}", reason(error)))?;
+        let spawned =
+            spawn::spawn(&pin.launch, &plumbing, self.own_pid).map_err(failed("cannot fork"))?;
         drop(fds);
         let process = WorkerProcess {
             id,
             stop_terms: stop_terms(pin),
-            group: Group::of_child(spawned.pid).map_err(|error| error.to_string())?,
+            group: Group::of_child(spawned.pid).map_err(failed("cannot start it"))?,
             beat,
             last_beat: None,
             status: None,
@@ -158,7 +159,7 @@ impl Processes {
     }
 
     /// Watches the descriptors of a new process; its pid.
-    fn add(&mut self, mut process: WorkerProcess) -> Result<i32, String> {
+    fn add(&mut self, mut process: WorkerProcess) -> Result<i32, NotStarted> {
         let (id, pid) = (process.id, process.group.leader());
         let watched = process
             .watched()
@@ -168,7 +169,7 @@ impl Processes {
             // Unwatched, it would never be known to run. It is killed, and reaped as an orphan.
             let _ = process.group.signal_group(Signal::Kill);
             self.guard.forget(pid);
-            return Err(format!("cannot listen to it: {error}"));
+            return Err(NotStarted::new("cannot listen to it", error));
         }
         self.exits.watch(&mut process);
         self.by_pid.insert(pid, id);
@@ -192,6 +193,7 @@ impl Processes {
             let _ = self.epoll.remove(fd);
         }
         drop(process);
+        self.exits.resume();
         self.resume_acks();
     }
 
@@ -233,6 +235,22 @@ impl Processes {
     }
 }
 
+/// Why a worker was not started.
+pub(super) struct NotStarted {
+    pub(super) why: String,
+    /// This process has as many descriptors open as it may.
+    pub(super) is_at_limit: bool,
+}
+
+impl NotStarted {
+    fn new(what: &str, error: io::Error) -> Self {
+        NotStarted {
+            is_at_limit: fd::is_at_limit(&error),
+            why: format!("{what}: {}", reason(error)),
+        }
+    }
+}
+
 /// The pipe of `--ready fd=N`.
 struct ReadyPipe {
     read: OwnedFd,
@@ -241,7 +259,7 @@ struct ReadyPipe {
     number: i32,
 }
 
-fn ready_pipe(pin: &Pin) -> Result<Option<ReadyPipe>, String> {
+fn ready_pipe(pin: &Pin) -> io::Result<Option<ReadyPipe>> {
     let number = match pin.policy.ready {
         Readiness::Fd(number) => number,
         Readiness::Auto
@@ -250,8 +268,7 @@ fn ready_pipe(pin: &Pin) -> Result<Option<ReadyPipe>, String> {
         | Readiness::Delay(_)
         | Readiness::Exec => return Ok(None),
     };
-    let (read, write) =
-        fd::pipe().map_err(|error| format!("cannot make its ready pipe: {}", reason(error)))?;
+    let (read, write) = fd::pipe()?;
     Ok(Some(ReadyPipe {
         read,
         write,

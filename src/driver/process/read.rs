@@ -56,7 +56,7 @@ impl Processes {
         events
     }
 
-    fn read_spawn_outcome(&mut self, id: WorkerId, events: &mut Vec<Event>) {
+    pub(super) fn read_spawn_outcome(&mut self, id: WorkerId, events: &mut Vec<Event>) {
         let Some(process) = self.by_id.get_mut(&id) else {
             return;
         };

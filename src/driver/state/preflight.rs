@@ -126,7 +126,7 @@ impl PipeReader {
 }
 
 impl Preflight {
-    /// Starts the child.
+    /// Starts the child, in `dir`.
     ///
     /// # Errors
     /// Why it cannot be started.
@@ -134,11 +134,12 @@ impl Preflight {
         purpose: Purpose,
         successor: Successor,
         origin: &Origin,
+        dir: &Path,
         state: BorrowedFd<'_>,
         guard: Option<BorrowedFd<'_>>,
     ) -> Result<Self, String> {
         let started = || -> io::Result<_> {
-            let launch = launch(&successor, origin)?;
+            let launch = launch(&successor, origin, dir)?;
             let announcement = TERMS.line();
             let (answer, write) = fd::pipe()?;
             let (output, child_output) = fd::pipe()?;
@@ -279,7 +280,7 @@ impl Drop for Child {
     }
 }
 
-fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
+fn launch(successor: &Successor, origin: &Origin, dir: &Path) -> io::Result<Launch> {
     let own = [(CHECK_FD, ANSWER_AT), (STATE_FD, STATE_AT)];
     let given = origin
         .environment
@@ -297,7 +298,7 @@ fn launch(successor: &Successor, origin: &Origin) -> io::Result<Launch> {
             .collect::<io::Result<_>>()?,
         env: given.chain(ours).collect::<io::Result<_>>()?,
         own_pid_in: Vec::new(),
-        cwd: Some(text(Path::new(&origin.dir).as_os_str())?),
+        cwd: Some(text(dir.as_os_str())?),
         leads: Leads::Session,
         death_signal: Some(Signal::Kill),
         nofile: origin.nofile,

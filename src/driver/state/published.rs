@@ -46,11 +46,6 @@ impl PublishedPaths {
         self.pid_file.as_ref()
     }
 
-    /// The lock of a pid file cannot be copied, so it is taken over last.
-    pub(in crate::driver) fn set_pid_file(&mut self, pid_file: PidFile) {
-        self.pid_file = Some(pid_file);
-    }
-
     /// Moves both aside, so that a new master can have the plain paths. On an error both are where
     /// they were.
     ///

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::Supervisor;
 use crate::model::time::Time;
-use crate::sys::machine::clock;
+use crate::sys::machine::{clock, limits};
 use crate::sys::process::daemon::Launcher;
 use crate::sys::process::resident;
 
@@ -18,6 +18,8 @@ pub(in crate::driver) struct Startup {
     launcher: Option<Launcher>,
     /// This image has not seen all slots ready yet.
     in_progress: bool,
+    /// The hard limit of open files that was last told to be lower than at the start.
+    told_limit: Option<u64>,
 }
 
 impl Startup {
@@ -28,6 +30,7 @@ impl Startup {
             date: clock::wall(),
             launcher,
             in_progress: true,
+            told_limit: None,
         }
     }
 
@@ -39,7 +42,23 @@ impl Startup {
             date: UNIX_EPOCH + Duration::from_nanos(nanos_since_1970),
             launcher: None,
             in_progress: true,
+            told_limit: None,
         }
+    }
+
+    /// The hard limit of open files at the start and now, where it is lower now than was told
+    /// before.
+    pub(in crate::driver) fn lowered_limit(
+        &mut self,
+        given: Option<(u64, u64)>,
+    ) -> Option<(u64, u64)> {
+        let given = given?;
+        let (_, present) = limits::at_most_present(given);
+        let lowered = present < self.told_limit.unwrap_or(given.1);
+        lowered.then(|| {
+            self.told_limit = Some(present);
+            (given.1, present)
+        })
     }
 
     /// The date, for the next image.

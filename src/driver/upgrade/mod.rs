@@ -6,9 +6,13 @@
 //!        └── cannot start ─────┴── refuses ──────────────┴── failed ──┴── exec of the old image
 //! ```
 //!
-//! The new image keeps the descriptors that it was given as they are, works on copies, and keeps
-//! all signals blocked until it has taken everything over. So until then the image before is one
-//! exec away, and loses nothing. The lock of the pid file cannot be copied: it is taken over last.
+//! All signals are blocked before the state is written, until the new image has had its first turn:
+//! what arrives meanwhile waits in the kernel, and is for the image that serves in the end. What
+//! had arrived before is obeyed by this image.
+//!
+//! The new image takes the descriptors over as they are, without copies, and closes none and marks
+//! none close-on-exec until its first turn has succeeded. So until then the image before is one
+//! exec away, and loses nothing.
 //!
 //! - `save`: everything that the driver is, as a document.
 //! - `takeover`: a driver out of that document, and the way back.
@@ -22,22 +26,26 @@ mod save;
 mod takeover;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::error::reason;
 use crate::model::event::Event;
 use crate::model::ids::Generation;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
+use crate::sys::process::program;
 use crate::sys::process::successor::Successor;
+use crate::sys::signal;
 use crate::wire::control::{Code, Failure, Plan};
 use crate::wire::handover::{STATE_FD, State};
 
 use super::state::{Checked, Driver, Preflight, Purpose};
 
-pub use takeover::{Fresh, Taken, go_back, take_over};
+pub use takeover::{Fresh, Taken, go_back, take_over, take_over_listeners};
 
 impl Driver {
     /// Begins to check the successor that is to pin this generation.
@@ -69,12 +77,20 @@ impl Driver {
         };
         let successor = self.origin.successor();
         let successor = successor.map_err(|error| failed(error.to_string()))?;
-        let (_image, state) = self.state().map_err(failed)?;
+        let dir = self.upgrade_dir();
+        let (_image, state) = self.state(&dir).map_err(failed)?;
         let document = in_memory(&state)
             .map_err(|why| failed(format!("cannot write the state down: {why}")))?;
         self.log.info(format_args!("upgrade: checking {successor}"));
         let guard = self.processes.guard_socket();
-        let preflight = Preflight::start(purpose, successor, &self.origin, document.as_fd(), guard);
+        let preflight = Preflight::start(
+            purpose,
+            successor,
+            &self.origin,
+            &dir,
+            document.as_fd(),
+            guard,
+        );
         let preflight = preflight.map_err(failed)?;
         self.processes.leave_unreaped(Some(preflight.pid()));
         self.preflight = Some(preflight);
@@ -110,8 +126,7 @@ impl Driver {
                 self.log.info(format_args!(
                     "upgrade: executing {successor}, version {version}"
                 ));
-                let why = self.execute(&successor);
-                self.feed(Event::PinFailed(generation, why));
+                self.execute(generation, &successor);
             }
             (Purpose::Upgrade(generation), Err(why)) => {
                 self.feed(Event::PinFailed(generation, why));
@@ -151,12 +166,38 @@ impl Driver {
         self.clients.answer(ticket, Err(failure));
     }
 
-    /// Executes the successor. Returns only if that failed: why.
-    fn execute(&mut self, successor: &Successor) -> String {
-        // Replies that are queued go out while this image still runs.
-        self.clients.flush();
+    /// Executes the successor. Returns only if that failed, or if a signal has ended the upgrade.
+    fn execute(&mut self, generation: Generation, successor: &Successor) {
+        let mask = signal::block_all();
+        // A signal that has arrived before is in no state that could be handed over. One that
+        // arrives from here on stays pending across the exec.
+        self.obey_signals();
+        if self.supervisor.awaits_successor() {
+            // Replies that are queued go out while this image still runs.
+            self.clients.flush();
+            let why = self.hand_over(successor);
+            self.feed(Event::PinFailed(generation, why));
+        }
+        signal::restore(mask);
+        // The ends of children that were told above are looked for again.
+        self.first_turn();
+    }
+
+    /// Obeys the signals that have arrived. SIGCHLD is not among them: a look at all children has to
+    /// follow.
+    fn obey_signals(&mut self) {
+        for (signal, sender) in self.signals.pending() {
+            if signal != Signal::Chld {
+                self.receive_signal(signal, sender);
+            }
+        }
+    }
+
+    /// Writes the state and executes the successor. Returns only if that failed: why.
+    fn hand_over(&mut self, successor: &Successor) -> String {
         let failed = |why: String| format!("cannot hand over to the successor: {why}");
-        let (image, state) = match self.state() {
+        let dir = self.upgrade_dir();
+        let (image, state) = match self.state(&dir) {
             Ok(state) => state,
             Err(why) => return failed(why),
         };
@@ -172,7 +213,7 @@ impl Driver {
             program: &successor.program,
             argv: &successor.argv,
             environment: &environment,
-            dir: Some(&self.origin.dir),
+            dir: Some(&dir),
             nofile: self.origin.nofile,
             fds: &fds,
         });
@@ -181,6 +222,14 @@ impl Driver {
             "cannot execute the successor {successor}: {}",
             reason(error)
         )
+    }
+
+    /// Where the successor is executed: where this master was started. If that directory is gone,
+    /// where the serving generation is pinned; at last the root.
+    fn upgrade_dir(&self) -> PathBuf {
+        let pinned = self.pins.get(self.supervisor.generation());
+        let pinned = pinned.map(|pin| pin.cwd.as_path());
+        program::first_dir([Some(self.origin.dir.as_path()), pinned])
     }
 }
 

@@ -1,18 +1,35 @@
 //! Everything that the driver is, as the document that is handed over.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::driver::state::{Driver, ServiceManager};
 use crate::error::reason;
-use crate::sys::process::image;
+use crate::sys::process::{image, proc_info};
 use crate::wire::handover::service::Service;
 use crate::wire::handover::values::SignalName;
-use crate::wire::handover::{self, FORMAT, State};
+use crate::wire::handover::{self, FORMAT, MissingDir, Needs, State};
+
+/// The descriptors that an image opens for itself: its signals, what it waits with, its log, the
+/// state; and those that the start of one worker takes.
+const OPENED: usize = 20;
+
+fn needs(state: &State) -> Needs {
+    let own = i32::try_from(std::process::id()).ok();
+    Needs {
+        descriptors: state.descriptors().len() + OPENED,
+        // What the service is in the memory of this image. Without /proc: not known.
+        memory: own
+            .and_then(proc_info::usage)
+            .map_or(0, |usage| usage.rss_bytes),
+    }
+}
 
 impl Driver {
-    /// The state as it is now, and the file of this image, which the state names.
-    pub(super) fn state(&self) -> Result<(OwnedFd, State), String> {
+    /// The state as it is now, for an image that is executed in `dir`, and the file of this image,
+    /// which the state names.
+    pub(super) fn state(&self, dir: &Path) -> Result<(OwnedFd, State), String> {
         let image = image::own()
             .map_err(|error| format!("cannot hold on to the running image: {}", reason(error)))?;
         // The first set is what new generations get.
@@ -21,7 +38,7 @@ impl Driver {
         let pins = pins.map(|pin| pin.handed_over(&mut sets)).collect();
         let processes = self.processes.handed_over();
         let argv = self.origin.argv.iter();
-        let state = State {
+        let mut state = State {
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
@@ -61,7 +78,13 @@ impl Driver {
                 .service_manager
                 .as_ref()
                 .map(ServiceManager::handed_over),
+            needs: Needs::default(),
+            missing_dir: (dir != self.origin.dir).then(|| MissingDir {
+                dir: self.origin.dir.as_path().into(),
+                instead: dir.into(),
+            }),
         };
+        state.needs = needs(&state);
         Ok((image, state))
     }
 }

@@ -1,8 +1,8 @@
 //! The other side of the exec: a driver out of the document that the image before has written.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::driver::clients::Clients;
@@ -16,7 +16,7 @@ use crate::model::event::Event;
 use crate::model::signal::Signal;
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::listener::Listener;
 use crate::sys::machine::clock;
 use crate::sys::process::image;
@@ -30,27 +30,29 @@ pub struct Fresh {
     pub configured: Configured,
 }
 
-/// A service that has been taken over, and can still be given back.
+/// A service that has been taken over, and can still be given back: until [`Taken::serve`], only by
+/// not dropping it.
 pub struct Taken {
     driver: Driver,
-    /// The descriptors as they were handed over.
-    originals: Vec<RawFd>,
-    pid_file: Option<handover::PidFile>,
+    left: LeftOpen,
+    /// The state and the image before, open for the way back.
+    way_back: [OwnedFd; 2],
     /// Why the successor of this image went back to it, if this image is executed again.
     successor_failure: Option<String>,
 }
 
-/// Takes over. Nothing that was handed over is changed yet.
+/// Takes over. On an error nothing that was handed over is changed or closed: what owns a part of
+/// it is leaked then, also by a panic.
 ///
 /// # Errors
-/// Exit 111: a descriptor is missing, or the system refuses what the loop needs. The caller is to
-/// go back to the image before.
-pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
+/// Exit 111: the system refuses what the loop needs. The caller is to go back to the image before.
+pub fn take_over(
+    fresh: Fresh,
+    state: State,
+    state_fd: RawFd,
+    mut left: LeftOpen,
+) -> Result<ManuallyDrop<Taken>> {
     let failed = |what: &'static str| move |error| Error::system(what, error);
-    let mut originals = state.descriptors();
-    originals.push(state_fd);
-    // The lock of the pid file is taken over with its descriptor.
-    originals.retain(|fd| state.pid_file.as_ref().is_none_or(|file| file.fd != *fd));
     let Configured {
         log,
         mut signals,
@@ -59,65 +61,109 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         origin,
         service_manager,
     } = fresh.configured;
+    let listeners = ManuallyDrop::new(ServiceListeners::new(listeners));
     let ignored: Vec<Signal> = state.ignored.iter().map(|name| name.0).collect();
     signals.add_ignored(&ignored);
     let supervisor = state
         .supervisor()
         .map_err(|why| Error::system("cannot take the service over", why))?;
-    let listeners = ServiceListeners::new(listeners);
     // The first set is what new generations get: this image's own.
-    let mut sets = vec![Rc::clone(listeners.sockets())];
+    let mut sets = ManuallyDrop::new(vec![Rc::clone(listeners.sockets())]);
     for set in state.listeners.iter().skip(1) {
-        let set = set.iter().map(Listener::taken_over);
-        sets.push(Rc::new(set.collect::<Result<_>>()?));
+        sets.push(Rc::new(take_over_listeners(set, &mut left)?));
     }
-    let mut pins = Pins::new(settings);
+    let mut pins = ManuallyDrop::new(Pins::new(settings));
     pins.take_over(state.pins, &sets)?;
-    let processes = Processes::taken_over(HandedOver {
+    let from = HandedOver {
         processes: state.processes,
         guard: state.guard,
         keep: state.keep,
         acks: state.acks,
-    })
-    .map_err(failed("cannot take the workers over"))?;
-    let control = state.control.as_ref().map(ControlSocket::taken_over);
-    let control = control
-        .transpose()
-        .map_err(failed("cannot take the control socket over"))?;
-    let clients = Clients::taken_over(state.clients)
-        .map_err(failed("cannot take the control clients over"))?;
+    };
+    let processes = Processes::taken_over(from, &mut left);
+    let processes = processes.map_err(failed("cannot take the workers over"))?;
+    let processes = ManuallyDrop::new(processes);
+    let open = failed("cannot take the descriptors over");
+    let control = state.control.as_ref();
+    let control = control.map(|control| ControlSocket::taken_over(control, &mut left));
+    let control = ManuallyDrop::new(control.transpose().map_err(open)?);
+    let pid_file = state.pid_file;
+    let pid_file =
+        pid_file.map(|file| PidFile::taken_over(file.fd, file.path.into_path(), &mut left));
+    let pid_file = ManuallyDrop::new(pid_file.transpose().map_err(open)?);
+    let clients = ManuallyDrop::new(Clients::taken_over(state.clients, &mut left).map_err(open)?);
+    let way_back = [state_fd, state.image.fd].map(|fd| left.take(fd).map(ManuallyDrop::new));
+    let [document, image] = way_back;
+    let way_back = [document.map_err(open)?, image.map_err(open)?].map(ManuallyDrop::into_inner);
+    // The rest cannot fail.
+    drop(ManuallyDrop::into_inner(sets));
     let driver = Driver::new(Parts {
         log,
         signals,
         origin,
         service_manager,
         supervisor,
-        pins,
-        listeners,
-        processes,
-        clients,
-        published: PublishedPaths::new(control, None),
+        pins: ManuallyDrop::into_inner(pins),
+        listeners: ManuallyDrop::into_inner(listeners),
+        processes: ManuallyDrop::into_inner(processes),
+        clients: ManuallyDrop::into_inner(clients),
+        published: PublishedPaths::new(
+            ManuallyDrop::into_inner(control),
+            ManuallyDrop::into_inner(pid_file),
+        ),
         startup: Startup::taken_over(state.started.into(), state.started_wall),
         // An upgrade is refused while there is another master.
         peer: None,
     });
-    Ok(Taken {
+    Ok(ManuallyDrop::new(Taken {
         driver,
-        originals,
-        pid_file: state.pid_file,
+        left,
+        way_back,
         successor_failure: image::successor_failure(),
-    })
+    }))
+}
+
+/// Takes a set of listeners over. On an error none is closed.
+///
+/// # Errors
+/// As [`Listener::taken_over`].
+pub fn take_over_listeners(
+    set: &[handover::Listener],
+    left: &mut LeftOpen,
+) -> Result<Vec<Listener>> {
+    let mut taken = ManuallyDrop::new(Vec::new());
+    for listener in set {
+        taken.push(Listener::taken_over(listener, left)?);
+    }
+    Ok(ManuallyDrop::into_inner(taken))
 }
 
 impl Taken {
+    /// The first turn: finds what happened during the exec. After a panic in it the service can
+    /// still be given back.
+    pub fn first_turn(&mut self) {
+        self.driver.first_turn();
+    }
+
     /// The point of no return: from here on the service is this image's. Serves until the end.
     pub fn serve(self) -> End {
         let Taken {
             mut driver,
-            originals,
-            pid_file,
+            left,
+            way_back,
             successor_failure,
         } = self;
+        if let Err(errno) = left.close_on_exec() {
+            driver.log.warn(format_args!(
+                "cannot mark all descriptors close-on-exec: {}",
+                errno.desc()
+            ));
+        }
+        drop(way_back);
+        signal::unblock_all();
+        // Before the rollout goes on: a stop that waited ends it.
+        driver.obey_signals();
+        driver.first_turn();
         let was = driver.supervisor.configured();
         if let Some(now) = driver.pins.settings().workers.filter(|now| *now != was) {
             driver.log.warn(format_args!(
@@ -125,21 +171,9 @@ impl Taken {
                  {was} at its start; pf-ctl scale changes it"
             ));
         }
-        if let Some(file) = pid_file {
-            match PidFile::taken_over(file.fd, file.path.into_path()) {
-                Ok(file) => driver.published.set_pid_file(file),
-                Err(error) => driver
-                    .log
-                    .error(format_args!("the pid file is lost: {error}")),
-            }
-        }
-        let originals: HashSet<RawFd> = originals.into_iter().collect();
-        originals.into_iter().for_each(fd::close_left_over);
-        signal::unblock_all();
         if let Err(error) = driver.open_ack_socket() {
             driver.log.error(format_args!("{error}"));
         }
-        driver.first_turn();
         match (driver.supervisor.successor_of(), successor_failure) {
             (Some(generation), Some(why)) => driver.feed(Event::PinFailed(generation, why)),
             (Some(generation), None) => {
@@ -158,7 +192,7 @@ impl Taken {
 
 impl Driver {
     /// Finds what happened during the exec: all children stay children, so nothing of it is lost.
-    fn first_turn(&mut self) {
+    pub(super) fn first_turn(&mut self) {
         let now = clock::now();
         let ended = self.processes.ended_leaders(true);
         for event in self.processes.read_workers(now) {

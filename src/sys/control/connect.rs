@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::sys::files::pidfile::HeldProcess;
 
 /// Connects to the Unix stream socket at `path`.
 ///
@@ -31,20 +32,17 @@ pub fn connect(path: &Path, within: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// The pid and a pidfd of the process that listens at the other end. `None` if it is in another pid
-/// namespace, or has exited.
+/// The pid of the process that listens at the other end, and the process, held. `None` if it is
+/// in another pid namespace, or has exited.
 ///
 /// # Errors
 /// What getsockopt(2) or poll(2) said.
-pub fn open_server(stream: &UnixStream) -> io::Result<Option<(i32, OwnedFd)>> {
+pub fn open_server(stream: &UnixStream) -> io::Result<Option<(i32, HeldProcess)>> {
     let pid = getsockopt(stream, PeerCredentials)?.pid();
-    let Some(raw) = Pid::from_raw(pid).filter(|_| pid > 0) else {
+    let Ok(process) = HeldProcess::open(pid) else {
         return Ok(None);
     };
-    let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else {
-        return Ok(None);
-    };
-    // Checked after pidfd_open(2): while the connection is up the server lives, so the number
+    // Checked after it is held: while the connection is up the server lives, so the number
     // cannot belong to another process.
     Ok(is_up(stream)?.then_some((pid, process)))
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::wire::control::MAX_REQUEST;
@@ -120,7 +121,7 @@ impl Conn {
                 }
                 Ok(count) => taken += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if passes(&error) => break,
                 // A broken connection has ended; the next flush reports the error.
                 Err(_) => {
                     self.ended = true;
@@ -198,7 +199,7 @@ impl Conn {
             match self.stream.write(rest) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if passes(&error) => break,
                 Err(error) => return Err(error),
             }
         }
@@ -220,4 +221,11 @@ impl Conn {
     fn unsent(&self) -> usize {
         self.output.len().saturating_sub(self.written)
     }
+}
+
+/// Whether to try again when the socket is ready: it would block, or the kernel is short of memory.
+/// A client whose connection is dropped takes the master for dead.
+fn passes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::connection::Conn;
 use super::socket::ControlSocket;
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::wire::handover::{Client, Control};
 use crate::wire::text::Text;
 
@@ -26,9 +26,9 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The descriptor is not open.
-    pub fn taken_over(control: &Control) -> io::Result<Self> {
+    pub fn taken_over(control: &Control, left: &mut LeftOpen) -> io::Result<Self> {
         Ok(ControlSocket {
-            listener: UnixListener::from(fd::duplicate_raw(control.fd)?),
+            listener: UnixListener::from(left.take(control.fd)?),
             path: control.path.clone().into_path(),
             inode: control.inode,
             mode: control.mode,
@@ -55,9 +55,9 @@ impl Conn {
     ///
     /// # Errors
     /// The descriptor is not open.
-    pub fn taken_over(client: &Client) -> io::Result<Self> {
+    pub fn taken_over(client: &Client, left: &mut LeftOpen) -> io::Result<Self> {
         Ok(Conn {
-            stream: UnixStream::from(fd::duplicate_raw(client.fd)?),
+            stream: UnixStream::from(left.take(client.fd)?),
             peer: client.peer,
             chunk: client.unread.clone().into_bytes(),
             split_to: 0,

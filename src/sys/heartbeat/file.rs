@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::machine::random::hex128;
 use crate::wire::handover;
 use crate::wire::heartbeat::{MAGIC, SIZE, USED};
@@ -78,10 +78,11 @@ impl HeartbeatFile {
     /// image is seen at the next check.
     ///
     /// # Errors
-    /// The descriptor is not open, or what pread(2) said.
-    pub fn taken_over(beat: &handover::Beat) -> io::Result<HeartbeatFile> {
-        let file = File::from(fd::duplicate_raw(beat.fd)?);
-        let page = read_page(&file)?;
+    /// The descriptor is not open.
+    pub fn taken_over(beat: &handover::Beat, left: &mut LeftOpen) -> io::Result<HeartbeatFile> {
+        let file = File::from(left.take(beat.fd)?);
+        // What cannot be read now is read at the next check.
+        let page = read_page(&file).unwrap_or_default();
         let seen = FileState {
             changed: beat.changed,
             modified: beat.modified,

@@ -5,15 +5,17 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
 use crate::error::{Error, Result};
+use crate::sys::machine::limits;
 
-/// Borrows a descriptor by its number, for one system call.
-fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
+/// Borrows a descriptor by its number, for as long as a system call or two take.
+pub(in crate::sys) fn borrow(fd: RawFd) -> Option<BorrowedFd<'static>> {
     // SAFETY: any number but -1 may be borrowed; the system call that follows fails with EBADF if
     // it is not open.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
@@ -55,16 +57,7 @@ pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     })
 }
 
-/// As [`duplicate`], with the plain error, for callers that make their own message.
-///
-/// # Errors
-/// EBADF: it is not open; EMFILE.
-pub fn duplicate_raw(fd: RawFd) -> std::io::Result<OwnedFd> {
-    let fd = borrow(fd).ok_or(rustix::io::Errno::BADF)?;
-    Ok(fcntl_dupfd_cloexec(fd, 3)?)
-}
-
-/// As [`duplicate_raw`]; the copy has a number of `least` or more.
+/// As [`duplicate`], with the plain error; the copy has a number of `least` or more.
 ///
 /// # Errors
 /// EBADF: it is not open; EMFILE.
@@ -81,6 +74,11 @@ pub fn check_room_for(more: usize, fd: BorrowedFd<'_>) -> std::io::Result<()> {
     let copies: rustix::io::Result<Vec<OwnedFd>> =
         (0..more).map(|_| fcntl_dupfd_cloexec(fd, 0)).collect();
     Ok(copies.map(drop)?)
+}
+
+/// Whether an error says that this process has as many descriptors open as it may.
+pub fn is_at_limit(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMFILE)
 }
 
 /// Places copies of descriptors, as (from, target), open across an exec. All targets are below
@@ -101,16 +99,6 @@ pub fn place_each(placed: &[(RawFd, RawFd)], above: RawFd) -> std::io::Result<()
         Errno::result(unsafe { libc::dup2(copy.as_raw_fd(), *target) })?;
     }
     Ok(())
-}
-
-/// Closes descriptor `fd`, which the previous image of this process left open. Nothing in this
-/// image may own it.
-pub fn close_left_over(fd: RawFd) {
-    if fd > 2 && survives_exec(fd) {
-        // SAFETY: it is open; everything that this process owns is close-on-exec, and it is not;
-        // the caller has promised that nothing else owns it.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
 }
 
 fn describe(errno: Errno) -> &'static str {
@@ -183,24 +171,27 @@ pub fn place(sources: &mut [RawFd], first: RawFd) -> nix::Result<()> {
     Ok(())
 }
 
+/// close_range(2) with these flags; what it returned.
+fn close_range(first: libc::c_uint, flags: libc::c_uint) -> libc::c_long {
+    // SAFETY: a system call on numbers. The callers say what becomes of the descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }
+}
+
+/// Whether close_range(2) can mark descriptors close-on-exec: since Linux 5.11, where no seccomp
+/// profile refuses the call.
+pub fn can_mark_ranges() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    // A range in which nothing is open.
+    *CAN.get_or_init(|| close_range(libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0)
+}
+
 /// Makes every descriptor from `first` on close-on-exec.
 pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
-    #[cfg(target_os = "linux")]
+    if let Ok(number) = libc::c_uint::try_from(first)
+        && close_range(number, libc::CLOSE_RANGE_CLOEXEC) == 0
     {
-        // SAFETY: the call only sets a flag on descriptors.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_close_range,
-                first,
-                libc::c_uint::MAX,
-                libc::CLOSE_RANGE_CLOEXEC,
-            )
-        };
-        if done == 0 {
-            return Ok(());
-        }
+        return Ok(());
     }
-    // A kernel before 5.11 (CLOSE_RANGE_CLOEXEC), or a seccomp filter that refuses the call.
     for fd in open_from(first) {
         match set_cloexec(fd, true) {
             // EBADF: the descriptor of the directory listing itself is closed by now.
@@ -211,14 +202,34 @@ pub fn close_from_on_exec(first: RawFd) -> nix::Result<()> {
     Ok(())
 }
 
-/// The open descriptors from `first` on.
+/// Closes every descriptor from `first` on. For a forked process that runs nothing but what
+/// follows: no value that owns one of them may be used or dropped any more.
+pub(in crate::sys) fn close_from(first: RawFd) {
+    if libc::c_uint::try_from(first).is_ok_and(|first| close_range(first, 0) == 0) {
+        return;
+    }
+    // A kernel before 5.9, or a seccomp filter that does not know the call.
+    for fd in open_from(first) {
+        // SAFETY: closed, as documented.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// The highest number that is open, or may be.
+pub fn highest_open() -> libc::c_uint {
+    let highest = open_from(0).into_iter().max().unwrap_or(2);
+    libc::c_uint::try_from(highest).unwrap_or(2)
+}
+
+/// The most numbers that are tried where the system does not tell which are open: a limit may be a
+/// thousand times as high.
+const MOST_TRIED: RawFd = 1 << 20;
+
+/// The open descriptors from `first` on. Without /proc: all numbers that could be open.
 fn open_from(first: RawFd) -> Vec<RawFd> {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
-        let limit = nix::unistd::sysconf(nix::unistd::SysconfVar::OPEN_MAX)
-            .ok()
-            .flatten();
-        let limit = RawFd::try_from(limit.unwrap_or(1024)).unwrap_or(RawFd::MAX);
-        return (first..limit).collect();
+        let limit = RawFd::try_from(limits::nofile()).unwrap_or(RawFd::MAX);
+        return (first..limit.min(MOST_TRIED)).collect();
     };
     entries
         .flatten()

@@ -5,6 +5,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | [`fd`] | descriptors by number: take over inherited ones, place them for an exec |
+//! | [`left_open`] | the descriptors that the previous image of this process handed over |
 //! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
@@ -18,6 +19,7 @@
 
 pub mod cmsg;
 pub mod fd;
+pub mod left_open;
 pub mod log_sink;
 pub mod nonblocking;
 pub mod poll;

@@ -1,5 +1,6 @@
 //! [`Listener`]: one bound socket, with its name and its address.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{GetSockOpt, sockopt};
@@ -7,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::unix_path;
 use crate::error::{Error, Result};
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::wire::address::{Bound, Kind, Name};
 use crate::wire::handover;
 use crate::wire::listen_env::NAMELESS;
@@ -38,21 +39,13 @@ impl Listener {
         source: Option<RawFd>,
         what: &str,
     ) -> Result<Listener> {
-        let not_a_socket = |error: std::io::Error| {
-            let why = match error.raw_os_error() {
-                Some(nix::libc::ENOTSOCK) => "it is not a socket".to_owned(),
-                _ => crate::error::reason(&error),
-            };
-            Error::system(format!("cannot use {what} as a listener"), why)
-        };
-        let stat = nix::sys::stat::fstat(&fd).map_err(|errno| not_a_socket(errno.into()))?;
-        let address = address_of(&fd, stat.st_ino).map_err(not_a_socket)?;
+        let (address, inode) = facts(&fd, what)?;
         Ok(Listener {
             fd,
             name,
             address,
             source,
-            inode: stat.st_ino,
+            inode,
             backlog: None,
         })
     }
@@ -67,19 +60,37 @@ impl Listener {
         }
     }
 
-    /// The listener that the previous image of the master handed over.
+    /// The listener that the previous image of the master handed over. Its descriptor is never
+    /// closed by a failure.
     ///
     /// # Errors
     /// The descriptor is not open, or it is not a socket.
-    pub fn taken_over(listener: &handover::Listener) -> Result<Listener> {
-        let name = listener.name.as_deref().and_then(Name::inherited);
-        let fd = fd::duplicate(listener.fd)?;
-        let what = format!("fd {}, which was handed over,", listener.fd);
-        let taken = Listener::inspect(fd, name, listener.source, &what)?;
-        Ok(Listener {
+    pub fn taken_over(listener: &handover::Listener, left: &mut LeftOpen) -> Result<Listener> {
+        let what = format!("cannot take over fd {}", listener.fd);
+        let fd = left.take(listener.fd);
+        let fd = ManuallyDrop::new(fd.map_err(|error| Error::system(what, error))?);
+        let facts = facts(&fd, &described(listener))?;
+        Ok(Listener::of(listener, ManuallyDrop::into_inner(fd), facts))
+    }
+
+    /// The listener that another master has sent, by a descriptor of this process.
+    ///
+    /// # Errors
+    /// It is not a socket.
+    pub fn received(listener: &handover::Listener, fd: OwnedFd) -> Result<Listener> {
+        let facts = facts(&fd, &described(listener))?;
+        Ok(Listener::of(listener, fd, facts))
+    }
+
+    fn of(listener: &handover::Listener, fd: OwnedFd, (address, inode): (Bound, u64)) -> Listener {
+        Listener {
+            fd,
+            name: listener.name.as_deref().and_then(Name::inherited),
+            address,
+            source: listener.source,
+            inode,
             backlog: listener.backlog,
-            ..taken
-        })
+        }
     }
 
     /// The name, or the address if there is no name.
@@ -126,6 +137,14 @@ impl Listener {
         })
     }
 
+    /// This listener, by the descriptor of another one of the same socket.
+    pub fn with_fd_of(self, same: Listener) -> Listener {
+        Listener {
+            fd: same.fd,
+            ..self
+        }
+    }
+
     /// Whether the socket accepts connections, or will do so after listen(2). It is false for a
     /// connection that was passed in place of a listener.
     pub(super) fn is_listener(&self) -> bool {
@@ -156,6 +175,24 @@ impl From<Listener> for OwnedFd {
     fn from(listener: Listener) -> Self {
         listener.fd
     }
+}
+
+fn described(listener: &handover::Listener) -> String {
+    format!("fd {}, which was handed over,", listener.fd)
+}
+
+/// Where the socket is bound, and its inode. `what` names the descriptor in the error.
+fn facts(fd: &OwnedFd, what: &str) -> Result<(Bound, u64)> {
+    let not_a_socket = |error: std::io::Error| {
+        let why = match error.raw_os_error() {
+            Some(nix::libc::ENOTSOCK) => "it is not a socket".to_owned(),
+            _ => crate::error::reason(&error),
+        };
+        Error::system(format!("cannot use {what} as a listener"), why)
+    };
+    let stat = nix::sys::stat::fstat(fd).map_err(|errno| not_a_socket(errno.into()))?;
+    let address = address_of(fd, stat.st_ino).map_err(not_a_socket)?;
+    Ok((address, stat.st_ino))
 }
 
 fn address_of(fd: &OwnedFd, inode: u64) -> std::io::Result<Bound> {

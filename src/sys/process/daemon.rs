@@ -23,11 +23,11 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal as NixSignal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::wait::{self, WaitStatus};
 use crate::error::Exit;
 use crate::model::signal::Signal;
+use crate::sys::files::pidfile::open_process;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::signal;
@@ -85,13 +85,12 @@ pub fn detach() -> io::Result<Side> {
         }
         Ok(ForkResult::Parent { child }) => {
             set.thread_set_mask()?;
-            let pid = rustix::process::Pid::from_raw(child.as_raw()).ok_or(io::ErrorKind::Other)?;
             Ok(Side::Caller(Caller {
                 result,
                 release,
                 signals,
                 child,
-                pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+                pidfd: open_process(child.as_raw())?,
             }))
         }
         Ok(ForkResult::Child) => {

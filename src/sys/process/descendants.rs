@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 
+use super::proc_info;
 use crate::model::signal::Signal;
 use crate::sys::files::pidfile;
 
@@ -13,9 +14,13 @@ const ROUNDS: usize = 20;
 
 /// The descendants of a process: its children, their children, and so on. Children of a process
 /// that has ended belong to pid 1 or a subreaper and are not found. The list is empty where the
-/// kernel does not list children (CONFIG_PROC_CHILDREN).
+/// kernel does not list children (CONFIG_PROC_CHILDREN), and without a /proc of this pid namespace.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let mut all = Vec::new();
+    if !proc_info::is_ours() {
+        // Its numbers are those of other processes.
+        return all;
+    }
     let mut ancestors = vec![pid];
     while let Some(ancestor) = ancestors.pop() {
         let tasks = fs::read_dir(format!("/proc/{ancestor}/task"));

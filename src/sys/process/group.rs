@@ -16,10 +16,11 @@ use nix::sys::signal::{Signal as NixSignal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::proc_info;
 use super::session;
 use super::wait::{self, WaitStatus};
 use crate::model::signal::Signal;
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::signal;
 use crate::wire::handover::Hold;
 
@@ -207,12 +208,12 @@ impl Group {
     ///
     /// # Errors
     /// As [`Group::of_child`]; or the descriptor of the pidfd is not open.
-    pub fn taken_over(leader: i32, hold: Hold) -> io::Result<Group> {
+    pub fn taken_over(leader: i32, hold: Hold, left: &mut LeftOpen) -> io::Result<Group> {
         let mut group = Group::of_child(leader)?;
         group.state = match hold {
             Hold::Leader => LeaderState::Unreaped,
             Hold::Kept => LeaderState::KeptZombie,
-            Hold::Handle(pidfd) => LeaderState::Reaped(pidfd.map(fd::duplicate_raw).transpose()?),
+            Hold::Handle(pidfd) => LeaderState::Reaped(pidfd.map(|fd| left.take(fd)).transpose()?),
             Hold::Nobody => LeaderState::GroupGone,
         };
         Ok(group)
@@ -255,9 +256,10 @@ fn send_by_pidfd(
     }
     // Without the pidfd: send only if a live member proves that the number still means our session.
     // Between this look and the send the number could be reused; on an old kernel that race cannot
-    // be closed.
+    // be closed. Where /proc does not tell, the kernel's word counts that there is such a group:
+    // it keeps the number from others as long as the group has a member.
     if killpg(Pid::from_raw(leader), None) == Err(Errno::ESRCH)
-        || has_live_member(leader, session) != Some(true)
+        || has_live_member(leader, session) == Some(false)
     {
         return Ok(Delivery::NoProcess);
     }
@@ -321,8 +323,12 @@ fn pidfd_signal_group(pidfd: &OwnedFd, number: libc::c_int) -> nix::Result<()> {
 /// The fields that we need are within this many bytes of a stat line; /proc gives them in one read.
 const STAT_USED: usize = 512;
 
-/// Whether /proc has a live process of this group and this session; `None` without /proc.
+/// Whether /proc has a live process of this group and this session; `None` without a /proc of this
+/// pid namespace.
 fn has_live_member(group: i32, session: i32) -> Option<bool> {
+    if !proc_info::is_ours() {
+        return None;
+    }
     let mut any = false;
     let mut line = [0; STAT_USED];
     for entry in fs::read_dir("/proc").ok()?.flatten() {

@@ -36,6 +36,7 @@ use super::{proc_info, wait};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::files::pidfile;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::io::{cmsg, fd};
 use crate::sys::machine::clock;
@@ -125,9 +126,9 @@ impl Guard {
     ///
     /// # Errors
     /// The descriptor is not open.
-    pub fn taken_over(guard: &handover::Guard) -> io::Result<Guard> {
+    pub fn taken_over(guard: &handover::Guard, left: &mut LeftOpen) -> io::Result<Guard> {
         Ok(Guard {
-            socket: fd::duplicate_raw(guard.fd)?,
+            socket: left.take(guard.fd)?,
             pid: guard.pid,
         })
     }
@@ -214,13 +215,12 @@ fn drop_inherited_state(socket: OwnedFd) -> Option<OwnedFd> {
         // SAFETY: a system call on numbers.
         unsafe { libc::dup2(null.as_raw_fd(), number) };
     }
-    // SAFETY: system calls on numbers. The values that own these descriptors are in the guard's
-    // copy of the master's memory, and are never dropped here.
-    unsafe {
-        libc::dup2(socket.as_raw_fd(), 3);
-        libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0);
-    }
+    // SAFETY: a system call on numbers.
+    unsafe { libc::dup2(socket.as_raw_fd(), 3) };
+    // The values that own these descriptors are in the guard's copy of the master's memory, and are
+    // never dropped here.
     std::mem::forget((null, socket));
+    fd::close_from(4);
     // Last, so that a process called pf-guard holds nothing of the master's.
     let _ = nix::sys::prctl::set_name(c"pf-guard");
     fd::adopt(3).ok()

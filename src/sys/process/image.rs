@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::libc;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, memfd_create};
+use rustix::io::{Errno, pread};
 
 use crate::sys::io::fd;
 use crate::sys::machine::limits;
-use crate::sys::signal;
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 
 /// What is executed in place of this image.
@@ -69,10 +69,20 @@ pub fn memory(content: &[u8]) -> io::Result<OwnedFd> {
 /// # Errors
 /// The descriptor is not open; what fstat(2) or pread(2) returned.
 pub fn content(number: RawFd) -> io::Result<Vec<u8>> {
-    let file = File::from(fd::duplicate_raw(number)?);
-    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    // Without a copy of the descriptor: there may be room for none.
+    let file = fd::borrow(number).ok_or(Errno::BADF)?;
+    let length = usize::try_from(fstat(file)?.st_size).map_err(io::Error::other)?;
     let mut content = vec![0; length];
-    file.read_exact_at(&mut content, 0)?;
+    let mut filled = 0;
+    while let Some(rest) = content.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let offset = u64::try_from(filled).map_err(io::Error::other)?;
+        match pread(file, rest, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => filled += length,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
     Ok(content)
 }
 
@@ -101,15 +111,18 @@ pub fn environment() -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-/// Executes `next`. From here until the next image has installed its handlers, all signals are
-/// blocked, so that none is lost and none ends the process. Returns only if the exec failed; then
-/// everything is as before, except for the working directory.
+/// Executes `next`. The caller has blocked all signals, and they stay blocked until the next image
+/// has installed its handlers: so none is lost and none ends the process. Returns only if that is
+/// not possible; then everything is as before.
 pub fn become_next(next: &Next<'_>) -> io::Error {
-    let mask = signal::block_all();
     for fd in next.fds {
-        // If a descriptor is not open, the next image reports that when it looks for it.
-        let _ = fd::set_cloexec(*fd, false);
+        // An exec without one of them could not be undone.
+        if let Err(errno) = fd::set_cloexec(*fd, false) {
+            close_on_exec(next.fds);
+            return io::Error::other(format!("cannot hand fd {fd} over: {}", errno.desc()));
+        }
     }
+    let dir = std::env::current_dir();
     limits::restore_nofile(next.nofile);
     let mut command = Command::new(next.program);
     if let Some((name, rest)) = next.argv.split_first() {
@@ -123,11 +136,18 @@ pub fn become_next(next: &Next<'_>) -> io::Error {
     }
     let error = command.exec();
     let _ = limits::raise_nofile();
-    for fd in next.fds {
+    if let Ok(dir) = dir {
+        let _ = std::env::set_current_dir(dir);
+    }
+    close_on_exec(next.fds);
+    error
+}
+
+fn close_on_exec(fds: &[RawFd]) {
+    for fd in fds {
+        // One that cannot be marked again goes to no worker: those get what they are given.
         let _ = fd::set_cloexec(*fd, true);
     }
-    signal::restore(mask);
-    error
 }
 
 /// The number of a descriptor that goes to the next image.

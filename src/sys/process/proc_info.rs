@@ -30,6 +30,31 @@ pub struct Usage {
     pub cpu: Duration,
 }
 
+/// Whether /proc shows this process and the others by the numbers that they have here. It does not
+/// where it is not mounted, or is that of another pid namespace: then a number there means another
+/// process, and a process that is not found there may live.
+pub fn is_ours() -> bool {
+    static OURS: OnceLock<()> = OnceLock::new();
+    // What was seen once stays; where it was not, /proc may be mounted later.
+    if OURS.get().is_none() {
+        let own = fs::read_link("/proc/self").ok();
+        let own = own.and_then(|own| own.to_str()?.parse::<u32>().ok());
+        if own != Some(std::process::id()) {
+            return false;
+        }
+        let _ = OURS.set(());
+    }
+    true
+}
+
+/// Fails where [`is_ours`] is false.
+fn require_proc() -> io::Result<()> {
+    let why = "there is no /proc of this pid namespace";
+    is_ours()
+        .then_some(())
+        .ok_or_else(|| io::Error::new(ErrorKind::Unsupported, why))
+}
+
 /// What the process `pid` uses, or `None` if there is no such process (any more).
 ///
 /// State and memory are fields of `/proc/PID/stat`. The time is the process's CPU clock
@@ -68,28 +93,30 @@ pub fn group_members(pgid: i32) -> Vec<i32> {
 pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
     let mut members: BTreeMap<i32, Vec<i32>> =
         pgids.iter().map(|pgid| (*pgid, Vec::new())).collect();
-    let scanned = fs::read_dir("/proc").and_then(|entries| {
-        for entry in entries {
-            let Some(pid) = entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            // getpgid(2) is cheap and rules out most processes of the machine before their files
-            // are read.
-            let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
-                continue;
-            };
-            if let Some(group) = members.get_mut(&pgid.as_raw())
-                && is_live(pid)
-            {
-                group.push(pid);
+    let scanned = require_proc()
+        .and_then(|()| fs::read_dir("/proc"))
+        .and_then(|entries| {
+            for entry in entries {
+                let Some(pid) = entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse().ok())
+                else {
+                    continue;
+                };
+                // getpgid(2) is cheap and rules out most processes of the machine before their files
+                // are read.
+                let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
+                    continue;
+                };
+                if let Some(group) = members.get_mut(&pgid.as_raw())
+                    && is_live(pid)
+                {
+                    group.push(pid);
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        });
     if scanned.is_err() {
         for (pgid, group) in &mut members {
             let exists =
@@ -111,6 +138,9 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
 /// What the system returned where a process's descriptors may not be read and no other process is
 /// found to hold a socket.
 pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
+    if !pids.is_empty() {
+        require_proc()?;
+    }
     let mut failure = None;
     for pid in pids {
         match process_holds(*pid, inodes) {
@@ -200,6 +230,16 @@ pub fn state(pid: i32) -> Option<char> {
     Some(letter)
 }
 
+/// When the process `pid` started, in ticks since the machine did: with the number it names one
+/// process.
+pub(in crate::sys) fn started(pid: i32) -> Option<u64> {
+    const STARTED: usize = 19;
+    let pid = positive(pid)?;
+    let mut buffer = [0; 1024];
+    let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
+    field(after_name(stat)?, STARTED)
+}
+
 /// The inode of a program file, symlinks followed: it differs when the path leads to another
 /// program than before.
 pub fn program_inode(path: &Path) -> Option<u64> {
@@ -252,6 +292,7 @@ pub(in crate::sys) fn has_our_user(pid: i32) -> Option<bool> {
 
 /// The value of a line of `/proc/PID/status`.
 fn status_field(pid: i32, key: &str) -> Option<String> {
+    require_proc().ok()?;
     let status = fs::read(format!("/proc/{}/status", positive(pid)?)).ok()?;
     // A process can put any text into its name, but the kernel escapes line ends there.
     let line = status
@@ -262,6 +303,7 @@ fn status_field(pid: i32, key: &str) -> Option<String> {
 
 /// Reads the beginning of a file of /proc, or all of it if it fits.
 fn read_into<'a>(buffer: &'a mut [u8], path: &str) -> io::Result<&'a [u8]> {
+    require_proc()?;
     let read = File::open(path)?.read(buffer)?;
     Ok(buffer.get(..read).unwrap_or_default())
 }

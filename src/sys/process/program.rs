@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -100,19 +100,32 @@ fn resolve(program: &Path) -> io::Result<PathBuf> {
     Ok(real_dir(dir)?.join(last))
 }
 
+/// The first of these directories that this process can change to; the root if there is none.
+pub fn first_dir<'a>(dirs: impl IntoIterator<Item = Option<&'a Path>>) -> PathBuf {
+    let can_enter = |dir: &&Path| dir.is_dir() && access(*dir, AccessFlags::X_OK).is_ok();
+    let found = dirs.into_iter().flatten().find(can_enter);
+    found.unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Whether both paths lead to the same directory.
+pub fn is_same_dir(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    identity(one).is_some_and(|found| identity(other) == Some(found))
+}
+
 /// The directory that this process was started in, as `$PWD` names it if that is the same
 /// directory: so a path through a symlink is followed again later (U17).
 ///
 /// # Errors
 /// The directory is gone, or cannot be read.
 pub fn start_dir(pwd: Option<&OsStr>) -> io::Result<PathBuf> {
-    let same = |path: &Path| -> Option<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let (named, actual) = (fs::metadata(path).ok()?, fs::metadata(".").ok()?);
-        Some((named.dev(), named.ino()) == (actual.dev(), actual.ino()))
-    };
     match pwd.map(Path::new) {
-        Some(path) if path.is_absolute() && same(path) == Some(true) => Ok(path.to_owned()),
+        Some(path) if path.is_absolute() && is_same_dir(path, Path::new(".")) => {
+            Ok(path.to_owned())
+        }
         _ => std::env::current_dir(),
     }
 }

@@ -2,58 +2,14 @@
 //! with one line; a later failure is retried (U34, R68).
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 
 use super::support::slot;
+use crate::common::fault::{self, Fault, injection};
 use crate::common::service::scene_processes::{SceneProcesses, guard_of};
 use crate::common::service::{Scene, process, until};
-use crate::common::support::is_there;
-use crate::common::support::{skip, unavailable};
-
-fn injection(call: &str, error: &str) -> [String; 2] {
-    [
-        format!("--trace={call}"),
-        format!("--inject={call}:error={error}"),
-    ]
-}
-
-/// A call that fails in a process that runs, until this is dropped.
-struct Fault(Child);
-
-impl Fault {
-    /// None where tracing is not permitted.
-    fn begin(pid: i32, call: &str, error: &str) -> Option<Fault> {
-        let child = Command::new("strace")
-            .args(["-q", "-o", "/dev/null"])
-            .args(injection(call, error))
-            .args(["-p", &pid.to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace");
-        let mut fault = Fault(child);
-        let tracer = fault.0.id().to_string();
-        until("it is attached, or refused", || {
-            if process::status(pid, "TracerPid") == tracer {
-                return Some(true);
-            }
-            fault.0.try_wait().expect("our own").map(|_| false)
-        })
-        .then_some(fault)
-    }
-}
-
-impl Drop for Fault {
-    fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.0.id()) {
-            // It detaches, and leaves what it has traced as it was.
-            process::signal(pid, Signal::SIGTERM);
-        }
-        let _ = self.0.wait();
-    }
-}
+use crate::common::support::unavailable;
 
 /// Each: what fails, how, and what the log says of it.
 const WHILE_IT_RUNS: [(&str, &str, &str); 8] = [
@@ -69,8 +25,8 @@ const WHILE_IT_RUNS: [(&str, &str, &str); 8] = [
 
 #[test]
 fn u34_r68_each_failure_at_run_time_is_retried() {
-    if !is_there("strace") {
-        return skip("there is no strace here");
+    if !fault::possible() {
+        return;
     }
     let scene = Scene::new();
     let processes = SceneProcesses::of(&scene);
@@ -85,7 +41,7 @@ fn u34_r68_each_failure_at_run_time_is_retried() {
     for (call, error, told) in WHILE_IT_RUNS {
         let before = master.log().matches(told).count();
         let victim = crate::common::service::master::pids(&control.status()["slots"])[0];
-        let Some(fault) = Fault::begin(master.pid(), call, error) else {
+        let Some(fault) = Fault::begin(master.pid(), call, &format!("error={error}")) else {
             return unavailable("strace may not attach to another process");
         };
         process::signal(victim, Signal::SIGKILL);
@@ -116,8 +72,8 @@ const FAMILY: &str = "sleep 1001 & exec sleep 1000";
 
 #[test]
 fn u34_r57_groups_end_without_pidfds() {
-    if !is_there("strace") {
-        return skip("there is no strace here");
+    if !fault::possible() {
+        return;
     }
     let scene = Scene::new();
     let processes = SceneProcesses::of(&scene);
@@ -138,7 +94,7 @@ fn u34_r57_groups_end_without_pidfds() {
         let child = until("the family is there", || {
             process::descendants(leader).first().map(|(pid, _)| *pid)
         });
-        let Some(fault) = Fault::begin(master.pid(), call, error) else {
+        let Some(fault) = Fault::begin(master.pid(), call, &format!("error={error}")) else {
             return unavailable("strace may not attach to another process");
         };
         process::signal(leader, Signal::SIGKILL);
@@ -173,8 +129,8 @@ const AT_THE_START: [(&str, &str, &str); 9] = [
 
 #[test]
 fn u34_r68_each_failure_at_the_start_is_one_line() {
-    if !is_there("strace") {
-        return skip("there is no strace here");
+    if !fault::possible() {
+        return;
     }
     let scene = Scene::new();
     let processes = SceneProcesses::of(&scene);
@@ -191,7 +147,7 @@ fn u34_r68_each_failure_at_the_start_is_one_line() {
     for (call, error, told) in AT_THE_START {
         let mut wrapper = vec!["strace".to_owned(), "-q".to_owned()];
         wrapper.extend(["-o".to_owned(), "/dev/null".to_owned()]);
-        wrapper.extend(injection(call, error));
+        wrapper.extend(injection(call, &format!("error={error}")));
         let ended = scene
             .master("-q -n 1 --ready exec --listen unix:app.sock,mode=0600")
             .wrapped_in(&wrapper)

@@ -14,4 +14,5 @@ mod shortages;
 mod signal_storm;
 mod spawning;
 mod stops;
+mod strange_kernels;
 mod support;

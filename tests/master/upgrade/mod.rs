@@ -3,8 +3,12 @@
 
 mod carried;
 mod deaths;
+mod faults;
 mod in_place;
 mod rehearsal;
+mod room;
+mod signals;
+mod start_dir;
 mod successors;
 
 use std::path::Path;

@@ -6,7 +6,7 @@ use crate::common::service::{Master, Scene};
 
 /// Upgrades to what cannot take over.
 #[track_caller]
-fn fails(scene: &Scene, master: &Master, body: &str, why: &[&str]) {
+pub(super) fn fails(scene: &Scene, master: &Master, body: &str, why: &[&str]) {
     successor(scene, body);
     let (pid, workers) = (master.pid(), master.workers());
     let failed = master.ctl("upgrade").failed(1, why);
@@ -136,7 +136,7 @@ fn r5_a_successor_that_fails_after_exec_returns() {
 }
 
 /// A successor that is given what sed makes of the state. bash takes a descriptor that is free.
-fn forged(scene: &Scene, sed: &str) -> String {
+pub(super) fn forged(scene: &Scene, sed: &str) -> String {
     let script = format!(
         "sed '{sed}' <\"/proc/self/fd/$PF_STATE_FD\" >forged\nexec {{state}}<forged\n\
          PF_STATE_FD=$state exec \"$@\"\n"

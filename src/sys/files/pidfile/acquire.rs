@@ -11,7 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::lock::{TRIES, holder, is_at, lock, open_existing, owned_error};
 use crate::error::{Error, Result};
-use crate::sys::io::fd;
+use crate::sys::io::left_open::LeftOpen;
 use crate::sys::machine::random::hex128;
 
 /// Our pid file, locked.
@@ -60,13 +60,12 @@ impl PidFile {
     }
 
     /// The pid file that the previous image of this process locked. The process keeps the lock as
-    /// long as no descriptor of the file is closed: so this takes over the descriptor itself, and
-    /// never makes a copy.
+    /// long as no descriptor of the file is closed.
     ///
     /// # Errors
-    /// Exit 111: the descriptor is not open.
-    pub fn taken_over(fd: i32, path: PathBuf) -> Result<PidFile> {
-        let file = fd::adopt(fd)?.into();
+    /// The descriptor is not open.
+    pub fn taken_over(fd: i32, path: PathBuf, left: &mut LeftOpen) -> io::Result<PidFile> {
+        let file = left.take(fd)?.into();
         Ok(PidFile { path, file })
     }
 

@@ -14,7 +14,7 @@
 //! | `acquire` | [`PidFile`]: create the file or replace a stale one |
 //! | `rename` | another name for our file while two masters run; [`remove_stale`] |
 //! | `owner` | [`owner()`], [`open_owner`]: the process that has the lock |
-//! | `pidfd` | [`open_process`], [`pidfd_signal`], [`pidfd_wait`] |
+//! | `pidfd` | [`HeldProcess`]; [`open_process`], [`pidfd_signal`], [`pidfd_wait`] |
 //!
 //! The way of one start: [`PidFile::acquire`] writes a temporary file beside the path and locks it.
 //! If the path is free, it links the file there; the link fails if another process was faster. If a
@@ -29,7 +29,7 @@ mod rename;
 
 pub use acquire::PidFile;
 pub use owner::{Owner, open_owner, owner};
-pub use pidfd::{open_process, pidfd_signal, pidfd_wait};
+pub use pidfd::{HeldProcess, open_process, pidfd_signal, pidfd_wait};
 pub use rename::remove_stale;
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::libc;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::lock::{TRIES, holder, not_regular};
+use super::pidfd::HeldProcess;
 use crate::error::{Error, Exit, Result};
 
 /// Which process owns a pid file.
@@ -66,11 +65,11 @@ pub fn owner(path: &Path) -> Result<Owner> {
     )
 }
 
-/// The live owner of the pid file and its pidfd; `None` if the file is absent or stale.
+/// The live owner of the pid file, held; `None` if the file is absent or stale.
 ///
 /// # Errors
 /// As [`owner`]; exit 6: the owner is in another pid namespace.
-pub fn open_owner(path: &Path) -> Result<Option<(i32, OwnedFd)>> {
+pub fn open_owner(path: &Path) -> Result<Option<(i32, HeldProcess)>> {
     let what = || format!("cannot reach the owner of pid file {}", path.display());
     for _ in 0..TRIES {
         let pid = match owner(path)? {
@@ -81,15 +80,13 @@ pub fn open_owner(path: &Path) -> Result<Option<(i32, OwnedFd)>> {
                 return Err(Error::new(Exit::Refused, what(), why).hint("use its control socket"));
             }
         };
-        let Some(raw) = Pid::from_raw(pid) else {
-            continue;
-        };
-        match pidfd_open(raw, PidfdFlags::empty()) {
-            // It still owns the file after pidfd_open(2), so the pidfd is of the owner and not of a
-            // process that got the same number later.
-            Ok(handle) if owner(path)? == Owner::Alive(pid) => return Ok(Some((pid, handle))),
-            Ok(_) | Err(rustix::io::Errno::SRCH) => {}
-            Err(errno) => return Err(Error::system(what(), errno)),
+        match HeldProcess::open(pid) {
+            // It still owns the file after that, so what is held is the owner and not a process
+            // that got the same number later.
+            Ok(held) if owner(path)? == Owner::Alive(pid) => return Ok(Some((pid, held))),
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => return Err(Error::system(what(), error)),
         }
     }
     Err(Error::system(what(), "it changes all the time"))

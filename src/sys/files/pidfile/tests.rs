@@ -138,13 +138,13 @@ fn u22_the_pid_of_another_live_process_is_stale_and_an_owner_is_opened_and_await
     let (pid, handle) = open_owner(&path).expect("asked").expect("alive");
     assert_eq!(pid, peer.pid());
     let soon = Some(now() + Duration::from_millis(10));
-    assert!(!pidfd_wait(&handle, soon).expect("waited"));
-    pidfd_signal(&handle, Signal::Kill).expect("sent");
+    assert!(!handle.wait(soon).expect("waited"));
+    handle.signal(Signal::Kill).expect("sent");
     let late = Some(now() + crate::sys::testing::PATIENCE);
-    assert!(pidfd_wait(&handle, late).expect("waited"));
+    assert!(handle.wait(late).expect("waited"));
     assert_eq!(owner(&path).expect("asked"), Owner::Stale);
     peer.child.wait().expect("ours");
-    let gone = pidfd_signal(&handle, Signal::Term).expect_err("gone");
+    let gone = handle.signal(Signal::Term).expect_err("gone");
     assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
 }
 

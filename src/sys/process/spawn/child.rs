@@ -13,6 +13,8 @@ use super::strip::{
     changed_dispositions, default_dispositions, gaps, mark_one_by_one, unblock_all,
 };
 use super::syscall::{Returned, call};
+use crate::sys::io::fd;
+use crate::sys::machine::limits::at_most_present;
 use crate::sys::signal;
 
 /// The step that failed, and its error number.
@@ -43,6 +45,8 @@ pub(super) struct PreparedChild {
     above: RawFd,
     /// The ranges of numbers that the worker does not get.
     gaps: Vec<(libc::c_uint, libc::c_uint)>,
+    /// Where the kernel cannot mark a range: the highest number that is open.
+    highest: Option<libc::c_uint>,
     report: RawFd,
 }
 
@@ -106,10 +110,13 @@ impl PreparedChild {
             env,
             pid_texts,
             dispositions: changed_dispositions(),
-            nofile: launch.nofile.map(|(soft, hard)| libc::rlimit64 {
-                rlim_cur: soft,
-                rlim_max: hard,
-            }),
+            nofile: launch
+                .nofile
+                .map(at_most_present)
+                .map(|(soft, hard)| libc::rlimit64 {
+                    rlim_cur: soft,
+                    rlim_max: hard,
+                }),
             master,
             death_signal: launch.death_signal.map(signal::number),
             guard: plumbing
@@ -118,6 +125,7 @@ impl PreparedChild {
             moves,
             above: targets.last().map_or(3, |last| last.saturating_add(1)),
             gaps: gaps(&targets),
+            highest: (!fd::can_mark_ranges()).then(fd::highest_open),
             report: report.as_raw_fd(),
         }
     }
@@ -298,10 +306,13 @@ impl PreparedChild {
         // SAFETY: as `run`.
         unsafe {
             for (first, last) in &self.gaps {
-                let range = [*first as usize, *last as usize];
-                let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
-                if call(libc::SYS_close_range, [range[0], range[1], flags, 0]).is_err() {
-                    mark_one_by_one(*first, *last);
+                match self.highest {
+                    Some(highest) => mark_one_by_one(*first, (*last).min(highest)),
+                    None => {
+                        let range = [*first as usize, *last as usize];
+                        let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+                        let _ = call(libc::SYS_close_range, [range[0], range[1], flags, 0]);
+                    }
                 }
             }
         }

@@ -91,24 +91,9 @@ pub(super) unsafe fn unblock_all() {
 /// # Safety
 /// In the child alone.
 pub(super) unsafe fn mark_one_by_one(first: libc::c_uint, last: libc::c_uint) {
-    let mut limit = libc::rlimit64 {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    let (resource, into) = (
-        libc::RLIMIT_NOFILE as usize,
-        std::ptr::from_mut(&mut limit) as usize,
-    );
-    // SAFETY: system calls on numbers, and one that fills `limit`; the kernel refuses a descriptor
-    // that is not open.
-    unsafe {
-        let _ = call(libc::SYS_prlimit64, [0, resource, 0, into]);
-        let end = limit.rlim_cur.min(u64::from(last).saturating_add(1));
-        let mut fd = u64::from(first);
-        while fd < end {
-            let (set, flag) = (libc::F_SETFD as usize, libc::FD_CLOEXEC as usize);
-            let _ = call(libc::SYS_fcntl, [fd as usize, set, flag, 0]);
-            fd += 1;
-        }
+    for fd in first..=last {
+        let (set, flag) = (libc::F_SETFD as usize, libc::FD_CLOEXEC as usize);
+        // SAFETY: a system call on numbers; the kernel refuses a descriptor that is not open.
+        let _ = unsafe { call(libc::SYS_fcntl, [fd as usize, set, flag, 0]) };
     }
 }

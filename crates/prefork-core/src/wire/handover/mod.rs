@@ -91,6 +91,30 @@ pub struct State {
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub service_manager: Option<ServiceManager>,
+    /// What the next image needs; its check finds out whether there is as much.
+    #[serde(default)]
+    pub needs: Needs,
+    /// The directory in which the first image was started, if it is gone.
+    #[serde(default)]
+    pub missing_dir: Option<MissingDir>,
+}
+
+/// What an image needs to take over.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// So many descriptors open at once.
+    pub descriptors: usize,
+    /// So many bytes of memory.
+    pub memory: u64,
+}
+
+/// A directory that is gone: the next image is executed in another one, and still means this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingDir {
+    /// The directory that is gone.
+    pub dir: Text,
+    /// The one in which the next image is executed.
+    pub instead: Text,
 }
 
 /// What a service manager knows; where it listens stands in the environment, which stays.
