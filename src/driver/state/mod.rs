@@ -10,6 +10,7 @@
 //! - [`PublishedPaths`]: the pid file and the control socket.
 //! - [`ServiceListeners`]: the sockets that all workers share.
 //! - [`Admission`]: which control clients are let in, and when.
+//! - [`Leftovers`]: processes that workers left behind outside their groups.
 //! - [`Startup`]: when the service began, and what ends with its first readiness.
 //! - [`ServiceManager`]: the connection to the service manager above.
 //! - [`Preflight`]: a successor image that is being checked.
@@ -18,6 +19,7 @@
 //! Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
 
 mod admission;
+mod leftovers;
 mod listeners;
 mod peer_master;
 mod preflight;
@@ -37,6 +39,7 @@ use super::pin::{Pins, Recipe};
 use super::process::Processes;
 
 pub(super) use admission::Admission;
+pub(super) use leftovers::Leftovers;
 pub(super) use listeners::ServiceListeners;
 pub(super) use peer_master::{OldPaths, PeerMaster};
 pub(super) use preflight::{Checked, Preflight, Purpose};
@@ -108,6 +111,8 @@ pub(super) struct Driver {
     pub(super) preflight: Option<Preflight>,
     /// The other master, during an upgrade by fork.
     pub(super) peer: Option<PeerMaster>,
+    /// What workers left behind.
+    pub(super) leftovers: Leftovers,
     /// Set by the model's last action.
     pub(super) end: Option<End>,
 }
@@ -143,6 +148,7 @@ impl Driver {
             published,
             startup,
             preflight: None,
+            leftovers: Leftovers::default(),
             peer,
             end: None,
         }

@@ -91,7 +91,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         .map_err(failed("cannot take the control socket over"))?;
     let clients = Clients::taken_over(state.clients)
         .map_err(failed("cannot take the control clients over"))?;
-    let driver = Driver::new(Parts {
+    let mut driver = Driver::new(Parts {
         log,
         signals,
         origin,
@@ -106,6 +106,7 @@ pub fn take_over(fresh: Fresh, state: State, state_fd: RawFd) -> Result<Taken> {
         // An upgrade is refused while there is another master.
         peer: None,
     });
+    driver.leftovers.look_soon(clock::now());
     Ok(Taken {
         driver,
         originals,

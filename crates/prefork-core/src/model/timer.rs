@@ -34,6 +34,8 @@ pub enum Timer {
     Queues,
     /// The stop waits no longer for the accept queues then.
     QueuesLate,
+    /// What workers left behind is looked at then.
+    Leftovers,
     /// A new master beside this one must stand by then.
     Hello,
 }
