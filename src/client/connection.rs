@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
-use super::deadline::{ANSWER_WITHIN, time_left};
+use super::deadline::{ANSWER_WITHIN, Idle, next_stretch, time_left};
 use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
@@ -14,6 +15,9 @@ use crate::wire::control::{ControlCommand, Request, Response, parse_response};
 
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.
 const MAX_LINE: usize = 64 * 1024 * 1024;
+
+/// A wait that is over already; zero would mean "no limit".
+const SHORTEST: Duration = Duration::from_micros(1);
 
 /// A connection to the control socket of a master.
 #[derive(Debug)]
@@ -98,16 +102,17 @@ impl ControlConnection {
         Ok(())
     }
 
-    /// Receives the next line. `None`: the master has closed the connection.
+    /// Receives the next line, and calls `idle` meanwhile. `None`: the master has closed the
+    /// connection.
     ///
     /// # Errors
     /// Exit 1: the line cannot be parsed, so it is unknown what the master did.
-    pub fn next_line(&mut self) -> Result<Option<AnswerLine>> {
-        self.next_text()?.map(AnswerLine::parse).transpose()
+    pub fn next_line(&mut self, idle: Idle<'_>) -> Result<Option<AnswerLine>> {
+        self.next_text(idle)?.map(AnswerLine::parse).transpose()
     }
 
     /// As [`next_line`](Self::next_line), without parsing: for long answers.
-    pub fn next_text(&mut self) -> Result<Option<String>> {
+    pub fn next_text(&mut self, idle: Idle<'_>) -> Result<Option<String>> {
         loop {
             while let Some(bytes) = self.take_line() {
                 self.answer_by = None;
@@ -122,7 +127,7 @@ impl ControlConnection {
             if self.buffer.len() > MAX_LINE {
                 return Err(malformed("it is too long"));
             }
-            if !self.fill()? {
+            if !self.fill(idle)? {
                 return Ok(None);
             }
         }
@@ -146,13 +151,15 @@ impl ControlConnection {
     }
 
     /// Waits until something can be read, and reads it. False: the connection has ended.
-    fn fill(&mut self) -> Result<bool> {
+    fn fill(&mut self, idle: Idle<'_>) -> Result<bool> {
         let mut chunk = [0; 64 * 1024];
         loop {
             let until = self.answer_by.or(self.deadline);
-            let within = until
-                .map(|until| time_left(until).ok_or_else(no_answer))
-                .transpose()?;
+            if until.is_some_and(|until| time_left(until).is_none()) {
+                return Err(no_answer());
+            }
+            let stretch = next_stretch(until, idle);
+            let within = stretch.map(|stretch| time_left(stretch).unwrap_or(SHORTEST));
             self.stream
                 .set_read_timeout(within)
                 .map_err(connection_broken)?;
@@ -163,7 +170,12 @@ impl ControlConnection {
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(no_answer()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && stretch == until => {
+                    return Err(no_answer());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    idle.inspect(|idle| idle());
+                }
                 Err(error) if is_disconnected(&error) => return Ok(false),
                 Err(error) => return Err(connection_broken(error)),
             }
@@ -201,7 +213,6 @@ fn no_answer() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn pair(deadline: Option<Duration>) -> (ControlConnection, UnixStream) {
         let (stream, peer) = UnixStream::pair().expect("a pair");
@@ -226,12 +237,12 @@ mod tests {
         )
         .expect("write");
         drop(peer);
-        let first = connection.next_line().expect("sound").expect("a line");
+        let first = connection.next_line(None).expect("sound").expect("a line");
         assert_eq!(first.text, "{\"ok\":true,\"op\":1}");
-        let second = connection.next_line().expect("sound").expect("a line");
+        let second = connection.next_line(None).expect("sound").expect("a line");
         assert!(matches!(second.answer, Response::Progress(progress) if progress.op == 2));
         assert_eq!(
-            connection.next_line().expect("sound"),
+            connection.next_line(None).expect("sound"),
             None,
             "a line without its newline is dropped"
         );
@@ -247,7 +258,7 @@ mod tests {
         ] {
             let (mut connection, mut peer) = pair(None);
             peer.write_all(bytes).expect("write");
-            let error = connection.next_line().expect_err("malformed");
+            let error = connection.next_line(None).expect_err("malformed");
             assert_eq!(error.exit, Exit::Failed);
             assert!(!error.to_string().contains('\n'));
         }
@@ -257,7 +268,7 @@ mod tests {
     fn a_master_that_neither_answers_nor_reads_is_a_timeout() {
         let (mut connection, _peer) = pair(Some(Duration::from_millis(30)));
         assert_eq!(
-            connection.next_line().expect_err("silence").exit,
+            connection.next_line(None).expect_err("silence").exit,
             Exit::Timeout
         );
 
@@ -280,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn the_waiting_thread_itself_keeps_the_display_alive() {
+        let (mut connection, _peer) = pair(Some(Duration::from_millis(500)));
+        let ticks = std::cell::Cell::new(0);
+        let tick = || ticks.set(ticks.get() + 1);
+        let error = connection.next_line(Some(&tick)).expect_err("silence");
+        assert_eq!(error.exit, Exit::Timeout);
+        assert!((1..=2).contains(&ticks.get()), "{}", ticks.get());
+    }
+
+    #[test]
     fn only_the_first_line_has_the_short_deadline() {
         let (mut connection, mut peer) = pair(None);
         connection
@@ -293,12 +314,12 @@ mod tests {
         assert!(connection.answer_by.is_some());
         peer.write_all(b"{\"event\":\"progress\",\"op\":2}\n")
             .expect("write");
-        connection.next_line().expect("sound");
+        connection.next_line(None).expect("sound");
         assert_eq!(connection.answer_by, None);
 
         connection.answer_by = Some(clock::now());
         assert_eq!(
-            connection.next_line().expect_err("silence").exit,
+            connection.next_line(None).expect_err("silence").exit,
             Exit::Timeout
         );
 

@@ -1,11 +1,15 @@
 //! The process of a running master: signal it, kill it, wait until it is gone.
 
+use std::collections::BTreeMap;
+
+use super::deadline::{Idle, next_stretch};
 use super::failure::{denied_or_system, not_running};
 use crate::error::{Error, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::files::pidfile::HeldProcess;
-use crate::sys::process::descendants;
+use crate::sys::process::{descendants, proc_info};
+use crate::wire::names::HOLD_VARIABLE;
 
 /// A running master, held: its pid cannot become the pid of another process meanwhile.
 #[derive(Debug)]
@@ -41,28 +45,67 @@ impl Master {
         })
     }
 
-    /// Kills the master and all its descendants. The master is stopped first: a stopped master
-    /// neither starts a replacement nor reaps a killed worker.
+    /// The `pf-listen --hold` whose child the master is, if there is one.
+    pub fn holder(&self) -> Option<Master> {
+        let holder = proc_info::parent(self.pid)?;
+        let named = proc_info::Environment::of(self.pid)?.number(HOLD_VARIABLE);
+        if named != Some(holder) {
+            return None;
+        }
+        let process = HeldProcess::open(holder).ok()?;
+        // Still its parent: so the pidfd is the holder's.
+        (proc_info::parent(self.pid) == Some(holder)).then(|| Master::new(holder, process))
+    }
+
+    /// Kills the master and all its descendants; returns these. The master is stopped first: a
+    /// stopped master neither starts a replacement nor reaps a killed worker. A holder is told to
+    /// end: otherwise it would start the master again.
     ///
     /// # Errors
     /// As for [`signal`](Self::signal).
-    pub fn kill_with_descendants(&self) -> Result<()> {
+    pub fn kill_with_descendants(&self) -> Result<Vec<Master>> {
+        let mut killed = BTreeMap::new();
+        if let Some(holder) = self.holder() {
+            holder.signal(Signal::Term)?;
+        }
         // No signal from inside its pid namespace stops or kills pid 1 (pid_namespaces(7)), and pid
         // 1 would start killed workers again.
         if self.pid != 1 {
             self.signal(Signal::Stop)?;
-            descendants::kill_descendants(self.pid, &|| {
+            killed = descendants::kill_descendants(self.pid, &|| {
                 !self.wait_gone(Some(Time(0))).unwrap_or(true)
             });
         }
-        self.signal(Signal::Kill)
+        self.signal(Signal::Kill)?;
+        let killed = killed.into_iter();
+        Ok(killed
+            .map(|(pid, process)| Master::new(pid, process))
+            .collect())
+    }
+
+    /// The process in words, after KILL.
+    pub fn describe(&self) -> String {
+        let name = proc_info::name(self.pid).unwrap_or_default();
+        format!("process {} ({name}) still runs after KILL", self.pid)
     }
 
     /// Waits until the master has exited, at most until `deadline`; returns whether it has exited.
     /// A zombie has exited: its parent may reap it late.
     pub fn wait_gone(&self, deadline: Option<Time>) -> Result<bool> {
-        self.process
-            .wait(deadline)
-            .map_err(|error| Error::system(format!("cannot wait for process {}", self.pid), error))
+        self.wait_gone_idle(deadline, None)
+    }
+
+    /// As [`wait_gone`](Self::wait_gone), and calls `idle` meanwhile.
+    pub fn wait_gone_idle(&self, deadline: Option<Time>, idle: Idle<'_>) -> Result<bool> {
+        loop {
+            let until = next_stretch(deadline, idle);
+            let gone = self.process.wait(until).map_err(|error| {
+                Error::system(format!("cannot wait for process {}", self.pid), error)
+            })?;
+            if gone || until == deadline {
+                return Ok(gone);
+            }
+            idle.inspect(|idle| idle());
+        }
     }
 }

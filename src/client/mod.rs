@@ -22,7 +22,7 @@ mod master;
 mod target;
 
 pub use connection::{AnswerLine, ControlConnection};
-pub use deadline::ANSWER_WITHIN;
+pub use deadline::{ANSWER_WITHIN, Idle};
 pub use master::Master;
 pub use target::{POLL_INTERVAL, Reach, Target};
 
@@ -47,7 +47,7 @@ pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> 
         key: None,
     })?;
     loop {
-        match connection.next_line()? {
+        match connection.next_line(None)? {
             Some(AnswerLine {
                 answer: Response::Reply(reply),
                 ..

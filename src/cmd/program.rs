@@ -23,10 +23,18 @@ pub(super) fn print_line(program: &str, line: &str) {
 /// Reads the command line. Where it asks for help or the version, or is wrong, this prints the text
 /// and returns the exit code as the error.
 pub(super) fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
+    arguments_with_tip(|_| None)
+}
+
+/// As [`arguments`], with a tip of the program's own in place of clap's.
+pub(super) fn arguments_with_tip<T: clap::Parser>(
+    tip: impl Fn(&clap::Error) -> Option<String>,
+) -> Result<T, ExitCode> {
     T::try_parse().map_err(|answer| {
         let name = T::command().get_name().to_owned();
         match usage_error(&answer) {
-            Some(error) => {
+            Some(mut error) => {
+                error.why = tip(&answer).unwrap_or(error.why);
                 let error = error.hint(format!("see {name} --help"));
                 print_line(&name, &error.to_string());
             }

@@ -29,7 +29,8 @@ Exit codes:
   1  degraded, or not known: the master has no control socket or does not answer
   2  wrong usage
   3  not running
-  4  no permission";
+  4  no permission
+  111  a system call failed: standard output cannot be written, for example";
 
 /// Shows what a master and its workers do
 ///
@@ -118,7 +119,7 @@ fn fetch(target: &Target) -> Result<StatusReply> {
             key: None,
         })
         .map_err(state_unknown)?;
-    while let Some(line) = control.next_text().map_err(state_unknown)? {
+    while let Some(line) = control.next_text(None).map_err(state_unknown)? {
         if let Some((document, verdict)) = find_document(&line)? {
             return Ok(StatusReply {
                 line,
@@ -264,7 +265,7 @@ fn print(pieces: &[&str]) -> Result<()> {
         .try_for_each(|piece| out.write_all(piece.as_bytes()));
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Failed, "cannot write to stdout", error))
+            Err(Error::system("cannot write to standard output", error))
         }
         _ => Ok(()),
     }

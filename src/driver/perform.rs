@@ -77,6 +77,8 @@ impl Driver {
             Action::Abandon(worker) => {
                 self.processes.remove(worker);
             }
+            Action::LookForLeftovers => events.push_back(self.find_leftovers()),
+            Action::SignalLeftover(id, signal) => self.leftovers.signal(id, signal, &self.log),
             Action::LookWhetherHeld(worker) => events.extend(self.look_whether_held(worker)),
             Action::LookWhetherDumping(worker) => events.extend(self.look_whether_dumping(worker)),
             Action::LookAtQueues => {
@@ -230,7 +232,8 @@ impl Driver {
         beat.then(|| process.beat(clock::now()))
     }
 
-    /// Those of the workers whose groups hold none of our listeners any more.
+    /// Those of the workers that hold none of our listeners any more, neither their groups nor what
+    /// they have started outside of these.
     fn find_released(&self, maybe_released: &[WorkerId]) -> Vec<Event> {
         let leaders: Vec<(WorkerId, i32)> = maybe_released
             .iter()
@@ -243,14 +246,15 @@ impl Driver {
         let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
         let inodes = self.listeners.inodes();
         let members = proc_info::groups_members(&numbers);
-        let has_released = |pid: &i32| {
-            let members = members.get(pid).map(Vec::as_slice).unwrap_or_default();
-            // A process that cannot be looked at may hold one.
-            matches!(proc_info::holds_socket(members, &inodes), Ok(false))
+        // A process that cannot be looked at may hold one.
+        let hold_none = |pids: &[i32]| matches!(proc_info::holds_socket(pids, &inodes), Ok(false));
+        let has_released = |id: WorkerId, pid: i32| {
+            let members = members.get(&pid).map(Vec::as_slice).unwrap_or_default();
+            hold_none(members) && hold_none(&self.started_by(id, pid))
         };
         leaders
             .iter()
-            .filter(|(_, pid)| has_released(pid))
+            .filter(|(id, pid)| has_released(*id, *pid))
             .map(|(id, _)| Event::ListenersReleased(*id))
             .collect()
     }

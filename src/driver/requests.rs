@@ -84,8 +84,7 @@ impl Driver {
             ControlCommand::Reopen => ModelCommand::Reopen,
             ControlCommand::Retire { generation } => ModelCommand::Retire(Generation(generation)),
         };
-        let stop = matches!(command, ModelCommand::Stop(_));
-        let ticket = self.clients.ticket(number, id, key, wait, stop);
+        let ticket = self.clients.ticket(number, id, key, wait);
         self.feed(Event::Command(ticket, command));
     }
 
@@ -144,7 +143,7 @@ impl Driver {
         changes: Changes,
     ) {
         let renewed = changes.command.is_some();
-        let ticket = self.clients.ticket(number, id, key, wait, false);
+        let ticket = self.clients.ticket(number, id, key, wait);
         self.clients.keep_changes(ticket, changes);
         self.feed(Event::Command(ticket, ModelCommand::Reload { renewed }));
     }

@@ -139,6 +139,7 @@ impl Driver {
             self.clients.deadline(),
             self.admission.deadline(),
             self.processes.guard_deadline(),
+            self.leftovers.deadline(),
             self.preflight.as_ref().map(|it| it.deadline()),
             service_manager
                 .filter(|_| self.is_known_to_service_manager())
@@ -183,6 +184,9 @@ impl Driver {
         {
             self.feed(Event::Due);
         }
+        if self.leftovers.deadline().is_some_and(|at| at <= now) {
+            self.look_for_leftovers();
+        }
         self.answer_waiters();
         self.clients.flush();
         // Last: the exec that may follow leaves no work behind.
@@ -220,13 +224,22 @@ impl Driver {
             }
         }
         let orphans = self.processes.reap_orphans();
-        if orphans > 0 {
+        if !orphans.is_empty() {
+            let count = orphans.len();
             self.log.debug(format_args!(
-                "reaped {orphans} processes that are not workers"
+                "reaped {count} processes that are not workers"
             ));
         }
-        for event in self.processes.forget_empty_groups() {
+        let emptied = self.processes.forget_empty_groups();
+        // A leader that has just been reaped may have left processes behind.
+        if !ended.is_empty() || !emptied.is_empty() {
+            self.leftovers.look_soon(now);
+        }
+        for event in emptied {
             self.feed(event);
+        }
+        if self.leftovers.forget(&orphans) {
+            self.look_for_leftovers();
         }
     }
 

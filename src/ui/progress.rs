@@ -1,16 +1,13 @@
 //! What a waiting command shows on stderr: a bar, plain lines, or nothing.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::Write;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::text::plain;
 use crate::wire::control::Progress;
-
-/// How often the bar is drawn without an event, so that its clock goes on.
-const TICK: Duration = Duration::from_millis(200);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +41,8 @@ pub struct ProgressDisplay {
     who: String,
     /// Hidden unless the style is [`Style::Bar`], so that no caller has to check the style.
     bar: ProgressBar,
+    /// The first event has come.
+    is_shown: Cell<bool>,
 }
 
 impl ProgressDisplay {
@@ -60,6 +59,20 @@ impl ProgressDisplay {
             style,
             who: format!("{program}: {verb}"),
             bar,
+            is_shown: Cell::new(false),
+        }
+    }
+
+    /// Whether [`tick`](Self::tick) has something to do.
+    pub fn is_alive(&self) -> bool {
+        self.style == Style::Bar
+    }
+
+    /// Draws the bar again, so that its clock goes on. The thread that waits calls this; one of the
+    /// bar's own could not be started at a limit of processes.
+    pub fn tick(&self) {
+        if self.is_alive() && self.is_shown.get() {
+            self.bar.tick();
         }
     }
 
@@ -107,7 +120,8 @@ impl ProgressDisplay {
         }
         self.bar.set_message(message);
         // The bar starts at the first event, so that a short command shows no bar for a moment.
-        self.bar.enable_steady_tick(TICK);
+        self.is_shown.set(true);
+        self.bar.tick();
     }
 
     fn line(&self, line: &str) {

@@ -38,7 +38,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
     {
         // The reply is the last thing that the old master does. Wait for its exit, so that the next
         // `pf-ctl` finds only the new master.
-        master.wait_gone(job.deadline)?;
+        job.wait_gone(&master, job.deadline)?;
     }
     if reply.ok && !has_data(&reply) {
         return Err(malformed_reply("what was asked for is not in it"));

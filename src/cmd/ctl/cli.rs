@@ -70,9 +70,12 @@ pub(super) enum Verb {
     /// Waits until all slots are ready and the surplus workers are gone. If new workers fail too
     /// often, the old number comes back (exit 1).
     Scale(Scale),
-    /// Stops the service and waits until the master is gone
+    /// Stops the service and waits until the master is gone, and everything of the service
     ///
-    /// Exit 3 where nothing runs. A zombie counts as gone.
+    /// Exit 1 if a process of the service lives on, such as one of another user, which the master
+    /// may not kill; the error names it. Exit 3 where nothing runs, and if something else ended the
+    /// master before it had stopped the service (under pf-listen --hold it is started again then).
+    /// A zombie counts as gone.
     Stop(Stop),
     /// Stops the workers and keeps the master and its listeners; clients wait in the accept queue
     Pause(Plain),
@@ -188,7 +191,7 @@ pub(super) struct Stop {
 
     /// When --timeout has passed, kill the master and all its descendants (needs --timeout)
     ///
-    /// Then wait until the master is gone, 10s at most.
+    /// Then wait until all of them are gone, 10s at most. A pf-listen --hold is told to end first.
     #[arg(long, conflicts_with = "no_wait")]
     pub kill: bool,
 }
@@ -238,6 +241,18 @@ pub(super) struct Wait {
     /// Until all slots are ready and no rollout runs; also waits for the master to appear
     #[arg(long)]
     pub ready: bool,
+
+    /// With --ready: how long the master may take to appear (off: for ever)
+    ///
+    /// Exit 3 if no master runs by then, or when --timeout passes before that.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration_or_off,
+        conflicts_with_all = ["gone", "op"]
+    )]
+    pub appear: Off<Duration>,
 
     /// Until the master is gone; done at once where nothing runs
     #[arg(long)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cli::Verb;
 use super::output::{PROGRAM, print_data};
-use crate::client::{AnswerLine, ControlConnection, Target};
+use crate::client::{AnswerLine, ControlConnection, Idle, Master, Target};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
@@ -69,7 +69,7 @@ impl Job {
             .map_err(|error| self.explain_timeout(error))?;
         loop {
             match connection
-                .next_line()
+                .next_line(self.idle(&|| self.display.tick()))
                 .map_err(|error| self.explain_timeout(error))?
             {
                 None => return Ok(None),
@@ -88,6 +88,21 @@ impl Job {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether the master has said which operation this is.
+    pub(super) fn has_operation(&self) -> bool {
+        self.op.get().is_some()
+    }
+
+    /// What to do while waiting: `tick`, if there is a display that has to be kept alive.
+    pub(super) fn idle<'a>(&self, tick: &'a dyn Fn()) -> Idle<'a> {
+        self.display.is_alive().then_some(tick)
+    }
+
+    /// Waits until the master has exited, at most until `until`; returns whether it has.
+    pub(super) fn wait_gone(&self, master: &Master, until: Option<Time>) -> Result<bool> {
+        master.wait_gone_idle(until, self.idle(&|| self.display.tick()))
     }
 
     /// Prints a reply: warnings, data or a message. Returns the exit code.

@@ -10,6 +10,7 @@
 //! - `process`: `stop`, `wait --gone` and `pid`, which need the master's process;
 //! - `ready`: `wait --ready`, which also waits for a master that is not there yet;
 //! - `signal_fallback`: signals, for a master that has no control socket, and KILL, STOP, CONT;
+//! - `suggestions`: what a word that is no verb may mean;
 //! - `output`: data on stdout.
 //!
 //! One request: `Verb::command` reads the operands. `Target::reach` connects. `Job::exchange` sends
@@ -24,6 +25,7 @@ mod output;
 mod process;
 mod ready;
 mod signal_fallback;
+mod suggestions;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,7 @@ pub fn command() -> clap::Command {
 
 /// Runs `pf-ctl`.
 pub fn main() -> ExitCode {
-    match program::arguments::<Cli>() {
+    match program::arguments_with_tip::<Cli>(suggestions::tip) {
         Ok(cli) => program::run(PROGRAM, || run(&cli.verb)),
         Err(exit) => exit,
     }
@@ -62,7 +64,14 @@ fn perform(verb: &Verb) -> Result<Exit> {
         (Verb::Stop(stop), Some(command)) if !job.no_wait => {
             process::stop(&job, command, stop.kill)
         }
-        (Verb::Wait(Wait { ready: true, .. }), Some(command)) => ready::wait(&job, command),
+        (
+            Verb::Wait(Wait {
+                ready: true,
+                appear,
+                ..
+            }),
+            Some(command),
+        ) => ready::wait(&job, *appear, command),
         (_, Some(command)) => signal_fallback::send_unanswerable(&job, &command)
             .unwrap_or_else(|| ask::ask(&job, command)),
         (Verb::Pid(_), None) => process::pid(&job),

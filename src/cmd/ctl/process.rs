@@ -18,7 +18,8 @@ const KILLED_WITHIN: Duration = Duration::from_secs(10);
 /// How often to look for a master of another pid namespace: there is no descriptor to wait on.
 const FOREIGN_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// `stop`: asks the master to stop, and waits until its process is gone.
+/// `stop`: asks the master to stop, and waits until its process and, under `pf-listen --hold`, that
+/// of the holder are gone.
 pub(super) fn stop(job: &Job, command: ControlCommand, kill: bool) -> Result<Exit> {
     if kill && job.timeout.is_none() {
         return Err(Error::usage("--kill needs --timeout"));
@@ -38,7 +39,9 @@ pub(super) fn stop(job: &Job, command: ControlCommand, kill: bool) -> Result<Exi
     let Some(mut connection) = reach.control else {
         return signal_fallback::send(job, master, &command);
     };
-    match request_stop(job, &mut connection, master, command) {
+    // Found before the stop: afterwards nothing tells who started the master.
+    let holder = master.and_then(Master::holder);
+    match request_stop(job, &mut connection, master, holder.as_ref(), command) {
         Err(error) if kill && error.exit == Exit::Timeout => kill_late(job, master),
         result => {
             result?;
@@ -52,32 +55,74 @@ fn request_stop(
     job: &Job,
     connection: &mut ControlConnection,
     master: Option<&Master>,
+    holder: Option<&Master>,
     command: ControlCommand,
 ) -> Result<()> {
     match job.exchange(connection, command)? {
         Some((reply, text)) => {
-            job.check((&reply, &text))?;
-            job.display
-                .show_wait(reply.message.as_deref().unwrap_or("stopping"));
-            until_gone(job, connection, master, job.deadline)
+            let outcome = job.check((&reply, &text));
+            // A stop that left a process behind has ended the master all the same. Every other
+            // error means that there is no stop.
+            if outcome
+                .as_ref()
+                .is_err_and(|error| error.exit != Exit::Failed)
+            {
+                return outcome;
+            }
+            if !job.has_operation() {
+                job.display
+                    .show_wait(reply.message.as_deref().unwrap_or("stopping"));
+            }
+            until_gone(job, connection, master, job.deadline)?;
+            outcome.and_then(|()| until_holder_gone(job, holder))
         }
         // The connection was closed before the reply. This does not prove that the master exited,
         // so wait for its process.
         None => {
             let soon = clock::now() + ANSWER_WITHIN;
             let until = job.deadline.map_or(soon, |deadline| deadline.min(soon));
-            until_gone(job, connection, master, Some(until)).map_err(|error| {
-                if error.exit == Exit::Timeout && until == soon {
-                    return Error::new(
-                        Exit::Failed,
-                        "the master closed the connection without an answer, and still runs",
-                        "",
-                    );
-                }
-                error
-            })
+            match until_gone(job, connection, master, Some(until)) {
+                Ok(()) => Err(ended_by_another(holder)),
+                Err(error) if error.exit == Exit::Timeout && until == soon => Err(Error::new(
+                    Exit::Failed,
+                    "the master closed the connection without an answer, and still runs",
+                    "",
+                )),
+                Err(error) => Err(error),
+            }
         }
     }
+}
+
+/// The master is gone, and has not said that it had stopped the service.
+fn ended_by_another(holder: Option<&Master>) -> Error {
+    let what = "the master was ended by something else before it had stopped the service";
+    match holder {
+        None => Error::new(Exit::NotRunning, what, ""),
+        Some(holder) => {
+            let pid = holder.pid();
+            let why = format!("pf-listen --hold, process {pid}, starts it again");
+            Error::new(Exit::NotRunning, what, why).hint("stop it again")
+        }
+    }
+}
+
+/// Waits for the holder, which has the listeners open until its own end.
+fn until_holder_gone(job: &Job, holder: Option<&Master>) -> Result<()> {
+    let Some(holder) = holder else {
+        return Ok(());
+    };
+    let soon = clock::now() + ANSWER_WITHIN;
+    let until = job.deadline.map_or(soon, |deadline| deadline.min(soon));
+    if job.wait_gone(holder, Some(until))? {
+        return Ok(());
+    }
+    let pid = holder.pid();
+    Err(Error::new(
+        Exit::NotRunning,
+        "the master has stopped the service",
+        format!("pf-listen --hold, process {pid}, still runs and has the listeners"),
+    ))
 }
 
 fn until_gone(
@@ -87,12 +132,12 @@ fn until_gone(
     until: Option<Time>,
 ) -> Result<()> {
     match master {
-        Some(master) if master.wait_gone(until)? => Ok(()),
+        Some(master) if job.wait_gone(master, until)? => Ok(()),
         Some(master) => Err(job.timed_out(&format!("process {} still runs", master.pid()))),
         // A master of another pid namespace has no pidfd here. Its exit closes the connection.
         None => {
             while connection
-                .next_line()
+                .next_line(job.idle(&|| job.display.tick()))
                 .map_err(|error| job.explain_timeout(error))?
                 .is_some()
             {}
@@ -109,13 +154,27 @@ fn kill_late(job: &Job, master: Option<&Master>) -> Result<Exit> {
         );
     };
     // The workers too: without the master, no process would stop them.
-    match master.kill_with_descendants() {
+    let killed = match master.kill_with_descendants() {
         Err(error) if error.exit != Exit::NotRunning => return Err(error),
-        _ => {}
-    }
-    if !master.wait_gone(Some(clock::now() + KILLED_WITHIN))? {
+        killed => killed.unwrap_or_default(),
+    };
+    let until = Some(clock::now() + KILLED_WITHIN);
+    if !job.wait_gone(master, until)? {
         let why = format!("process {} still runs after KILL", master.pid());
         return Err(job.timed_out(&why));
+    }
+    let mut survivors = Vec::new();
+    for process in &killed {
+        if !job.wait_gone(process, until)? {
+            survivors.push(process.describe());
+        }
+    }
+    if !survivors.is_empty() {
+        let what = format!(
+            "process {} was killed, and not all of it is gone",
+            master.pid()
+        );
+        return Err(Error::new(Exit::Failed, what, survivors.join(", ")));
     }
     job.print_done(Some(&format!(
         "killed: process {} had not stopped in time",
@@ -133,7 +192,7 @@ pub(super) fn wait_gone(job: &Job) -> Result<Exit> {
             Ok(Some(master)) => {
                 job.display
                     .show_wait(&format!("waiting for process {}", master.pid()));
-                if !master.wait_gone(job.deadline)? {
+                if !job.wait_gone(&master, job.deadline)? {
                     return Err(job.timed_out(&format!("process {} still runs", master.pid())));
                 }
                 true

@@ -6,7 +6,8 @@ use super::job::Job;
 use super::signal_fallback;
 use crate::client::failure::master_died;
 use crate::client::{Master, POLL_INTERVAL, Reach};
-use crate::error::{Exit, Result};
+use crate::cmd::values::Off;
+use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::wire::control::ControlCommand;
@@ -19,8 +20,12 @@ const BEING_BOUND: Duration = Duration::from_millis(500);
 ///
 /// Once connected, this waits for that one master. If it exits, the result is exit 3, unless
 /// another master has taken over the service by then: in that case this waits for the new master.
-pub(super) fn wait(job: &Job, command: ControlCommand) -> Result<Exit> {
-    let mut reach = appear(job)?;
+pub(super) fn wait(
+    job: &Job,
+    appears_within: Off<Duration>,
+    command: ControlCommand,
+) -> Result<Exit> {
+    let mut reach = appear(job, appears_within.on())?;
     loop {
         let Some(mut connection) = reach.control else {
             return signal_fallback::send(job, reach.master.as_ref(), &command);
@@ -39,8 +44,10 @@ pub(super) fn wait(job: &Job, command: ControlCommand) -> Result<Exit> {
     }
 }
 
-fn appear(job: &Job) -> Result<Reach> {
+fn appear(job: &Job, within: Option<Duration>) -> Result<Reach> {
     let mut denied: Option<Time> = None;
+    let appears_by = within.map(|within| clock::now() + within);
+    let until = [appears_by, job.deadline].into_iter().flatten().min();
     let mut is_shown = false;
     loop {
         let error = match job.target.reach(job.deadline) {
@@ -59,16 +66,28 @@ fn appear(job: &Job) -> Result<Reach> {
         if !is_transient {
             return Err(job.explain_timeout(error));
         }
-        let left = job
-            .deadline
-            .map_or(POLL_INTERVAL, |deadline| deadline.since(now));
+        let left = until.map_or(POLL_INTERVAL, |until| until.since(now));
         if left.is_zero() {
-            return Err(job.timed_out(&error.to_string()));
+            return Err(no_master(error, until == appears_by));
         }
         if !is_shown {
             job.display.show_wait("waiting for the master to appear");
             is_shown = true;
         }
+        job.display.tick();
         clock::pause(left.min(POLL_INTERVAL));
     }
+}
+
+/// No master has appeared in time: not running, also where it is `--timeout` that has passed.
+fn no_master(error: Error, appear_passed: bool) -> Error {
+    let why = match error.why.is_empty() {
+        true => error.what,
+        false => error.why,
+    };
+    let none = Error::new(Exit::NotRunning, "no master has appeared in time", why);
+    if appear_passed {
+        return none.hint("--appear DURATION waits longer for it");
+    }
+    none
 }

@@ -26,9 +26,7 @@ use crate::sys::signal;
 use crate::sys::signal::forward;
 use crate::sys::signal::forward::{ReceivedSignal, Relay};
 use crate::wire::listen_env::FIRST_FD;
-
-/// The variable with the pid of the holder.
-const HOLD_VARIABLE: &str = "PF_HOLD";
+use crate::wire::names::HOLD_VARIABLE;
 
 /// Variables with the pid of the process that they are meant for.
 const PID_VARIABLES: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
@@ -188,7 +186,8 @@ impl Holder<'_> {
             pid,
         } = arrived;
         let leader = session::leader();
-        let leads_session = i32::try_from(std::process::id()) == Ok(leader);
+        let own = i32::try_from(std::process::id());
+        let leads_session = own == Ok(leader);
         if matches!(signal, Some(Signal::Tstp | Signal::Ttin | Signal::Ttou)) {
             self.stop = Some((number, clock::now()));
         }
@@ -197,6 +196,7 @@ impl Holder<'_> {
             leads_session,
             same_group: self.child.as_ref().is_none_or(Child::is_in_our_group),
             sent_by_session_leader: !leads_session && pid != 0 && pid == leader,
+            is_own: own == Ok(pid),
         };
         let number = match self.hold.signal_received(signal, sender, context) {
             SignalDecision::Keep => return,

@@ -42,8 +42,6 @@ pub(super) struct Pending {
 pub(super) enum Awaited {
     /// That the model accepts it.
     Acceptance,
-    /// That the model accepts a stop. The stop's end is the end of the connection.
-    Stop,
     /// The end of an operation.
     Operation(OpId),
     /// That all slots are ready.

@@ -97,7 +97,6 @@ impl Pending {
             wait: self.wait,
             what: match self.awaited {
                 Awaited::Acceptance => handover::Awaited::Acceptance,
-                Awaited::Stop => handover::Awaited::Stop,
                 Awaited::Operation(op) => handover::Awaited::Op(op.0),
                 Awaited::Ready => handover::Awaited::Ready,
             },
@@ -112,7 +111,8 @@ impl Pending {
             wait: pending.wait,
             awaited: match pending.what {
                 handover::Awaited::Acceptance => Awaited::Acceptance,
-                handover::Awaited::Stop => Awaited::Stop,
+                // Of an older image, which told it apart.
+                handover::Awaited::Stop => Awaited::Acceptance,
                 handover::Awaited::Op(op) => Awaited::Operation(OpId(op)),
                 handover::Awaited::Ready => Awaited::Ready,
             },

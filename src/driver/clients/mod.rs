@@ -91,14 +91,8 @@ impl Clients {
         id: Option<Value>,
         key: Option<String>,
         wait: bool,
-        stop: bool,
     ) -> Ticket {
-        let awaited = if stop {
-            Awaited::Stop
-        } else {
-            Awaited::Acceptance
-        };
-        self.add_pending(number, id, key, wait, awaited)
+        self.add_pending(number, id, key, wait, Awaited::Acceptance)
     }
 
     /// The client waits for the end of an operation, or for all slots to be ready.
@@ -169,8 +163,7 @@ impl Clients {
                 self.keys.pop_front();
             }
         }
-        let is_stop = pending.awaited == Awaited::Stop;
-        if pending.wait && !is_stop {
+        if pending.wait {
             pending.awaited = Awaited::Operation(op);
             return;
         }
@@ -178,7 +171,6 @@ impl Clients {
         client.reply(Reply {
             ok: true,
             op: Some(op.0),
-            message: is_stop.then(|| "stopping".to_owned()),
             id: pending.id,
             ..Reply::default()
         });

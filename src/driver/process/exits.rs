@@ -161,17 +161,25 @@ impl Processes {
         Event::Emptied(id)
     }
 
-    /// Reaps orphans of workers that have become our children; how many.
+    /// Reaps orphans of workers that have become our children; their pids.
     ///
     /// A leader that ends meanwhile stays for the next turn: its last messages have to be read
     /// first.
-    pub(in crate::driver) fn reap_orphans(&self) -> u64 {
+    pub(in crate::driver) fn reap_orphans(&self) -> Vec<i32> {
+        let is_known = |pid| self.is_known_child(pid);
+        std::iter::from_fn(|| wait::reap_orphan(&is_known)).collect()
+    }
+
+    /// Whether this child was started by the master itself, and is still watched.
+    pub(in crate::driver) fn is_known_child(&self, pid: i32) -> bool {
         let not_orphans = [self.guard.pid(), self.reaped_elsewhere];
-        let is_known = |pid| not_orphans.contains(&Some(pid)) || self.by_pid.contains_key(&pid);
-        let mut reaped = 0;
-        while wait::reap_orphan(&is_known).is_some() {
-            reaped += 1;
-        }
-        reaped
+        not_orphans.contains(&Some(pid)) || self.by_pid.contains_key(&pid)
+    }
+
+    /// The worker whose notify socket has this address.
+    pub(in crate::driver) fn by_notify_address(&self, address: &str) -> Option<WorkerId> {
+        let mut all = self.by_id.values();
+        all.find(|process| process.notify.address() == address)
+            .map(|process| process.id)
     }
 }

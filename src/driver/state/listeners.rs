@@ -3,25 +3,32 @@
 //! A worker can break a listener for all others by shutdown(2): after each exit the sockets are
 //! looked at, and mended.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use crate::log::Log;
 use crate::model::event::QueueDepth;
 use crate::sys::listener::accept_queue::QueueReader;
+use crate::sys::listener::address_owner::open_sockets;
 use crate::sys::listener::{Listener, Mended};
 
 /// The listeners that new generations get.
 pub(in crate::driver) struct ServiceListeners {
     sockets: Rc<Vec<Listener>>,
+    /// Every listener that the service has had, by its inode: a worker may have left a process
+    /// behind that holds one which was closed here long ago.
+    labels: BTreeMap<u64, String>,
 }
 
 impl ServiceListeners {
     pub(in crate::driver) fn new(sockets: Vec<Listener>) -> Self {
-        ServiceListeners {
+        let mut listeners = ServiceListeners {
             sockets: Rc::new(sockets),
-        }
+            labels: BTreeMap::new(),
+        };
+        listeners.remember();
+        listeners
     }
 
     pub(in crate::driver) fn sockets(&self) -> &Rc<Vec<Listener>> {
@@ -34,6 +41,40 @@ impl ServiceListeners {
 
     pub(in crate::driver) fn inodes(&self) -> HashSet<u64> {
         self.iter().map(Listener::inode).collect()
+    }
+
+    fn remember(&mut self) {
+        let sockets = Rc::clone(&self.sockets);
+        let each = sockets.iter();
+        self.labels
+            .extend(each.map(|listener| (listener.inode(), listener.address.to_string())));
+    }
+
+    /// The inodes of all listeners that the service has had.
+    pub(in crate::driver) fn all_inodes(&self) -> HashSet<u64> {
+        self.labels.keys().copied().collect()
+    }
+
+    /// The addresses of these listeners, in their order.
+    pub(in crate::driver) fn labels(&self, inodes: &HashSet<u64>) -> Vec<String> {
+        let labels = self.labels.iter();
+        let mut labels: Vec<String> = labels
+            .filter(|(inode, _)| inodes.contains(inode))
+            .map(|(_, label)| label.clone())
+            .collect();
+        labels.sort();
+        labels.dedup();
+        labels
+    }
+
+    /// The listeners that are open in some process, as far as the master knows: all, unless it has
+    /// closed its own copies.
+    pub(in crate::driver) fn open_elsewhere(&self) -> HashSet<u64> {
+        let all = self.all_inodes();
+        if !self.sockets.is_empty() {
+            return all;
+        }
+        open_sockets(&all).unwrap_or(all)
     }
 
     /// Looks at the accept queues.
@@ -88,6 +129,7 @@ impl ServiceListeners {
             }
         }
         self.sockets = Rc::new(mended);
+        self.remember();
         rebound
     }
 

@@ -10,6 +10,7 @@
 //! - [`PublishedPaths`], in `published`: the pid file and the control socket.
 //! - [`ServiceListeners`], in `listeners`: the sockets that all workers share.
 //! - [`Admission`], in `admission`: which control clients are let in, and when.
+//! - [`Leftovers`], in `leftovers`: processes that workers left behind outside their groups.
 //! - [`Startup`], in `startup`: when the service began, and what ends with its first readiness.
 //! - [`ServiceManager`], in `service_manager`: the connection to the service manager above.
 //! - [`Preflight`], in `preflight`: a successor image that is being checked.
@@ -18,6 +19,7 @@
 //! Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
 
 mod admission;
+mod leftovers;
 mod listeners;
 mod peer_master;
 mod preflight;
@@ -36,6 +38,7 @@ use super::pin::{Pins, Settings};
 use super::process::Processes;
 
 pub(super) use admission::Admission;
+pub(super) use leftovers::Leftovers;
 pub(super) use listeners::ServiceListeners;
 pub(super) use peer_master::{OldPaths, PeerMaster};
 pub(super) use preflight::{Checked, Preflight, Purpose};
@@ -103,6 +106,8 @@ pub(super) struct Driver {
     pub(super) preflight: Option<Preflight>,
     /// The other master, during an upgrade by fork.
     pub(super) peer: Option<PeerMaster>,
+    /// What workers left behind.
+    pub(super) leftovers: Leftovers,
     /// Set by the model's last action.
     pub(super) end: Option<End>,
 }
@@ -138,6 +143,7 @@ impl Driver {
             published,
             startup,
             preflight: None,
+            leftovers: Leftovers::default(),
             peer,
             end: None,
         }

@@ -64,7 +64,7 @@ impl Driver {
             let text = "a successor is being checked already".to_owned();
             return self.fail(number, Code::Busy, text, id);
         }
-        let ticket = self.clients.ticket(number, id, None, true, false);
+        let ticket = self.clients.ticket(number, id, None, true);
         if let Err(why) = self.check_successor(Purpose::DryRun(ticket, Box::new(plan))) {
             self.clients.answer(ticket, Err(why));
         }

@@ -97,7 +97,7 @@ pub fn take_over(
     let way_back = [document.map_err(open)?, image.map_err(open)?].map(ManuallyDrop::into_inner);
     // The rest cannot fail.
     drop(ManuallyDrop::into_inner(sets));
-    let driver = Driver::new(Parts {
+    let mut driver = Driver::new(Parts {
         log,
         signals,
         origin,
@@ -115,6 +115,7 @@ pub fn take_over(
         // An upgrade is refused while there is another master.
         peer: None,
     });
+    driver.leftovers.look_soon(clock::now());
     Ok(ManuallyDrop::new(Taken {
         driver,
         left,

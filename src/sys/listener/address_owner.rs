@@ -1,4 +1,4 @@
-//! Finds the process that holds an address, for the error of a failed bind(2).
+//! Which process holds an address, for the error of a failed bind(2); which sockets are still open.
 
 use std::collections::HashSet;
 
@@ -27,6 +27,21 @@ pub fn of(at: &Bound) -> Option<String> {
         .map(|stat| format!(", {}", stat.comm))
         .unwrap_or_default();
     Some(format!("pid {}{command}", process.pid))
+}
+
+/// Those of the sockets with these inodes that are open in any process of this network namespace;
+/// no table lists vsock sockets. `None`: the tables cannot be read.
+pub fn open_sockets(inodes: &HashSet<u64>) -> Option<HashSet<u64>> {
+    let tcp = procfs::net::tcp().ok()?.into_iter();
+    let tcp = tcp.chain(procfs::net::tcp6().into_iter().flatten());
+    let udp = procfs::net::udp().ok()?.into_iter();
+    let udp = udp.chain(procfs::net::udp6().into_iter().flatten());
+    let unix = procfs::net::unix().ok()?.into_iter();
+    let all = tcp
+        .map(|entry| entry.inode)
+        .chain(udp.map(|entry| entry.inode))
+        .chain(unix.map(|entry| entry.inode));
+    Some(all.filter(|inode| inodes.contains(inode)).collect())
 }
 
 /// The inodes of the sockets that may keep `at` from being bound.

@@ -6,9 +6,11 @@
 //! must not take 20 ms.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -154,6 +156,15 @@ pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
 }
 
 fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
+    held_sockets(pid, inodes).map(|held| !held.is_empty())
+}
+
+/// Those of the sockets with these inodes that the process `pid` has open.
+///
+/// # Errors
+/// What the system returned where the process's descriptors may not be read.
+pub fn held_sockets(pid: i32, inodes: &HashSet<u64>) -> io::Result<HashSet<u64>> {
+    let mut held = HashSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let target = match fs::read_link(entry?.path()) {
             Ok(target) => target,
@@ -161,15 +172,10 @@ fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
-        if target
-            .to_str()
-            .and_then(linked_socket)
-            .is_some_and(|inode| inodes.contains(&inode))
-        {
-            return Ok(true);
-        }
+        let inode = target.to_str().and_then(linked_socket);
+        held.extend(inode.filter(|inode| inodes.contains(inode)));
     }
-    Ok(false)
+    Ok(held)
 }
 
 /// The inode in a link target such as `socket:[4711]`.
@@ -240,6 +246,48 @@ pub(in crate::sys) fn started(pid: i32) -> Option<u64> {
     field(after_name(stat)?, STARTED)
 }
 
+/// The parent of the process `pid`.
+pub fn parent(pid: i32) -> Option<i32> {
+    const PARENT: usize = 1;
+    let pid = positive(pid)?;
+    let mut buffer = [0; 1024];
+    let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
+    field(after_name(stat)?, PARENT)
+}
+
+/// The name of the process `pid`, as ps(1) shows it.
+pub fn name(pid: i32) -> Option<String> {
+    let name = fs::read(format!("/proc/{}/comm", positive(pid)?)).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
+/// The environment that a process was executed with.
+#[derive(Debug)]
+pub struct Environment(Vec<u8>);
+
+impl Environment {
+    /// That of the process `pid`. `None` if it may not be read, or the process has none.
+    pub fn of(pid: i32) -> Option<Environment> {
+        let bytes = fs::read(format!("/proc/{}/environ", positive(pid)?)).ok()?;
+        (!bytes.is_empty()).then_some(Environment(bytes))
+    }
+
+    /// The value of a variable. `None` also where the process has written over it.
+    pub fn get(&self, variable: &str) -> Option<&OsStr> {
+        let mut settings = self.0.split(|byte| *byte == 0);
+        let value = settings.find_map(|setting| {
+            let rest = setting.strip_prefix(variable.as_bytes())?;
+            rest.strip_prefix(b"=")
+        })?;
+        Some(OsStr::from_bytes(value))
+    }
+
+    /// The value of a variable that is a number.
+    pub fn number<T: std::str::FromStr>(&self, variable: &str) -> Option<T> {
+        self.get(variable)?.to_str()?.parse().ok()
+    }
+}
+
 /// The inode of a program file, symlinks followed: it differs when the path leads to another
 /// program than before.
 pub fn program_inode(path: &Path) -> Option<u64> {
@@ -247,7 +295,7 @@ pub fn program_inode(path: &Path) -> Option<u64> {
 }
 
 /// Whether the process exists and is no zombie. A process that cannot be read counts as live.
-pub(in crate::sys) fn is_live(pid: i32) -> bool {
+pub fn is_live(pid: i32) -> bool {
     let mut buffer = [0; 1024];
     match read_into(&mut buffer, &format!("/proc/{pid}/stat")) {
         Ok(stat) => after_name(stat).is_none_or(is_live_stat),

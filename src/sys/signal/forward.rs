@@ -21,18 +21,6 @@ use super::disposition::is_ignored;
 use super::numbers;
 use crate::model::signal::{Sender, Signal};
 
-/// Signals that are not blocked: those that the processor raises, and SIGPIPE, which the Rust
-/// runtime ignores. A blocked SIGPIPE would turn every broken pipe into a message.
-const NOT_BLOCKED: [NixSignal; 7] = [
-    NixSignal::SIGILL,
-    NixSignal::SIGTRAP,
-    NixSignal::SIGBUS,
-    NixSignal::SIGFPE,
-    NixSignal::SIGSEGV,
-    NixSignal::SIGSYS,
-    NixSignal::SIGPIPE,
-];
-
 /// A signal that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceivedSignal {
@@ -56,15 +44,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Blocks all signals from now on.
+    /// Blocks all signals from now on, also those that the processor raises: what a process sends
+    /// is read here, and a fault of our own ends this process all the same, because the kernel
+    /// forces such a signal through the mask.
     ///
     /// # Errors
     /// What sigprocmask(2), signalfd(2) or sigaction(2) returned: EMFILE, ENFILE, ENOMEM.
     pub fn install() -> io::Result<Relay> {
-        let mut blocked = SigSet::all();
-        for signal in NOT_BLOCKED {
-            blocked.remove(signal);
-        }
+        let blocked = SigSet::all();
         let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let ignored = (1..=libc::SIGRTMAX()).filter(|number| is_ignored(*number));
         let ignored = ignored.collect();

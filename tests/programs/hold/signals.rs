@@ -13,7 +13,7 @@ use crate::reporter::shell;
 fn every_signal_that_can_be_caught_is_passed_on_once() {
     // Through the shell's own kill, which knows them all.
     let names = "HUP USR1 USR2 WINCH ALRM VTALRM PROF IO PWR STKFLT ABRT XCPU URG TTIN TTOU TSTP \
-        RTMIN+3 RTMAX TERM";
+        ILL TRAP BUS FPE SEGV SYS PIPE XFSZ RTMIN+3 RTMAX TERM";
     let script = format!(
         r#"exec "$LISTEN" --hold 127.0.0.1:0 -- bash -c '
             # A wait without a child process. It is opened before the traps are set, because

@@ -4,7 +4,7 @@
 //! comes back as an [`Event`](super::event::Event) in the same turn.
 
 use super::fact::Fact;
-use super::ids::{Generation, OpId, Ticket, WorkerId};
+use super::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
 use super::operation::Outcome;
 use super::peer::PeerAction;
 use super::signal::Signal;
@@ -87,6 +87,10 @@ pub enum Action {
     LookAtGroup(WorkerId),
     /// Stop tracking this process although it lives: it cannot be killed.
     Abandon(WorkerId),
+    /// Look for what workers left behind outside their groups. `LeftBehind` comes back.
+    LookForLeftovers,
+    /// Send a signal to a process that a worker left behind, followed by CONT unless it is KILL.
+    SignalLeftover(LeftoverId, Signal),
     /// Reopen the logs.
     ReopenLogs,
     /// Send USR1 to those workers that catch it.

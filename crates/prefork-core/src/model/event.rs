@@ -7,6 +7,7 @@
 //! | `Exited`, `Emptied` | `worker/exit.rs`, then `supervisor/worker_exit.rs` |
 //! | `ListenersReleased` | `rollout/listener_release.rs` waits for it |
 //! | `QueueDepths` | `supervisor/stop.rs` (`--drain-queue`) |
+//! | `LeftBehind` | `supervisor/leftovers.rs` |
 //! | `Rebound`, `Signal`, `Command` | `supervisor/commands.rs`, which sends each verb to its file |
 //! | `Pinned`, `PinFailed` | `rollout/pin.rs` |
 //! | `Peer` | `fork/lifecycle.rs`, `fork/slot_transfer.rs` |
@@ -18,7 +19,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::exit::ExitStatus;
-use super::ids::{Generation, Ticket, WorkerId};
+use super::fact::WorkerLabel;
+use super::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use super::peer::PeerEvent;
 use super::policy::{Policy, StopSeverity};
 use super::signal::{Sender, Signal};
@@ -99,6 +101,58 @@ pub struct QueueDepth {
     pub queued: u32,
 }
 
+/// A process outside every worker's group, which descends from a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Its name here.
+    pub id: LeftoverId,
+    /// Its pid, a label.
+    pub pid: i32,
+    /// Its process group, a label.
+    pub group: i32,
+    /// What it is called.
+    pub name: String,
+    /// The slot of the worker that left it behind, if that is known.
+    pub slot: Option<u32>,
+    /// Who left it behind.
+    pub left_by: LeftBy,
+    /// What it holds of the service.
+    pub holds: Holds,
+}
+
+impl LeftBehind {
+    /// Whether it is a process of this worker, which was given up.
+    pub fn is_of(&self, worker: &WorkerLabel) -> bool {
+        worker
+            .pid
+            .is_some_and(|pid| pid == self.pid || pid == self.group)
+    }
+}
+
+/// Who left a process behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftBy {
+    /// This worker, which lives as far as the driver knows.
+    Worker(WorkerId),
+    /// A worker that is gone.
+    GoneWorker,
+    /// A worker of another master, which has ended: the new one during an upgrade by fork.
+    OtherMaster,
+    /// Nothing tells.
+    Unknown,
+}
+
+/// Which listeners of the service a process holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// None.
+    Nothing,
+    /// These.
+    Listeners(Vec<String>),
+    /// Its descriptors may not be read: these, if any.
+    Perhaps(Vec<String>),
+}
+
 /// What can happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -131,6 +185,8 @@ pub enum Event {
     Held(WorkerId, bool),
     /// Whether it is writing its core.
     Dumping(WorkerId, bool),
+    /// All that workers have left behind, as just looked at.
+    LeftBehind(Vec<LeftBehind>),
     /// The depths of all accept queues, as just looked at.
     QueueDepths(Vec<QueueDepth>),
     /// A listener had been shut down and has been replaced by a new socket: workers have the dead

@@ -35,6 +35,8 @@ pub enum Timer {
     Queues,
     /// The stop waits no longer for the accept queues then.
     QueuesLate,
+    /// What workers left behind is looked at then.
+    Leftovers,
     /// A new master beside this one must be up by then.
     Hello,
 }

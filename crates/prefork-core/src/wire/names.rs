@@ -4,6 +4,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+/// The variable with the pid of `pf-listen --hold`, in the environment of the master that it holds.
+pub const HOLD_VARIABLE: &str = "PF_HOLD";
+
 /// The end of an old master's paths (U16).
 const OLD: &str = ".oldbin";
 

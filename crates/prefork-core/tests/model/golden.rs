@@ -19,7 +19,7 @@ use prefork_core::wire::changes::Changes;
 use prefork_core::wire::handover::service::Service;
 use prefork_core::wire::handover::values::{Moment, Settings};
 use prefork_core::wire::handover::{
-    Beat, Client, Clients, FORMAT, Guard, Hold, Image, Listener, OLDEST, Pin, Process, State,
+    Beat, Client, Clients, FORMAT, Guard, Hold, Image, Listener, Needs, OLDEST, Pin, Process, State,
 };
 
 /// The service in one state, and what the image that reads it must find.
@@ -280,6 +280,11 @@ impl World {
                 dropped: 0,
             },
             service_manager: None,
+            missing_dir: None,
+            needs: Needs {
+                descriptors: 64,
+                memory: 1 << 20,
+            },
         }
     }
 }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource, SignalTarget};
 use prefork_core::model::backoff::Dice;
-use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
+use prefork_core::model::event::{Command, Event, Holds, LeftBehind, LeftBy, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::fact::Fact;
-use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
+use prefork_core::model::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
@@ -76,12 +76,22 @@ struct Process {
     unkillable: bool,
 }
 
+/// A process that a worker has left behind.
+struct Left {
+    found: LeftBehind,
+    unkillable: bool,
+}
+
 struct World {
     dice: Dice,
     now: Time,
     policy: Policy,
     supervisor: Supervisor,
     processes: BTreeMap<WorkerId, Process>,
+    /// What workers have left behind outside their groups.
+    left: Vec<Left>,
+    /// The last look has found some.
+    awaits_leftovers: bool,
     /// Workers whose fork failed; the supervisor may get that event a moment later.
     unborn: BTreeSet<WorkerId>,
     open: BTreeSet<OpId>,
@@ -160,6 +170,8 @@ impl World {
             policy,
             supervisor,
             processes: BTreeMap::new(),
+            left: Vec::new(),
+            awaits_leftovers: false,
             unborn: BTreeSet::new(),
             open: BTreeSet::new(),
             tickets: 0,
@@ -199,6 +211,9 @@ impl World {
         let limit = self.now
             + self.policy.stop_delay.unwrap_or_default()
             + self.policy.graceful_timeout * (1 + queues)
+            + Duration::from_secs(5 + 1)
+            // What the last worker leaves behind is told only after its end.
+            + self.policy.graceful_timeout
             + Duration::from_secs(5 + 1);
         while self.exited.is_none() {
             let Some(at) = self.supervisor.deadline() else {
@@ -256,8 +271,54 @@ impl World {
             (52..56, _) => self.signal(),
             (56..60, _) if self.successor.is_some() => self.take_over(),
             (56..82, _) => self.ask(),
+            (82..86, _) if !self.left.is_empty() => self.look_for_leftovers(),
             _ => self.pass_time(),
         }
+    }
+
+    /// The driver looks from time to time after a worker's end.
+    fn look_for_leftovers(&mut self) -> Check {
+        let found = self.found_leftovers();
+        self.step(found, false)
+    }
+
+    fn found_leftovers(&mut self) -> Event {
+        self.awaits_leftovers = !self.left.is_empty();
+        Event::LeftBehind(self.left.iter().map(|left| left.found.clone()).collect())
+    }
+
+    /// A worker leaves a process behind.
+    fn leave_behind(&mut self, id: WorkerId) {
+        let number = self.steps * 100 + self.left.len() as u64;
+        let holds = match self.dice.below(4) {
+            0 => Holds::Nothing,
+            1 => Holds::Perhaps(vec!["a".into()]),
+            _ => Holds::Listeners(vec!["a".into()]),
+        };
+        let left_by = match self.dice.below(4) {
+            0 => LeftBy::GoneWorker,
+            1 => LeftBy::OtherMaster,
+            2 => LeftBy::Unknown,
+            _ => LeftBy::Worker(id),
+        };
+        self.left.push(Left {
+            found: LeftBehind {
+                id: LeftoverId(number),
+                pid: 10_000,
+                group: 10_000,
+                name: "helper".into(),
+                slot: Some(0),
+                left_by,
+                holds,
+            },
+            unkillable: self.dice.below(12) == 0,
+        });
+    }
+
+    fn signal_leftover(&mut self, id: LeftoverId, sig: Signal) {
+        let goes = sig == Signal::Kill || self.dice.below(2) == 0;
+        self.left
+            .retain(|left| left.found.id != id || left.unkillable || !goes);
     }
 
     fn speak(&mut self, id: WorkerId) -> Check {
@@ -307,6 +368,9 @@ impl World {
 
     fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
         let rest = self.dice.below(6) == 0;
+        if self.dice.below(10) == 0 {
+            self.leave_behind(id);
+        }
         if let Some(process) = self.processes.get_mut(&id) {
             process.leader = false;
             process.rest = rest;
@@ -325,7 +389,10 @@ impl World {
             rest,
         };
         self.step(exited, crash)?;
-        if on_trial && on_probation(&self.supervisor.snapshot()) {
+        let after = self.supervisor.snapshot();
+        // Another rollout may have followed it already.
+        let is_same = rolled_to(&before) == rolled_to(&after);
+        if on_trial && is_same && on_probation(&after) {
             return Err(format!("{id:?} died on probation, and nothing follows"));
         }
         Ok(())
@@ -573,9 +640,17 @@ impl World {
             Action::LookAtQueues if self.dice.below(2) == 0 => {
                 return Ok(Some(Event::QueueDepths(Vec::new())));
             }
+            Action::LookForLeftovers => {
+                return Ok(Some(self.found_leftovers()));
+            }
+            Action::SignalLeftover(id, sig) => self.signal_leftover(*id, *sig),
             Action::Exit(code, _) => {
                 if let Some((id, _)) = self.processes.iter().next() {
                     return Err(format!("exit while {id:?} lives"));
+                }
+                let awaited = |left: &&Left| !left.unkillable && left.found.holds != Holds::Nothing;
+                if let Some(left) = self.left.iter().find(awaited) {
+                    return Err(format!("exit while {:?} lives", left.found.id));
                 }
                 self.exited = Some(*code);
             }
@@ -717,6 +792,7 @@ impl World {
             && snapshot.state == ServiceState::Running
             && !on_probation(&snapshot)
             && self.open.is_empty()
+            && !self.awaits_leftovers
             && snapshot.replacements.is_empty()
         {
             let timed = self.supervisor.workers().any(|worker| worker.is_timed());

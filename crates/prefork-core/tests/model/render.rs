@@ -33,6 +33,8 @@ pub fn action(action: &Action) -> String {
         Action::Abandon(worker) => format!("abandon {}", worker.0),
         Action::LookWhetherHeld(worker) => format!("look whether {} is held", worker.0),
         Action::LookWhetherDumping(worker) => format!("look whether {} dumps core", worker.0),
+        Action::LookForLeftovers => "look for what was left behind".into(),
+        Action::SignalLeftover(id, sig) => format!("signal what was left behind {} {sig}", id.0),
         Action::LookAtQueues => "look at the queues".into(),
         Action::ReopenLogs => "reopen logs".into(),
         Action::PassUsr1 => "pass USR1 on".into(),

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
-use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
+use prefork_core::model::event::{Command, Event, Holds, LeftBehind, LeftBy, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
-use prefork_core::model::ids::{Generation, Ticket, WorkerId};
+use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
@@ -89,6 +89,7 @@ struct Session {
     tickets: u64,
     notifier: Option<ServiceNotifier>,
     deaf: bool,
+    left: Vec<LeftBehind>,
     answers: Vec<String>,
 }
 
@@ -100,6 +101,8 @@ impl Session {
     ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
     ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
     ///   `emptied W`, `let-go W`;
+    /// - of what workers leave behind: `left ID pid=P [slot=S] by=W|gone|other|unknown
+    ///   holds=nothing|NAME|maybe:NAME` (the next look finds it), `left-gone ID` (no look finds it again), `look`;
     /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
     ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
@@ -162,6 +165,12 @@ impl Session {
                 self.answers.push(text);
             }
             "start" => self.step(Event::Start),
+            "left" => self.left.push(left_behind(rest)),
+            "look" => self.step(Event::LeftBehind(self.left.clone())),
+            "left-gone" => {
+                let id = LeftoverId(rest[0].parse().expect("an id"));
+                self.left.retain(|left| left.id != id);
+            }
             "queues-empty" => self.step(Event::QueueDepths(Vec::new())),
             "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
@@ -230,6 +239,7 @@ impl Session {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
             // The next image answers: `taken-over` or `went-back` in the transcript.
             Action::Pin(_, PinSource::Successor) => None,
+            Action::LookForLeftovers => Some(Event::LeftBehind(self.left.clone())),
             Action::Pin(generation, _) => Some(match self.pin_fails.take() {
                 Some(why) => Event::PinFailed(*generation, why),
                 None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
@@ -324,6 +334,37 @@ fn range(text: &str) -> Vec<WorkerId> {
         None => vec![WorkerId(
             text.parse().unwrap_or_else(|_| panic!("no worker: {text}")),
         )],
+    }
+}
+
+/// A process that a worker has left behind, as the driver finds it.
+fn left_behind(words: &[&str]) -> LeftBehind {
+    let value = |key: &str| {
+        let mut settings = words.iter().filter_map(|word| word.split_once('='));
+        settings
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+    };
+    let pid = value("pid").expect("pid=").parse().expect("a pid");
+    LeftBehind {
+        id: LeftoverId(words[0].parse().expect("an id")),
+        pid,
+        group: pid,
+        name: "helper".into(),
+        slot: value("slot").map(|slot| slot.parse().expect("a slot")),
+        left_by: match value("by").expect("by=") {
+            "gone" => LeftBy::GoneWorker,
+            "other" => LeftBy::OtherMaster,
+            "unknown" => LeftBy::Unknown,
+            worker => LeftBy::Worker(WorkerId(worker.parse().expect("a worker"))),
+        },
+        holds: match value("holds").expect("holds=") {
+            "nothing" => Holds::Nothing,
+            text => match text.split_once(':') {
+                Some(("maybe", name)) => Holds::Perhaps(vec![name.into()]),
+                _ => Holds::Listeners(vec![text.into()]),
+            },
+        },
     }
 }
 

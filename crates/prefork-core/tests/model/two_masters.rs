@@ -145,6 +145,7 @@ impl World {
             Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
             Action::Exit(code, _) => self.ends(at, code),
             Action::Peer(deed) => self.perform_beside(at, deed, events),
+            Action::LookForLeftovers => events.push_back(Event::LeftBehind(Vec::new())),
             _ => {}
         }
     }

@@ -8,6 +8,7 @@ pub mod text;
 
 use std::time::Duration;
 
+use crate::model::event::LeftBehind;
 use crate::model::exit::LastExit;
 use crate::model::ids::Generation;
 use crate::model::operation::OperationKind;
@@ -73,6 +74,18 @@ pub enum Fact {
     DrainLimitReached(WorkerLabel),
     /// A leader ended before its process group, which gets this signal.
     GroupRemains(WorkerLabel, Signal),
+    /// A process that a worker left behind holds a listener, and gets this signal.
+    LeftBehind(LeftBehind, Signal),
+    /// The same; the worker ended with 0 at once: it has put itself into the background.
+    WorkerIsDaemon(LeftBehind, Signal),
+    /// What a worker left behind was not gone in time, and gets KILL.
+    LeftoverOverdue(LeftBehind),
+    /// What a worker left behind survived KILL.
+    LeftoverUnkillable(LeftBehind),
+    /// The service ends, and this process holds nothing of it: it lives on.
+    LeftAlone(LeftBehind),
+    /// The service ends, and this process of it lives on.
+    Survives(LeftBehind),
     /// A worker missed its heartbeat, for this reason, and gets this signal.
     HeartbeatMissed(WorkerLabel, String, Signal),
     /// A worker is stopped or traced (true), or goes on (false).
@@ -233,6 +246,9 @@ impl Fact {
     pub fn level(&self) -> Level {
         match self {
             Fact::WorkerUnkillable(_)
+            | Fact::WorkerIsDaemon(..)
+            | Fact::LeftoverUnkillable(_)
+            | Fact::Survives(_)
             | Fact::HeartbeatMissed(..)
             | Fact::SlotDown(_)
             | Fact::RollingBack { .. }
@@ -249,6 +265,9 @@ impl Fact {
             | Fact::AbortOverdue(..)
             | Fact::DrainLimitReached(_)
             | Fact::GroupRemains(..)
+            | Fact::LeftBehind(..)
+            | Fact::LeftoverOverdue(_)
+            | Fact::LeftAlone(_)
             | Fact::ListenerStillHeld(..)
             | Fact::LoopWasLate(_)
             | Fact::SignalRefused(..)
@@ -298,6 +317,12 @@ impl Fact {
             | Fact::ListenerStillHeld(worker, _) => Some(*worker),
             Fact::WorkerExited(exit) => Some(exit.worker),
             Fact::SlotDown(_)
+            | Fact::LeftBehind(..)
+            | Fact::WorkerIsDaemon(..)
+            | Fact::LeftoverOverdue(_)
+            | Fact::LeftoverUnkillable(_)
+            | Fact::LeftAlone(_)
+            | Fact::Survives(_)
             | Fact::LoopWasLate(_)
             | Fact::RolloutBegan { .. }
             | Fact::RolloutOnProbation { .. }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Fact, WorkerExit, WorkerLabel};
+use crate::model::event::{Holds, LeftBehind};
 use crate::model::exit::{Cause, ExitStatus};
 use crate::model::operation::OperationKind;
 use crate::model::policy::StopSeverity;
@@ -51,6 +52,30 @@ impl fmt::Display for WorkerLabel {
         match pid {
             Some(pid) => write!(f, "slot {slot}: worker {pid} of generation {generation}"),
             None => write!(f, "slot {slot}: a worker of generation {generation}"),
+        }
+    }
+}
+
+impl fmt::Display for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+impl LeftBehind {
+    fn by(&self) -> String {
+        match self.slot {
+            Some(slot) => format!("a worker of slot {slot}"),
+            None => "a worker".to_owned(),
+        }
+    }
+
+    fn holding(&self) -> String {
+        match &self.holds {
+            Holds::Nothing => "holds no listener".to_owned(),
+            Holds::Listeners(names) => format!("holds {}", names.join(", ")),
+            Holds::Perhaps(names) if names.is_empty() => "holds no listener".to_owned(),
+            Holds::Perhaps(names) => format!("may hold {}", names.join(", ")),
         }
     }
 }
@@ -135,6 +160,50 @@ impl fmt::Display for Fact {
                 f,
                 "{worker} does not die of KILL and is given up: it stays, unsupervised"
             ),
+            Fact::LeftBehind(left, signal) => {
+                write!(
+                    f,
+                    "{left}, which {} left behind, {}: ",
+                    left.by(),
+                    left.holding()
+                )?;
+                write!(f, "{signal} is sent to it")
+            }
+            Fact::WorkerIsDaemon(left, signal) => {
+                write!(
+                    f,
+                    "{} has put itself into the background: {left} ",
+                    left.by()
+                )?;
+                write!(
+                    f,
+                    "{} and gets {signal} (let the command run in the foreground)",
+                    left.holding()
+                )
+            }
+            Fact::LeftoverOverdue(left) => {
+                write!(
+                    f,
+                    "{left}, which {} left behind, is not gone in time: killed",
+                    left.by()
+                )
+            }
+            Fact::LeftoverUnkillable(left) => {
+                write!(
+                    f,
+                    "{left}, which {} left behind, does not die of KILL: it stays",
+                    left.by()
+                )
+            }
+            Fact::LeftAlone(left) => {
+                write!(
+                    f,
+                    "{left}, which {} left behind, lives on: it {}",
+                    left.by(),
+                    left.holding()
+                )
+            }
+            Fact::Survives(left) => write!(f, "{left} lives on and {}", left.holding()),
             Fact::DrainLimitReached(worker) => {
                 write!(f, "{worker} is the oldest of too many that drain: killed")
             }

@@ -134,7 +134,9 @@ impl Supervisor {
             TransferRole::GivesSlots => {
                 let peer = self.peer.as_ref();
                 let may_leave = peer.and_then(|peer| peer.may_leave.map(|n| (peer.side, n)));
-                match may_leave.filter(|_| self.workers.is_empty()) {
+                let may_leave =
+                    may_leave.filter(|_| self.workers.is_empty() && self.leftovers_are_gone(turn));
+                match may_leave {
                     Some((PeerSide::Old, workers)) => self.old_master_leaves(turn, workers),
                     Some((PeerSide::New, _)) => self.new_master_leaves(turn),
                     None => {}

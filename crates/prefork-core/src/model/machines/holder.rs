@@ -53,7 +53,7 @@ pub enum SignalDecision {
     PassOnAs(Signal),
 }
 
-/// What decides whether a signal of the terminal has reached COMMAND too.
+/// What decides whether a signal is meant for COMMAND, and whether it has reached COMMAND already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignalContext {
     /// The signal was ignored when the holder started, so COMMAND was started ignoring it too.
@@ -65,6 +65,8 @@ pub struct SignalContext {
     /// The sender is the leader of the holder's session, and another process: a shell, which
     /// passes a hang-up on to its jobs in this way.
     pub sent_by_session_leader: bool,
+    /// The holder itself caused it: the kernel reports a broken pipe or a full file so.
+    pub is_own: bool,
 }
 
 /// The machine: what it remembers between events.
@@ -154,7 +156,7 @@ impl HoldDecider {
         context: SignalContext,
     ) -> SignalDecision {
         // These are about the holder's own children and writes.
-        if matches!(signal, Some(Signal::Chld | Signal::Xfsz | Signal::Pipe)) {
+        if signal == Some(Signal::Chld) || context.is_own {
             return SignalDecision::Keep;
         }
         // HUP from a process asks a server to reload, not to end.
@@ -195,6 +197,7 @@ mod tests {
         leads_session: false,
         same_group: true,
         sent_by_session_leader: false,
+        is_own: false,
     };
 
     fn at(millis: u64) -> Time {
@@ -251,6 +254,7 @@ mod tests {
                 leads_session: true,
                 same_group: false,
                 sent_by_session_leader: false,
+                is_own: false,
             };
             assert_eq!(
                 hold.signal_received(Some(signal), Sender::Process, context),
@@ -266,12 +270,23 @@ mod tests {
             Signal::Usr2,
             Signal::Winch,
             Signal::Ttou,
+            Signal::Segv,
+            Signal::Pipe,
+            Signal::Xfsz,
         ] {
             assert_eq!(
                 hold.signal_received(Some(signal), Sender::Process, context),
                 SignalDecision::PassOn
             );
         }
+        let own = SignalContext {
+            is_own: true,
+            ..USUAL
+        };
+        assert_eq!(
+            hold.signal_received(Some(Signal::Pipe), Sender::Process, own),
+            SignalDecision::Keep
+        );
         assert_eq!(
             hold.signal_received(None, Sender::Process, context),
             SignalDecision::PassOn

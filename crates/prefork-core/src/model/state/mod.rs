@@ -8,12 +8,14 @@
 //! - [`slots`]: a worker's place, its back-off and how its last process ended;
 //! - [`rollout`]: from one generation to the next, and the record of the last one;
 //! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
+//! - `leftovers`: what workers left behind outside their process groups;
 //! - [`peer`]: the other master during an upgrade by fork;
 //! - [`snapshot`]: the same for display;
 //! - [`handover`]: the part of it that survives an upgrade in place.
 
 pub mod changes;
 pub mod handover;
+pub(crate) mod leftovers;
 pub mod peer;
 pub mod rollout;
 pub mod slots;
@@ -31,6 +33,7 @@ use super::readiness_memory::ReadinessMemory;
 use super::timer::Timers;
 use super::worker::Worker;
 use changes::{DeferredSignals, Mode, Retiring, Scaling};
+use leftovers::Leftovers;
 use peer::Peer;
 use rollout::{Pinning, Rollout, RolloutRecord};
 use slots::Slots;
@@ -86,6 +89,8 @@ pub struct Supervisor {
     pub(crate) configured: usize,
     /// The other master, during an upgrade by fork.
     pub(crate) peer: Option<Peer>,
+    /// Not handed over: the next image looks itself.
+    pub(crate) leftovers: Leftovers,
 }
 
 impl Supervisor {
@@ -117,6 +122,7 @@ impl Supervisor {
             consecutive_failed_starts: 0,
             configured: workers,
             peer: None,
+            leftovers: Leftovers::default(),
         }
     }
 

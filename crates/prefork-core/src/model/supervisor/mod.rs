@@ -13,6 +13,7 @@
 //! | [`scale`] | the number of slots; pause and resume |
 //! | [`restart_worker`] | one slot's worker replaced on request |
 //! | [`retire`] | limits on drains, and their end |
+//! | [`leftovers`] | what workers leave behind outside their groups |
 //! | [`stop`] | the end of the service |
 //! | [`snapshot`] | how the state is described for display |
 //!
@@ -21,6 +22,7 @@
 //! values in [`state`](super::state). Which event goes where stands in [`event`](super::event).
 
 pub mod commands;
+pub mod leftovers;
 pub mod restart_worker;
 pub mod retire;
 pub mod scale;
@@ -91,6 +93,7 @@ impl Supervisor {
             }
             Event::Held(worker, held) => self.feed(turn, worker, Input::Held(held)),
             Event::Dumping(worker, dumping) => self.feed(turn, worker, Input::Dumping(dumping)),
+            Event::LeftBehind(found) => self.left_behind(found),
             Event::QueueDepths(depths) => self.queue_depths(turn, &depths),
             Event::Rebound(listener) => self.rebound(turn, listener),
             Event::Signal(signal, sender) => self.signal(turn, signal, sender),
@@ -117,6 +120,8 @@ impl Supervisor {
 
     /// Compares what is with what is wanted and takes the next steps.
     fn settle_once(&mut self, turn: &mut Turn<'_>) {
+        // Before the end of the service, which waits for those that are told here.
+        self.settle_leftovers(turn);
         match self.mode {
             Mode::Running => {
                 // Before the slots are filled: the first rollout fills the others once its canary

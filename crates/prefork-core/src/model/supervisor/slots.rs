@@ -9,6 +9,7 @@ use crate::model::ids::{Generation, WorkerId};
 use crate::model::policy::{Policy, StopSeverity};
 use crate::model::signal::Signal;
 use crate::model::state::Supervisor;
+use crate::model::state::leftovers::LastLook;
 use crate::model::state::rollout::Direction;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
@@ -165,6 +166,9 @@ impl Supervisor {
                     if let Action::Signal(_, Signal::Kill, _) = action {
                         self.counters.killed += 1;
                     }
+                    if let Action::Tell(Fact::WorkerUnkillable(worker)) = &action {
+                        self.leftovers.abandoned.push(*worker);
+                    }
                     turn.act(action);
                 }
                 Effect::Set(timer, at) => self.timers.set(timer, at),
@@ -174,6 +178,7 @@ impl Supervisor {
                 Effect::Gone => {
                     self.timers.clear_worker(id);
                     self.workers.remove(&id);
+                    self.leftovers.last_look = LastLook::Wanted;
                     for slot in self.slots.iter_mut() {
                         slot.blocked_by.take_if(|gone| *gone == id);
                     }

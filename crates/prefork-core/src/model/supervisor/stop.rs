@@ -28,6 +28,7 @@ impl Supervisor {
         ticket: Option<Ticket>,
     ) {
         let op = turn.begin(&mut self.operations, OperationKind::Stop, ticket);
+        turn.progress(op, 0, 0, "stopping");
         self.stop(turn, severity, 0, None);
         if let Some(stopping) = self.mode.stopping_mut() {
             stopping.ops.push(op);
@@ -211,7 +212,7 @@ impl Supervisor {
         }
     }
 
-    /// The stop is over when no worker is left.
+    /// The stop is over when no worker is left, and nothing that one left behind.
     pub(crate) fn settle_stop(&mut self, turn: &mut Turn<'_>) {
         if self.stop_stage() == Some(StopStage::DrainingQueues) {
             let again = turn.now + LOOK_AT_QUEUES_EVERY;
@@ -220,14 +221,15 @@ impl Supervisor {
         let waits = self.awaits_telling_workers()
             || self.outlives_old_master()
             || self.awaits_new_master_start();
-        if !self.workers.is_empty() || waits {
+        if !self.workers.is_empty() || waits || !self.leftovers_are_gone(turn) {
             return;
         }
         let Mode::Stopping(stopping) = std::mem::replace(&mut self.mode, Mode::Over) else {
             return;
         };
+        let outcome = self.stop_outcome(turn);
         for op in stopping.ops {
-            turn.end(&mut self.operations, op, Outcome::done("stopped"));
+            turn.end(&mut self.operations, op, outcome.clone());
         }
         turn.tell(Fact::Stopped);
         turn.act(Action::Exit(stopping.code, stopping.reason));

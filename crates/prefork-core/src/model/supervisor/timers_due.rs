@@ -35,6 +35,7 @@ impl Supervisor {
                 Timer::Queues => turn.act(Action::LookAtQueues),
                 Timer::StopDelay => self.stop_delay_over(turn),
                 Timer::QueuesLate => self.queues_late(turn),
+                Timer::Leftovers => self.leftovers_due(turn),
                 Timer::Hello => self.new_master_overdue(turn),
                 // No work of their own: waking up runs `settle`.
                 Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}

@@ -154,6 +154,8 @@ pub(super) fn deadline(timer: Timer) -> Option<Deadline> {
         | Timer::StopDelay
         | Timer::Queues
         | Timer::QueuesLate
+        // The next image looks itself.
+        | Timer::Leftovers
         | Timer::Hello => return None,
     })
 }
