@@ -30,7 +30,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "reload" -d 'Rolls the
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "upgrade" -d 'Replaces the master\'s own image and all workers'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the previous generation'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "scale" -d 'Sets the number of slots'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone, and everything of the service'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "resume" -d 'Starts the workers of a paused service again'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'
@@ -112,12 +112,13 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l json -d 'Print the
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l appear -d 'With --ready: how long the master may take to appear (off: for ever)' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended; the exit code is that of its own command' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until all slots are ready and no rollout runs; also waits for the master to appear'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Print only errors on stderr'
@@ -126,7 +127,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "upgrade" -d 'Replaces the master\'s own image and all workers'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the previous generation'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "scale" -d 'Sets the number of slots'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone, and everything of the service'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "resume" -d 'Starts the workers of a paused service again'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'

@@ -1,5 +1,7 @@
 //! The status document: the model's snapshot, with what the processes and the sockets show.
 
+use std::collections::BTreeMap;
+
 use crate::model::event::Event;
 use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::operation::Operation;
@@ -45,8 +47,10 @@ impl Driver {
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(snapshot.generation).cloned();
         let pin = pin.as_deref();
+        let usages = self.usages();
         let views = |views: &[SlotView]| -> Vec<status::Slot> {
-            views.iter().map(|view| self.slot(view, &now)).collect()
+            let views = views.iter();
+            views.map(|view| self.slot(view, &now, &usages)).collect()
         };
         let slots = views(&snapshot.slots);
         Status {
@@ -127,7 +131,14 @@ impl Driver {
             .collect()
     }
 
-    fn slot(&self, view: &SlotView, now: &Now) -> status::Slot {
+    /// What the groups of all workers use, by the pids of their leaders.
+    fn usages(&self) -> BTreeMap<i32, Usage> {
+        let led = self.processes.all().filter(|process| !process.leaderless);
+        let leaders: Vec<i32> = led.map(|process| process.group.leader()).collect();
+        proc_info::groups_usage(&leaders)
+    }
+
+    fn slot(&self, view: &SlotView, now: &Now, usages: &BTreeMap<i32, Usage>) -> status::Slot {
         let process = view.worker.and_then(|worker| self.processes.get(worker));
         // The pages have just been looked at.
         let page = process.map(|process| process.beat.page());
@@ -135,7 +146,7 @@ impl Driver {
         let last_beat = process.and_then(|process| process.last_beat);
         let usage = process
             .filter(|process| !process.leaderless)
-            .and_then(|process| proc_info::usage(process.group.leader()));
+            .and_then(|process| usages.get(&process.group.leader()).copied());
         status::Slot {
             slot: view.slot,
             pid: view.pid,

@@ -351,7 +351,7 @@ fn a_full_disk_is_an_error() {
         .request()
         .write_all(line.as_bytes())
         .expect("answered");
-    one_error(&child.wait_with_output().expect("pf-status ends"), 1);
+    one_error(&child.wait_with_output().expect("pf-status ends"), 111);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod completions;
 mod drift;
 mod layering;
 mod readme;

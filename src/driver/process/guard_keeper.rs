@@ -1,5 +1,6 @@
 //! The guard process, kept alive: it stops the workers' groups should the master be killed.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -18,6 +19,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct GuardKeeper {
     guard: Option<Guard>,
     retry_at: Option<Time>,
+    /// The listeners that the guard knows, by their inodes.
+    named: BTreeSet<u64>,
 }
 
 /// What a look at the guard has found.
@@ -52,6 +55,7 @@ impl GuardKeeper {
         GuardKeeper {
             guard,
             retry_at: None,
+            named: BTreeSet::new(),
         }
     }
 
@@ -66,6 +70,18 @@ impl GuardKeeper {
     /// Through this socket a worker announces itself to the guard.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.guard.as_ref().map(Guard::socket)
+    }
+
+    /// A worker is about to get these listeners.
+    pub(super) fn name_listeners(&mut self, inodes: impl Iterator<Item = u64>) {
+        let Some(guard) = &self.guard else {
+            return;
+        };
+        for inode in inodes {
+            if !self.named.contains(&inode) && guard.name_listener(inode) {
+                self.named.insert(inode);
+            }
+        }
     }
 
     /// The group of this leader is empty.
@@ -101,6 +117,7 @@ impl GuardKeeper {
                         guard.watch(leader, pidfd.as_fd(), process.stop_terms);
                     }
                 }
+                self.named.retain(|inode| guard.name_listener(*inode));
                 self.guard = Some(guard);
                 self.retry_at = None;
                 GuardCheck::Restarted

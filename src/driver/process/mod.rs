@@ -32,6 +32,7 @@ use crate::model::time::Time;
 use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, NestedEpoll};
+use crate::sys::listener::Listener;
 use crate::sys::machine::users;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
@@ -130,6 +131,8 @@ impl Processes {
         let write = ready_pipe.as_ref();
         fds.extend(write.map(|pipe| (pipe.write.as_fd(), pipe.number)));
         fds.extend(self.keep.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        self.guard
+            .name_listeners(pin.listeners.iter().map(Listener::inode));
         let announcement = stop_terms(pin).line();
         let guard = self.guard.socket();
         let plumbing = Plumbing {

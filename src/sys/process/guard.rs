@@ -11,14 +11,18 @@
 //! changed its user has lost its parent-death signal (prctl(2)), so the guard signals that leader
 //! itself.
 //!
-//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd adds a worker, `1 - PID` removes it. The
-//! leading 1 is the version. The guard outlives upgrades of the master, so the lines are a contract
-//! between versions.
+//! A process that has left its worker's group (a daemon) and holds a listener of the service gets
+//! the graceful signal too, and KILL when its time is over; see `escaped`.
+//!
+//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd adds a worker, `1 - PID` removes it, and
+//! `1 l INODE` names a listener that workers get. The leading 1 is the version. The guard outlives
+//! upgrades of the master, so the lines are a contract between versions.
 #![expect(
     unsafe_code,
     reason = "fork, and what the child does to become the guard"
 )]
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -31,6 +35,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::{ForkResult, fork};
 
+use super::escaped::Escaped;
 use super::group::{is_group_gone, signal_group_by_pidfd};
 use super::{proc_info, wait};
 use crate::model::signal::Signal;
@@ -101,6 +106,7 @@ impl Guard {
             sockopt::SendTimeout,
             &TimeVal::new(SEND_TIMEOUT_SECONDS, 0),
         )?;
+        let master = std::process::id();
         let mask = signal::block_all();
         // SAFETY: this process has one thread, so no lock is held and the child may run any code;
         // the child never returns from here.
@@ -109,7 +115,7 @@ impl Guard {
             drop(ours);
             // Signals stay blocked in the guard: a signal that stops the service is meant for the
             // master. KILL cannot be blocked.
-            become_guard(theirs);
+            become_guard(theirs, master);
         }
         signal::restore(mask);
         match forked? {
@@ -158,17 +164,23 @@ impl Guard {
         self.send(format!("1 - {pid}").as_bytes(), &[]);
     }
 
-    fn send(&self, line: &[u8], rights: &[ControlMessage<'_>]) {
+    /// Names a listener that workers get; false if the guard could not be told now.
+    pub fn name_listener(&self, inode: u64) -> bool {
+        self.send(format!("1 l {inode}").as_bytes(), &[])
+    }
+
+    fn send(&self, line: &[u8], rights: &[ControlMessage<'_>]) -> bool {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // If the guard is gone, the driver sees its end, starts a new one and announces all workers
         // again.
-        let _ = sendmsg::<()>(
+        let sent = sendmsg::<()>(
             self.socket.as_raw_fd(),
             &[IoSlice::new(line)],
             rights,
             flags,
             None,
         );
+        sent.is_ok()
     }
 
     /// Kills and reaps the guard: no worker is left.
@@ -183,6 +195,17 @@ impl Guard {
     }
 }
 
+/// What the guard knows of the service.
+#[derive(Default)]
+struct Guarded {
+    workers: Vec<GuardedWorker>,
+    /// The inodes of the listeners.
+    listeners: HashSet<u64>,
+    /// The signal and the timeout of the worker that was announced last: of processes that have
+    /// left their groups nothing else is known.
+    terms: (i32, Duration),
+}
+
 /// A worker that the guard knows.
 struct GuardedWorker {
     pid: i32,
@@ -193,14 +216,14 @@ struct GuardedWorker {
     is_rest_signalled: bool,
 }
 
-fn become_guard(socket: OwnedFd) -> ! {
+fn become_guard(socket: OwnedFd, master: u32) -> ! {
     let socket = drop_inherited_state(socket);
-    let mut workers = Vec::new();
+    let mut guarded = Guarded::default();
     if let Some(socket) = &socket {
-        track_workers(socket.as_fd(), &mut workers);
+        track_workers(socket.as_fd(), &mut guarded);
     }
     drop(socket);
-    stop_workers(workers);
+    stop_workers(guarded, master);
     // SAFETY: the end of a forked child; no destructor and no buffer of the master may run here.
     unsafe { libc::_exit(0) }
 }
@@ -227,16 +250,17 @@ fn drop_inherited_state(socket: OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Reads announcements until the master is gone.
-fn track_workers(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) {
+fn track_workers(socket: BorrowedFd<'_>, guarded: &mut Guarded) {
     let mut poller = Poller::new();
     let mut sweep_at = 64;
     loop {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
             clock::pause(CHECK_INTERVAL);
         }
-        if !read_lines(socket, workers) {
+        if !read_lines(socket, guarded) {
             return;
         }
+        let workers = &mut guarded.workers;
         if workers.len() > sweep_at {
             // Check the leader's pidfd first: only for a group without a leader is a scan of /proc
             // needed.
@@ -250,12 +274,12 @@ fn track_workers(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) {
 }
 
 /// Reads all lines that are there; false at the end of file.
-fn read_lines(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) -> bool {
+fn read_lines(socket: BorrowedFd<'_>, guarded: &mut Guarded) -> bool {
     loop {
         let mut line = [0; MAX_LINE];
         match cmsg::receive(socket, &mut line) {
             Ok(received) if received.len == 0 && received.fds.is_empty() => return false,
-            Ok(received) => apply_line(&line[..received.len.min(MAX_LINE)], received.fds, workers),
+            Ok(received) => apply_line(&line[..received.len.min(MAX_LINE)], received.fds, guarded),
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
@@ -263,7 +287,8 @@ fn read_lines(socket: BorrowedFd<'_>, workers: &mut Vec<GuardedWorker>) -> bool 
 
 /// Applies one line. A line that it cannot parse comes from a newer master and is not for this
 /// guard.
-fn apply_line(line: &[u8], fds: Vec<OwnedFd>, workers: &mut Vec<GuardedWorker>) {
+fn apply_line(line: &[u8], fds: Vec<OwnedFd>, guarded: &mut Guarded) {
+    let workers = &mut guarded.workers;
     let text = String::from_utf8_lossy(line);
     let words: Vec<&str> = text.trim_end_matches('\0').split_whitespace().collect();
     match (words.as_slice(), fds.into_iter().next()) {
@@ -272,6 +297,7 @@ fn apply_line(line: &[u8], fds: Vec<OwnedFd>, workers: &mut Vec<GuardedWorker>) 
                 (signal.parse(), timeout.parse(), pid.parse())
             {
                 let timeout = Duration::from_millis(timeout);
+                guarded.terms = (signal, timeout);
                 workers.retain(|worker| worker.pid != pid);
                 workers.push(GuardedWorker {
                     pid,
@@ -287,22 +313,30 @@ fn apply_line(line: &[u8], fds: Vec<OwnedFd>, workers: &mut Vec<GuardedWorker>) 
                 workers.retain(|worker| worker.pid != pid);
             }
         }
+        (["1", "l", inode], _) => guarded.listeners.extend(inode.parse::<u64>()),
         _ => {}
     }
 }
 
 /// Stops the workers after the master's death. Their leaders have got their parent-death signal;
-/// the rest of each group is the guard's task.
-fn stop_workers(mut workers: Vec<GuardedWorker>) {
+/// the rest of each group is the guard's task, and what has left these groups.
+fn stop_workers(guarded: Guarded, master: u32) {
+    let Guarded {
+        mut workers,
+        listeners,
+        terms: (signal, timeout),
+    } = guarded;
     let since = clock::now();
+    let groups = workers.iter().map(|worker| worker.pid).collect();
+    let mut escaped = Escaped::new(master, listeners, groups, signal, since + timeout);
     for worker in &workers {
         worker.signal_if_other_user();
     }
     let mut poller = Poller::new();
-    let mut last_kill = since;
-    while !workers.is_empty() {
+    let mut last_kill = since + timeout;
+    while !workers.is_empty() || !escaped.are_gone() {
         let now = clock::now();
-        let mut next = now + Duration::from_secs(3600);
+        let mut next = escaped.advance(now, workers.is_empty());
         for worker in &mut workers {
             last_kill = last_kill.max(since + worker.timeout);
             next = next.min(worker.advance(since, now));

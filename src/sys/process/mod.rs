@@ -6,7 +6,8 @@
 //! - How does a worker start? [`program`] finds its program, [`spawn`] forks and executes it.
 //! - How did it end? [`wait`]: look at an ended child, then reap it.
 //! - How is it signalled safely? [`group`]: its process group, by number or by pidfd.
-//! - What stops the workers when the master is killed? [`guard`].
+//! - What stops the workers when the master is killed? [`guard`], and `escaped` what has left their
+//!   groups.
 //! - What do other processes do and use? [`proc_info`], [`descendants`].
 //! - How does one image or master follow another? [`successor`] resolves the program, [`image`]
 //!   executes it in place, [`fork_master`] executes it beside this one.
@@ -23,11 +24,12 @@
 //! behind.
 //!
 //! Imports run one way: `wait`, `session` and `proc_info` are low, `group` uses `wait` and
-//! `session`, and `guard` uses `group`.
+//! `session`, `escaped` uses `group`, and `guard` uses both.
 
 pub mod child;
 pub mod daemon;
 pub mod descendants;
+mod escaped;
 pub mod exec;
 pub mod fork_master;
 pub mod group;

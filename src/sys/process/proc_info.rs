@@ -28,7 +28,8 @@ pub struct Usage {
     pub state: char,
     /// Resident memory in bytes; 0 for a zombie.
     pub rss_bytes: u64,
-    /// Processor time of all its threads so far, user and system.
+    /// Processor time of all its threads so far, user and system, and of the children that it has
+    /// waited for.
     pub cpu: Duration,
 }
 
@@ -57,24 +58,52 @@ fn require_proc() -> io::Result<()> {
         .ok_or_else(|| io::Error::new(ErrorKind::Unsupported, why))
 }
 
+/// What the process groups use, by one scan of `/proc`: the state is the leader's, memory and time
+/// are those of all members, and the time also that of members that have ended and were waited for.
+/// A group without a leader is not in it.
+pub fn groups_usage(pgids: &[i32]) -> BTreeMap<i32, Usage> {
+    let mut sums: BTreeMap<i32, Usage> = pgids
+        .iter()
+        .filter_map(|pgid| Some((*pgid, usage(*pgid)?)))
+        .collect();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|it| it.parse().ok());
+        let member = pid.and_then(|pid| Some((pid, getpgid(Some(Pid::from_raw(pid))).ok()?)));
+        if let Some((pid, pgid)) = member
+            && pid != pgid.as_raw()
+            && let Some(sum) = sums.get_mut(&pgid.as_raw())
+            && let Some(one) = usage(pid)
+        {
+            sum.rss_bytes = sum.rss_bytes.saturating_add(one.rss_bytes);
+            sum.cpu += one.cpu;
+        }
+    }
+    sums
+}
+
 /// What the process `pid` uses, or `None` if there is no such process (any more).
 ///
 /// State and memory are fields of `/proc/PID/stat`. The time is the process's CPU clock
-/// (clock_getcpuclockid(3)): it counts nanoseconds where that file counts ticks.
+/// (clock_getcpuclockid(3)): it counts nanoseconds where that file counts ticks. The time of its
+/// children that have ended is counted in that file alone.
 pub fn usage(pid: i32) -> Option<Usage> {
     const STATE: usize = 0;
+    const CHILDREN_USER: usize = 13;
+    const CHILDREN_SYSTEM: usize = 14;
     const PAGES: usize = 21;
     let pid = positive(pid)?;
     let mut buffer = [0; 1024];
     let stat = read_into(&mut buffer, &format!("/proc/{pid}/stat")).ok()?;
     let fields = after_name(stat)?;
     let pages: u64 = field(fields, PAGES)?;
+    let user: u64 = field(fields, CHILDREN_USER)?;
+    let ticks = user.saturating_add(field(fields, CHILDREN_SYSTEM)?);
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
-    let cpu = Duration::from(clock_gettime(clock).ok()?);
+    let own = Duration::from(clock_gettime(clock).ok()?);
     Some(Usage {
         state: field(fields, STATE)?,
         rss_bytes: pages.saturating_mul(page_size()),
-        cpu,
+        cpu: own + Duration::from_millis(ticks.saturating_mul(1000) / ticks_a_second()),
     })
 }
 
@@ -364,6 +393,18 @@ fn is_gone(error: &io::Error) -> bool {
 /// No pid is 0 or less; the kernel would take those for "myself" or for a whole group.
 fn positive(pid: i32) -> Option<i32> {
     (pid > 0).then_some(pid)
+}
+
+fn ticks_a_second() -> u64 {
+    static TICKS: OnceLock<u64> = OnceLock::new();
+    *TICKS.get_or_init(|| {
+        sysconf(SysconfVar::CLK_TCK)
+            .ok()
+            .flatten()
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .filter(|ticks| *ticks > 0)
+            .unwrap_or(100)
+    })
 }
 
 fn page_size() -> u64 {

@@ -87,6 +87,23 @@ fn a_dumb_terminal_gets_plain_lines() {
     drop(scene);
 }
 
+#[test]
+fn a_waiting_command_has_one_thread_and_its_bar_lives() {
+    let (scene, mut terminal, mut child, go_on) = on_terminal("xterm");
+    read_until(&mut terminal, |text| text.contains("0s"));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs");
+    assert_eq!(
+        tasks.count(),
+        1,
+        "a process limit may refuse another thread"
+    );
+    // Its clock goes on, though the master says nothing.
+    read_until(&mut terminal, |text| text.contains("1s"));
+    go_on.send(()).expect("the master listens");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    drop(scene);
+}
+
 /// A `pf-ctl reload` whose stderr is a terminal. Its master sends one step and then waits for the
 /// test.
 fn on_terminal(term: &str) -> (Scene, Terminal, std::process::Child, mpsc::Sender<()>) {

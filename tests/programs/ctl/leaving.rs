@@ -30,10 +30,21 @@ fn stop_returns_once_the_master_is_gone_or_zombie() {
 }
 
 #[test]
-fn stop_succeeds_if_the_master_dies_without_answer() {
+fn stop_is_exit_3_if_something_else_ends_the_master() {
     let scene = Scene::new();
     let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", false);
-    ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).succeeded();
+    ctl(["stop".as_ref(), scene.pid_file().as_os_str()])
+        .failed(3, "the master was ended by something else");
+}
+
+#[test]
+fn stop_waits_for_the_master_also_if_something_of_the_service_is_left() {
+    let scene = Scene::new();
+    let reply =
+        "{\"ok\":false,\"error\":{\"code\":\"failed\",\"message\":\"process 7 lives on\"}}\n";
+    let mut master = Holder::listening(&scene.pid_file(), &scene.control(), reply, false);
+    ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).failed(1, "process 7 lives on");
+    assert_eq!(master.ended_by(), None);
 }
 
 #[test]

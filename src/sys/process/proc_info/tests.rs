@@ -59,6 +59,28 @@ fn myself() -> i32 {
 }
 
 #[test]
+fn usage_of_a_group_is_the_sum_of_its_members() {
+    let leader = Cat::start();
+    let member = Command::new("cat")
+        .process_group(leader.pid())
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut member = member.expect("cat");
+    let other = Cat::start();
+    let pid = i32::try_from(member.id()).expect("a pid");
+    let mut groups = groups_usage(&[leader.pid(), other.pid(), myself() + (1 << 22)]);
+    let both = groups.remove(&leader.pid()).expect("it lives");
+    let each = [usage(leader.pid()), usage(pid)].map(|it| it.expect("it lives").rss_bytes);
+    assert!(
+        both.rss_bytes > each[0].max(each[1]),
+        "{both:?} of {each:?}"
+    );
+    assert_eq!(groups.len(), 1, "a group that does not exist has no usage");
+    let _ = member.kill();
+    let _ = member.wait();
+}
+
+#[test]
 fn usage_of_this_process_is_plausible() {
     let ours = usage(myself()).expect("we live");
     assert!((64 * 1024..1 << 40).contains(&ours.rss_bytes), "{ours:?}");
