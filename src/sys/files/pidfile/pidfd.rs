@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as RawSignal, pidfd_open, pidfd_send_signal};
 
 use crate::model::signal::Signal;
@@ -18,6 +19,18 @@ use crate::sys::signal;
 pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
     let raw = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(raw, PidfdFlags::empty())?)
+}
+
+/// As [`open_process`]; `None`: there is no such process.
+///
+/// # Errors
+/// It is not known whether there is one: EMFILE, ENFILE, ENOMEM, ENOSYS.
+pub fn open_if_alive(pid: i32) -> io::Result<Option<OwnedFd>> {
+    match open_process(pid) {
+        Ok(process) => Ok(Some(process)),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sends a signal to the process.
