@@ -5,7 +5,6 @@ use std::io;
 
 use super::Clients;
 use super::client::{Awaited, Client, Pending};
-use crate::model::ids::OpId;
 use crate::model::ids::Ticket;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
@@ -27,7 +26,7 @@ impl Clients {
             keys: self
                 .keys
                 .iter()
-                .map(|(key, op)| (key.clone(), op.0))
+                .map(|(key, op)| (key.clone(), (*op).into()))
                 .collect(),
             dropped: self.dropped,
         }
@@ -46,7 +45,7 @@ impl Clients {
             keys: clients
                 .keys
                 .into_iter()
-                .map(|(key, op)| (key, OpId(op)))
+                .map(|(key, op)| (key, op.into()))
                 .collect(),
             changes: BTreeMap::new(),
             dropped: clients.dropped,
@@ -94,7 +93,7 @@ impl Pending {
             what: match self.awaited {
                 Awaited::Acceptance => handover::Awaited::Acceptance,
                 Awaited::Stop => handover::Awaited::Stop,
-                Awaited::Operation(op) => handover::Awaited::Op(op.0),
+                Awaited::Operation(op) => handover::Awaited::Op(op.into()),
                 Awaited::Ready => handover::Awaited::Ready,
             },
         }
@@ -109,7 +108,7 @@ impl Pending {
             awaited: match pending.what {
                 handover::Awaited::Acceptance => Awaited::Acceptance,
                 handover::Awaited::Stop => Awaited::Stop,
-                handover::Awaited::Op(op) => Awaited::Operation(OpId(op)),
+                handover::Awaited::Op(op) => Awaited::Operation(op.into()),
                 handover::Awaited::Ready => Awaited::Ready,
             },
         }

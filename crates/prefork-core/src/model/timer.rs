@@ -36,6 +36,8 @@ pub enum Timer {
     QueuesLate,
     /// A new master beside this one must stand by then.
     Hello,
+    /// The other master is asked then whether it still answers, or must have answered by then.
+    Answer,
 }
 
 /// The table: at most one deadline a timer.

@@ -217,7 +217,7 @@ impl Supervisor {
             self.timers.ensure(Timer::Queues, again);
         }
         let waits = self.awaits_telling_workers()
-            || self.outlives_old_master()
+            || self.outlives_peer()
             || self.awaits_new_master_start();
         if !self.workers.is_empty() || waits {
             return;

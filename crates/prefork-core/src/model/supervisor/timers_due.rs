@@ -36,6 +36,7 @@ impl Supervisor {
                 Timer::StopDelay => self.stop_delay_over(turn),
                 Timer::QueuesLate => self.queues_late(turn),
                 Timer::Hello => self.new_master_overdue(turn),
+                Timer::Answer => self.ask_peer(turn),
                 // No work of their own: waking up runs `settle`.
                 Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}
             }
