@@ -240,7 +240,7 @@ mod tests {
         let first = connection.next_line(None).expect("sound").expect("a line");
         assert_eq!(first.text, "{\"ok\":true,\"op\":1}");
         let second = connection.next_line(None).expect("sound").expect("a line");
-        assert!(matches!(second.answer, Response::Progress(progress) if progress.op == 2));
+        assert!(matches!(second.answer, Response::Progress(progress) if progress.op == "2"));
         assert_eq!(
             connection.next_line(None).expect("sound"),
             None,

@@ -13,7 +13,7 @@
 //! One request: [`Target::reach`] finds out whether the target is a pid file or a socket, looks up
 //! the owner of the pid file's lock, and connects. [`ControlConnection::send`] writes the request.
 //! [`ControlConnection::next_line`] returns progress lines until the reply comes; `None` means that
-//! the master closed the connection (`failure::master_died`).
+//! the master closed the connection (`failure::unanswered`).
 
 mod connection;
 mod deadline;
@@ -37,7 +37,8 @@ use crate::wire::control::{ControlCommand, Reply, Request, Response};
 /// `deadline` has passed. Exit 6: the master has no control socket. A reply that reports a failure
 /// is not an error here.
 pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
-    let Some(mut connection) = target.reach(deadline)?.control else {
+    let reach = target.reach(deadline)?;
+    let Some(mut connection) = reach.control else {
         return Err(Error::new(Exit::Refused, target.no_control(), ""));
     };
     connection.send(&Request {
@@ -56,7 +57,7 @@ pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> 
                 answer: Response::Progress(_),
                 ..
             }) => {}
-            None => return Err(failure::master_died()),
+            None => return Err(failure::unanswered(reach.master.as_ref())),
         }
     }
 }

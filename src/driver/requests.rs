@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::model::event::{Command as ModelCommand, Event, Scale};
 use crate::model::ids::{Generation, OpId};
+use crate::model::operation::REMEMBERED;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::sys::signal;
@@ -91,28 +92,27 @@ impl Driver {
     /// A repeated key: the request joins the operation that the first one began.
     fn join(&mut self, number: u64, op: OpId, wait: bool, id: Option<Value>) {
         if wait {
-            return self.wait_request(number, id, false, Some(op.0));
+            return self.wait_request(number, id, false, Some(op.to_string()));
         }
-        self.reply(number, id, |_, reply| reply.op = Some(op.0));
+        self.reply(number, id, |_, reply| reply.op = Some(op.to_string()));
     }
 
-    fn wait_request(&mut self, number: u64, id: Option<Value>, ready: bool, op: Option<u64>) {
-        let op = match (ready, op) {
-            (true, None) if self.supervisor.stopping().is_some() => {
-                return self.fail(
-                    number,
-                    Code::Refused,
-                    "the service is stopping".to_owned(),
-                    id,
-                );
+    fn wait_request(&mut self, number: u64, id: Option<Value>, ready: bool, op: Option<String>) {
+        let word = match (ready, op) {
+            (true, None) if self.supervisor.why_never_ready().is_some() => {
+                let why = self.supervisor.why_never_ready().unwrap_or_default();
+                return self.fail(number, Code::Refused, why, id);
             }
             // Answered at the end of this turn, if all slots are ready already.
             (true, None) => return self.clients.wait_for(number, id, None),
-            (false, Some(op)) => OpId(op),
+            (false, Some(word)) => word,
             _ => {
-                let text = "wait takes either \"ready\": true or \"op\": N".to_owned();
+                let text = "wait takes either \"ready\": true or \"op\": ID".to_owned();
                 return self.fail(number, Code::Usage, text, id);
             }
+        };
+        let Ok(op) = word.parse::<OpId>() else {
+            return self.fail(number, Code::Refused, unknown(&word), id);
         };
         let generation = self.supervisor.generation();
         match self
@@ -120,12 +120,11 @@ impl Driver {
             .operation(op)
             .map(|operation| operation.ended.clone())
         {
-            None => {
-                let text = format!(
-                    "no operation {op} is known: it never was, or is older than the last 20"
-                );
-                self.fail(number, Code::Usage, text, id);
+            None if self.supervisor.is_of_dead_master(op) => {
+                let text = format!("the master that operation {op} was asked of has died");
+                self.fail(number, Code::MasterDied, text, id);
             }
+            None => self.fail(number, Code::Refused, unknown(&word), id),
             Some(None) => self.clients.wait_for(number, id, Some(op)),
             Some(Some((_, outcome))) => {
                 if let Some(client) = self.clients.get_mut(number) {
@@ -202,6 +201,11 @@ impl Driver {
             self.clients.all_ready(snapshot.generation, snapshot.ready);
         }
     }
+}
+
+/// Why there is no answer about this operation.
+fn unknown(word: &str) -> String {
+    format!("no operation '{word}' is known: it never was, or is older than the last {REMEMBERED}")
 }
 
 /// A number of workers: `"4"`, `4`, `"+1"`, `"-2"`.

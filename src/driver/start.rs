@@ -2,14 +2,15 @@
 //! master.
 
 use std::os::fd::OwnedFd;
+use std::time::UNIX_EPOCH;
 
 use crate::error::{Error, Result};
 use crate::model::Supervisor;
 use crate::model::event::Event;
-use crate::model::ids::Generation;
+use crate::model::ids::{Generation, MasterId};
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
-use crate::sys::machine::clock;
+use crate::sys::machine::{clock, random};
 use crate::sys::process::daemon::Launcher;
 use crate::wire::changes::Changes;
 
@@ -79,6 +80,7 @@ pub fn run(setup: Setup) -> Result<End> {
         Some(inherited) => inherited.supervisor(pins.policy(), workers, seed()),
         None => Supervisor::new(workers, pins.policy().clone(), seed()),
     };
+    let supervisor = supervisor.of_master(own_id());
     let mut driver = Driver::new(Parts {
         log,
         signals,
@@ -123,6 +125,18 @@ fn seed() -> u64 {
     clock::now().0 ^ (u64::from(std::process::id()) << 32)
 }
 
+/// The second in which this master is started, and 16 random bits, for two that are started in the
+/// same one.
+fn own_id() -> MasterId {
+    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let random = random::hex128().ok();
+    let digits = random.as_deref().and_then(|hex| hex.get(..4));
+    let bits = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    // Without random numbers: the pid, and what of the second has passed.
+    let bits = bits.unwrap_or_else(|| seed() & 0xffff);
+    MasterId((since.as_secs() << 16) | bits)
+}
+
 impl Driver {
     /// The last steps that can fail.
     fn prepare(&mut self, inherited: Option<InheritedFork>) -> Result<()> {
@@ -134,6 +148,9 @@ impl Driver {
     pub(super) fn serve(mut self) -> End {
         let end = self.run_loop();
         self.end_preflight();
+        if self.peer.is_some() {
+            self.clients.send_away();
+        }
         self.clients.flush_and_close();
         self.close();
         end

@@ -201,7 +201,7 @@ fn state_of(view: &SlotView, usage: Option<Usage>) -> &'static str {
 
 fn rollout(record: &RolloutRecord) -> status::Rollout {
     status::Rollout {
-        op: record.op.0,
+        op: record.op.to_string(),
         kind: record.kind.name().to_owned(),
         from: record.from.map(|generation| generation.0),
         to: record.to.0,
@@ -217,10 +217,10 @@ fn operation(operation: &Operation, now: &Now) -> status::Operation {
         Some(Outcome::Done(..)) => ("done", None),
         Some(Outcome::Failed(why)) => ("failed", Some(why.clone())),
         Some(Outcome::RolledBack(why)) => ("rolled-back", Some(why.clone())),
-        Some(Outcome::Aborted(why)) => ("aborted", Some(why.clone())),
+        Some(Outcome::Aborted(why) | Outcome::Lost(why)) => ("aborted", Some(why.clone())),
     };
     status::Operation {
-        op: operation.op.0,
+        op: operation.op.to_string(),
         kind: operation.kind.name().to_owned(),
         result: result.to_owned(),
         error,

@@ -11,7 +11,6 @@ use crate::log::Log;
 use crate::model::event::Event;
 use crate::model::ids::WorkerId;
 use crate::model::signal::{Sender, Signal};
-use crate::model::state::snapshot::Role;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, PollSet, Poller, ReadySet};
 use crate::sys::machine::clock;
@@ -107,7 +106,7 @@ impl Driver {
 
     /// A new master does not report to the service manager as long as the old master lives.
     fn is_known_to_service_manager(&self) -> bool {
-        self.supervisor.role() != Role::New
+        self.supervisor.is_service()
     }
 
     fn poll_set(&self) -> PollSet<'_, PollKey> {

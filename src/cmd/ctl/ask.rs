@@ -2,7 +2,7 @@
 
 use super::job::{Job, malformed_reply};
 use super::signal_fallback;
-use crate::client::failure::master_died;
+use crate::client::failure::unanswered;
 use crate::error::{Exit, Result};
 use crate::wire::control::{ControlCommand, Reply};
 
@@ -21,27 +21,33 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
         _ => |_| true,
     };
-    let old_master_exits = matches!(
-        command,
-        ControlCommand::Upgrade {
-            dry_run: false,
-            fork: true,
-            manual: false
-        }
-    );
-    let (reply, text) = job
-        .exchange(&mut connection, command)?
-        .ok_or_else(master_died)?;
-    if let Some(master) = reach
-        .master
-        .filter(|_| old_master_exits && reply.ok && !job.no_wait)
-    {
-        // The reply is the last thing that the old master does. Wait for its exit, so that the next
-        // `pf-ctl` finds only the new master.
-        job.wait_gone(&master, job.deadline)?;
-    }
+    let answered = job.exchange(&mut connection, command)?;
+    let (reply, text) = match answered {
+        Some(answer) => answer,
+        None => ask_again(job).unwrap_or_else(|| Err(unanswered(reach.master.as_ref())))?,
+    };
     if reply.ok && !has_data(&reply) {
         return Err(malformed_reply("what was asked for is not in it"));
     }
     job.conclude((reply, text))
+}
+
+/// How often a connection that breaks is made anew, to go on waiting.
+const TRIES: usize = 3;
+
+/// The connection broke while an operation is waited for: whichever master the target names now is
+/// asked how the operation ends. `None`: no master there can be asked.
+fn ask_again(job: &Job) -> Option<Result<(Reply, String)>> {
+    for _ in 0..TRIES {
+        let op = job.operation();
+        let wait = ControlCommand::Wait {
+            ready: false,
+            op: Some(op?),
+        };
+        let mut connection = job.target.reach(job.deadline).ok()?.control?;
+        if let Some(answered) = job.exchange(&mut connection, wait).transpose() {
+            return Some(answered);
+        }
+    }
+    None
 }

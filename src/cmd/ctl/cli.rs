@@ -124,7 +124,7 @@ pub(super) struct Plain {
     #[command(flatten)]
     pub common: Common,
 
-    /// Do not wait; print the operation's number, which wait --op takes
+    /// Do not wait; print the operation's id, which wait --op takes
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -260,7 +260,7 @@ pub(super) struct Wait {
 
     /// Until this operation has ended; the exit code is that of its own command
     #[arg(long, value_name = "ID")]
-    pub op: Option<u64>,
+    pub op: Option<String>,
 }
 
 impl Verb {
@@ -344,7 +344,7 @@ impl Verb {
             Verb::Wait(Wait { gone: true, .. }) | Verb::Pid(_) => return Ok(None),
             Verb::Wait(wait) => ControlCommand::Wait {
                 ready: wait.ready,
-                op: wait.op,
+                op: wait.op.clone(),
             },
             Verb::Listeners(_) => ControlCommand::Listeners,
         }))

@@ -1,6 +1,6 @@
 //! One run of `pf-ctl`: sends the request, shows progress, prints the reply, chooses the exit code.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub json: bool,
     pub display: ProgressDisplay,
     /// The operation, once it is known. The error of `--timeout` names it for `wait --op`.
-    op: Cell<Option<u64>>,
+    op: RefCell<Option<String>>,
 }
 
 impl Job {
@@ -37,7 +37,7 @@ impl Job {
             std::env::var_os("TERM").as_deref(),
         );
         let op = if let Verb::Wait(wait) = verb {
-            wait.op
+            wait.op.clone()
         } else {
             None
         };
@@ -48,7 +48,7 @@ impl Job {
             no_wait,
             json: common.json,
             display: ProgressDisplay::new(style, PROGRAM, verb.name()),
-            op: Cell::new(op),
+            op: RefCell::new(op),
         }
     }
 
@@ -81,7 +81,7 @@ impl Job {
                     answer: Response::Progress(progress),
                     ..
                 }) if progress.event == "progress" => {
-                    self.op.set(Some(progress.op));
+                    self.op.replace(Some(progress.op.clone()));
                     self.display.step(&progress);
                 }
                 // An event that only a newer master sends.
@@ -92,7 +92,7 @@ impl Job {
 
     /// Whether the master has said which operation this is.
     pub(super) fn has_operation(&self) -> bool {
-        self.op.get().is_some()
+        self.op.borrow().is_some()
     }
 
     /// What to do while waiting: `tick`, if there is a display that has to be kept alive.
@@ -109,7 +109,7 @@ impl Job {
     pub(super) fn conclude(&self, (reply, text): (Reply, String)) -> Result<Exit> {
         self.check((&reply, &text))?;
         if !self.json {
-            if let Some(op) = reply.op.filter(|_| self.no_wait) {
+            if let Some(op) = reply.op.as_ref().filter(|_| self.no_wait) {
                 print_data(&format!("{op}\n"))?;
             }
             if let Some(rollout) = &reply.plan {
@@ -159,6 +159,11 @@ impl Job {
         }
     }
 
+    /// The operation that is waited for, if it is known.
+    pub(super) fn operation(&self) -> Option<String> {
+        self.op.borrow().clone()
+    }
+
     /// The error of a connection. If `--timeout` has passed, it is the error of `--timeout`
     /// instead.
     pub(super) fn explain_timeout(&self, error: Error) -> Error {
@@ -176,7 +181,7 @@ impl Job {
     pub(super) fn timed_out(&self, why: &str) -> Error {
         let after = humantime::format_duration(self.timeout.unwrap_or_default());
         let error = Error::new(Exit::Timeout, format!("not finished after {after}"), "");
-        match self.op.get() {
+        match self.operation() {
             Some(op) => {
                 let target = self.target.path().display();
                 error.hint(format!(
@@ -199,6 +204,7 @@ fn exit_of(code: Code) -> Exit {
     match code {
         Code::Failed | Code::Aborted | Code::Unknown => Exit::Failed,
         Code::Usage | Code::BadRequest | Code::UnknownCommand => Exit::Usage,
+        Code::MasterDied => Exit::NotRunning,
         Code::Permission => Exit::Permission,
         Code::Busy | Code::Refused => Exit::Refused,
     }

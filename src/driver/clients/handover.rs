@@ -5,7 +5,6 @@ use std::io;
 
 use super::Clients;
 use super::client::{Awaited, Client, Pending};
-use crate::model::ids::OpId;
 use crate::model::ids::Ticket;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
@@ -28,7 +27,7 @@ impl Clients {
             keys: self
                 .keys
                 .iter()
-                .map(|(key, op)| (key.clone(), op.0))
+                .map(|(key, op)| (key.clone(), (*op).into()))
                 .collect(),
             dropped: self.dropped,
         }
@@ -50,7 +49,7 @@ impl Clients {
             keys: clients
                 .keys
                 .into_iter()
-                .map(|(key, op)| (key, OpId(op)))
+                .map(|(key, op)| (key, op.into()))
                 .collect(),
             changes: BTreeMap::new(),
             dropped: clients.dropped,
@@ -97,7 +96,7 @@ impl Pending {
             wait: self.wait,
             what: match self.awaited {
                 Awaited::Acceptance => handover::Awaited::Acceptance,
-                Awaited::Operation(op) => handover::Awaited::Op(op.0),
+                Awaited::Operation(op) => handover::Awaited::Op(op.into()),
                 Awaited::Ready => handover::Awaited::Ready,
             },
         }
@@ -113,7 +112,7 @@ impl Pending {
                 handover::Awaited::Acceptance => Awaited::Acceptance,
                 // Of an older image, which told it apart.
                 handover::Awaited::Stop => Awaited::Acceptance,
-                handover::Awaited::Op(op) => Awaited::Operation(OpId(op)),
+                handover::Awaited::Op(op) => Awaited::Operation(op.into()),
                 handover::Awaited::Ready => Awaited::Ready,
             },
         }

@@ -7,7 +7,7 @@
 //!
 //! The way of one request: [`Clients::ticket`] makes a ticket for it, which goes to the model with
 //! the command. The model's answer names the ticket: [`Clients::refused`] replies at once, and
-//! [`Clients::began`] replies with the operation's number or lets the request wait for the
+//! [`Clients::began`] replies with the operation's id or lets the request wait for the
 //! operation. [`Clients::progress`] and [`Clients::finished`] then go to all that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +23,7 @@ use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
 use crate::wire::changes::Changes;
-use crate::wire::control::{Failure, Plan, Progress, Reply};
+use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
 
 mod client;
 mod handover;
@@ -170,7 +170,7 @@ impl Clients {
         let pending = client.pending.remove(place);
         client.reply(Reply {
             ok: true,
-            op: Some(op.0),
+            op: Some(op.to_string()),
             id: pending.id,
             ..Reply::default()
         });
@@ -212,7 +212,7 @@ impl Clients {
             for id in ids {
                 client.send(&Progress {
                     event: "progress".to_owned(),
-                    op: op.0,
+                    op: op.to_string(),
                     done,
                     total,
                     message: message.to_owned(),
@@ -261,6 +261,24 @@ impl Clients {
             !client.is_over()
         });
         self.dropped += dropped;
+    }
+
+    /// The master is about to exit, and another one is the service: requests that wait for what ends
+    /// there are not left without an answer.
+    pub(super) fn send_away(&mut self) {
+        for client in self.by_number.values_mut() {
+            for pending in std::mem::take(&mut client.pending) {
+                let text = match pending.awaited {
+                    Awaited::Operation(op) => {
+                        format!("this master leaves, and operation {op} goes on: ask the other one")
+                    }
+                    Awaited::Ready | Awaited::Acceptance => {
+                        "this master leaves: ask the other one".to_owned()
+                    }
+                };
+                client.fail(Code::Refused, text, pending.id);
+            }
+        }
     }
 
     /// Sends what is queued for the last time and closes all connections: the master is about to

@@ -23,7 +23,7 @@ pub(in crate::driver) fn reply_of(
     generation: Generation,
     id: Option<Value>,
 ) -> Reply {
-    let op = Some(op.0);
+    let op = Some(op.to_string());
     let generation = Some(generation.0);
     let (code, message) = match outcome {
         Outcome::Done(message, warnings) => {
@@ -40,6 +40,7 @@ pub(in crate::driver) fn reply_of(
         }
         Outcome::Failed(message) | Outcome::RolledBack(message) => (Code::Failed, message),
         Outcome::Aborted(message) => (Code::Aborted, message),
+        Outcome::Lost(message) => (Code::MasterDied, message),
     };
     let error = Some(Failure {
         code,

@@ -1,6 +1,7 @@
 //! The new master's side: it takes what the old master has sent into the link before this one ran.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -49,11 +50,13 @@ impl InheritedFork {
                 return Err(error);
             }
         };
-        let process = pidfile::open_process(handover.pid).ok();
-        // The pid is the old master's own only while that holds its end of the link: so this is
-        // asked after the pidfd was opened.
-        let early = link.receive(LONGEST);
-        let process = process.filter(|_| early.is_some() || !link.has_ended());
+        let watched = watch(&mut link, handover.pid).map_err(|error| {
+            let what = "cannot tell whether the old master lives";
+            let error = Error::system(what, reason(error));
+            refuse(&mut link, &error);
+            error
+        });
+        let (process, early) = watched?;
         Ok(InheritedFork {
             link,
             early,
@@ -144,13 +147,29 @@ impl InheritedFork {
 }
 
 fn refuse(link: &mut Link, why: &Error) {
-    link.send(render(&PeerMessage::Back(why.to_string())));
+    // If it cannot be sent, this process ends all the same, and the old master sees that.
+    let _ = link.send(render(&PeerMessage::Back(why.to_string())));
+}
+
+/// A pidfd of the old master, or None if it is gone; and a message that it has sent since.
+///
+/// # Errors
+/// It cannot be told whether the old master is gone: a new master that took it for gone would be a
+/// second service.
+fn watch(link: &mut Link, pid: i32) -> io::Result<(Option<OwnedFd>, Option<Message>)> {
+    let process = pidfile::open_if_alive(pid)?;
+    // The pid is the old master's own only while that holds its end of the link: so this is asked
+    // after the pidfd was opened.
+    let early = link.receive(LONGEST)?;
+    let process = process.filter(|_| early.is_some() || !link.has_ended());
+    Ok((process, early))
 }
 
 fn take_from(link: &mut Link) -> Result<(ForkHandover, Vec<Listener>), String> {
     let mut fds = VecDeque::new();
     let mut next = |fds: &mut VecDeque<OwnedFd>| {
-        let message = link.receive(LONGEST).ok_or("it has sent nothing")?;
+        let message = link.receive(LONGEST).map_err(reason)?;
+        let message = message.ok_or("it has sent nothing")?;
         fds.extend(message.fds);
         Ok::<_, String>(())
     };

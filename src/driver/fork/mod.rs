@@ -20,6 +20,7 @@ mod start;
 use crate::model::event::Event;
 use crate::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use crate::model::time::Time;
+use crate::sys::machine::clock;
 
 use super::state::Driver;
 
@@ -32,7 +33,7 @@ impl Driver {
             PeerAction::StartMaster(state) => return Some(Event::Peer(self.fork_master(*state))),
             PeerAction::Tell(message) => {
                 if let Some(peer) = &mut self.peer {
-                    peer.send(&message);
+                    peer.send(&message, clock::now());
                 }
             }
             PeerAction::Kill => {
@@ -56,6 +57,11 @@ impl Driver {
                 if let (Some(peer), Some(service_manager)) = (&self.peer, &mut self.service_manager)
                 {
                     service_manager.hand_over(peer.pid().unsigned_abs(), &self.log);
+                }
+            }
+            PeerAction::HandedOver => {
+                if let Some(service_manager) = &mut self.service_manager {
+                    service_manager.say_again();
                 }
             }
             PeerAction::PassOn(signal) => {
@@ -93,11 +99,7 @@ impl Driver {
                 self.log
                     .debug(format_args!("the other master says: {message:?}"));
             }
-            let dropped = event == PeerEvent::Detached;
             self.feed(Event::Peer(event));
-            if dropped {
-                self.peer = None;
-            }
         }
     }
 
@@ -105,7 +107,7 @@ impl Driver {
     pub(super) fn send_hello(&mut self) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         if let Some(peer) = &mut self.peer {
-            peer.send(&PeerMessage::Hello(own));
+            peer.send(&PeerMessage::Hello(own), clock::now());
         }
     }
 }

@@ -52,6 +52,7 @@ impl Driver {
         let (link, theirs) = Link::pair().map_err(failed)?;
         let document = image::memory(&self.fork_handover(state)?.render()?).map_err(failed)?;
         self.send_handover(&link, &document)?;
+        let peer = PeerMaster::not_started(link).map_err(failed)?;
         let mut placed = self.processes.kept();
         let taken: HashSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
         let at = (FIRST_FD..RawFd::MAX)
@@ -72,7 +73,7 @@ impl Driver {
             self.signals.ignored(),
         )
         .map_err(failed)?;
-        PeerMaster::new_master(link, forked).map_err(failed)
+        peer.started(forked).map_err(failed)
     }
 
     /// The environment that this master was started with, without what was meant for its process

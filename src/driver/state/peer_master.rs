@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::reason;
 use crate::log::Log;
 use crate::model::exit::ExitStatus;
 use crate::model::peer::{PeerEvent, PeerMessage};
@@ -23,6 +24,13 @@ use crate::wire::peer::{LONGEST, parse, render};
 /// descriptors a moment before it is gone.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long sending or receiving may fail before the link counts as lost. It is shorter than the
+/// time that a silent master has, so that a master whose own link fails does not blame the other.
+const LOST_AFTER: Duration = Duration::from_secs(5);
+
+/// How long after a failure the link is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
 /// The tokens of the two descriptors.
 const LINK: u64 = 0;
 const PROCESS: u64 = 1;
@@ -34,7 +42,10 @@ pub(in crate::driver) struct PeerMaster {
     early: Option<Message>,
     /// The link and the pidfd, as one descriptor.
     epoll: NestedEpoll,
+    /// Whether the link is in it. It is not while the link fails: it would be ready all the time.
+    is_watched: bool,
     pid: i32,
+    /// Before the child of this master is forked: none.
     process: Option<OwnedFd>,
     /// The child that this master has started: the new master, or a wrapper that starts it in turn.
     forked: Option<ForkedMaster>,
@@ -42,8 +53,18 @@ pub(in crate::driver) struct PeerMaster {
     is_up: bool,
     /// When the link has ended.
     link_ended_at: Option<Time>,
+    /// Sending, receiving or watching fails: since when, the last try, and why.
+    trouble: Option<Trouble>,
+    /// That the link is lost was told.
+    is_lost: bool,
     /// Empty for a new master.
     old_paths: OldPaths,
+}
+
+struct Trouble {
+    since: Time,
+    last: Time,
+    why: String,
 }
 
 /// The paths that an old master has moved its own to.
@@ -54,21 +75,49 @@ pub(in crate::driver) struct OldPaths {
 }
 
 impl PeerMaster {
-    /// The new master, which has just been forked.
+    /// The link to a new master that is not forked yet: all that can fail without it.
     ///
     /// # Errors
-    /// pidfd_open(2) or epoll refuses.
-    pub(in crate::driver) fn new_master(
-        link: Link,
-        forked: ForkedMaster,
-    ) -> io::Result<PeerMaster> {
-        let process = pidfile::open_process(forked.pid)?;
-        let pid = forked.pid;
-        PeerMaster::watched(link, pid, Some(process), Some(forked), OldPaths::default())
+    /// epoll refuses.
+    pub(in crate::driver) fn not_started(link: Link) -> io::Result<PeerMaster> {
+        let epoll = NestedEpoll::new()?;
+        epoll.add(link.as_fd(), LINK, Interest::READ)?;
+        Ok(PeerMaster {
+            link,
+            early: None,
+            epoll,
+            is_watched: true,
+            pid: 0,
+            process: None,
+            is_up: false,
+            forked: None,
+            link_ended_at: None,
+            trouble: None,
+            is_lost: false,
+            old_paths: OldPaths::default(),
+        })
     }
 
-    /// The old master: the link to it, with a message that was received already; its pid and a
-    /// pidfd (None: it is gone already).
+    /// The new master, which has just been forked. If it cannot be watched, it is ended: a master
+    /// that is started and not known would be a second service.
+    ///
+    /// # Errors
+    /// pidfd_open(2) or epoll refuses; the child is gone.
+    pub(in crate::driver) fn started(mut self, forked: ForkedMaster) -> io::Result<PeerMaster> {
+        match self.watch_process(forked.pid) {
+            Ok(()) => {
+                self.forked = Some(forked);
+                Ok(self)
+            }
+            Err(error) => {
+                forked.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// The old master: the link to it, with a message that was received already; its pid and a pidfd
+    /// (None: it is known to be gone).
     ///
     /// # Errors
     /// epoll refuses.
@@ -77,34 +126,28 @@ impl PeerMaster {
         (pid, process): (i32, Option<OwnedFd>),
         old_paths: OldPaths,
     ) -> io::Result<PeerMaster> {
-        let mut peer = PeerMaster::watched(link, pid, process, None, old_paths)?;
-        peer.early = early;
-        Ok(peer)
-    }
-
-    fn watched(
-        link: Link,
-        pid: i32,
-        process: Option<OwnedFd>,
-        forked: Option<ForkedMaster>,
-        old_paths: OldPaths,
-    ) -> io::Result<PeerMaster> {
-        let epoll = NestedEpoll::new()?;
-        epoll.add(link.as_fd(), LINK, Interest::READ)?;
+        let peer = PeerMaster::not_started(link)?;
         if let Some(process) = &process {
-            epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
+            peer.epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
         }
         Ok(PeerMaster {
-            link,
-            early: None,
-            epoll,
+            early,
             pid,
             process,
-            is_up: forked.is_none(),
-            forked,
-            link_ended_at: None,
+            is_up: true,
             old_paths,
+            ..peer
         })
+    }
+
+    fn watch_process(&mut self, pid: i32) -> io::Result<()> {
+        let process = pidfile::open_process(pid)?;
+        self.epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
+        if let Some(before) = self.process.replace(process) {
+            let _ = self.epoll.remove(before.as_fd());
+        }
+        self.pid = pid;
+        Ok(())
     }
 
     pub(in crate::driver) fn pid(&self) -> i32 {
@@ -118,23 +161,47 @@ impl PeerMaster {
 
     /// When to read again though nothing is readable.
     pub(in crate::driver) fn deadline(&self) -> Option<Time> {
+        if self.is_lost {
+            return None;
+        }
+        if let Some(trouble) = &self.trouble {
+            return Some(trouble.last + TRY_AGAIN);
+        }
         let early = self.early.as_ref().map(|_| Time(0));
         early.or(self.link_ended_at.map(|at| at + END_WITHIN))
     }
 
     /// Sends a message, at once or when the link has room for it.
-    pub(in crate::driver) fn send(&mut self, message: &PeerMessage) {
-        self.link.send(render(message));
-        self.watch_for_room();
+    pub(in crate::driver) fn send(&mut self, message: &PeerMessage, now: Time) {
+        if let Err(error) = self.link.send(render(message)) {
+            self.fails(now, "cannot send to it", &error);
+        }
+        self.watch_link(now);
     }
 
-    fn watch_for_room(&mut self) {
-        if self.link_ended_at.is_none() {
-            let interest = Interest {
-                read: true,
-                write: self.link.wants_write(),
-            };
-            let _ = self.epoll.modify(self.link.as_fd(), LINK, interest);
+    fn fails(&mut self, now: Time, what: &str, error: &io::Error) {
+        let why = format!("{what}: {}", reason(error));
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        let last = now;
+        self.trouble = Some(Trouble { since, last, why });
+    }
+
+    /// Watches the link, but not while it fails or after its end: it would be ready all the time.
+    fn watch_link(&mut self, now: Time) {
+        let interest = Interest {
+            read: true,
+            write: self.link.wants_write(),
+        };
+        let wanted = self.trouble.is_none() && self.link_ended_at.is_none();
+        let changed = match (self.is_watched, wanted) {
+            (false, false) => return,
+            (false, true) => self.epoll.add(self.link.as_fd(), LINK, interest),
+            (true, true) => self.epoll.modify(self.link.as_fd(), LINK, interest),
+            (true, false) => self.epoll.remove(self.link.as_fd()),
+        };
+        match changed {
+            Ok(()) => self.is_watched = wanted,
+            Err(error) => self.fails(now, "cannot watch the link to it", &error),
         }
     }
 
@@ -171,40 +238,68 @@ impl PeerMaster {
     pub(in crate::driver) fn read(&mut self, now: Time) -> Vec<PeerEvent> {
         // Asked before its messages are read: so none of them is missed.
         let ended = self.has_ended();
-        self.link.flush();
         let mut all = Vec::new();
-        while let Some(datagram) = self.early.take().or_else(|| self.link.receive(LONGEST)) {
-            let Some(message) = parse(&datagram.text) else {
-                continue;
-            };
-            if let PeerMessage::Hello(pid) = message {
-                self.follow(pid);
-            }
-            all.push(PeerEvent::Said(message));
+        let trouble = self.trouble.take();
+        if let Err((what, error)) = self.exchange(&mut all) {
+            self.trouble = trouble;
+            self.fails(now, what, &error);
         }
-        self.watch_for_room();
         if ended {
             all.retain(PeerEvent::outlives_its_master);
             all.push(PeerEvent::Exited(self.exit_message()));
             return all;
         }
         if self.link.has_ended() && self.link_ended_at.is_none() {
-            let _ = self.epoll.remove(self.link.as_fd());
             self.link_ended_at = Some(now);
         }
-        if self.link_ended_at.is_some_and(|at| now >= at + END_WITHIN) {
-            all.push(match (&self.forked, &self.process) {
-                (None, Some(_)) => PeerEvent::Detached,
-                (Some(_), _) | (None, None) => PeerEvent::Exited(self.exit_message()),
-            });
+        self.watch_link(now);
+        if let Some(why) = self.why_lost(now).filter(|_| !self.is_lost) {
+            self.is_lost = true;
+            all.push(PeerEvent::LinkLost(why));
         }
         all
     }
 
+    /// Sends what waits and reads what is there.
+    fn exchange(
+        &mut self,
+        all: &mut Vec<PeerEvent>,
+    ) -> std::result::Result<(), (&'static str, io::Error)> {
+        let sent = self.link.flush();
+        loop {
+            let early = self.early.take().map(|message| Ok(Some(message)));
+            let next = early.unwrap_or_else(|| self.link.receive(LONGEST));
+            let Some(datagram) = next.map_err(|error| ("cannot receive from it", error))? else {
+                break;
+            };
+            let Some(message) = parse(&datagram.text) else {
+                continue;
+            };
+            if let PeerMessage::Hello(pid) = message
+                && let Err(error) = self.follow(pid)
+            {
+                // It counts as up only once its end can be seen.
+                self.early = Some(datagram);
+                return Err(("cannot watch its process", error));
+            }
+            all.push(PeerEvent::Said(message));
+        }
+        sent.map_err(|error| ("cannot send to it", error))
+    }
+
+    /// Why nothing more will come over the link, though the other master lives.
+    fn why_lost(&self, now: Time) -> Option<String> {
+        if self.link_ended_at.is_some_and(|at| now >= at + END_WITHIN) {
+            return Some("it has closed the link, and lives".to_owned());
+        }
+        let trouble = self.trouble.as_ref()?;
+        (now >= trouble.since + LOST_AFTER).then(|| trouble.why.clone())
+    }
+
     fn has_ended(&self) -> bool {
         match &self.process {
-            // It was gone before a pidfd could be opened.
-            None => self.forked.is_none(),
+            // It was gone before a pidfd could be opened: nothing else means that.
+            None => true,
             Some(process) => Poller::new()
                 .wait(&[(process.as_fd(), Interest::READ)], Some(Time(0)))
                 .is_ok_and(|ready| ready.iter().any(|ready| ready.any())),
@@ -212,19 +307,12 @@ impl PeerMaster {
     }
 
     /// The new master is up. It may be a child of the process that was forked.
-    fn follow(&mut self, pid: i32) {
+    fn follow(&mut self, pid: i32) -> io::Result<()> {
+        if pid != self.pid {
+            self.watch_process(pid)?;
+        }
         self.is_up = true;
-        if pid == self.pid {
-            return;
-        }
-        if let Ok(process) = pidfile::open_process(pid) {
-            if let Some(before) = self.process.take() {
-                let _ = self.epoll.remove(before.as_fd());
-            }
-            let _ = self.epoll.add(process.as_fd(), PROCESS, Interest::READ);
-            self.process = Some(process);
-            self.pid = pid;
-        }
+        Ok(())
     }
 
     /// How it has ended, in words.
@@ -281,7 +369,7 @@ mod tests {
             PeerMessage::Back("first".to_owned()),
             PeerMessage::Back("second".to_owned()),
         );
-        old.send(render(&second));
+        old.send(render(&second)).expect("sent");
         let early = Message {
             text: render(&first),
             fds: Vec::new(),

@@ -70,20 +70,35 @@ impl Link {
 
     /// Queues a message, to be sent as soon as there is room. If the other end is closed, the
     /// message is dropped.
-    pub fn send(&mut self, text: Vec<u8>) {
+    ///
+    /// # Errors
+    /// As [`Link::flush`].
+    pub fn send(&mut self, text: Vec<u8>) -> io::Result<()> {
         self.waiting.push_back(text);
-        self.flush();
+        self.flush()
     }
 
     /// Sends the messages that wait, as far as there is room.
-    pub fn flush(&mut self) {
+    ///
+    /// # Errors
+    /// What sendmsg(2) said, apart from no room and a closed end: ENOBUFS, ENOMEM. The messages
+    /// still wait, in their order: call this again later.
+    pub fn flush(&mut self) -> io::Result<()> {
         while let Some(text) = self.waiting.front() {
             match self.send_now(text, &[]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // If the other end is closed, drop the message: receive() will report the end.
-                Ok(()) | Err(_) => drop(self.waiting.pop_front()),
+                Ok(()) => drop(self.waiting.pop_front()),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    // The other end is closed: receive() will report the end.
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                        self.waiting.clear();
+                    }
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
             }
         }
+        Ok(())
     }
 
     /// Whether a message waits for room.
@@ -91,27 +106,36 @@ impl Link {
         !self.waiting.is_empty()
     }
 
-    /// Whether the other end is closed and all its messages were received.
+    /// Whether the other end is closed and all its messages were received. An error of recvmsg(2)
+    /// is no end: it only means that this process could not look.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// The next message, cut at `longest` bytes; `None` if there is none now.
-    pub fn receive(&mut self, longest: usize) -> Option<Message> {
+    ///
+    /// # Errors
+    /// What recvmsg(2) said: ENOMEM. A message that waits is still there.
+    pub fn receive(&mut self, longest: usize) -> io::Result<Option<Message>> {
         let mut text = vec![0; longest];
-        match cmsg::receive(self.socket.as_fd(), &mut text) {
-            Ok(received) if received.len == 0 && received.fds.is_empty() => {
-                self.ended = true;
-                None
-            }
-            Ok(received) => {
-                text.truncate(received.len);
-                let fds = received.fds;
-                Some(Message { text, fds })
-            }
-            Err(error) => {
-                self.ended |= error.kind() != io::ErrorKind::WouldBlock;
-                None
+        loop {
+            match cmsg::receive(self.socket.as_fd(), &mut text) {
+                Ok(received) if received.len == 0 && received.fds.is_empty() => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Ok(received) => {
+                    text.truncate(received.len);
+                    let fds = received.fds;
+                    return Ok(Some(Message { text, fds }));
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(None),
+                    // The other end was closed before it had read all that was sent. The kernel
+                    // reports this once, before the messages that still wait here.
+                    io::ErrorKind::ConnectionReset => {}
+                    _ => return Err(error),
+                },
             }
         }
     }
@@ -127,6 +151,21 @@ impl AsFd for Link {
 mod tests {
     use super::*;
 
+    fn none(link: &mut Link) -> bool {
+        link.receive(64).expect("read").is_none()
+    }
+
+    #[test]
+    fn what_was_sent_before_a_close_with_unread_messages_is_received() {
+        let (mut ours, theirs) = Link::pair().expect("a pair");
+        let mut theirs = Link::new(theirs);
+        theirs.send(b"unread".to_vec()).expect("sent");
+        ours.send(b"last".to_vec()).expect("sent");
+        drop(ours);
+        let last = theirs.receive(64).expect("read").expect("a message");
+        assert_eq!(last.text, b"last");
+    }
+
     #[test]
     fn messages_stay_whole_wait_for_room_and_survive_their_sender() {
         let (mut ours, theirs) = Link::pair().expect("a pair");
@@ -136,24 +175,26 @@ mod tests {
         drop(write);
         let many = 3000;
         for number in 0..many {
-            ours.send(format!("message {number}").into_bytes());
+            let text = format!("message {number}").into_bytes();
+            ours.send(text).expect("queued");
         }
         assert!(ours.wants_write(), "there is no room for all of them");
-        let first = theirs.receive(64).expect("a message");
+        let first = theirs.receive(64).expect("read").expect("a message");
         assert_eq!((first.text.as_slice(), first.fds.len()), (&b"first"[..], 1));
         for number in 0..many {
             let message = loop {
-                match theirs.receive(64) {
+                match theirs.receive(64).expect("read") {
                     Some(message) => break message,
-                    None => ours.flush(),
+                    None => ours.flush().expect("sent"),
                 }
             };
             assert_eq!(message.text, format!("message {number}").into_bytes());
         }
-        assert!(theirs.receive(64).is_none() && !theirs.has_ended());
-        ours.send(b"last".to_vec());
+        assert!(none(&mut theirs) && !theirs.has_ended());
+        ours.send(b"last".to_vec()).expect("sent");
         drop(ours);
-        assert_eq!(theirs.receive(64).expect("a message").text, b"last");
+        let last = theirs.receive(64).expect("read").expect("a message");
+        assert_eq!(last.text, b"last");
         // Another test may be forking: its child has a copy of our end until it executes its
         // program.
         let until = Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE);
@@ -161,8 +202,8 @@ mod tests {
         crate::sys::io::poll::Poller::new()
             .wait(&fds, until)
             .expect("poll");
-        assert!(theirs.receive(64).is_none() && theirs.has_ended());
-        theirs.send(b"to a closed end".to_vec());
+        assert!(none(&mut theirs) && theirs.has_ended());
+        theirs.send(b"to a closed end".to_vec()).expect("dropped");
         assert!(!theirs.wants_write());
         drop((first, read));
     }

@@ -9,17 +9,18 @@
     reason = "fork, signal dispositions, and _exit where exec has failed"
 )]
 
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as NixSignal, sigaction};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, chdir, execve, fork};
 
 use super::image::Next;
+use super::{descendants, wait};
 use crate::error::reason;
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
@@ -42,6 +43,18 @@ impl ForkedMaster {
         // Reads what is in the pipe; it never blocks.
         let _ = self.failure.read_to_string(&mut why);
         (!why.is_empty()).then_some(why)
+    }
+
+    /// Ends the child and all that it has started, and waits for its end. It may be at any step
+    /// between the fork and the new master, so it is asked for nothing.
+    pub fn end(self) {
+        let child = Pid::from_raw(self.pid);
+        // Our child, and not reaped: the number is its own. Stopped first, so that it starts
+        // nothing while its descendants are listed.
+        let _ = nix::sys::signal::kill(child, NixSignal::SIGSTOP);
+        descendants::kill_descendants(self.pid, &|| true);
+        let _ = nix::sys::signal::kill(child, NixSignal::SIGKILL);
+        let _ = wait::reap_blocking(self.pid);
     }
 }
 
@@ -112,18 +125,36 @@ fn prepare(placed: &[(RawFd, RawFd)], above: RawFd, ignored: &[Signal]) -> io::R
     Ok(())
 }
 
+/// Executes the program itself. execvp(3) would have sh run a file that is no program.
 fn execute(next: &Next<'_>) -> io::Error {
-    let mut command = Command::new(next.program);
-    if let Some((name, rest)) = next.argv.split_first() {
-        command.arg0(name).args(rest);
+    let (Ok(program), Ok(argv), Ok(environment)) = (
+        c_string(next.program.as_os_str()),
+        next.argv.iter().map(|word| c_string(word)).collect(),
+        next.environment.iter().map(variable).collect(),
+    ) else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    let (argv, environment): (Vec<CString>, Vec<CString>) = (argv, environment);
+    if let Some(dir) = next.dir
+        && let Err(errno) = chdir(dir)
+    {
+        return errno.into();
     }
-    command
-        .env_clear()
-        .envs(next.environment.iter().map(|(name, value)| (name, value)));
-    if let Some(dir) = next.dir {
-        command.current_dir(dir);
+    match execve(&program, &argv, &environment) {
+        Ok(never) => match never {},
+        Err(errno) => errno.into(),
     }
-    command.exec()
+}
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    Ok(CString::new(text.as_bytes())?)
+}
+
+fn variable((name, value): &(OsString, OsString)) -> io::Result<CString> {
+    let mut text = name.clone();
+    text.push("=");
+    text.push(value);
+    c_string(&text)
 }
 
 #[cfg(test)]
@@ -132,7 +163,6 @@ pub(crate) mod tests {
     use crate::sys::process::wait;
     use crate::sys::process::wait::WaitStatus;
     use crate::sys::testing::{Peer, Talk};
-    use std::ffi::OsString;
     use std::path::Path;
 
     fn next<'a>(argv: &'a [OsString], environment: &'a [(OsString, OsString)]) -> Next<'a> {
@@ -185,6 +215,33 @@ pub(crate) mod tests {
         let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
         assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(126));
         talk.say(&forked.failure().expect("a reason"));
+
+        // A file that is no program: were it a script to be run by sh, it would exit 0.
+        let dir = tempfile::tempdir().expect("a directory");
+        let corrupt = dir.path().join("corrupt");
+        std::fs::write(&corrupt, "exit 0\n").expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&corrupt, mode).expect("made executable");
+        let argv = [corrupt.into_os_string()];
+        let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
+        assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(126));
+        let why = forked.failure().expect("a reason");
+        talk.say(why.rsplit(": ").next().expect("a part"));
+
+        // The child of the child is ended too: it holds the pipe.
+        let (read, write) = fd::pipe().expect("a pipe");
+        let script = "sleep 1000 & echo >&7; exec sleep 1000";
+        let argv: Vec<OsString> = ["/bin/sh", "-c", script].map(Into::into).into();
+        let path = [("PATH".into(), "/usr/bin:/bin".into())];
+        let placed = [(write.as_raw_fd(), 7)];
+        let forked = fork_master(&next(&argv, &path), &placed, &[]).expect("forked");
+        drop(write);
+        let mut read = File::from(read);
+        read.read_exact(&mut [0]).expect("it runs");
+        let pid = forked.pid;
+        forked.end();
+        read.read_to_end(&mut Vec::new()).expect("all are gone");
+        talk.say(&format!("reaped: {}", wait::peek(pid).is_err()));
     }
 
     #[test]
@@ -194,5 +251,7 @@ pub(crate) mod tests {
         assert_eq!(output.as_deref(), Some("b c|/|our group|one|0 1 2 7"));
         let why = "cannot execute /nowhere/at/all: No such file or directory";
         assert_eq!(peer.talk.hear().as_deref(), Some(why));
+        assert_eq!(peer.talk.hear().as_deref(), Some("Exec format error"));
+        assert_eq!(peer.talk.hear().as_deref(), Some("reaped: true"));
     }
 }

@@ -6,13 +6,23 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ids::{Generation, OpId};
-use super::operation::Operations;
+use super::operation::{OperationKind, Operations, Outcome};
 use super::policy::{Policy, StopSeverity};
 use super::readiness_memory::ReadinessMemory;
 use super::signal::Signal;
 
 /// How long a new master may take until it says that it is up.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long after the other master's last message it is asked whether it still answers.
+pub const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer. One that takes longer is ended.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A master that is this late to look at a deadline of the other one was itself stopped or starved:
+/// the other's answer may not be read yet, so its time counts anew.
+pub const LATE: Duration = Duration::from_secs(1);
 
 /// Which of the two masters this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +76,16 @@ pub enum PeerMessage {
     Stop(StopSeverity),
     /// The sending master has used this generation's number.
     Used(Generation),
+    /// Asks for [`PeerMessage::Alive`].
+    Ask,
+    /// The sending master works.
+    Alive,
+    /// The receiving master is the service from now on, and the sending one only drains.
+    HandedOver,
+    /// The sending master has begun this operation.
+    Began(OpId, OperationKind),
+    /// An operation of the sending master has ended so.
+    Ended(OpId, OperationKind, Outcome),
 }
 
 /// What happened to the other master.
@@ -79,8 +99,8 @@ pub enum PeerEvent {
     Said(PeerMessage),
     /// It has ended; how, in words.
     Exited(String),
-    /// It lives, and has ended the conversation.
-    Detached,
+    /// It lives, and nothing comes or goes over the link to it any more, for this reason.
+    LinkLost(String),
 }
 
 impl PeerEvent {
@@ -88,7 +108,14 @@ impl PeerEvent {
     /// its workers does not hold any more; what it wanted of the service does.
     pub fn outlives_its_master(&self) -> bool {
         match self {
-            PeerEvent::Said(PeerMessage::Back(_) | PeerMessage::Stop(_)) => true,
+            PeerEvent::Said(
+                PeerMessage::Back(_)
+                | PeerMessage::Stop(_)
+                | PeerMessage::Used(_)
+                | PeerMessage::HandedOver
+                | PeerMessage::Began(..)
+                | PeerMessage::Ended(..),
+            ) => true,
             PeerEvent::Said(
                 PeerMessage::Hello(_)
                 | PeerMessage::Ready(_)
@@ -96,12 +123,13 @@ impl PeerEvent {
                 | PeerMessage::Done(_)
                 | PeerMessage::Want(_)
                 | PeerMessage::Free(_)
-                | PeerMessage::Used(_),
+                | PeerMessage::Ask
+                | PeerMessage::Alive,
             )
             | PeerEvent::Started(_)
             | PeerEvent::NotStarted(_)
             | PeerEvent::Exited(_)
-            | PeerEvent::Detached => false,
+            | PeerEvent::LinkLost(_) => false,
         }
     }
 }
@@ -122,6 +150,8 @@ pub enum PeerAction {
     RemoveOldNames,
     /// It is the service from now on: the service manager is told.
     Succeeded,
+    /// This master is the service from now on: the service manager was told so by the other.
+    HandedOver,
     /// Pass on a signal that was deferred.
     PassOn(Signal),
 }
@@ -143,4 +173,6 @@ pub struct ForkState {
     pub operations: Operations,
     /// Which commands' workers notify that they are ready.
     pub readiness_memory: ReadinessMemory,
+    /// The old master answers [`PeerMessage::Ask`], and says [`PeerMessage::HandedOver`].
+    pub answers: bool,
 }

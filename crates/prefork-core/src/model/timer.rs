@@ -39,6 +39,8 @@ pub enum Timer {
     Leftovers,
     /// A new master beside this one must be up by then.
     Hello,
+    /// The other master is asked then whether it still answers, or must have answered by then.
+    Answer,
 }
 
 /// The table: at most one deadline a timer.

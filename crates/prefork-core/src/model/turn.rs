@@ -63,6 +63,9 @@ impl Turn<'_> {
         ticket: Option<Ticket>,
     ) -> OpId {
         let op = operations.begin(self.now, kind);
+        if operations.is_shared(op) {
+            self.send_to_peer(PeerMessage::Began(op, kind));
+        }
         if let Some(ticket) = ticket {
             self.act(Action::Began(ticket, op));
         }
@@ -71,7 +74,13 @@ impl Turn<'_> {
 
     /// Ends an operation. It ends once: a second end is not told.
     pub(crate) fn end(&mut self, operations: &mut Operations, op: OpId, outcome: Outcome) {
+        let Some(kind) = operations.get(op).map(|known| known.kind) else {
+            return;
+        };
         if operations.end(self.now, op, outcome.clone()) {
+            if operations.is_shared(op) {
+                self.send_to_peer(PeerMessage::Ended(op, kind, outcome.clone()));
+            }
             self.act(Action::Finished(op, outcome));
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::changes::Changes;
+use super::operation_id::{optional_word, word};
 use super::status::Status;
 
 /// The longest request line, its newline included.
@@ -28,7 +29,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Value>,
     /// Whether the reply comes when the operation has ended (the default), or as soon as it has
-    /// begun, with its number.
+    /// begun, with its id.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub wait: bool,
     /// Makes the request idempotent: a second request with the same key joins the operation that
@@ -125,8 +126,12 @@ pub enum ControlCommand {
         #[serde(default, skip_serializing_if = "is_no")]
         ready: bool,
         /// Wait until this operation has ended.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        op: Option<u64>,
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "optional_word"
+        )]
+        op: Option<String>,
     },
 }
 
@@ -158,6 +163,8 @@ pub enum Code {
     Failed,
     /// A stop ended the operation.
     Aborted,
+    /// The master that the operation was asked of died, so its outcome is not known.
+    MasterDied,
     /// The client has no permission.
     Permission,
     /// A code that this version does not know, from a newer master.
@@ -174,9 +181,12 @@ pub struct Reply {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// The operation's number, if the request began or joined one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub op: Option<u64>,
+    /// The operation's id, if the request began or joined one.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_word"
+    )]
+    pub op: Option<String>,
     /// One line for people: what was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -206,8 +216,9 @@ pub struct Reply {
 pub struct Progress {
     /// `progress`.
     pub event: String,
-    /// The operation's number.
-    pub op: u64,
+    /// The operation's id.
+    #[serde(deserialize_with = "word")]
+    pub op: String,
     /// Steps taken.
     pub done: usize,
     /// Steps in all.

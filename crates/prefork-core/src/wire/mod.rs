@@ -29,6 +29,7 @@
 //! | [`handover`] | the state that an image hands to the next at an upgrade in place |
 //! | [`handover::preflight`] | the answer of an image that is only checked before that |
 //! | [`peer`] | what an old and a new master exchange during an upgrade by fork |
+//! | [`operation_id`] | an operation's id, one word |
 //! | [`text`] | bytes that are nearly always text, in JSON |
 //!
 //! And files of the system: [`services`] (services(5)) and [`maps`] (`/proc/PID/maps`, proc(5)).
@@ -44,6 +45,7 @@ pub mod listen_env;
 pub mod maps;
 pub mod names;
 pub mod notify;
+pub mod operation_id;
 pub mod peer;
 pub mod service_manager;
 pub mod services;

@@ -11,10 +11,12 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::exports::Protocol;
-use super::handover::values::{KnownOperations, Learnt, Settings, Severity};
+use super::handover::values::{End, KindName, KnownOperations, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
+use super::operation_id::OpWord;
 use super::text::Text;
-use crate::model::ids::{Generation, OpId};
+use crate::model::ids::Generation;
+use crate::model::operation::Outcome;
 use crate::model::peer::{ForkState, PeerMessage};
 
 /// Names the descriptor.
@@ -29,8 +31,12 @@ pub const FOR_ONE_PROCESS: [&str; 5] = [
     "WATCHDOG_PID",
 ];
 
-/// The format that is written, and the only one that is read.
-pub const FORMAT: u32 = 1;
+/// The format that is written.
+pub const FORMAT: u32 = 2;
+
+/// The oldest format that is read. Its master answers no questions, and hands nothing over: it ends
+/// when it has drained.
+const OLDEST: u32 = 1;
 
 /// The longest message, in bytes.
 pub const LONGEST: usize = 16 * 1024;
@@ -84,9 +90,10 @@ impl ForkHandover {
         }
         let not_understood = |error| format!("what the old master left is not understood: {error}");
         let head: Head = serde_json::from_slice(document).map_err(not_understood)?;
-        if head.format != FORMAT {
+        if !(OLDEST..=FORMAT).contains(&head.format) {
             return Err(format!(
-                "what the old master (version {}) left has format {}, and this program reads format {FORMAT}",
+                "what the old master (version {}) left has format {}, and this program reads formats \
+                 {OLDEST} to {FORMAT}",
                 head.by, head.format
             ));
         }
@@ -97,7 +104,7 @@ impl ForkHandover {
 /// What the new master has to know of the old one's model, as JSON has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerState {
-    op: u64,
+    op: OpWord,
     manual: bool,
     from: u64,
     settings: Settings,
@@ -105,6 +112,8 @@ pub struct PeerState {
     scaled: Option<usize>,
     operations: KnownOperations,
     readiness: Learnt,
+    #[serde(default)]
+    answers: bool,
 }
 
 impl PeerState {
@@ -118,7 +127,7 @@ impl From<&ForkState> for PeerState {
     fn from(state: &ForkState) -> Self {
         let (from, policy) = &state.from;
         PeerState {
-            op: state.op.0,
+            op: state.op.into(),
             manual: state.manual,
             from: from.0,
             settings: Settings::from(&**policy),
@@ -126,6 +135,7 @@ impl From<&ForkState> for PeerState {
             scaled: state.scaled,
             operations: KnownOperations::from(&state.operations),
             readiness: Learnt::from(&state.readiness_memory),
+            answers: state.answers,
         }
     }
 }
@@ -133,13 +143,14 @@ impl From<&ForkState> for PeerState {
 impl From<PeerState> for ForkState {
     fn from(state: PeerState) -> Self {
         ForkState {
-            op: OpId(state.op),
+            op: state.op.into(),
             manual: state.manual,
             from: (Generation(state.from), Rc::new(state.settings.into())),
             to: Generation(state.to),
             scaled: state.scaled,
             operations: state.operations.into(),
             readiness_memory: state.readiness.into(),
+            answers: state.answers,
         }
     }
 }
@@ -157,6 +168,11 @@ enum Message {
     Free(u32),
     Stop(Severity),
     Used(u64),
+    Ask,
+    Alive,
+    HandedOver,
+    Began(OpWord, KindName),
+    Ended(OpWord, KindName, End),
 }
 
 /// One message. A reason that is too long for one is cut.
@@ -166,16 +182,37 @@ pub fn render(message: &PeerMessage) -> Vec<u8> {
         PeerMessage::Ready(slot) => Message::Ready(*slot),
         PeerMessage::AllReady => Message::AllReady,
         PeerMessage::Done(workers) => Message::Done(*workers),
-        PeerMessage::Back(why) => {
-            let text = why.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
-            Message::Back(text.map(|(_, letter)| letter).collect())
-        }
+        PeerMessage::Back(why) => Message::Back(cut(why)),
         PeerMessage::Want(slot) => Message::Want(*slot),
         PeerMessage::Free(slot) => Message::Free(*slot),
         PeerMessage::Stop(severity) => Message::Stop((*severity).into()),
         PeerMessage::Used(generation) => Message::Used(generation.0),
+        PeerMessage::Ask => Message::Ask,
+        PeerMessage::Alive => Message::Alive,
+        PeerMessage::HandedOver => Message::HandedOver,
+        PeerMessage::Began(op, kind) => Message::Began((*op).into(), KindName(*kind)),
+        PeerMessage::Ended(op, kind, outcome) => {
+            Message::Ended((*op).into(), KindName(*kind), cut_outcome(outcome))
+        }
     };
     serde_json::to_vec(&message).unwrap_or_default()
+}
+
+/// What of a text fits into one message.
+fn cut(text: &str) -> String {
+    let fits = text.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
+    fits.map(|(_, letter)| letter).collect()
+}
+
+fn cut_outcome(outcome: &Outcome) -> End {
+    match outcome {
+        // The warnings are for whoever asked, and that is a client of the sender.
+        Outcome::Done(text, _) => End::Done(cut(text), Vec::new()),
+        Outcome::Failed(why) => End::Failed(cut(why)),
+        Outcome::RolledBack(why) => End::RolledBack(cut(why)),
+        Outcome::Aborted(why) => End::Aborted(cut(why)),
+        Outcome::Lost(why) => End::Lost(cut(why)),
+    }
 }
 
 /// Reads a message; None: it is a newer program's, or none.
@@ -190,18 +227,24 @@ pub fn parse(message: &[u8]) -> Option<PeerMessage> {
         Message::Free(slot) => PeerMessage::Free(slot),
         Message::Stop(severity) => PeerMessage::Stop(severity.into()),
         Message::Used(generation) => PeerMessage::Used(Generation(generation)),
+        Message::Ask => PeerMessage::Ask,
+        Message::Alive => PeerMessage::Alive,
+        Message::HandedOver => PeerMessage::HandedOver,
+        Message::Began(op, KindName(kind)) => PeerMessage::Began(op.into(), kind),
+        Message::Ended(op, KindName(kind), end) => PeerMessage::Ended(op.into(), kind, end.into()),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::Generation;
+    use crate::model::operation::OperationKind;
     use crate::model::policy::StopSeverity;
     use proptest::prelude::*;
 
     #[test]
     fn messages_come_back() {
+        let op = "3-z".parse().expect("an operation");
         for (told, text) in [
             (PeerMessage::Hello(7), r#"{"say":"hello","of":7}"#),
             (PeerMessage::Ready(3), r#"{"say":"ready","of":3}"#),
@@ -218,6 +261,17 @@ mod tests {
                 r#"{"say":"stop","of":"quick"}"#,
             ),
             (PeerMessage::Used(Generation(9)), r#"{"say":"used","of":9}"#),
+            (PeerMessage::Ask, r#"{"say":"ask"}"#),
+            (PeerMessage::Alive, r#"{"say":"alive"}"#),
+            (PeerMessage::HandedOver, r#"{"say":"handed-over"}"#),
+            (
+                PeerMessage::Began(op, OperationKind::Scale),
+                r#"{"say":"began","of":["3-z","scale"]}"#,
+            ),
+            (
+                PeerMessage::Ended(op, OperationKind::Scale, Outcome::done("3 workers")),
+                r#"{"say":"ended","of":["3-z","scale",{"done":["3 workers",[]]}]}"#,
+            ),
         ] {
             assert_eq!(String::from_utf8(render(&told)).as_deref(), Ok(text));
             assert_eq!(parse(text.as_bytes()), Some(told));
@@ -231,8 +285,8 @@ mod tests {
     fn what_is_of_another_format_is_refused_in_words() {
         for (document, why) in [
             (
-                r#"{"format": 2, "by": "0.9.0"}"#,
-                "(version 0.9.0) left has format 2",
+                r#"{"format": 3, "by": "0.9.0"}"#,
+                "(version 0.9.0) left has format 3",
             ),
             (r#"{"format": 1}"#, "not understood: missing field"),
             ("", "not understood"),

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
+use super::operation_id::word;
 
 /// The version of the control protocol that this crate reads and writes.
 pub const PROTOCOL: u32 = 1;
@@ -152,8 +153,9 @@ pub struct LastExit {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rollout {
-    /// The operation's number.
-    pub op: u64,
+    /// The operation's id.
+    #[serde(deserialize_with = "word")]
+    pub op: String,
     /// `start`, `reload`, `rollback` or `upgrade`.
     pub kind: String,
     /// The generation that served before; null for the first rollout.
@@ -172,8 +174,9 @@ pub struct Rollout {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Operation {
-    /// The operation's number, for `pf-ctl wait --op`.
-    pub op: u64,
+    /// The operation's id, for `pf-ctl wait --op`.
+    #[serde(deserialize_with = "word")]
+    pub op: String,
     /// What the request was: `reload`, `scale`, ...
     pub kind: String,
     /// `running`, `done`, `failed`, `rolled-back` or `aborted`.

@@ -11,7 +11,7 @@ use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
-use prefork_core::model::ids::{Generation, Ticket, WorkerId};
+use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
 use prefork_core::model::policy::{Policy, Readiness};
 use prefork_core::model::state::snapshot::ServiceState;
 use prefork_core::model::time::Time;
@@ -41,7 +41,7 @@ const GOLDEN: [Golden; 5] = [
             assert!(supervisor.snapshot().ready == 2);
             assert!(
                 supervisor
-                    .operation(prefork_core::model::ids::OpId(2))
+                    .operation("2".parse().expect("an operation"))
                     .is_some()
             );
         },
@@ -276,7 +276,10 @@ impl World {
                 }],
                 last_client: 1,
                 last_ticket: self.tickets,
-                keys: vec![("deploy-1".into(), 2)],
+                keys: vec![(
+                    "deploy-1".into(),
+                    "2".parse::<OpId>().expect("an operation").into(),
+                )],
                 dropped: 0,
             },
             service_manager: None,

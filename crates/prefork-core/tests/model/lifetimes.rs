@@ -722,7 +722,7 @@ impl World {
                     }
                 }
             }
-            Outcome::Failed(_) | Outcome::Aborted(_) => {}
+            Outcome::Failed(_) | Outcome::Aborted(_) | Outcome::Lost(_) => {}
         }
         Ok(())
     }

@@ -60,6 +60,7 @@ pub fn action(action: &Action) -> String {
                 Outcome::Failed(text) => ("failed", text.clone()),
                 Outcome::RolledBack(text) => ("rolled back", text.clone()),
                 Outcome::Aborted(text) => ("aborted", text.clone()),
+                Outcome::Lost(text) => ("lost", text.clone()),
             };
             format!("operation {op} {kind}: {text}")
         }

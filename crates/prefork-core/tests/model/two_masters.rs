@@ -15,13 +15,14 @@ use prefork_core::model::action::Action;
 use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{Command, Event, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
-use prefork_core::model::ids::{OpId, Ticket, WorkerId};
+use prefork_core::model::ids::{Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
 use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
+use prefork_core::wire::operation_id::plain;
 
 use super::render;
 
@@ -142,7 +143,9 @@ impl World {
                     *process = Process::Stopping;
                 }
             }
-            Action::Finished(OpId(2), outcome) if at == 0 => self.outcome = Some(outcome),
+            Action::Finished(op, outcome) if at == 0 && op == plain(2) => {
+                self.outcome = Some(outcome)
+            }
             Action::Exit(code, _) => self.ends(at, code),
             Action::Peer(deed) => self.perform_beside(at, deed, events),
             Action::LookForLeftovers => events.push_back(Event::LeftBehind(Vec::new())),
@@ -166,7 +169,7 @@ impl World {
             PeerAction::TakeNamesBack => self.names = vec![0],
             PeerAction::RemoveOldNames => self.names = vec![1],
             PeerAction::Kill => self.kill(1),
-            PeerAction::Succeeded | PeerAction::PassOn(_) => {}
+            PeerAction::Succeeded | PeerAction::HandedOver | PeerAction::PassOn(_) => {}
         }
     }
 

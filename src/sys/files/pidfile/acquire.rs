@@ -1,18 +1,14 @@
 //! Takes a pid file: creates it, or replaces a stale one, so that of two starters one wins.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::libc;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::lock::{TRIES, holder, is_at, lock, open_existing, owned_error};
+use super::unnamed::{NewFile, remove_left_over};
 use crate::error::{Error, Result};
 use crate::sys::io::left_open::LeftOpen;
-use crate::sys::machine::random::hex128;
 
 /// Our pid file, locked.
 #[derive(Debug)]
@@ -48,7 +44,10 @@ impl PidFile {
                 Err(error) => Err(error),
             };
             match attempt.map_err(|error| Error::system(what(), error))? {
-                Attempt::Won(file) => return Ok(file),
+                Attempt::Won(file) => {
+                    remove_left_over(&full);
+                    return Ok(file);
+                }
                 Attempt::Taken(pid) => return Err(owned_error(path, pid)),
                 Attempt::Raced => {}
             }
@@ -96,18 +95,9 @@ impl PidFile {
 
 /// The path is free: puts a locked file there. If another process was faster, changes nothing.
 pub(super) fn create(path: &Path) -> io::Result<Attempt> {
-    let (temporary, file) = create_locked_temporary(path)?;
-    let linked = match fs::hard_link(&temporary, path) {
-        // A file system without hard links.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
-            renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE).map_err(Into::into)
-        }
-        linked => linked,
-    };
-    // After a rename there is nothing to remove.
-    let _ = fs::remove_file(&temporary);
-    match linked {
-        Ok(()) => Ok(won(path, file)),
+    let new = NewFile::beside(path)?;
+    match new.link_to(path) {
+        Ok(file) => Ok(won(path, file)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Attempt::Raced),
         Err(error) => Err(error),
     }
@@ -123,15 +113,20 @@ pub(super) fn replace(path: &Path, old: File) -> io::Result<Attempt> {
     if !is_at(path, &old)? {
         return Ok(Attempt::Raced);
     }
-    let (temporary, file) = create_locked_temporary(path)?;
-    if let Err(error) = fs::rename(&temporary, path) {
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
+    // Made first: where there is no room for it, the old file stays.
+    let new = NewFile::beside(path)?;
+    fs::remove_file(path)?;
+    match new.link_to(path) {
+        // Release the old lock only now: a process that gets it next finds that the path names
+        // another file.
+        Ok(file) => {
+            drop(old);
+            Ok(won(path, file))
+        }
+        // A starter that found no file was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Attempt::Raced),
+        Err(error) => Err(error),
     }
-    // Release the old lock only now: a process that gets it next finds that the path names another
-    // file.
-    drop(old);
-    Ok(won(path, file))
 }
 
 fn won(path: &Path, file: File) -> Attempt {
@@ -139,25 +134,4 @@ fn won(path: &Path, file: File) -> Attempt {
         path: path.to_owned(),
         file,
     })
-}
-
-/// Makes a temporary file beside `path`, locks it and writes our pid. Only a complete, locked file
-/// ever appears at `path`.
-fn create_locked_temporary(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), hex128()?));
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&temporary)?;
-    let filled = lock(&file)
-        .and_then(|_| writeln!(file, "{}", std::process::id()))
-        .and_then(|()| file.sync_all());
-    if let Err(error) = filled {
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    Ok((temporary, file))
 }

@@ -12,24 +12,27 @@
 //! | --- | --- |
 //! | `lock` | take the lock, find its holder, check that the path still names the file |
 //! | `acquire` | [`PidFile`]: create the file or replace a stale one |
+//! | `unnamed` | a locked file with our pid that has no name yet |
 //! | `rename` | another name for our file while two masters run; [`remove_stale`] |
 //! | `owner` | [`owner()`], [`open_owner`]: the process that has the lock |
 //! | `pidfd` | [`HeldProcess`]; [`open_process`], [`pidfd_signal`], [`pidfd_wait`] |
 //!
-//! The way of one start: [`PidFile::acquire`] writes a temporary file beside the path and locks it.
-//! If the path is free, it links the file there; the link fails if another process was faster. If a
-//! file is there, it takes that file's lock, checks that the path still names it, and renames the
-//! temporary file over it. A process that waited for the old lock then finds another file.
+//! The way of one start: [`PidFile::acquire`] makes a file without a name, locks it and writes the
+//! pid into it. If the path is free, it links the file there; the link fails if another process was
+//! faster. If a file is there, it takes that file's lock, checks that the path still names it,
+//! removes it and links its own there. A process that waited for the old lock then finds another
+//! file, or none. A process that is killed at any step leaves no other name.
 
 mod acquire;
 mod lock;
 mod owner;
 mod pidfd;
 mod rename;
+mod unnamed;
 
 pub use acquire::PidFile;
 pub use owner::{Owner, open_owner, owner};
-pub use pidfd::{HeldProcess, open_process, pidfd_signal, pidfd_wait};
+pub use pidfd::{HeldProcess, open_if_alive, open_process, pidfd_signal, pidfd_wait};
 pub use rename::remove_stale;
 
 #[cfg(test)]

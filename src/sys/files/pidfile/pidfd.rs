@@ -48,6 +48,18 @@ fn number(pid: i32) -> io::Result<Pid> {
     found.ok_or(io::ErrorKind::InvalidInput.into())
 }
 
+/// As [`open_process`]; `None`: there is no such process.
+///
+/// # Errors
+/// It is not known whether there is one: EMFILE, ENFILE, ENOMEM, ENOSYS.
+pub fn open_if_alive(pid: i32) -> io::Result<Option<OwnedFd>> {
+    match open_process(pid) {
+        Ok(process) => Ok(Some(process)),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Sends a signal to the process.
 ///
 /// # Errors

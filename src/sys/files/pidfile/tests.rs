@@ -8,6 +8,7 @@ use nix::libc;
 
 use super::acquire::{Attempt, create, replace};
 use super::lock::open_existing;
+use super::unnamed::NewFile;
 use super::*;
 use crate::error::Exit;
 use crate::model::signal::Signal;
@@ -104,6 +105,27 @@ fn u22_of_two_starters_exactly_one_wins_two_hundred_times() {
     }
     ask(&mut one, "acquire");
     assert_eq!(litter(dir.path()), 1, "no temporary file stays");
+}
+
+#[test]
+fn u22_a_starter_that_is_killed_leaves_no_name_and_what_older_ones_left_is_removed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("app.pid");
+    let new = NewFile::beside(&path).expect("made");
+    assert_eq!(
+        litter(dir.path()),
+        0,
+        "it has no name that a KILL could leave"
+    );
+    drop(new);
+    let left = format!(".app.pid.{}", "0123456789abcdef".repeat(2));
+    for name in [left.as_str(), ".app.pid.other", ".other.pid.0123"] {
+        fs::write(dir.path().join(name), "1\n").expect("written");
+    }
+    let mut peer = contestant(&path);
+    assert_eq!(ask(&mut peer, "acquire"), "won");
+    assert!(!dir.path().join(left).exists());
+    assert_eq!(litter(dir.path()), 3, "the files of others stay");
 }
 
 #[test]

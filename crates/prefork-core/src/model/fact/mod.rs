@@ -222,6 +222,8 @@ pub enum Fact {
     PeerUp(PeerLabel),
     /// The other master has ended, in these words; whether that was expected.
     PeerExited(PeerLabel, String, bool),
+    /// The other master has not answered for this long, and is ended.
+    PeerSilent(PeerLabel, Duration),
     /// The upgrade by fork goes back, for this reason.
     ForkTurnedBack(String),
     /// The old master is gone: the upgrade by fork goes on.
@@ -256,6 +258,7 @@ impl Fact {
             | Fact::PinFailed { .. }
             | Fact::RestartFailed(..)
             | Fact::ScaleFailed(..)
+            | Fact::PeerSilent(..)
             | Fact::ForkTurnedBack(_) => Level::Error,
             Fact::WorkerExited(exit) if exit.asked => Level::Info,
             Fact::PeerExited(_, _, true) => Level::Info,
@@ -355,6 +358,7 @@ impl Fact {
             | Fact::ForkBegan { .. }
             | Fact::PeerUp(_)
             | Fact::PeerExited(..)
+            | Fact::PeerSilent(..)
             | Fact::ForkTurnedBack(_)
             | Fact::ForkGoesOn
             | Fact::BothMastersServe(..)

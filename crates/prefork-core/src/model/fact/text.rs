@@ -315,6 +315,13 @@ impl fmt::Display for Fact {
             }
             Fact::PeerUp(peer) => write!(f, "upgrade: {peer} stands"),
             Fact::PeerExited(peer, how, _) => write!(f, "upgrade: {peer} {how}"),
+            Fact::PeerSilent(peer, within) => {
+                let within = human(*within);
+                write!(
+                    f,
+                    "upgrade: {peer} has not answered for {within}, and is killed"
+                )
+            }
             Fact::ForkTurnedBack(why) => write!(f, "upgrade: going back: {why}"),
             Fact::ForkGoesOn => {
                 f.write_str("upgrade: going on after all: there is nobody to go back to")

@@ -8,9 +8,10 @@ use crate::model::fact::Fact;
 use crate::model::fact::text::human;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
-use crate::model::peer::{ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, PeerSide};
+use crate::model::peer::{
+    ASK_AFTER, ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, PeerSide,
+};
 use crate::model::policy::StopSeverity;
-use crate::model::signal::Signal;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
@@ -39,6 +40,7 @@ impl Supervisor {
         });
         let mut peer = Peer::new(PeerSide::Old, manual, op);
         peer.was_paused = self.mode.is_paused();
+        peer.answer_by = Some(turn.now + HELLO_WITHIN);
         self.peer = Some(peer);
         self.timers.set(Timer::Hello, turn.now + HELLO_WITHIN);
         let state = ForkState {
@@ -47,9 +49,11 @@ impl Supervisor {
             from: (from, policy),
             to,
             scaled: (slots != self.configured).then_some(slots),
-            operations: self.operations.known_to_new_master(op),
+            operations: self.operations.clone(),
             readiness_memory: self.readiness_memory.clone(),
+            answers: true,
         };
+        self.operations.share_except(Some(op));
         turn.act(Action::Peer(PeerAction::StartMaster(Box::new(state))));
     }
 
@@ -57,6 +61,10 @@ impl Supervisor {
     pub(crate) fn why_no_fork_beside_peer(&self) -> Option<String> {
         let peer = self.peer.as_ref()?;
         let other = peer.label();
+        if peer.handed_over.is_some() {
+            let names = "its names are taken until it has ended";
+            return Some(format!("{other} still drains: {names}"));
+        }
         Some(match (peer.settled || peer.manual, peer.side) {
             (false, _) => format!("{other} lives"),
             (true, PeerSide::Old) => {
@@ -68,10 +76,25 @@ impl Supervisor {
         })
     }
 
+    /// Why this master cannot be upgraded in place beside another. A drain of the old one is no
+    /// reason: that goes on by itself.
+    pub(crate) fn why_no_upgrade_beside_peer(&self) -> Option<String> {
+        let peer = self.peer.as_ref()?;
+        let drains = peer.side == PeerSide::New && peer.handed_over.is_some();
+        self.why_no_fork_beside_peer().filter(|_| !drains)
+    }
+
     /// Whether the service is on its way from this master to the other.
     pub(crate) fn is_moving_to_new_master(&self) -> bool {
         let moves = |peer: &Peer| peer.side == PeerSide::Old && !peer.settled && !peer.manual;
         self.peer.as_ref().is_some_and(moves)
+    }
+
+    /// Whether the service is on its way back from this master to the old one.
+    pub(crate) fn is_moving_back(&self) -> bool {
+        let back = self.rollout.as_ref().map(|rollout| &rollout.direction);
+        let new = |peer: &Peer| peer.side == PeerSide::New;
+        self.peer.as_ref().is_some_and(new) && back.is_some_and(Direction::is_back)
     }
 
     /// Something happened to the other master.
@@ -85,19 +108,13 @@ impl Supervisor {
             PeerEvent::NotStarted(why) => self.peer_not_started(turn, why),
             PeerEvent::Said(told) => self.peer_said(turn, told),
             PeerEvent::Exited(how) => self.peer_exited(turn, &how),
-            PeerEvent::Detached => {
-                if self.peer.take().is_some() {
-                    let why = "the old master has given this one up";
-                    self.stop_because(turn, why.to_owned());
-                }
-            }
+            PeerEvent::LinkLost(why) => self.peer_link_lost(turn, &why),
         }
     }
 
     /// There is no new master, and nothing has changed.
     fn peer_not_started(&mut self, turn: &mut Turn<'_>, why: String) {
-        self.peer = None;
-        self.timers.clear(Timer::Hello);
+        self.forget_peer();
         let peer = |rollout: &mut Rollout| rollout.direction == Direction::Peer;
         let Some(rollout) = self.rollout.take_if(peer) else {
             return;
@@ -114,6 +131,9 @@ impl Supervisor {
 
     /// A new master that does not say in time that it is up is given up.
     pub(crate) fn new_master_overdue(&mut self, turn: &mut Turn<'_>) {
+        if self.was_late_for_peer(turn, Timer::Hello, HELLO_WITHIN) {
+            return;
+        }
         let Some(peer) = &self.peer else { return };
         let why = format!(
             "{} did not stand within {}",
@@ -130,17 +150,27 @@ impl Supervisor {
     }
 
     fn peer_said(&mut self, turn: &mut Turn<'_>, told: PeerMessage) {
+        self.peer_answered(turn.now);
         let Some(peer) = &mut self.peer else {
             return;
         };
         match told {
+            PeerMessage::Ask => turn.send_to_peer(PeerMessage::Alive),
+            PeerMessage::Alive => {}
+            PeerMessage::HandedOver => self.new_master_takes_over(turn),
+            PeerMessage::Began(op, kind) => self.operations.learn(turn.now, op, kind),
+            PeerMessage::Ended(op, kind, outcome) => {
+                self.peer_operation_ended(turn, op, kind, outcome)
+            }
             PeerMessage::Hello(pid) => {
                 peer.pid = Some(pid);
                 peer.is_up = true;
+                peer.answer_by = None;
                 if peer.manual && peer.stop.is_some() {
                     turn.act(Action::Peer(PeerAction::Succeeded));
                 }
                 self.timers.clear(Timer::Hello);
+                self.timers.set(Timer::Answer, turn.now + ASK_AFTER);
                 turn.tell(Fact::PeerUp(peer.label()));
             }
             PeerMessage::Ready(slot) => {
@@ -160,6 +190,7 @@ impl Supervisor {
             }
             PeerMessage::Stop(severity) => {
                 peer.stop = peer.stop.max(Some(severity));
+                peer.was_told_to_stop = true;
                 self.stop(turn, severity, 0, None);
             }
             PeerMessage::Used(generation) => {
@@ -169,15 +200,20 @@ impl Supervisor {
     }
 
     /// The other master wants to go back, or does not answer.
-    fn fork_turns_back(&mut self, turn: &mut Turn<'_>, why: String) {
+    pub(crate) fn fork_turns_back(&mut self, turn: &mut Turn<'_>, why: String) {
         let Some(peer) = &self.peer else { return };
         match (peer.side, self.rollout.as_ref().map(|r| &r.direction)) {
             (PeerSide::Old, Some(Direction::Peer)) => {
                 turn.tell(Fact::ForkTurnedBack(why.clone()));
                 self.begin_rollback(turn, why, None);
             }
-            (PeerSide::New, Some(Direction::Forward)) => {
+            (PeerSide::New, Some(Direction::Forward)) if peer.handed_over.is_none() => {
                 self.rollout_failed(turn, why);
+            }
+            // `--manual`: it has all its workers, and the old master did not know that yet.
+            (PeerSide::New, None) if peer.manual => {
+                turn.tell(Fact::ForkTurnedBack(why.clone()));
+                self.stop_because(turn, format!("the upgrade was rolled back: {why}"));
             }
             _ => {}
         }
@@ -207,7 +243,8 @@ impl Supervisor {
         let (Some(peer), Some(rollout)) = (&mut self.peer, &mut self.rollout) else {
             return false;
         };
-        if peer.side == PeerSide::Old || peer.settled || rollout.direction != Direction::Forward {
+        let over = peer.settled || peer.handed_over.is_some();
+        if peer.side == PeerSide::Old || over || rollout.direction != Direction::Forward {
             return false;
         }
         turn.send_to_peer(PeerMessage::Back(why.to_owned()));
@@ -221,6 +258,8 @@ impl Supervisor {
         rollout.probation = None;
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
+        let undone = "undone: the upgrade is rolled back, so ask the old master";
+        self.supersede_scaling(turn, undone);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             slot.rests_until = None;
@@ -277,10 +316,9 @@ impl Supervisor {
 
     /// The other master is dead: this one is alone, and has all slots.
     fn peer_exited(&mut self, turn: &mut Turn<'_>, how: &str) {
-        let Some(peer) = self.peer.take() else {
+        let Some(peer) = self.forget_peer() else {
             return;
         };
-        self.timers.clear(Timer::Hello);
         let expected = self.mode.stopping().is_some() || peer.announced_done || peer.settled;
         turn.tell(Fact::PeerExited(peer.label(), how.to_owned(), expected));
         match peer.side {
@@ -300,6 +338,14 @@ impl Supervisor {
                 self.new_master_alone(turn);
             }
         }
+        self.end_operations_of_dead_peer(turn, &peer);
+    }
+
+    fn forget_peer(&mut self) -> Option<Peer> {
+        self.timers.clear(Timer::Hello);
+        self.timers.clear(Timer::Answer);
+        self.operations.share_except(None);
+        self.peer.take()
     }
 
     fn old_master_alone(&mut self, turn: &mut Turn<'_>, peer: &Peer, how: &str) {
@@ -311,6 +357,10 @@ impl Supervisor {
         if self.rollout.as_ref().is_some_and(under_way) {
             self.begin_rollback(turn, format!("{} {how}", peer.label()), None);
         }
+        if peer.handed_over.is_some() {
+            // It was already done; but the service is this master's again.
+            turn.tell(Fact::ForkTurnedBack(format!("{} {how}", peer.label())));
+        }
         if self.mode.is_paused() && !peer.was_paused {
             // Its workers were sent away because the new master had workers.
             self.resume(turn, None);
@@ -319,83 +369,26 @@ impl Supervisor {
 
     /// The new master goes on as if it had always been there: the generation that the old one
     /// served from is what it can go back to.
-    fn new_master_alone(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn new_master_alone(&mut self, turn: &mut Turn<'_>) {
         let (Some(rollout), Mode::Running) = (&mut self.rollout, &self.mode) else {
             return;
         };
         if rollout.from.is_some() {
             return;
         }
-        if rollout.direction != Direction::Forward {
+        let direction = std::mem::replace(&mut rollout.direction, Direction::Forward);
+        if let Direction::Back(_, asked_by) = direction {
             turn.tell(Fact::ForkGoesOn);
-            rollout.direction = Direction::Forward;
             rollout.failures = 0;
+            for op in asked_by {
+                let why = "the upgrade goes on: there is no old master to go back to";
+                turn.end(&mut self.operations, op, Outcome::Failed(why.to_owned()));
+            }
         }
         if let Some((generation, policy)) = self.previous.take() {
             rollout.from = Some(generation);
             self.serving = Some(generation);
             self.policy = policy;
         }
-    }
-
-    /// The old master ends: the new one has the service.
-    pub(crate) fn old_master_leaves(&mut self, turn: &mut Turn<'_>, workers: usize) {
-        let (Some(rollout), Some(peer)) = (self.rollout.take(), &self.peer) else {
-            return;
-        };
-        let record = rollout.record(turn.now, RolloutResult::Done, None);
-        let done = Fact::ForkDone {
-            to: rollout.to,
-            workers,
-            peer: peer.label(),
-            took: record.took.unwrap_or_default(),
-        };
-        self.end_of_rollout();
-        self.last_rollout = Some(record);
-        self.serving = Some(rollout.to);
-        self.counters.rollouts += 1;
-        let outcome = Outcome::done(done.to_string());
-        turn.tell(done);
-        turn.act(Action::Peer(PeerAction::Succeeded));
-        let deferred = std::mem::take(&mut self.deferred);
-        for (kept, signal) in [(deferred.hup, Signal::Hup), (deferred.winch, Signal::Winch)] {
-            if kept {
-                turn.act(Action::Peer(PeerAction::PassOn(signal)));
-            }
-        }
-        // Operations that still run here are the new master's business by now.
-        let others: Vec<OpId> = self.operations.running().map(|known| known.op).collect();
-        for op in others.into_iter().filter(|op| *op != rollout.op) {
-            let outcome = Outcome::done("the new master has the service");
-            turn.end(&mut self.operations, op, outcome);
-        }
-        turn.end(&mut self.operations, rollout.op, outcome);
-        self.mode = Mode::Over;
-        turn.act(Action::Exit(0, None));
-    }
-
-    /// The new master ends: the old one has the service again.
-    pub(crate) fn new_master_leaves(&mut self, turn: &mut Turn<'_>) {
-        let Some(rollout) = self.rollout.take() else {
-            return;
-        };
-        let Direction::Back(why, asked_by) = &rollout.direction else {
-            return;
-        };
-        self.counters.rolled_back += 1;
-        let error = Some(why.clone());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
-        turn.end(
-            &mut self.operations,
-            rollout.op,
-            Outcome::RolledBack(why.clone()),
-        );
-        for op in asked_by {
-            let outcome = Outcome::done("rolled back: the old master serves");
-            turn.end(&mut self.operations, *op, outcome);
-        }
-        self.mode = Mode::Over;
-        let reason = format!("the upgrade was rolled back: {why}");
-        turn.act(Action::Exit(1, Some(reason)));
     }
 }

@@ -8,7 +8,9 @@
 //! gives up slot 0             ◄──── Ready(0) ─────── takes slots: fills them within --surge
 //! gives up slot 1             ◄──── Ready(1) ───────
 //! gives up the rest           ◄──── AllReady ───────
-//! leaves when it has no worker◄──── Done ─────────── (its probation is over)
+//!                             ◄──── Done ─────────── (its probation is over)
+//! no worker of it accepts     ───── HandedOver ────► its rollout is done
+//! ends when it has drained
 //! ```
 //!
 //! When the upgrade goes back, for whatever reason, the same happens the other way round: the old
@@ -19,11 +21,19 @@
 //! With `--surge 0` the master that takes slots first requests one (`Want`), and fills it once the
 //! other has freed it (`Free`). With `--manual` (USR2) neither gives up a slot by itself.
 //!
-//! - [`lifecycle`]: the new master starts, comes up, dies, leaves; the upgrade turns back;
+//! Each asks the other now and then whether it works (`Ask`, `Alive`): one that does not answer is
+//! ended. Each tells the other of the operations that it was asked for (`Began`, `Ended`), so that
+//! the one that stays knows all of them.
+//!
+//! - [`lifecycle`]: the new master starts, comes up, dies; the upgrade turns back;
+//! - [`handing_over`]: the upgrade is done or undone, and one master leaves;
+//! - [`liveness`]: the other master does not answer; its operations;
 //! - [`slot_transfer`]: which slots are whose meanwhile.
 //!
 //! The messages stand in [`peer`](super::peer), what one master remembers of the other in
 //! [`state::peer`](super::state::peer).
 
+pub mod handing_over;
 pub mod lifecycle;
+pub mod liveness;
 pub mod slot_transfer;

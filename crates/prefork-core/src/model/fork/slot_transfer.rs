@@ -24,7 +24,7 @@ impl Supervisor {
         let (Some(peer), Some(rollout)) = (&self.peer, &self.rollout) else {
             return TransferRole::Still;
         };
-        if peer.settled || peer.manual {
+        if peer.settled || peer.manual || peer.handed_over.is_some() {
             return TransferRole::Still;
         }
         match (peer.side, &rollout.direction) {
@@ -68,6 +68,9 @@ impl Supervisor {
         let Some(peer) = &self.peer else {
             return false;
         };
+        if peer.side == PeerSide::Old && peer.handed_over.is_some() {
+            return true;
+        }
         let slot = index as u32;
         match self.transfer_role() {
             TransferRole::Still => false,
@@ -133,16 +136,19 @@ impl Supervisor {
             TransferRole::TakesSlots => self.announce_ready_slots(turn),
             TransferRole::GivesSlots => {
                 let peer = self.peer.as_ref();
-                let may_leave = peer.and_then(|peer| peer.may_leave.map(|n| (peer.side, n)));
-                let may_leave =
-                    may_leave.filter(|_| self.workers.is_empty() && self.leftovers_are_gone(turn));
-                match may_leave {
-                    Some((PeerSide::Old, workers)) => self.old_master_leaves(turn, workers),
-                    Some((PeerSide::New, _)) => self.new_master_leaves(turn),
-                    None => {}
+                let all = peer.filter(|peer| peer.gave_up_all);
+                match all.and_then(|peer| peer.may_leave.map(|n| (peer.side, n))) {
+                    Some((PeerSide::Old, workers)) => self.settle_old_master(turn, workers),
+                    Some((PeerSide::New, _))
+                        if self.workers.is_empty() && self.leftovers_are_gone(turn) =>
+                    {
+                        self.new_master_leaves(turn)
+                    }
+                    Some((PeerSide::New, _)) | None => {}
                 }
             }
         }
+        self.settle_drained_master(turn);
     }
 
     /// The upgrade of a paused service has failed: it is paused as before, and there is no worker
@@ -253,7 +259,7 @@ impl Supervisor {
         let Some(peer) = &mut self.peer else {
             return false;
         };
-        if peer.side == PeerSide::Old || peer.settled {
+        if peer.side == PeerSide::Old || peer.settled || peer.handed_over.is_some() {
             return false;
         }
         if !std::mem::replace(&mut peer.announced_done, true) {
@@ -280,6 +286,10 @@ impl Supervisor {
         let Some(peer) = &mut self.peer else {
             return;
         };
+        if peer.side == PeerSide::Old && peer.handed_over.is_some() {
+            // The service is the new master's.
+            return;
+        }
         if peer.settled || peer.manual {
             // A stop of the old master commits to the new one; a stop of the new one backs out.
             if peer.side == PeerSide::Old && peer.stop.is_none() && peer.is_up {
@@ -297,11 +307,12 @@ impl Supervisor {
         }
         if let Some(why) = reason {
             // A new master that gives up leaves the service to the old one.
-            if peer.side == PeerSide::New {
+            if peer.side == PeerSide::New && peer.handed_over.is_none() {
                 turn.send_to_peer(PeerMessage::Back(why.to_owned()));
             }
         } else if peer.stop.is_none_or(|known| known < severity) {
             peer.stop = Some(severity);
+            peer.told_to_stop = true;
             turn.send_to_peer(PeerMessage::Stop(severity));
         }
     }
@@ -312,14 +323,11 @@ impl Supervisor {
         self.peer.as_ref().is_some_and(|peer| !peer.is_up)
     }
 
-    /// A service that stops while it moves has ended when the new master has: the new master waits
-    /// for the old one.
-    pub(crate) fn outlives_old_master(&self) -> bool {
-        let moves = |peer: &&Peer| peer.side == PeerSide::New && !peer.manual;
-        let known = self.peer.as_ref().filter(moves).and_then(|it| it.stop);
-        known.is_some()
-            && self
-                .stopping()
-                .is_some_and(|severity| severity < StopSeverity::Kill)
+    /// A service that stops while there are two masters has ended when both have. The one that was
+    /// asked waits for the other; if both were asked, the new one waits.
+    pub(crate) fn outlives_peer(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| {
+            peer.told_to_stop && !(peer.side == PeerSide::Old && peer.was_told_to_stop)
+        })
     }
 }

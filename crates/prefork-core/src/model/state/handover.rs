@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
+use super::peer::Peer;
 use super::rollout::{Pinning, RolloutRecord};
 use super::slots::{Slot, Slots};
 use super::{Counters, Supervisor};
@@ -92,7 +93,9 @@ impl Supervisor {
             }
         };
         let serving = self.serving.ok_or("no generation serves yet")?;
-        if self.rollout.is_some() || self.peer.is_some() {
+        // An old master that only drains does so without this one.
+        let beside = |peer: &Peer| peer.handed_over.is_none();
+        if self.rollout.is_some() || self.peer.as_ref().is_some_and(beside) {
             return Err("a rollout is under way".to_owned());
         }
         if self.slots.iter().any(|slot| slot.restart.is_some()) {
@@ -102,10 +105,7 @@ impl Supervisor {
         let upgrade = match self.pinning {
             Some(pinning) if pinning.kind == OperationKind::Upgrade => (pinning.op, pinning.to),
             Some(_) => return Err("a generation is being pinned".to_owned()),
-            None => (
-                OpId(self.operations.last() + 1),
-                Generation(self.last_generation + 1),
-            ),
+            None => (self.operations.next(), Generation(self.last_generation + 1)),
         };
         let mut policies: BTreeMap<Generation, Rc<Policy>> = self
             .workers

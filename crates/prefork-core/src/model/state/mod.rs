@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::backoff::Dice;
-use super::ids::{Generation, WorkerId};
+use super::ids::{Generation, MasterId, WorkerId};
 use super::operation::Operations;
 use super::peer::{ForkState, PeerSide};
 use super::policy::Policy;
@@ -137,15 +137,24 @@ impl Supervisor {
     ) -> Self {
         let mut peer = Peer::new(PeerSide::New, state.manual, state.op);
         peer.pid = Some(old_pid);
+        peer.answers = state.answers;
+        let mut operations = state.operations;
+        operations.share_except(Some(state.op));
         Supervisor {
             configured: slots,
-            operations: state.operations,
+            operations,
             readiness_memory: state.readiness_memory,
             last_generation: state.to.0.saturating_sub(1),
             previous: Some(state.from),
             peer: Some(peer),
             ..Supervisor::new(state.scaled.unwrap_or(slots), policy, seed)
         }
+    }
+
+    /// The same, of the master with this id: its operations are no other master's.
+    pub fn of_master(mut self, id: MasterId) -> Self {
+        self.operations.belong_to(id);
+        self
     }
 
     /// The number of slots on the command line that started the service.

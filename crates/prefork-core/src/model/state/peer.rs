@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::ids::OpId;
+use crate::model::ids::{Generation, OpId};
 use crate::model::peer::{PeerLabel, PeerSide};
 use crate::model::policy::StopSeverity;
+use crate::model::time::Time;
 
 /// What one master knows of the other.
 #[derive(Debug, Clone)]
@@ -38,6 +39,18 @@ pub(crate) struct Peer {
     pub(crate) requested_by_peer: BTreeSet<u32>,
     /// The hardest stop that both masters know of.
     pub(crate) stop: Option<StopSeverity>,
+    /// This master has told the other one to stop: it ends after it, so that the service has ended
+    /// when this master has.
+    pub(crate) told_to_stop: bool,
+    /// The other master has told this one to stop.
+    pub(crate) was_told_to_stop: bool,
+    /// The other master answers when it is asked; an older version does not.
+    pub(crate) answers: bool,
+    /// An answer, or its hello, is awaited until then.
+    pub(crate) answer_by: Option<Time>,
+    /// The upgrade is done, to this generation: the new master is the service, and the old one only
+    /// drains.
+    pub(crate) handed_over: Option<Generation>,
 }
 
 impl Peer {
@@ -61,6 +74,11 @@ impl Peer {
             peer_ready: BTreeSet::new(),
             requested_by_peer: BTreeSet::new(),
             stop: None,
+            told_to_stop: false,
+            was_told_to_stop: false,
+            answers: true,
+            answer_by: None,
+            handed_over: None,
         }
     }
 
@@ -72,6 +90,10 @@ impl Peer {
             peer_ready: std::mem::take(&mut self.peer_ready),
             was_paused: self.was_paused,
             stop: self.stop,
+            told_to_stop: self.told_to_stop,
+            was_told_to_stop: self.was_told_to_stop,
+            answers: self.answers,
+            answer_by: self.answer_by,
             ..Peer::new(self.side, self.manual, self.op)
         };
     }

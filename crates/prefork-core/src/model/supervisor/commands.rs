@@ -44,7 +44,10 @@ impl Supervisor {
             Mode::Stopping(_) | Mode::Idle | Mode::Over => {
                 Some((Refusal::Senseless, "the service is stopping".to_owned()))
             }
-            Mode::Running | Mode::Paused(_) => self.busy().map(|busy| (Refusal::Busy, busy)),
+            Mode::Running | Mode::Paused(_) => match self.why_it_only_drains() {
+                Some(why) => Some((Refusal::Senseless, why)),
+                None => self.busy().map(|busy| (Refusal::Busy, busy)),
+            },
         }
     }
 
@@ -68,6 +71,9 @@ impl Supervisor {
         if is_going && !works_while_stopping {
             return turn.refuse(ticket, Refusal::Senseless, "the service is stopping");
         }
+        if let Some(why) = self.why_it_only_drains().filter(|_| !works_while_stopping) {
+            return turn.refuse(ticket, Refusal::Senseless, why);
+        }
         let exclusive = match command {
             Command::Reload { .. } | Command::Upgrade | Command::Fork { .. } | Command::Pause => {
                 true
@@ -84,16 +90,28 @@ impl Supervisor {
         if exclusive && let Some(busy) = self.busy() {
             return turn.refuse(ticket, Refusal::Busy, busy);
         }
-        if let (Command::Upgrade | Command::Fork { .. }, Some(why)) =
-            (&command, self.why_no_fork_beside_peer())
-        {
-            turn.refuse(ticket, Refusal::Senseless, why);
-            return;
+        let beside = match command {
+            Command::Fork { .. } => self.why_no_fork_beside_peer(),
+            Command::Upgrade => self.why_no_upgrade_beside_peer(),
+            Command::Reload { .. }
+            | Command::Rollback
+            | Command::Scale(_)
+            | Command::Stop(_)
+            | Command::Pause
+            | Command::Resume
+            | Command::RestartWorker(_)
+            | Command::Reopen
+            | Command::Retire(_)
+            | Command::Signal(..) => None,
+        };
+        if let Some(why) = beside {
+            return turn.refuse(ticket, Refusal::Senseless, why);
         }
         match command {
             Command::Fork { manual } => self.fork(turn, manual, Some(ticket)),
             Command::Upgrade => {
                 let kind = OperationKind::Upgrade;
+                self.lose_operations_of_peer(turn);
                 self.pin(turn, kind, PinSource::Successor, Some(ticket));
             }
             Command::Reload { renewed } => {
@@ -214,7 +232,7 @@ impl Supervisor {
 
     /// Signals that manage a running service; while it stops they mean nothing.
     fn managed(&mut self, turn: &mut Turn<'_>, signal: Signal) {
-        if let Mode::Stopping(_) | Mode::Over = self.mode {
+        if self.why_never_ready().is_some() {
             return turn.tell(Fact::SignalIgnored(signal));
         }
         let busy = self.busy();
@@ -250,6 +268,9 @@ impl Supervisor {
     /// generation that has the new one.
     pub(crate) fn rebound(&mut self, turn: &mut Turn<'_>, listener: String) {
         let Mode::Running = self.mode else { return };
+        if self.why_it_only_drains().is_some() {
+            return;
+        }
         match self.busy() {
             None => self.pin(turn, OperationKind::Reload, PinSource::Now, None),
             Some(busy) => {

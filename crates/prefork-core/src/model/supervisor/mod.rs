@@ -37,10 +37,12 @@ use std::rc::Rc;
 use super::action::Action;
 use super::event::{Event, WorkerMessage};
 use super::operation::OperationKind;
+use super::peer::ASK_AFTER;
 use super::state::Supervisor;
 use super::state::changes::Mode;
 use super::state::rollout::Pinning;
 use super::time::Time;
+use super::timer::Timer;
 use super::turn::Turn;
 use super::worker::Input;
 
@@ -159,7 +161,12 @@ impl Supervisor {
         let policy = Rc::clone(&self.policy);
         let to = self.next_generation();
         let (kind, op) = match &self.peer {
-            Some(peer) => (OperationKind::Upgrade, peer.op),
+            Some(peer) => {
+                if peer.answers {
+                    self.timers.set(Timer::Answer, turn.now + ASK_AFTER);
+                }
+                (OperationKind::Upgrade, peer.op)
+            }
             None => {
                 self.readiness_memory.begins(to, None);
                 let kind = OperationKind::Start;

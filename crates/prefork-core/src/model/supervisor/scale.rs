@@ -33,11 +33,11 @@ impl Supervisor {
             }
             return;
         }
-        if self.is_moving_to_new_master()
+        if (self.is_moving_to_new_master() || self.is_moving_back())
             && let Some(why) = self.busy()
         {
-            // The new master has a number of its own by now. It is asked as soon as it has the
-            // name.
+            // Each of the two masters has a number of its own by now, and only one of them is to be
+            // the service.
             match ticket {
                 Some(ticket) => turn.refuse(ticket, Refusal::Busy, why),
                 None => turn.tell(Fact::ScaleRefused(why)),
@@ -98,7 +98,7 @@ impl Supervisor {
         self.slots.grow_to(want, &policy);
     }
 
-    fn supersede_scaling(&mut self, turn: &mut Turn<'_>, why: &str) {
+    pub(crate) fn supersede_scaling(&mut self, turn: &mut Turn<'_>, why: &str) {
         for op in self
             .scaling
             .take()
@@ -259,6 +259,16 @@ impl Supervisor {
             if let Some(op) = op {
                 turn.end(&mut self.operations, op, Outcome::Failed(why.to_owned()));
             }
+        }
+    }
+
+    /// The service goes to another master: who waits for a pause is told that it ends so.
+    pub(crate) fn forget_pause_operation(&mut self, turn: &mut Turn<'_>) {
+        if let Mode::Paused(op) = &mut self.mode
+            && let Some(op) = op.take()
+        {
+            let why = "ended by an upgrade".to_owned();
+            turn.end(&mut self.operations, op, Outcome::Failed(why));
         }
     }
 

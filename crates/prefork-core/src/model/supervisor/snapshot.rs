@@ -61,7 +61,9 @@ impl Supervisor {
     /// The generation that serves, also while it is on probation; before the first is ready, that
     /// one.
     pub fn generation(&self) -> Generation {
+        let elsewhere = self.peer.as_ref().and_then(|peer| peer.handed_over);
         self.on_probation()
+            .or(elsewhere.filter(|_| self.why_it_only_drains().is_some()))
             .or(self.serving)
             .unwrap_or(Generation(self.last_generation.max(1)))
     }
@@ -77,6 +79,7 @@ impl Supervisor {
             && (self.rollout.is_none() || self.on_probation().is_some())
             && self.pinning.is_none()
             && self.all_slots_ready()
+            && self.why_it_only_drains().is_none()
     }
 
     /// Whether the first rollout is done and the service is not going.
@@ -89,9 +92,22 @@ impl Supervisor {
         self.mode.stopping().map(|stopping| stopping.severity)
     }
 
-    /// One operation, by its number.
+    /// One operation, if it is remembered.
     pub fn operation(&self, op: OpId) -> Option<&Operation> {
         self.operations.get(op)
+    }
+
+    /// Whether an operation that is not remembered is one of a master that has died.
+    pub fn is_of_dead_master(&self, op: OpId) -> bool {
+        self.operations.is_of_dead_master(op)
+    }
+
+    /// Why the slots of this master will never all be ready, if so.
+    pub fn why_never_ready(&self) -> Option<String> {
+        match self.mode {
+            Mode::Stopping(_) | Mode::Over => Some("the service is stopping".to_owned()),
+            Mode::Idle | Mode::Running | Mode::Paused(_) => self.why_it_only_drains(),
+        }
     }
 
     /// The workers that live.
@@ -112,6 +128,9 @@ impl Supervisor {
     pub fn service_state(&self) -> ServiceState {
         match &self.mode {
             Mode::Stopping(_) | Mode::Over => ServiceState::Stopping,
+            Mode::Running | Mode::Paused(_) if self.why_it_only_drains().is_some() => {
+                ServiceState::Stopping
+            }
             Mode::Paused(_) => ServiceState::Paused,
             Mode::Idle => ServiceState::Starting,
             Mode::Running if self.serving.is_none() && self.peer.is_some() => ServiceState::Rolling,
@@ -230,7 +249,7 @@ impl Supervisor {
                     Some(Outcome::Failed(why) | Outcome::RolledBack(why)) => {
                         Some(format!("the last {} failed: {why}", last.kind))
                     }
-                    Some(Outcome::Done(..) | Outcome::Aborted(_)) | None => None,
+                    Some(Outcome::Done(..) | Outcome::Aborted(_) | Outcome::Lost(_)) | None => None,
                 }
             }
         }

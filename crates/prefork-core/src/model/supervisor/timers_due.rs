@@ -37,6 +37,7 @@ impl Supervisor {
                 Timer::QueuesLate => self.queues_late(turn),
                 Timer::Leftovers => self.leftovers_due(turn),
                 Timer::Hello => self.new_master_overdue(turn),
+                Timer::Answer => self.ask_peer(turn),
                 // No work of their own: waking up runs `settle`.
                 Timer::Canary | Timer::Probation | Timer::ReleaseDeadline => {}
             }

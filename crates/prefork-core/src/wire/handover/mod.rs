@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::changes::Changes;
 use super::exports::Protocol;
+use super::operation_id::OpWord;
 use super::text::Text;
 use crate::model::Supervisor;
 use service::Service;
@@ -284,7 +285,7 @@ pub struct Clients {
     /// The last ticket.
     pub last_ticket: u64,
     /// Idempotency keys and their operations, oldest first.
-    pub keys: Vec<(String, u64)>,
+    pub keys: Vec<(String, OpWord)>,
     /// How many were dropped.
     pub dropped: u64,
 }
@@ -339,7 +340,7 @@ pub enum Awaited {
     /// The model's answer to a stop.
     Stop,
     /// The end of an operation.
-    Op(u64),
+    Op(OpWord),
     /// All slots to be ready.
     Ready,
 }

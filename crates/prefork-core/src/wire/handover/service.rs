@@ -19,6 +19,7 @@ use crate::model::state::Counters;
 use crate::model::state::changes::{DeferredSignals, Retiring, Scaling, SlotsBefore};
 use crate::model::state::handover::{HandOver, SlotHandOver};
 use crate::model::state::rollout::{RolloutRecord, RolloutResult};
+use crate::wire::operation_id::OpWord;
 
 /// The supervisor, as it is handed over.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub struct Service {
     seed: u64,
     last_rollout: Option<Rollout>,
     scaling: Option<Scale>,
-    retiring: Vec<(u64, u64)>,
+    retiring: Vec<(OpWord, u64)>,
     deferred_hup: bool,
     deferred_winch: bool,
     operations: KnownOperations,
@@ -48,13 +49,13 @@ pub struct Service {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Upgrade {
-    op: u64,
+    op: OpWord,
     to: u64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Paused {
-    op: Option<u64>,
+    op: Option<OpWord>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ struct Slot {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Rollout {
-    op: u64,
+    op: OpWord,
     kind: KindName,
     from: Option<u64>,
     to: u64,
@@ -81,7 +82,7 @@ struct Rollout {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Scale {
-    ops: Vec<u64>,
+    ops: Vec<OpWord>,
     want: usize,
     before: usize,
     was_paused: bool,
@@ -105,7 +106,7 @@ impl From<&HandOver> for Service {
         let counters = state.counters;
         Service {
             upgrade: Upgrade {
-                op: state.upgrade.0.0,
+                op: state.upgrade.0.into(),
                 to: state.upgrade.1.0,
             },
             serving: state.serving.0,
@@ -113,9 +114,7 @@ impl From<&HandOver> for Service {
             settings: settings
                 .map(|(generation, policy)| (generation.0, Settings::from(&**policy)))
                 .collect(),
-            paused: state.paused.map(|op| Paused {
-                op: op.map(|op| op.0),
-            }),
+            paused: state.paused.map(|op| Paused { op: op.map(OpWord) }),
             slots: state.slots.iter().map(Slot::from).collect(),
             workers: state.workers.iter().filter_map(written).collect(),
             timers: state
@@ -129,7 +128,7 @@ impl From<&HandOver> for Service {
             retiring: state
                 .retiring
                 .iter()
-                .map(|retiring| (retiring.op.0, retiring.generation.0))
+                .map(|retiring| (retiring.op.into(), retiring.generation.0))
                 .collect(),
             deferred_hup: state.deferred.hup,
             deferred_winch: state.deferred.winch,
@@ -163,10 +162,10 @@ impl TryFrom<Service> for HandOver {
             .collect();
         let totals = state.totals;
         Ok(HandOver {
-            upgrade: (OpId(state.upgrade.op), Generation(state.upgrade.to)),
+            upgrade: (state.upgrade.op.into(), Generation(state.upgrade.to)),
             serving: Generation(state.serving),
             previous: state.previous.map(Generation),
-            paused: state.paused.map(|paused| paused.op.map(OpId)),
+            paused: state.paused.map(|paused| paused.op.map(OpId::from)),
             slots: state
                 .slots
                 .into_iter()
@@ -193,7 +192,7 @@ impl TryFrom<Service> for HandOver {
                 .retiring
                 .into_iter()
                 .map(|(op, generation)| Retiring {
-                    op: OpId(op),
+                    op: op.into(),
                     generation: Generation(generation),
                 })
                 .collect(),
@@ -252,7 +251,7 @@ impl TryFrom<Slot> for SlotHandOver {
 impl From<&RolloutRecord> for Rollout {
     fn from(record: &RolloutRecord) -> Self {
         Rollout {
-            op: record.op.0,
+            op: record.op.into(),
             kind: KindName(record.kind),
             from: record.from.map(|generation| generation.0),
             to: record.to.0,
@@ -271,7 +270,7 @@ impl TryFrom<Rollout> for RolloutRecord {
             .into_iter()
             .find(|result| result.name() == rollout.result);
         Ok(RolloutRecord {
-            op: OpId(rollout.op),
+            op: rollout.op.into(),
             kind: rollout.kind.0,
             from: rollout.from.map(Generation),
             to: Generation(rollout.to),
@@ -289,7 +288,7 @@ impl From<&Scaling> for Scale {
             SlotsBefore::Paused(before) => (before, true),
         };
         Scale {
-            ops: scaling.ops.iter().map(|op| op.0).collect(),
+            ops: scaling.ops.iter().copied().map(OpWord).collect(),
             want: scaling.want,
             before,
             was_paused,
@@ -301,7 +300,7 @@ impl From<&Scaling> for Scale {
 impl From<Scale> for Scaling {
     fn from(scale: Scale) -> Self {
         Scaling {
-            ops: scale.ops.into_iter().map(OpId).collect(),
+            ops: scale.ops.into_iter().map(OpId::from).collect(),
             want: scale.want,
             before: if scale.was_paused {
                 SlotsBefore::Paused(scale.before)

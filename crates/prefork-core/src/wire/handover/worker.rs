@@ -156,7 +156,8 @@ pub(super) fn deadline(timer: Timer) -> Option<Deadline> {
         | Timer::QueuesLate
         // The next image looks itself.
         | Timer::Leftovers
-        | Timer::Hello => return None,
+        | Timer::Hello
+        | Timer::Answer => return None,
     })
 }
 

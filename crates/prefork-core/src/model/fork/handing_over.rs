@@ -1,0 +1,138 @@
+//! The end of an upgrade by fork: one master is the service, and the other one leaves.
+//!
+//! The upgrade is done as any rollout is: all new workers are ready, and no old one accepts. Then the
+//! old master hands the service over. It only drains from then on, and ends when its last worker is
+//! gone; that holds up nothing but another upgrade by fork, as its names are taken. If the new master
+//! dies while the old one drains, the old one is the service again.
+
+use crate::model::action::Action;
+use crate::model::fact::Fact;
+use crate::model::operation::Outcome;
+use crate::model::peer::{PeerAction, PeerMessage, PeerSide};
+use crate::model::signal::Signal;
+use crate::model::state::Supervisor;
+use crate::model::state::changes::Mode;
+use crate::model::state::peer::Peer;
+use crate::model::state::rollout::{Direction, RolloutResult};
+use crate::model::turn::Turn;
+
+impl Supervisor {
+    /// Why this master does nothing but drain, if so: the new one is the service.
+    pub fn why_it_only_drains(&self) -> Option<String> {
+        let peer = self
+            .peer
+            .as_ref()
+            .filter(|peer| peer.side == PeerSide::Old)?;
+        peer.handed_over?;
+        let label = peer.label();
+        Some(format!(
+            "{label} is the service, and this one only drains: ask that one"
+        ))
+    }
+
+    /// Whether the service manager is told about this master: not about a new one before it is the
+    /// service.
+    pub fn is_service(&self) -> bool {
+        let not_yet = |peer: &Peer| peer.side == PeerSide::New && peer.handed_over.is_none();
+        !self.peer.as_ref().is_some_and(not_yet)
+    }
+
+    /// The old master has left all slots to the new one, whose probation is over. Once no old worker
+    /// accepts, the upgrade is done.
+    pub(crate) fn settle_old_master(&mut self, turn: &mut Turn<'_>, workers: usize) {
+        if let Some(warnings) = self.await_rollout_release(turn, true, |_| true) {
+            self.hand_over_to_new_master(turn, workers, warnings);
+        }
+    }
+
+    fn hand_over_to_new_master(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: usize,
+        warnings: Vec<String>,
+    ) {
+        let (Some(rollout), Some(peer)) = (self.rollout.take(), &mut self.peer) else {
+            return;
+        };
+        peer.handed_over = Some(rollout.to);
+        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let done = Fact::ForkDone {
+            to: rollout.to,
+            workers,
+            peer: peer.label(),
+            took: record.took.unwrap_or_default(),
+        };
+        self.end_of_rollout();
+        self.last_rollout = Some(record);
+        self.counters.rollouts += 1;
+        let outcome = Outcome::Done(done.to_string(), warnings);
+        turn.tell(done);
+        turn.send_to_peer(PeerMessage::HandedOver);
+        turn.act(Action::Peer(PeerAction::Succeeded));
+        let deferred = std::mem::take(&mut self.deferred);
+        for (kept, signal) in [(deferred.hup, Signal::Hup), (deferred.winch, Signal::Winch)] {
+            if kept {
+                turn.act(Action::Peer(PeerAction::PassOn(signal)));
+            }
+        }
+        // The new master has the number of slots that was asked for, and has all of them ready.
+        for op in self.scaling.take().into_iter().flat_map(|it| it.ops) {
+            let outcome = Outcome::done("the new master has the service");
+            turn.end(&mut self.operations, op, outcome);
+        }
+        self.forget_pause_operation(turn);
+        turn.end(&mut self.operations, rollout.op, outcome);
+    }
+
+    /// The old master ends when it has drained.
+    pub(crate) fn settle_drained_master(&mut self, turn: &mut Turn<'_>) {
+        if self.why_it_only_drains().is_some()
+            && self.workers.is_empty()
+            && self.retiring.is_empty()
+            && self.leftovers_are_gone(turn)
+        {
+            self.mode = Mode::Over;
+            turn.act(Action::Exit(0, None));
+        }
+    }
+
+    /// The old master has handed the service over: the rollout is done, and the generation that the
+    /// old master served from is what this one can go back to.
+    pub(crate) fn new_master_takes_over(&mut self, turn: &mut Turn<'_>) {
+        let Some(peer) = &mut self.peer else { return };
+        let Some(rollout) = &self.rollout else { return };
+        peer.handed_over = Some(rollout.to);
+        turn.act(Action::Peer(PeerAction::HandedOver));
+        self.new_master_alone(turn);
+        self.rollout_done(turn, Vec::new());
+    }
+
+    /// The new master ends: the old one has the service again.
+    pub(crate) fn new_master_leaves(&mut self, turn: &mut Turn<'_>) {
+        let Some(rollout) = self.rollout.take() else {
+            return;
+        };
+        let Direction::Back(why, asked_by) = &rollout.direction else {
+            return;
+        };
+        self.counters.rolled_back += 1;
+        let error = Some(why.clone());
+        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        turn.end(
+            &mut self.operations,
+            rollout.op,
+            Outcome::RolledBack(why.clone()),
+        );
+        for op in asked_by {
+            let outcome = Outcome::done("rolled back: the old master serves");
+            turn.end(&mut self.operations, *op, outcome);
+        }
+        for op in self.operations.running_here() {
+            let why = format!("the upgrade was rolled back, and this with it: {why}");
+            turn.end(&mut self.operations, op, Outcome::Failed(why));
+        }
+        self.mode = Mode::Over;
+        let reason = format!("the upgrade was rolled back: {why}");
+        turn.act(Action::Exit(1, Some(reason)));
+    }
+}
