@@ -96,10 +96,8 @@ impl GuardKeeper {
         match Guard::start() {
             Ok(guard) => {
                 for process in workers {
-                    if let Some(pidfd) = process.group.pidfd() {
-                        let leader = process.group.leader();
-                        guard.watch(leader, pidfd.as_fd(), process.stop_terms);
-                    }
+                    let (pidfd, leader) = (process.group.pidfd(), process.group.leader());
+                    guard.watch(leader, pidfd.as_ref().map(AsFd::as_fd), process.stop_terms);
                 }
                 self.guard = Some(guard);
                 self.retry_at = None;
