@@ -6,8 +6,6 @@
 //! (rt_sigaction) is left out: an image that does not come to its main has nothing that could go
 //! back.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::common::fault::{self, Fault};
 use crate::common::service::master::address;
 use crate::common::service::scene_processes::SceneProcesses;
@@ -63,10 +61,8 @@ fn chosen() -> Vec<(&'static str, &'static str, u64)> {
     if std::env::var("PF_FAULTS").is_ok_and(|which| which == "all") {
         return all;
     }
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    let mut seed = u64::from(now.subsec_nanos());
+    // Another one each time; what was tried is in the message of a failure.
+    let mut seed = prefork::sys::machine::clock::now().0;
     let random = |_| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let at = usize::try_from(seed >> 33).expect("31 bits") % all.len();

@@ -130,6 +130,18 @@ impl PreparedChild {
         }
     }
 
+    /// Checks that the child will find the numbers that it needs while it places its descriptors:
+    /// a worker that fails there is a failed start, and one that cannot be forked is not.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(super) fn check_room(&self, report: BorrowedFd<'_>) -> std::io::Result<()> {
+        let moved = self.moves.iter().map(|(source, _)| source);
+        let moved = moved.chain([&self.report]).filter(|fd| **fd < self.above);
+        // And one for the pidfd with which it announces itself.
+        fd::check_room_for(moved.count() + 1, report)
+    }
+
     /// Runs the child: prepares it, executes its program, and exits if any of that fails.
     ///
     /// # Safety
