@@ -121,7 +121,7 @@ impl Driver {
         self.warn_of_lowered_limit();
         let spawned = loop {
             match self.processes.spawn(&pin, worker, slot) {
-                Err(failed) if failed.is_at_limit => match self.processes.make_room() {
+                Err(failed) if failed.is_at_limit => match self.make_room() {
                     Some(come) => events.extend(come),
                     None => break Err(failed),
                 },
@@ -139,6 +139,24 @@ impl Driver {
         }
     }
 
+    /// Makes room for one more worker, where all descriptors are in use, and returns the events that
+    /// come of it; None: there is nothing to be had.
+    fn make_room(&mut self) -> Option<Vec<Event>> {
+        if let Some(come) = self.processes.make_room() {
+            return Some(come);
+        }
+        let ended = self.processes.await_an_end()?;
+        let now = clock::now();
+        let mut come = Vec::new();
+        for id in ended {
+            come.extend(self.processes.read_last_messages(id, now));
+            come.extend(self.processes.reap_leader(id));
+        }
+        let rebound = self.listeners.mend(&self.log);
+        come.extend(rebound.into_iter().map(Event::Rebound));
+        Some(come)
+    }
+
     /// Says once that another process has lowered the hard limit of open files: workers get no more
     /// than that.
     fn warn_of_lowered_limit(&mut self) {
@@ -153,9 +171,10 @@ impl Driver {
     /// Sends a signal that is to end a worker. CONT follows it, since a stopped process would never
     /// handle it.
     fn signal_worker(&mut self, worker: WorkerId, signal: Signal, to: SignalTarget) {
-        let Some(process) = self.processes.get(worker) else {
+        let Some(process) = self.processes.get_mut(worker) else {
             return;
         };
+        process.is_told = true;
         let send = |signal| match to {
             SignalTarget::Leader => process.group.signal_leader(signal),
             SignalTarget::Group => process.group.signal_group(signal),

@@ -112,10 +112,8 @@ impl GuardKeeper {
         match Guard::start() {
             Ok(guard) => {
                 for process in workers {
-                    if let Some(pidfd) = process.group.pidfd() {
-                        let leader = process.group.leader();
-                        guard.watch(leader, pidfd.as_fd(), process.stop_terms);
-                    }
+                    let (pidfd, leader) = (process.group.pidfd(), process.group.leader());
+                    guard.watch(leader, pidfd.as_ref().map(AsFd::as_fd), process.stop_terms);
                 }
                 self.named.retain(|inode| guard.name_listener(*inode));
                 self.guard = Some(guard);

@@ -144,6 +144,7 @@ impl WorkerProcess {
             beat: HeartbeatFile::taken_over(&process.beat, left)?,
             last_beat: process.last_beat.map(Time::from),
             status: process.status,
+            is_told: false,
             leaderless: process.leaderless,
             exit: None,
             notify: NotifySocket::taken_over(notify, address, left)?,

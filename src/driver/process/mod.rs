@@ -151,6 +151,7 @@ impl Processes {
             beat,
             last_beat: None,
             status: None,
+            is_told: false,
             leaderless: false,
             exit: None,
             notify,

@@ -25,6 +25,8 @@ pub(in crate::driver) struct WorkerProcess {
     pub(in crate::driver) last_beat: Option<Time>,
     /// The text of its last `STATUS=`.
     pub(in crate::driver) status: Option<String>,
+    /// It was sent a signal that is to end it.
+    pub(in crate::driver) is_told: bool,
     /// The leader has been reaped; the rest of the group lives.
     pub(in crate::driver) leaderless: bool,
     /// A pidfd of the leader, readable when the leader has ended. None: the kernel gave none or the

@@ -31,7 +31,7 @@ impl Driver {
     /// which the state names.
     pub(super) fn state(&self, dir: &Path) -> Result<(OwnedFd, State), String> {
         let image = image::own()
-            .map_err(|error| format!("cannot hold on to the running image: {}", reason(error)))?;
+            .map_err(|error| format!("cannot open /proc/self/exe: {}", reason(error)))?;
         // The first set is what new generations get.
         let mut sets = vec![Rc::clone(self.listeners.sockets())];
         let pins = self.pins.iter();

@@ -267,16 +267,20 @@ fn send_by_pidfd(
     delivery_of(killpg(Pid::from_raw(leader), signal))
 }
 
-/// Sends a signal to the group of a worker that is known by a pidfd alone. The guard calls this and
+/// Sends a signal to the group of a worker that is no child, by its pidfd if there is one. The guard calls this and
 /// has nowhere to report a failure.
-pub(in crate::sys) fn signal_group_by_pidfd(pidfd: &OwnedFd, leader: i32, number: libc::c_int) {
-    let _ = send_by_pidfd(Some(pidfd), leader, leader, number);
+pub(in crate::sys) fn signal_group_by_pidfd(
+    pidfd: Option<&OwnedFd>,
+    leader: i32,
+    number: libc::c_int,
+) {
+    let _ = send_by_pidfd(pidfd, leader, leader, number);
 }
 
-/// Whether no live process is left in the group of a worker that is known by a pidfd alone.
-pub(in crate::sys) fn is_group_gone(pidfd: &OwnedFd, leader: i32) -> bool {
+/// Whether no live process is left in the group of a worker that is no child.
+pub(in crate::sys) fn is_group_gone(pidfd: Option<&OwnedFd>, leader: i32) -> bool {
     matches!(
-        send_by_pidfd(Some(pidfd), leader, leader, 0),
+        send_by_pidfd(pidfd, leader, leader, 0),
         Ok(Delivery::NoProcess)
     ) || has_live_member(leader, leader) == Some(false)
 }

@@ -3,7 +3,8 @@
 //! The kernel signals a worker's leader then by the leader's parent-death signal, but no other
 //! process of the worker's group. So the guard keeps a list of the workers. Each worker announces
 //! itself to the guard by one line, with a pidfd of itself, before it executes its program. So no
-//! worker can run that the guard does not know, and a reused pid is never hit.
+//! worker can run that the guard does not know, and a reused pid is never hit. Where the kernel
+//! gives no pidfds, the line comes alone, and the guard goes by the number and the time of the start.
 //!
 //! The guard acts at the end of file on its socket: that comes when every copy of the master's end
 //! is closed. When a leader is gone, the guard sends the graceful signal to the rest of its group
@@ -14,7 +15,7 @@
 //! A process that has left its worker's group (a daemon) and holds a listener of the service gets
 //! the graceful signal too, and KILL when its time is over; see `escaped`.
 //!
-//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd adds a worker, `1 - PID` removes it, and
+//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd where there is one, adds a worker, `1 - PID` removes it, and
 //! `1 l INODE` names a listener that workers get. The leading 1 is the version. The guard outlives
 //! upgrades of the master, so the lines are a contract between versions.
 #![expect(
@@ -40,7 +41,7 @@ use super::group::{is_group_gone, signal_group_by_pidfd};
 use super::{proc_info, wait};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::files::pidfile;
+use crate::sys::files::pidfile::HeldProcess;
 use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::io::{cmsg, fd};
@@ -150,12 +151,13 @@ impl Guard {
     }
 
     /// Announces a worker that runs already to a guard that was started anew. `pidfd` is the
-    /// leader's.
-    pub fn watch(&self, pid: i32, pidfd: BorrowedFd<'_>, terms: StopTerms) {
+    /// leader's, if the kernel gave one.
+    pub fn watch(&self, pid: i32, pidfd: Option<BorrowedFd<'_>>, terms: StopTerms) {
         let line = format!("{}{pid}", terms.line());
-        let fds = [pidfd.as_raw_fd()];
+        let fds: Vec<_> = pidfd.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
-        self.send(line.as_bytes(), &rights);
+        let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+        self.send(line.as_bytes(), rights);
     }
 
     /// Reports that a worker's group is empty. A lost line costs the guard a descriptor and does no
@@ -208,8 +210,7 @@ struct Guarded {
 
 /// A worker that the guard knows.
 struct GuardedWorker {
-    pid: i32,
-    pidfd: OwnedFd,
+    process: HeldProcess,
     signal: i32,
     timeout: Duration,
     /// The leader is gone and the rest of the group has been signalled.
@@ -264,10 +265,7 @@ fn track_workers(socket: BorrowedFd<'_>, guarded: &mut Guarded) {
         if workers.len() > sweep_at {
             // Check the leader's pidfd first: only for a group without a leader is a scan of /proc
             // needed.
-            workers.retain(|worker| {
-                let pidfd = worker.pidfd.as_fd();
-                !(has_exited(pidfd) && is_group_gone(&worker.pidfd, worker.pid))
-            });
+            workers.retain(|worker| !(worker.has_exited() && worker.is_group_gone()));
             sweep_at = workers.len() * 2 + 64;
         }
     }
@@ -292,16 +290,16 @@ fn apply_line(line: &[u8], fds: Vec<OwnedFd>, guarded: &mut Guarded) {
     let text = String::from_utf8_lossy(line);
     let words: Vec<&str> = text.trim_end_matches('\0').split_whitespace().collect();
     match (words.as_slice(), fds.into_iter().next()) {
-        (["1", "+", signal, timeout, pid], Some(pidfd)) => {
+        (["1", "+", signal, timeout, pid], pidfd) => {
             if let (Ok(signal), Ok(timeout), Ok(pid)) =
                 (signal.parse(), timeout.parse(), pid.parse())
+                && let Ok(process) = HeldProcess::announced(pid, pidfd)
             {
                 let timeout = Duration::from_millis(timeout);
                 guarded.terms = (signal, timeout);
-                workers.retain(|worker| worker.pid != pid);
+                workers.retain(|worker| worker.process.pid() != pid);
                 workers.push(GuardedWorker {
-                    pid,
-                    pidfd,
+                    process,
                     signal,
                     timeout,
                     is_rest_signalled: false,
@@ -310,7 +308,7 @@ fn apply_line(line: &[u8], fds: Vec<OwnedFd>, guarded: &mut Guarded) {
         }
         (["1", "-", pid], _) => {
             if let Ok(pid) = pid.parse::<i32>() {
-                workers.retain(|worker| worker.pid != pid);
+                workers.retain(|worker| worker.process.pid() != pid);
             }
         }
         (["1", "l", inode], _) => guarded.listeners.extend(inode.parse::<u64>()),
@@ -327,7 +325,7 @@ fn stop_workers(guarded: Guarded, master: u32) {
         terms: (signal, timeout),
     } = guarded;
     let since = clock::now();
-    let groups = workers.iter().map(|worker| worker.pid).collect();
+    let groups = workers.iter().map(|worker| worker.process.pid()).collect();
     let mut escaped = Escaped::new(master, listeners, groups, signal, since + timeout);
     for worker in &workers {
         worker.signal_if_other_user();
@@ -341,16 +339,14 @@ fn stop_workers(guarded: Guarded, master: u32) {
             last_kill = last_kill.max(since + worker.timeout);
             next = next.min(worker.advance(since, now));
         }
-        workers.retain(|worker| {
-            !(worker.is_rest_signalled && is_group_gone(&worker.pidfd, worker.pid))
-        });
+        workers.retain(|worker| !(worker.is_rest_signalled && worker.is_group_gone()));
         if now >= last_kill + STAY_AFTER_KILL {
             return;
         }
         let leaders: Vec<_> = workers
             .iter()
             .filter(|worker| !worker.is_rest_signalled)
-            .map(|worker| (worker.pidfd.as_fd(), Interest::READ))
+            .filter_map(|worker| Some((worker.process.pidfd()?.as_fd(), Interest::READ)))
             .collect();
         let _ = poller.wait(&leaders, Some(next));
     }
@@ -358,38 +354,44 @@ fn stop_workers(guarded: Guarded, master: u32) {
 
 impl GuardedWorker {
     fn signal_if_other_user(&self) {
-        if proc_info::has_our_user(self.pid) == Some(false)
+        if proc_info::has_our_user(self.process.pid()) == Some(false)
             && let Some(signal) = signal::from_number(self.signal)
         {
-            // By the pidfd: if the pid was reused when we read /proc, no other process is hit.
-            let _ = pidfile::pidfd_signal(&self.pidfd, signal);
+            // If the pid was reused when we read /proc, no other process is hit.
+            let _ = self.process.signal(signal);
         }
+    }
+
+    fn has_exited(&self) -> bool {
+        self.process.wait(Some(Time(0))).unwrap_or(false)
+    }
+
+    fn is_group_gone(&self) -> bool {
+        is_group_gone(self.process.pidfd(), self.process.pid())
+    }
+
+    fn signal_group(&self, number: i32) {
+        signal_group_by_pidfd(self.process.pidfd(), self.process.pid(), number);
     }
 
     /// Does what is due for this worker; returns when to come back.
     fn advance(&mut self, since: Time, now: Time) -> Time {
         let kill_at = since + self.timeout;
         if now >= kill_at {
-            signal_group_by_pidfd(&self.pidfd, self.pid, signal::number(Signal::Kill));
+            self.signal_group(signal::number(Signal::Kill));
             self.is_rest_signalled = true;
             return now + CHECK_INTERVAL;
         }
-        if !self.is_rest_signalled && has_exited(self.pidfd.as_fd()) {
-            signal_group_by_pidfd(&self.pidfd, self.pid, self.signal);
-            signal_group_by_pidfd(&self.pidfd, self.pid, signal::number(Signal::Cont));
+        if !self.is_rest_signalled && self.has_exited() {
+            self.signal_group(self.signal);
+            self.signal_group(signal::number(Signal::Cont));
             self.is_rest_signalled = true;
         }
-        if self.is_rest_signalled {
+        // No descriptor tells the end of a group, or of a leader without a pidfd.
+        if self.is_rest_signalled || self.process.pidfd().is_none() {
             kill_at.min(now + CHECK_INTERVAL)
         } else {
             kill_at
         }
     }
-}
-
-fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
-    let mut poller = Poller::new();
-    poller
-        .wait(&[(pidfd, Interest::READ)], Some(Time(0)))
-        .is_ok_and(|ready| ready[0].any())
 }

@@ -87,6 +87,24 @@ fn without_pidfds_the_clients_reach_the_master_and_see_its_end() {
 }
 
 #[test]
+fn r57_without_pidfds_nothing_of_a_group_survives_the_master() {
+    if !fault::possible() {
+        return;
+    }
+    let scene = Scene::new();
+    let processes = SceneProcesses::of(&scene);
+    scene.app("trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000' & up; say up; wait; rest");
+    let mut master = scene
+        .master("-n 2 --ready fd=9 --graceful-timeout 300ms")
+        .wrapped_in(fault::wrapper("pidfd_open,pidfd_send_signal", "ENOSYS"))
+        .start();
+    scene.reports("up", 2);
+    master.signal(Signal::SIGKILL);
+    assert_eq!(master.end(), None);
+    processes.gone();
+}
+
+#[test]
 fn without_clone3_the_master_works_and_without_clone_it_says_so() {
     if !fault::possible() {
         return;

@@ -6,7 +6,6 @@
 //! (rt_sigaction) is left out: an image that does not come to its main has nothing that could go
 //! back.
 
-
 use crate::common::fault::{self, Fault};
 use crate::common::service::master::address;
 use crate::common::service::scene_processes::SceneProcesses;

@@ -140,3 +140,21 @@ fn many_workers_start_at_once_where_as_many_fit() {
     }
     master.stop();
 }
+
+#[test]
+fn a_rollout_by_many_at_once_waits_for_what_old_workers_leave() {
+    if !is_there("prlimit") {
+        return skip("there is no prlimit here");
+    }
+    let scene = Scene::new();
+    let master = scene
+        .master("-n 30 --ready exec --surge 8 --start-failures 1")
+        .command(["sleep", "1000"])
+        .wrapped_in(["prlimit", "--nofile=20:98"])
+        .start();
+    for _ in 0..3 {
+        master.ctl("reload").succeeded();
+        upgrades(&master);
+    }
+    master.stop();
+}

@@ -112,6 +112,25 @@ impl HeldProcess {
         })
     }
 
+    /// A process that has sent a pidfd of itself; without one, that which has the number now.
+    pub(in crate::sys) fn announced(pid: i32, pidfd: Option<OwnedFd>) -> io::Result<HeldProcess> {
+        Ok(HeldProcess {
+            pid: number(pid)?,
+            pidfd,
+            started: proc_info::started(pid),
+        })
+    }
+
+    /// The pidfd, if the kernel gave one.
+    pub(in crate::sys) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
+    /// The number.
+    pub(in crate::sys) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Sends a signal to the process.
     ///
     /// # Errors

@@ -130,6 +130,18 @@ impl PreparedChild {
         }
     }
 
+    /// Checks that the child will find the numbers that it needs while it places its descriptors:
+    /// a worker that fails there is a failed start, and one that cannot be forked is not.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(super) fn check_room(&self, report: BorrowedFd<'_>) -> std::io::Result<()> {
+        let moved = self.moves.iter().map(|(source, _)| source);
+        let moved = moved.chain([&self.report]).filter(|fd| **fd < self.above);
+        // And one for the pidfd with which it announces itself.
+        fd::check_room_for(moved.count() + 1, report)
+    }
+
     /// Runs the child: prepares it, executes its program, and exits if any of that fails.
     ///
     /// # Safety
@@ -226,9 +238,8 @@ impl PreparedChild {
         // SAFETY: as `run`; the message points to memory of `self` and of this frame.
         unsafe {
             let pid = own_pid();
-            let Ok(handle) = call(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0]) else {
-                return;
-            };
+            // Without a pidfd the guard makes do with the number.
+            let handle = call(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0]).ok();
             line.append_pid(pid);
             let mut part = libc::iovec {
                 iov_base: line.text.as_mut_ptr().cast(),
@@ -238,21 +249,25 @@ impl PreparedChild {
             let mut message: libc::msghdr = std::mem::zeroed();
             message.msg_iov = &raw mut part;
             message.msg_iovlen = 1;
-            message.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as _) as _;
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            if header.is_null() {
-                return;
+            if let Some(handle) = handle {
+                message.msg_control = control.0.as_mut_ptr().cast();
+                message.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as _) as _;
+                let header = libc::CMSG_FIRSTHDR(&raw const message);
+                if header.is_null() {
+                    return;
+                }
+                (*header).cmsg_level = libc::SOL_SOCKET;
+                (*header).cmsg_type = libc::SCM_RIGHTS;
+                (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as _) as _;
+                libc::CMSG_DATA(header)
+                    .cast::<libc::c_int>()
+                    .write_unaligned(handle as libc::c_int);
             }
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as _) as _;
-            libc::CMSG_DATA(header)
-                .cast::<libc::c_int>()
-                .write_unaligned(handle as libc::c_int);
             let (from, flags) = (&raw const message as usize, libc::MSG_NOSIGNAL as usize);
             let _ = call(libc::SYS_sendmsg, [*socket as usize, from, flags, 0]);
-            let _ = call(libc::SYS_close, [handle as usize, 0, 0, 0]);
+            if let Some(handle) = handle {
+                let _ = call(libc::SYS_close, [handle as usize, 0, 0, 0]);
+            }
         }
     }
 

@@ -90,6 +90,7 @@ fn spawn_by(
 ) -> io::Result<Spawned> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let prepared = PreparedChild::new(launch, plumbing, master, write.as_fd());
+    prepared.check_room(write.as_fd())?;
     let mask = signal::block_all();
     let forked = clone_vm::fork(method, prepared);
     signal::restore(mask);
