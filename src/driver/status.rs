@@ -9,7 +9,6 @@ use crate::model::state::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
-use crate::sys::process::proc_info;
 use crate::sys::process::proc_info::Usage;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::status::{self, PROTOCOL, Status};
@@ -35,9 +34,20 @@ impl Now {
 }
 
 impl Driver {
-    /// The status document.
-    pub(super) fn status(&mut self) -> Status {
-        self.look_at_all_beats();
+    /// The status document. Clients that ask within one turn of the loop get the same one, unless
+    /// something has happened in between.
+    pub(super) fn status(&mut self) -> Box<Status> {
+        // First, since a beat is something that happens.
+        if self.status_of_turn.is_none() {
+            self.look_at_all_beats();
+        }
+        let known = self.status_of_turn.take();
+        let status = known.unwrap_or_else(|| Box::new(self.make_status()));
+        self.status_of_turn = Some(status.clone());
+        status
+    }
+
+    fn make_status(&self) -> Status {
         let now = Now {
             mono: clock::now(),
             wall: clock::wall(),
@@ -133,9 +143,7 @@ impl Driver {
         let page = process.map(|process| process.beat.page());
         let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
         let last_beat = process.and_then(|process| process.last_beat);
-        let usage = process
-            .filter(|process| !process.leaderless)
-            .and_then(|process| proc_info::usage(process.group.leader()));
+        let usage = process.and_then(|process| process.usage(now.mono));
         status::Slot {
             slot: view.slot,
             pid: view.pid,

@@ -1,5 +1,6 @@
 //! The workers' processes from one image of the master to the next: an exec keeps all children.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -132,6 +133,7 @@ impl WorkerProcess {
             spawn_outcome: process.outcome.map(fd::duplicate_raw).transpose()?,
             about_to_execute: process.about_to_execute,
             ready_pipe: ready_pipe.map(Into::into),
+            last_usage: Cell::default(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! One worker's process.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -13,7 +14,12 @@ use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
+use crate::sys::process::proc_info::{self, Usage};
 use crate::wire::notify::Message;
+
+/// How long what a worker uses is taken as known. A client that asks for the status again and again
+/// must not cost a read of /proc for each worker each time.
+const USAGE_FOR: Duration = Duration::from_millis(250);
 
 /// One worker's process, with the descriptors that belong to it.
 pub(in crate::driver) struct WorkerProcess {
@@ -35,9 +41,27 @@ pub(in crate::driver) struct WorkerProcess {
     pub(super) spawn_outcome: Option<OwnedFd>,
     pub(super) about_to_execute: bool,
     pub(super) ready_pipe: Option<File>,
+    /// What it used when that was last looked at, and when that was.
+    pub(super) last_usage: Cell<Option<(Time, Usage)>>,
 }
 
 impl WorkerProcess {
+    /// What its leader uses, at most [`USAGE_FOR`] ago; None: it has none any more.
+    pub(in crate::driver) fn usage(&self, now: Time) -> Option<Usage> {
+        if self.leaderless {
+            return None;
+        }
+        let known = self.last_usage.get();
+        if let Some((at, usage)) = known
+            && now.since(at) < USAGE_FOR
+        {
+            return Some(usage);
+        }
+        let usage = proc_info::usage(self.group.leader())?;
+        self.last_usage.set(Some((now, usage)));
+        Some(usage)
+    }
+
     /// Its heartbeat page has changed, or it sent `WATCHDOG=1`.
     pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
         self.last_beat = Some(now);

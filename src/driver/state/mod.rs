@@ -31,6 +31,7 @@ use crate::model::policy::Policy;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
+use crate::wire::status::Status;
 
 use super::clients::Clients;
 use super::pin::{Pins, Recipe};
@@ -108,6 +109,8 @@ pub(super) struct Driver {
     pub(super) preflight: Option<Preflight>,
     /// The other master, during an upgrade by fork.
     pub(super) peer: Option<PeerMaster>,
+    /// The status document that this turn has made already, until an event changes what it says.
+    pub(super) status_of_turn: Option<Box<Status>>,
     /// Set by the model's last action.
     pub(super) end: Option<End>,
 }
@@ -144,6 +147,7 @@ impl Driver {
             startup,
             preflight: None,
             peer,
+            status_of_turn: None,
             end: None,
         }
     }
