@@ -21,6 +21,7 @@ impl Driver {
     /// Hands an event to the model, performs the actions, and goes on with the events that come out
     /// of them until there are none.
     pub(super) fn feed(&mut self, event: Event) {
+        self.status_of_turn = None;
         let mut events = VecDeque::from([event]);
         let mut actions = Vec::new();
         while let Some(event) = events.pop_front() {

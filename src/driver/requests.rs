@@ -34,7 +34,7 @@ impl Driver {
         let command = match command {
             ControlCommand::Status => {
                 return self.reply(number, id, |driver, reply| {
-                    reply.status = Some(Box::new(driver.status()))
+                    reply.status = Some(driver.status())
                 });
             }
             ControlCommand::Listeners => {

@@ -1,7 +1,5 @@
 //! The status document: the model's snapshot, with what the processes and the sockets show.
 
-use std::collections::BTreeMap;
-
 use crate::model::event::Event;
 use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::operation::Operation;
@@ -11,12 +9,12 @@ use crate::model::state::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::machine::clock;
-use crate::sys::process::proc_info;
 use crate::sys::process::proc_info::Usage;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::status::{self, PROTOCOL, Status};
 
 use super::pin::Pin;
+use super::process::WorkerProcess;
 use super::state::Driver;
 
 /// Both clocks at one moment: monotonic times are shown as dates.
@@ -37,9 +35,20 @@ impl Now {
 }
 
 impl Driver {
-    /// The status document.
-    pub(super) fn status(&mut self) -> Status {
-        self.look_at_all_beats();
+    /// The status document. Clients that ask within one turn of the loop get the same one, unless
+    /// something has happened in between.
+    pub(super) fn status(&mut self) -> Box<Status> {
+        // First, since a beat is something that happens.
+        if self.status_of_turn.is_none() {
+            self.look_at_all_beats();
+        }
+        let known = self.status_of_turn.take();
+        let status = known.unwrap_or_else(|| Box::new(self.make_status()));
+        self.status_of_turn = Some(status.clone());
+        status
+    }
+
+    fn make_status(&self) -> Status {
         let now = Now {
             mono: clock::now(),
             wall: clock::wall(),
@@ -47,10 +56,10 @@ impl Driver {
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(snapshot.generation).cloned();
         let pin = pin.as_deref();
-        let usages = self.usages();
+        self.processes.look_at_usage(now.mono);
         let views = |views: &[SlotView]| -> Vec<status::Slot> {
             let views = views.iter();
-            views.map(|view| self.slot(view, &now, &usages)).collect()
+            views.map(|view| self.slot(view, &now)).collect()
         };
         let slots = views(&snapshot.slots);
         Status {
@@ -131,22 +140,13 @@ impl Driver {
             .collect()
     }
 
-    /// What the groups of all workers use, by the pids of their leaders.
-    fn usages(&self) -> BTreeMap<i32, Usage> {
-        let led = self.processes.all().filter(|process| !process.leaderless);
-        let leaders: Vec<i32> = led.map(|process| process.group.leader()).collect();
-        proc_info::groups_usage(&leaders)
-    }
-
-    fn slot(&self, view: &SlotView, now: &Now, usages: &BTreeMap<i32, Usage>) -> status::Slot {
+    fn slot(&self, view: &SlotView, now: &Now) -> status::Slot {
         let process = view.worker.and_then(|worker| self.processes.get(worker));
         // The pages have just been looked at.
         let page = process.map(|process| process.beat.page());
         let counts = page.filter(|page| page.begun > 0 || page.finished > 0 || page.open > 0);
         let last_beat = process.and_then(|process| process.last_beat);
-        let usage = process
-            .filter(|process| !process.leaderless)
-            .and_then(|process| usages.get(&process.group.leader()).copied());
+        let usage = process.and_then(WorkerProcess::last_usage);
         status::Slot {
             slot: view.slot,
             pid: view.pid,

@@ -150,6 +150,7 @@ impl Driver {
 
     fn turn(&mut self, ready: &ReadySet<PollKey>) {
         let now = clock::now();
+        self.status_of_turn = None;
         self.admission.resume(now);
         // First of all: the model must not leave the service to a master that is dead, and a client
         // that has seen the end of the other master must not find that master here.

@@ -1,5 +1,6 @@
 //! The workers' processes from one image of the master to the next: an exec keeps all children.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -151,6 +152,7 @@ impl WorkerProcess {
             spawn_outcome,
             about_to_execute: process.about_to_execute,
             ready_pipe: ready_pipe.map(Into::into),
+            usage: Cell::default(),
         })
     }
 }

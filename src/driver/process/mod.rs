@@ -19,6 +19,7 @@
 //! group has other members, [`Processes::forget_empty_groups`] reports the group's end in a later
 //! turn.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
@@ -158,6 +159,7 @@ impl Processes {
             spawn_outcome: Some(spawned.outcome),
             about_to_execute: false,
             ready_pipe: ready_pipe.map(|pipe| pipe.read.into()),
+            usage: Cell::default(),
         };
         self.add(process)
     }

@@ -1,9 +1,11 @@
 //! One worker's process.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::Processes;
 use super::token::{Source, Token};
 use crate::driver::pin::Pin;
 use crate::model::event::{Event, WorkerMessage};
@@ -13,7 +15,12 @@ use crate::sys::heartbeat::file::HeartbeatFile;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::group::Group;
 use crate::sys::process::guard::StopTerms;
+use crate::sys::process::proc_info::{self, Usage};
 use crate::wire::notify::Message;
+
+/// How long what a worker uses is taken as known. A client that asks for the status again and again
+/// must not cost a read of /proc for each worker each time.
+const USAGE_FOR: Duration = Duration::from_millis(250);
 
 /// One worker's process, with the descriptors that belong to it.
 pub(in crate::driver) struct WorkerProcess {
@@ -37,9 +44,23 @@ pub(in crate::driver) struct WorkerProcess {
     pub(super) spawn_outcome: Option<OwnedFd>,
     pub(super) about_to_execute: bool,
     pub(super) ready_pipe: Option<File>,
+    /// What its group used when that was last looked at, and when that was.
+    pub(super) usage: Cell<Option<(Time, Usage)>>,
 }
 
 impl WorkerProcess {
+    /// What its group used when that was last looked at; None: it has no leader any more.
+    pub(in crate::driver) fn last_usage(&self) -> Option<Usage> {
+        let (_, usage) = self.usage.get().filter(|_| !self.leaderless)?;
+        Some(usage)
+    }
+
+    /// Whether what its group uses is to be looked at again.
+    fn wants_look_at_usage(&self, now: Time) -> bool {
+        let at = self.usage.get().map(|(at, _)| at);
+        !self.leaderless && at.is_none_or(|at| now.since(at) >= USAGE_FOR)
+    }
+
     /// Its heartbeat page has changed, or it sent `WATCHDOG=1`.
     pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
         self.last_beat = Some(now);
@@ -89,5 +110,22 @@ pub(super) fn stop_terms(pin: &Pin) -> StopTerms {
     StopTerms {
         signal: pin.policy.graceful_signal,
         timeout: pin.policy.graceful_timeout,
+    }
+}
+
+impl Processes {
+    /// Looks at what the groups use, where that is not known well enough: one scan for all.
+    pub(in crate::driver) fn look_at_usage(&self, now: Time) {
+        let wanted = self.all().filter(|process| process.wants_look_at_usage(now));
+        let leaders: Vec<i32> = wanted.map(|process| process.group.leader()).collect();
+        if leaders.is_empty() {
+            return;
+        }
+        let usages = proc_info::groups_usage(&leaders);
+        for process in self.all() {
+            if let Some(usage) = usages.get(&process.group.leader()) {
+                process.usage.set(Some((now, *usage)));
+            }
+        }
     }
 }

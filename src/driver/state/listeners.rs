@@ -1,7 +1,7 @@
 //! The sockets that all workers share.
 //!
-//! A worker can break a listener for all others by shutdown(2): after each exit the sockets are
-//! looked at, and mended.
+//! A worker can break a listener for all others by shutdown(2), or a datagram socket by connect(2):
+//! after each exit the sockets are looked at, and mended.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
@@ -91,9 +91,10 @@ impl ServiceListeners {
         self.iter().map(depth).collect()
     }
 
-    /// Mends the listeners that have been shut down; the labels of those that were bound anew.
+    /// Mends the listeners that have been shut down or connected; the labels of those that were
+    /// bound anew.
     ///
-    /// A TCP socket listens again, and no worker notices. A Unix socket has to be bound anew, and
+    /// A TCP or datagram socket serves again, and no worker notices. A Unix socket has to be bound anew, and
     /// the workers, which have the dead one, have to be rolled.
     pub(in crate::driver) fn mend(&mut self, log: &Log) -> Vec<String> {
         let mut rebound = Vec::new();
@@ -112,6 +113,13 @@ impl ServiceListeners {
                     ));
                     mended.push(same);
                 }
+                Ok(Mended::Disconnected(same)) => {
+                    log.error(format_args!(
+                        "listener {label} had been connected to one client, by a worker that has \
+                         ended: it serves all clients again"
+                    ));
+                    mended.push(same);
+                }
                 Ok(Mended::BoundAnew(other)) => {
                     log.error(format_args!(
                         "listener {label} had been shut down, by a worker that has ended: \
@@ -122,7 +130,7 @@ impl ServiceListeners {
                 }
                 Err(error) => {
                     log.error(format_args!(
-                        "listener {label} had been shut down and cannot be mended: {error}"
+                        "listener {label} does not serve and cannot be mended: {error}"
                     ));
                     return Vec::new();
                 }

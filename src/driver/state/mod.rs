@@ -32,6 +32,7 @@ use crate::model::Supervisor;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
+use crate::wire::status::Status;
 
 use super::clients::Clients;
 use super::pin::{Pins, Settings};
@@ -108,6 +109,8 @@ pub(super) struct Driver {
     pub(super) peer: Option<PeerMaster>,
     /// What workers left behind.
     pub(super) leftovers: Leftovers,
+    /// The status document that this turn has made already, until an event changes what it says.
+    pub(super) status_of_turn: Option<Box<Status>>,
     /// Set by the model's last action.
     pub(super) end: Option<End>,
 }
@@ -145,6 +148,7 @@ impl Driver {
             preflight: None,
             leftovers: Leftovers::default(),
             peer,
+            status_of_turn: None,
             end: None,
         }
     }

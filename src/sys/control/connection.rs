@@ -1,8 +1,9 @@
 //! One client of the control socket: reads lines, sends lines, never blocks.
 //!
-//! Both directions are bounded. A request has at most [`MAX_REQUEST`] bytes, and one read takes
-//! only so much before the other clients have their batch. A client that does not read its replies
-//! is dropped.
+//! Both directions are bounded. A request has at most [`MAX_REQUEST`] bytes, and one read takes one
+//! line: a client has one request a turn of the loop, however many it has sent. So the workers and
+//! the other clients wait for one request at most. A client that does not read its replies is
+//! dropped.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,9 +14,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::wire::control::MAX_REQUEST;
 
-/// The limits of one [`Conn::read`]. After it the other clients have their batch.
+/// The limits of one [`Conn::read`]: what a client may cost a turn of the loop.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
-const BATCH_LINES: usize = 64;
+const BATCH_LINES: usize = 1;
 pub(super) const CHUNK: usize = 16 * 1024;
 /// A client with more unread bytes than this gets no further reply.
 pub(super) const MAX_UNSENT: usize = 4 * 1024 * 1024;
@@ -100,7 +101,7 @@ impl Conn {
         !self.partial.is_empty() || self.skipping
     }
 
-    /// Reads what is there, at most 64 KiB or 64 lines, so that a flood from one client does not
+    /// Reads what is there, at most 64 KiB or one line, so that a flood from one client does not
     /// delay the others.
     pub fn read(&mut self) -> ReadBatch {
         let mut batch = ReadBatch::default();

@@ -1,4 +1,7 @@
-//! Makes a listener listen again after another process shut it down.
+//! Makes a listener serve again after another process shut it down or connected it.
+//!
+//! connect(2) acts on the socket too. A datagram socket that is connected takes datagrams from that
+//! one peer alone, in every process that shares it. Connecting it to AF_UNSPEC undoes that.
 //!
 //! shutdown(2) acts on the socket, not on the descriptor: one worker that calls it on a shared
 //! listener stops the listener of all workers. A TCP socket only stops listening, so it can listen
@@ -16,7 +19,7 @@ use super::arrange::bind;
 use super::bound_socket::Listener;
 use super::options::Backlog;
 use crate::error::{Error, Result, reason};
-use crate::wire::address::{Address, Bound, ListenSpec, Options};
+use crate::wire::address::{Address, Bound, Kind, ListenSpec, Options};
 
 /// What [`Listener::mend`] did.
 #[derive(Debug)]
@@ -25,16 +28,18 @@ pub enum Mended {
     StillListens(Listener),
     /// The same socket listens again.
     ListensAgain(Listener),
+    /// The same socket takes datagrams from every peer again.
+    Disconnected(Listener),
     /// A new socket is bound at the address. Processes that have the old socket never accept on it
     /// again.
     BoundAnew(Listener),
 }
 
 impl Listener {
-    /// Whether it accepts connections, as it should. Always true for datagram sockets.
+    /// Whether it accepts connections, or takes datagrams from every peer, as it should.
     pub fn still_listens(&self) -> bool {
         if !self.address.listens() {
-            return true;
+            return !self.is_connected();
         }
         // After shutdown(2), SO_ACCEPTCONN of a Unix socket is still 1; only poll(2) shows it.
         let fd = self.fd.as_fd();
@@ -50,6 +55,16 @@ impl Listener {
         self.accepts() && !shut_down
     }
 
+    /// Whether a datagram socket is connected to one peer.
+    fn is_connected(&self) -> bool {
+        let of_datagrams = match &self.address {
+            Bound::Udp(_) => true,
+            Bound::Unix(kind, _) | Bound::Abstract(kind, _) => *kind == Kind::Datagram,
+            Bound::Tcp(_) | Bound::Vsock { .. } | Bound::Other { .. } => false,
+        };
+        of_datagrams && rustix::net::getpeername(&self.fd).is_ok()
+    }
+
     /// The same listener, which listens again if it had stopped.
     ///
     /// # Errors
@@ -58,6 +73,10 @@ impl Listener {
     pub fn mend(&self) -> Result<Mended> {
         if self.still_listens() {
             return self.try_clone().map(Mended::StillListens);
+        }
+        if self.is_connected() {
+            self.disconnect()?;
+            return self.try_clone().map(Mended::Disconnected);
         }
         self.rebind_port()?;
         let backlog = Backlog::new(self.backlog);
@@ -94,11 +113,22 @@ impl Listener {
             .ok_or_else(|| Error::system(format!("cannot bind {spec}"), "there is no socket"))
     }
 
-    /// Binds the same TCP port again before listen(2). At shutdown(2) the kernel takes back a port
-    /// that it chose itself (`:0`), and listen(2) would silently choose another one. EINVAL means
-    /// that the port is still bound.
+    /// Makes a connected datagram socket take datagrams from every peer again.
+    fn disconnect(&self) -> Result<()> {
+        let failed = |why: String| Error::system(format!("cannot mend {}", self.label()), why);
+        rustix::net::connect_unspec(&self.fd).map_err(|errno| failed(errno.to_string()))?;
+        self.rebind_port()?;
+        if self.is_connected() {
+            return Err(failed("a worker has connected it again".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Binds the same port again, before listen(2) or after the end of a connection. Then the kernel
+    /// takes back a port that it chose itself (`:0`), and would silently choose another one. EINVAL
+    /// means that the port is still bound.
     fn rebind_port(&self) -> Result<()> {
-        let Bound::Tcp(at) = &self.address else {
+        let (Bound::Tcp(at) | Bound::Udp(at)) = &self.address else {
             return Ok(());
         };
         match SockRef::from(&self.fd).bind(&(*at).into()) {

@@ -38,6 +38,8 @@ fn act() {
             "stop" => raise(Signal::SIGSTOP).expect("stopped"),
             "hoard" => hoard(rest.parse().expect("a number")),
             "shutdown" => shut_down(),
+            "connect" => connect(),
+            "echo" => echo(),
             _ => panic!("no such step: {step}"),
         }
     }
@@ -144,10 +146,47 @@ fn hoard(gibibytes: usize) {
     say("rich");
 }
 
+fn listeners() -> Vec<listener::Listener> {
+    let count = variable("LISTEN_FDS").parse().expect("a count");
+    listener::inherit_listen_fds(count, &[]).expect("listeners")
+}
+
+/// Connects the datagram socket to a client that is there no more when anybody looks.
+fn connect() {
+    for listener in listeners() {
+        let socket = Socket::from(listener.fd);
+        let own = socket.local_addr().expect("bound");
+        if let Some(own) = own.as_socket() {
+            let client = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a client");
+            assert_ne!(client.local_addr().expect("bound"), own);
+            let at = client.local_addr().expect("bound");
+            socket.connect(&at.into()).expect("connected");
+        } else {
+            let path = format!("{}.client", variable("PF_TEST_SAY"));
+            let client = UnixDatagram::bind(&path).expect("a client");
+            let at = socket2::SockAddr::unix(&path).expect("short");
+            socket.connect(&at).expect("connected");
+            std::mem::forget(client);
+        }
+    }
+}
+
+/// Sends each datagram of the first listener back, for ever.
+fn echo() {
+    let listener = listeners().swap_remove(0);
+    let socket = Socket::from(listener.fd);
+    loop {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 64];
+        if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            // A client that is gone already is its own business.
+            let _ = socket.send_to(b"echo", &from);
+        }
+    }
+}
+
 /// Shuts every listener down for all who share it.
 fn shut_down() {
-    let count = variable("LISTEN_FDS").parse().expect("a count");
-    for listener in listener::inherit_listen_fds(count, &[]).expect("listeners") {
+    for listener in listeners() {
         // Some socket types return ENOTCONN from shutdown(2) without a peer, and are shut down all
         // the same.
         let _ = Socket::from(listener.fd).shutdown(std::net::Shutdown::Both);

@@ -409,3 +409,56 @@ fn the_status_document_has_every_field_of_the_contract() {
     );
     master.stop();
 }
+
+/// While the master is stopped, `first` and then `second` send their lines; then it goes on. So
+/// both are there before the master reads any, and the order of what follows is the master's.
+fn sent_together(
+    master: &Master,
+    (first, lines): (&mut Control, &str),
+    then: impl FnOnce(),
+) -> Vec<Value> {
+    let count = lines.lines().count();
+    master.signal(nix::sys::signal::Signal::SIGSTOP);
+    crate::common::service::until("it is stopped", || {
+        process::status(master.pid(), "State")
+            .starts_with('T')
+            .then_some(())
+    });
+    first.send(lines).expect("room in the socket");
+    then();
+    master.signal(nix::sys::signal::Signal::SIGCONT);
+    (0..count).map(|_| first.reply()).collect()
+}
+
+#[test]
+fn p4_whoever_pipelines_requests_waits_and_no_other_client_and_no_worker_does() {
+    let scene = Scene::new();
+    let master = service(&scene);
+    let (mut greedy, mut other) = (master.control(), master.control());
+    greedy.status();
+    other.status();
+    let flood = "{\"cmd\":\"status\"}\n".repeat(400);
+    let replies = sent_together(&master, (&mut greedy, &flood), || {
+        other.request(&json!({"cmd": "scale", "workers": 2}));
+    });
+    // One request of each a turn: at most the one of this turn comes before.
+    let before = |replies: &[Value], is_after: &dyn Fn(&Value) -> bool| {
+        let place = replies.iter().position(|reply| is_after(&reply["status"]));
+        place.expect("it is seen before the flood is over")
+    };
+    let scaled = before(&replies, &|status| status["workers"]["wanted"] == 2);
+    assert!(scaled <= 2, "{scaled} requests came before another's");
+    assert_eq!(other.reply()["ok"], json!(true));
+    // A worker's end: what workers do is looked at in each turn, before any client.
+    let worker = master.workers()[0];
+    let replies = sent_together(&master, (&mut greedy, &flood), || {
+        process::signal(worker, nix::sys::signal::Signal::SIGKILL);
+        process::gone(worker);
+    });
+    let replaced = before(&replies, &|status| status["slots"][0]["pid"] != worker);
+    assert!(
+        replaced <= 1,
+        "{replaced} requests came before a worker's end"
+    );
+    assert_eq!(replies.len(), 400, "and each is answered, in order");
+}
