@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::model::event::{Command as ModelCommand, Event, Scale};
 use crate::model::ids::{Generation, OpId};
+use crate::model::operation;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::sys::signal;
@@ -123,7 +124,8 @@ impl Driver {
         {
             None => {
                 let text = format!(
-                    "no operation {op} is known: it never was, or is older than the last 20"
+                    "no operation {op} is known: it never was, or is older than the last {}",
+                    operation::REMEMBERED
                 );
                 self.fail(number, Code::Usage, text, id);
             }

@@ -8,7 +8,7 @@ use super::ids::OpId;
 use super::time::Time;
 
 /// How many operations are remembered. A running one is never forgotten, so there may be more.
-pub const REMEMBERED: usize = 20;
+pub const REMEMBERED: usize = 100;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

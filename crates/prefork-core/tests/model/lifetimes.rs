@@ -18,7 +18,7 @@ use prefork_core::model::fact::Fact;
 use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
-use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::state::rollout::RolloutResult;
 use prefork_core::model::state::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
@@ -128,7 +128,11 @@ impl World {
                 2 => Surge::Workers(2),
                 _ => Surge::Workers(1),
             },
-            canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
+            canary: match dice.below(4) {
+                0 => Canary::After(Duration::from_millis(500)),
+                1 => Canary::Off,
+                _ => Canary::Auto,
+            },
             // Some so short that they are passed, some so long that a worker dies before.
             probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
                 .checked_sub(1)
@@ -318,7 +322,12 @@ impl World {
         let on_trial = crash && on_probation(&before);
         let held =
             |view: &SlotView| view.worker == Some(id) && view.generation == rolled_to(&before);
-        let on_trial = on_trial && before.slots.iter().any(held);
+        let finished = ended == ExitStatus::Exited(0)
+            && self
+                .supervisor
+                .workers()
+                .any(|worker| worker.id == id && worker.said_stopping && worker.is_ready());
+        let on_trial = on_trial && !finished && before.slots.iter().any(held);
         let exited = Event::Exited {
             worker: id,
             ended,

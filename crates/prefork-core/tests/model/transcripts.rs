@@ -16,7 +16,7 @@ use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, Ticket, WorkerId};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
-use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
@@ -66,7 +66,15 @@ fn first_difference(expected: &str, actual: &str) -> String {
 }
 
 fn run(text: &str) -> String {
-    let mut session = Session::default();
+    // Most transcripts are about something else than the canary.
+    let policy = Policy {
+        canary: Canary::Off,
+        ..Policy::default()
+    };
+    let mut session = Session {
+        policy,
+        ..Session::default()
+    };
     let mut answer = String::new();
     for line in text.lines().filter(|line| !line.starts_with("  ")) {
         let _ = writeln!(answer, "{line}");
@@ -95,7 +103,8 @@ struct Session {
 impl Session {
     /// Runs one command:
     ///
-    /// - `new N [setting=value]...`, `start`, `set setting=value` (for the next pin);
+    /// - `new N [setting=value]...` (with `canary=off` unless it says another), `start`,
+    ///   `set setting=value` (for the next pin);
     /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
     ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
@@ -412,7 +421,13 @@ fn set(policy: &mut Policy, setting: &str) {
                 None => Surge::Workers(value.parse().expect("surge")),
             }
         }
-        "canary" => policy.canary = Some(duration(value)),
+        "canary" => {
+            policy.canary = match value {
+                "auto" => Canary::Auto,
+                "off" => Canary::Off,
+                trial => Canary::After(duration(trial)),
+            }
+        }
         "probation" => policy.probation = Some(duration(value)),
         "start-timeout" => policy.start_timeout = Some(duration(value)),
         "start-failures" => policy.start_failures = value.parse().expect("start-failures"),

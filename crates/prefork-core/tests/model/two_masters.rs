@@ -18,7 +18,7 @@ use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{OpId, Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
-use prefork_core::model::policy::{Policy, Readiness, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
 use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
@@ -87,7 +87,11 @@ impl World {
             surge,
             start_failures: 2,
             probation: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
-            canary: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
+            canary: match dice.below(4) {
+                0 => Canary::After(Duration::from_secs(5)),
+                1 => Canary::Off,
+                _ => Canary::Auto,
+            },
             ..Policy::default()
         };
         let old = Supervisor::new(SLOTS, Rc::new(policy.clone()), seed);

@@ -35,7 +35,7 @@ impl Supervisor {
         self.rollout = Some(Rollout {
             direction: Direction::Peer,
             canary_passed: true,
-            ..Rollout::new(pinning, Some(from), Rc::clone(&policy), turn.now)
+            ..Rollout::new(pinning, (Some(from), false), Rc::clone(&policy), turn.now)
         });
         let mut peer = Peer::new(PeerSide::Old, manual, op);
         peer.was_paused = self.mode.is_paused();

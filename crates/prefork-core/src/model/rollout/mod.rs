@@ -35,7 +35,7 @@ use super::state::changes::Mode;
 use super::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
 use super::timer::Timer;
 use super::turn::Turn;
-use super::worker::exit::FailedStart;
+use super::worker::exit::Death;
 
 impl Supervisor {
     /// Begins a rollout to a generation that is pinned.
@@ -56,11 +56,12 @@ impl Supervisor {
         turn.tell_with_progress(began, op, 0, slots);
         // What went wrong with the old generation says nothing about the new one.
         for slot in self.slots.iter_mut() {
-            slot.vacated_for_new = false;
-            slot.rollback_failures = 0;
-            slot.forgive();
+            slot.begin_generation(&policy);
         }
-        self.rollout = Some(Rollout::new(pinning, from, policy, turn.now));
+        // A paused service has no worker that a canary could protect.
+        let has_worker = self.slots.iter().any(|slot| slot.current.is_some());
+        let replaces = has_worker || self.peer.is_some();
+        self.rollout = Some(Rollout::new(pinning, (from, replaces), policy, turn.now));
     }
 
     /// The next steps of the rollout under way.
@@ -73,46 +74,50 @@ impl Supervisor {
         }
     }
 
-    /// A failed start during a rollout. True if it was the rollout's business alone.
-    pub(crate) fn rollout_failed_start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        failed: &FailedStart<'_>,
-    ) -> bool {
-        let Some(rollout) = &mut self.rollout else {
+    /// A worker died by itself during a rollout. True if it was the rollout's business alone.
+    pub(crate) fn death_in_rollout(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) -> bool {
+        let Some(rollout) = &self.rollout else {
             return false;
         };
-        let FailedStart {
-            worker,
-            exit,
-            fatal,
-        } = failed;
+        let generation = death.worker.generation;
         match rollout.direction {
-            // On probation, exits were judged already; only spawn failures get here, and they are
-            // the business of whatever wanted a worker.
-            Direction::Forward if rollout.probation.is_some() => false,
-            Direction::Forward if worker.generation == rollout.to => {
-                rollout.failures += 1;
-                let (failures, limit) = (rollout.failures, rollout.policy.start_failures);
-                if *fatal {
-                    self.rollout_failed(turn, format!("{exit}, and that exit code is fatal"));
-                } else if failures >= limit {
-                    let plural = if failures == 1 { "" } else { "s" };
-                    let why = format!("{exit} ({failures} failed start{plural}, the limit)");
-                    self.rollout_failed(turn, why);
-                }
+            Direction::Forward if generation == rollout.to => {
+                self.death_of_new(turn, death);
                 true
             }
-            Direction::Back(..) if Some(worker.generation) == rollout.from => {
-                if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
+            Direction::Back(..) if Some(generation) == rollout.from => {
+                if let Some(slot) = self.slots.get_mut(death.worker.slot as usize) {
                     slot.rollback_failures += 1;
                 }
                 false
             }
             // A worker of the generation that is being left: the rollback does not need it.
-            Direction::Back(..) if worker.generation == rollout.to => true,
+            Direction::Back(..) if generation == rollout.to => true,
             Direction::Forward | Direction::Back(..) | Direction::Peer => false,
         }
+    }
+
+    /// A new worker died by itself, however long it had been ready: one too many turns the rollout
+    /// back, and the canary's is one too many.
+    fn death_of_new(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
+        let probation = self.ends_probation(death);
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        rollout.failures += 1;
+        let (exit, failures, limit) = (death.exit, rollout.failures, rollout.policy.start_failures);
+        let plural = if failures == 1 { "" } else { "s" };
+        let why = match probation {
+            _ if death.fatal => format!("{exit}, and that exit code is fatal"),
+            Some(why) => why,
+            None if death.was_canary => format!("{exit}, and it was the canary"),
+            None if failures < limit => return,
+            None if death.worker.ready_at.is_some() => {
+                format!("{exit} ({failures} new worker{plural} died, the limit)")
+            }
+            None => format!("{exit} ({failures} failed start{plural}, the limit)"),
+        };
+        self.rollout_failed(turn, why);
     }
 
     /// Turns a rollout back. The first one has nothing to go back to, and ends the master.
@@ -196,7 +201,7 @@ impl Supervisor {
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
         for slot in self.slots.iter_mut() {
-            slot.vacated_for_new = false;
+            slot.given_to_new = false;
             if slot.current.is_some() {
                 slot.rests_until = None;
             }

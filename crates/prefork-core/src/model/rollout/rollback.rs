@@ -31,7 +31,7 @@ impl Supervisor {
         let can_go = |slot: u32| stuck.get(slot as usize).is_some_and(|stuck| !stuck);
         let must_go = |worker: &Worker| worker.generation == to && can_go(worker.slot);
         if policy.surge.of(slots) == 0 {
-            self.vacate_next_slot(turn, slots, must_go);
+            self.vacate_next_slot(turn, slots, must_go, |index| stuck[index]);
         } else {
             self.promote_ready(turn, from);
             self.start_replacements(turn, slots, must_go, (from, policy));
@@ -80,9 +80,7 @@ impl Supervisor {
         self.timers.clear(Timer::Probation);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            slot.vacated_for_new = false;
-            slot.rollback_failures = 0;
-            slot.forgive();
+            slot.begin_generation(&self.policy);
             // Replacements are not needed: the old workers still have their slots.
             if let Some(id) = slot.replacement.take() {
                 self.request_stop(turn, id, StopSeverity::Graceful);

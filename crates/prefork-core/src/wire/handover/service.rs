@@ -17,7 +17,7 @@ use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Counters;
-use crate::model::state::changes::{DeferredSignals, Retiring, Scaling, SlotsBefore};
+use crate::model::state::changes::{DeferredSignals, FailingSlot, Retiring, Scaling, SlotsBefore};
 use crate::model::state::handover::{HandOver, SlotHandOver};
 use crate::model::state::rollout::{RolloutRecord, RolloutResult};
 use crate::model::timer::Timer;
@@ -91,6 +91,8 @@ struct KnownWorker {
     started_at: Moment,
     ready_at: Option<Moment>,
     asked: bool,
+    #[serde(default)]
+    said_stopping: bool,
     released_listeners: bool,
     failure: Option<String>,
     heartbeat_timeout: Option<Duration>,
@@ -135,6 +137,9 @@ struct Scale {
     before: usize,
     was_paused: bool,
     failures: u32,
+    /// Slots that were there before, how many of their workers died, and how the last one did.
+    #[serde(default)]
+    failing: Vec<(u32, u32, String)>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -317,6 +322,7 @@ fn written(worker: &Worker) -> Option<KnownWorker> {
         started_at: worker.started_at.into(),
         ready_at: moment(worker.ready_at),
         asked: worker.asked,
+        said_stopping: worker.said_stopping,
         released_listeners: worker.released_listeners,
         failure: worker.failure.clone(),
         heartbeat_timeout: worker.heartbeat.timeout,
@@ -356,6 +362,9 @@ fn read(
         pid: worker.pid,
         started_at: worker.started_at.into(),
         ready_at: time(worker.ready_at),
+        // It matters to a canary alone, and no rollout is handed over.
+        readiness_guessed: false,
+        said_stopping: worker.said_stopping,
         asked: worker.asked,
         released_listeners: worker.released_listeners,
         failure: worker.failure,
@@ -456,6 +465,11 @@ impl From<&Scaling> for Scale {
             before,
             was_paused,
             failures: scaling.failures,
+            failing: scaling
+                .failing
+                .iter()
+                .map(|(slot, failing)| (*slot, failing.deaths, failing.why.clone()))
+                .collect(),
         }
     }
 }
@@ -471,6 +485,11 @@ impl From<Scale> for Scaling {
                 SlotsBefore::Slots(scale.before)
             },
             failures: scale.failures,
+            failing: scale
+                .failing
+                .into_iter()
+                .map(|(slot, deaths, why)| (slot, FailingSlot { deaths, why }))
+                .collect(),
         }
     }
 }

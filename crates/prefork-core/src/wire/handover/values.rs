@@ -9,7 +9,7 @@ use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::machines::service_manager::{Reported, ServiceStage};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
-use crate::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use crate::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use crate::model::readiness_memory::ReadinessMemory;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -130,6 +130,9 @@ pub struct Settings {
     max_draining: Option<usize>,
     surge: SurgeOf,
     canary: Option<Duration>,
+    /// Not yet in the format's first version, whose canary was off where it had no time.
+    #[serde(default)]
+    canary_auto: bool,
     probation: Option<Duration>,
     start_failures: u32,
     backoff: (Duration, Duration),
@@ -169,7 +172,11 @@ impl From<&Policy> for Settings {
                 Surge::Workers(workers) => SurgeOf::Workers(workers),
                 Surge::Percent(percent) => SurgeOf::Percent(percent),
             },
-            canary: policy.canary,
+            canary: match policy.canary {
+                Canary::Auto | Canary::Off => None,
+                Canary::After(trial) => Some(trial),
+            },
+            canary_auto: policy.canary == Canary::Auto,
             probation: policy.probation,
             start_failures: policy.start_failures,
             backoff: policy.backoff,
@@ -205,7 +212,11 @@ impl From<Settings> for Policy {
                 SurgeOf::Workers(workers) => Surge::Workers(workers),
                 SurgeOf::Percent(percent) => Surge::Percent(percent),
             },
-            canary: settings.canary,
+            canary: match settings.canary {
+                Some(trial) => Canary::After(trial),
+                None if settings.canary_auto => Canary::Auto,
+                None => Canary::Off,
+            },
             probation: settings.probation,
             start_failures: settings.start_failures,
             backoff: settings.backoff,
