@@ -8,6 +8,7 @@
 //! - [`Pin`]: one generation's resolved facts.
 //! - `Pins`: the recipe, the policy and all pins that can still be started from.
 //! - `environment`: the variables of the workers.
+//! - `release`: which release a pin belongs to.
 //! - `handover`: pins from one image of the master to the next.
 //!
 //! The way of one reload: `Pins::resolve` applies the reload's changes to the recipe, a [`Pin`]
@@ -17,6 +18,7 @@
 mod environment;
 mod handover;
 mod pins;
+mod release;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -12,9 +12,9 @@ use crate::wire::changes::Changes;
 
 /// The recipe and the policy of the next generation, and the pins of those that are there.
 pub(in crate::driver) struct Pins {
-    recipe: Recipe,
+    pub(super) recipe: Recipe,
     policy: Rc<Policy>,
-    by_generation: BTreeMap<Generation, Rc<Pin>>,
+    pub(super) by_generation: BTreeMap<Generation, Rc<Pin>>,
 }
 
 impl Pins {

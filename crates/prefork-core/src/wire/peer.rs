@@ -4,16 +4,19 @@
 //! of which is a file with a [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a JSON object; what the other side
 //! does not know it ignores.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use super::exports::Protocol;
+use super::handover::releases::{KnownReleases, before_they_were_known};
 use super::handover::values::{KnownOperations, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::text::Text;
 use crate::model::ids::{Generation, OpId};
 use crate::model::peer::{ForkState, PeerMessage};
+use crate::model::policy::Policy;
 
 /// Names the descriptor.
 pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
@@ -49,6 +52,9 @@ pub struct ForkHandover {
     pub state: PeerState,
     /// What the generation that serves was pinned to.
     pub pin: Pin,
+    /// What the releases that can be gone back to were pinned to.
+    #[serde(default)]
+    pub earlier: Vec<Pin>,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
     pub listeners: Vec<Listener>,
     /// The protocols in which it was told of listeners.
@@ -103,6 +109,9 @@ pub struct PeerState {
     scaled: Option<usize>,
     operations: KnownOperations,
     readiness: Learnt,
+    /// Not yet in the format's first version.
+    #[serde(default)]
+    releases: Option<KnownReleases>,
 }
 
 impl PeerState {
@@ -114,26 +123,34 @@ impl PeerState {
 
 impl From<&ForkState> for PeerState {
     fn from(state: &ForkState) -> Self {
-        let (from, policy) = &state.from;
+        let settings = state.releases.kept.last();
         PeerState {
             op: state.op.0,
             manual: state.manual,
-            from: from.0,
-            settings: Settings::from(&**policy),
+            from: state.from.0,
+            settings: settings.map_or_else(Settings::default, |kept| (&*kept.policy).into()),
             to: state.to.0,
             scaled: state.scaled,
             operations: KnownOperations::from(&state.operations),
             readiness: Learnt::from(&state.readiness_memory),
+            releases: Some(KnownReleases::from(&state.releases)),
         }
     }
 }
 
 impl From<PeerState> for ForkState {
     fn from(state: PeerState) -> Self {
+        let releases = state.releases.and_then(|known| known.try_into().ok());
+        let releases = releases.unwrap_or_else(|| {
+            let policy = Rc::new(Policy::from(state.settings));
+            let policies = BTreeMap::from([(Generation(state.from), policy)]);
+            before_they_were_known(state.from, Some(state.from), &policies)
+        });
         ForkState {
             op: OpId(state.op),
             manual: state.manual,
-            from: (Generation(state.from), Rc::new(state.settings.into())),
+            from: Generation(state.from),
+            releases,
             to: Generation(state.to),
             scaled: state.scaled,
             operations: state.operations.into(),

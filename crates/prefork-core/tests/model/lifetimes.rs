@@ -20,6 +20,7 @@ use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::state::releases::PinnedRelease;
 use prefork_core::model::state::rollout::RolloutResult;
 use prefork_core::model::state::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
 use prefork_core::model::time::Time;
@@ -180,7 +181,7 @@ impl World {
     }
 
     fn live(&mut self) -> Check {
-        self.step(Event::Start, false)?;
+        self.step(Event::Start(PinnedRelease::default()), false)?;
         for _ in 0..EVENTS {
             if self.exited.is_some() {
                 break;
@@ -411,7 +412,10 @@ impl World {
                 renewed: self.tickets.is_multiple_of(4),
             },
             8..12 => Command::Upgrade,
-            12..16 => Command::Rollback,
+            12..16 => Command::Rollback(match self.dice.below(3) {
+                0 => Some(Generation(1 + self.dice.below(8))),
+                _ => None,
+            }),
             16..20 => Command::Scale(Scale::To(self.dice.below(6) as usize)),
             20..24 => Command::Scale(Scale::By(self.dice.below(5) as i64 - 2)),
             24..26 => Command::Pause,
@@ -546,7 +550,11 @@ impl World {
             {
                 self.successor = Some(*generation);
             }
-            Action::Pin(generation, _) => {
+            Action::Pin(generation, source) => {
+                let same_as = match source {
+                    PinSource::Of(old) => Some(*old),
+                    _ => None,
+                };
                 if generation.0 < self.highest {
                     return Err(format!("generation {generation} is used twice"));
                 }
@@ -560,6 +568,10 @@ impl World {
                 return Ok(Some(Event::Pinned(
                     *generation,
                     Rc::new(self.policy.clone()),
+                    PinnedRelease {
+                        same_as,
+                        ..PinnedRelease::default()
+                    },
                 )));
             }
             Action::Forget(generation) if !self.pinned.remove(&generation.0) => {

@@ -4,6 +4,7 @@
 //! and every other line is a command ([`Session::command`]) that the actions below it answer.
 //! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::state::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
 
@@ -93,6 +95,9 @@ struct Session {
     now: Time,
     supervisor: Option<Supervisor>,
     policy: Policy,
+    /// The name of what is pinned next, and the generations that were pinned with one.
+    release: Option<String>,
+    released: BTreeMap<u64, String>,
     pin_fails: Option<String>,
     tickets: u64,
     notifier: Option<ServiceNotifier>,
@@ -114,7 +119,8 @@ impl Session {
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
     /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
     ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
-    /// - to look: `slots`, `deadline`;
+    /// - `release NAME`: what is pinned from now on (the same name is the same release);
+    /// - to look: `slots`, `deadline`, `history`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
     ///
     /// W is a worker or a range `A..B`.
@@ -151,7 +157,8 @@ impl Session {
                 let written = super::handover::written(self.supervisor()).expect("written");
                 self.supervisor = Some(super::handover::read(&written).expect("read"));
                 let generation = Generation(rest[0].parse().expect("a generation"));
-                self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
+                let pinned = self.pinned(generation, None);
+                self.step(pinned);
             }
             "went-back" => {
                 let generation = Generation(rest[0].parse().expect("a generation"));
@@ -170,7 +177,12 @@ impl Session {
                 let text = deadline.map_or("none".into(), |at| format!("{:?}", at.since(self.now)));
                 self.answers.push(text);
             }
-            "start" => self.step(Event::Start),
+            "start" => {
+                let release = self.pinned_release(Generation(1), None);
+                self.step(Event::Start(release));
+            }
+            "release" => self.release = Some(rest.join(" ")),
+            "history" => self.show_history(),
             "queues-empty" => self.step(Event::QueueDepths(Vec::new())),
             "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
@@ -239,9 +251,10 @@ impl Session {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
             // The next image answers: `taken-over` or `went-back` in the transcript.
             Action::Pin(_, PinSource::Successor) => None,
-            Action::Pin(generation, _) => Some(match self.pin_fails.take() {
-                Some(why) => Event::PinFailed(*generation, why),
-                None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
+            Action::Pin(generation, source) => Some(match (self.pin_fails.take(), source) {
+                (Some(why), _) => Event::PinFailed(*generation, why),
+                (None, PinSource::Of(old)) => self.pinned(*generation, Some(*old)),
+                (None, _) => self.pinned(*generation, None),
             }),
             Action::Peer(PeerAction::StartMaster(_)) => {
                 Some(Event::Peer(match self.pin_fails.take() {
@@ -251,6 +264,56 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// The driver has pinned a generation; `of`: to what another was pinned to.
+    fn pinned(&mut self, generation: Generation, of: Option<Generation>) -> Event {
+        let release = self.pinned_release(generation, of);
+        Event::Pinned(generation, Rc::new(self.policy.clone()), release)
+    }
+
+    fn pinned_release(&mut self, generation: Generation, of: Option<Generation>) -> PinnedRelease {
+        let name = match of {
+            Some(old) => self.released.get(&old.0).cloned(),
+            None => self.release.clone(),
+        };
+        let mut earlier = self.released.iter().rev();
+        let same = earlier.find(|(_, known)| Some(*known) == name.as_ref());
+        let same_as = of.or(same.map(|(generation, _)| Generation(*generation)));
+        self.released
+            .extend(name.clone().map(|name| (generation.0, name)));
+        PinnedRelease {
+            label: ReleaseLabel {
+                name,
+                ..ReleaseLabel::default()
+            },
+            same_as,
+        }
+    }
+
+    fn show_history(&mut self) {
+        let releases = self.supervisor().releases();
+        let kept = |record: &GenerationRecord| {
+            let kept = releases.kept.iter();
+            kept.clone()
+                .any(|kept| kept.generation == record.generation)
+        };
+        let line = |record: &GenerationRecord| {
+            format!(
+                "{} {} {} {}{}{}",
+                record.generation,
+                record.kind,
+                record.label.title(),
+                record.result.name(),
+                if kept(record) { ", kept" } else { "" },
+                record
+                    .error
+                    .as_ref()
+                    .map_or(String::new(), |why| format!(": {why}")),
+            )
+        };
+        let lines: Vec<String> = releases.records.iter().map(line).collect();
+        self.answers.extend(lines);
     }
 
     fn advance(&mut self, by: Duration) {
@@ -379,7 +442,9 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("fork", how) => Command::Fork {
             manual: how == Some(&"manual"),
         },
-        ("rollback", _) => Command::Rollback,
+        ("rollback", to) => {
+            Command::Rollback(to.map(|to| Generation(to.parse().expect("generation"))))
+        }
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
         ("reopen", _) => Command::Reopen,

@@ -20,6 +20,7 @@ use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Canary, Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
+use prefork_core::model::state::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
 
@@ -306,7 +307,7 @@ impl World {
 
 fn upgrade(seed: u64) {
     let mut world = World::new(seed);
-    world.step(0, Event::Start);
+    world.step(0, Event::Start(PinnedRelease::default()));
     while world.ready() < SLOTS || !world.masters[0].supervisor.is_ready() {
         assert!(
             world.happens(),
@@ -322,7 +323,7 @@ fn upgrade(seed: u64) {
     let doomed = world.roll(3);
     let rolls_back = world.roll(4) == 0;
     let moment = world.roll(30);
-    world.step(1, Event::Start);
+    world.step(1, Event::Start(PinnedRelease::default()));
     world.masters[0]
         .inbox
         .push_front(PeerEvent::Said(PeerMessage::Hello(60)));
@@ -333,7 +334,7 @@ fn upgrade(seed: u64) {
                 1 => world.kill(1),
                 _ if rolls_back && world.masters.iter().all(|it| it.ended.is_none()) => {
                     let at = world.roll(2) as usize;
-                    world.step(at, Event::Command(Ticket(2), Command::Rollback));
+                    world.step(at, Event::Command(Ticket(2), Command::Rollback(None)));
                 }
                 _ => {}
             }

@@ -14,6 +14,7 @@ use crate::model::signal::Signal;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
+use crate::model::state::releases::{KeptRelease, PinnedRelease};
 use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
@@ -30,7 +31,16 @@ impl Supervisor {
         let slots = self.slots.len();
         turn.tell_with_progress(Fact::ForkBegan { to, manual }, op, 0, slots);
         let policy = Rc::clone(&self.policy);
+        let mut releases = self.releases.clone();
+        releases.kept.push(KeptRelease {
+            generation: from,
+            policy: Rc::clone(&policy),
+            rolled_away: false,
+        });
         let kind = OperationKind::Upgrade;
+        // What it is pinned from, the new master knows alone.
+        self.releases
+            .begin(to, kind, PinnedRelease::default(), turn.now);
         let pinning = Pinning { op, kind, to };
         self.rollout = Some(Rollout {
             direction: Direction::Peer,
@@ -44,7 +54,8 @@ impl Supervisor {
         let state = ForkState {
             op,
             manual,
-            from: (from, policy),
+            from,
+            releases,
             to,
             scaled: (slots != self.configured).then_some(slots),
             operations: self.operations.known_to_new_master(op),
@@ -105,6 +116,7 @@ impl Supervisor {
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
         self.readiness_memory.forget(rollout.to);
+        self.releases.cancel(rollout.to);
         turn.tell(Fact::PinFailed {
             kind: rollout.kind,
             why: why.clone(),
@@ -269,7 +281,7 @@ impl Supervisor {
         };
         peer.settled = true;
         let fact = Fact::BothMastersServe(peer.label(), workers);
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::Done, None));
+        self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let outcome = Outcome::done(fact.detail());
         turn.tell(fact);
         turn.end(&mut self.operations, rollout.op, outcome);
@@ -331,10 +343,10 @@ impl Supervisor {
             rollout.direction = Direction::Forward;
             rollout.failures = 0;
         }
-        if let Some((generation, policy)) = self.previous.take() {
-            rollout.from = Some(generation);
-            self.serving = Some(generation);
-            self.policy = policy;
+        if let Some(old) = self.releases.kept.pop() {
+            rollout.from = Some(old.generation);
+            self.serving = Some(old.generation);
+            self.policy = old.policy;
         }
     }
 
@@ -343,15 +355,15 @@ impl Supervisor {
         let (Some(rollout), Some(peer)) = (self.rollout.take(), &self.peer) else {
             return;
         };
-        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let peer = peer.label();
+        let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::ForkDone {
             to: rollout.to,
             workers,
-            peer: peer.label(),
+            peer,
             took: record.took.unwrap_or_default(),
         };
         self.end_of_rollout();
-        self.last_rollout = Some(record);
         self.serving = Some(rollout.to);
         self.counters.rollouts += 1;
         let outcome = Outcome::done(done.to_string());
@@ -384,7 +396,7 @@ impl Supervisor {
         };
         self.counters.rolled_back += 1;
         let error = Some(why.clone());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         turn.end(
             &mut self.operations,
             rollout.op,

@@ -28,11 +28,13 @@ use std::rc::Rc;
 
 use super::fact::Fact;
 use super::ids::WorkerId;
-use super::operation::Outcome;
+use super::operation::{OperationKind, Outcome};
 use super::policy::Policy;
 use super::state::Supervisor;
 use super::state::changes::Mode;
-use super::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
+use super::state::releases::PinnedRelease;
+use super::state::rollout::{Direction, Pinning, Rollout, RolloutRecord, RolloutResult};
+use super::time::Time;
 use super::timer::Timer;
 use super::turn::Turn;
 use super::worker::exit::Death;
@@ -44,8 +46,10 @@ impl Supervisor {
         turn: &mut Turn<'_>,
         pinning: Pinning,
         policy: Rc<Policy>,
+        pinned: PinnedRelease,
     ) {
         let Pinning { op, kind, to } = pinning;
+        self.releases.begin(to, kind, pinned, turn.now);
         let (from, slots) = (self.serving, self.slots.len());
         let began = Fact::RolloutBegan {
             kind,
@@ -129,7 +133,8 @@ impl Supervisor {
         let (op, kind, to) = (rollout.op, rollout.kind, rollout.to);
         if rollout.from.is_none() {
             let error = Some(why.clone());
-            self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+            let rollout = rollout.clone();
+            self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
             self.rollout = None;
             self.counters.rolled_back += 1;
             turn.end(&mut self.operations, op, Outcome::Failed(why.clone()));
@@ -153,7 +158,7 @@ impl Supervisor {
             return;
         };
         self.end_of_rollout();
-        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::RolloutDone {
             kind: rollout.kind,
             to: rollout.to,
@@ -161,17 +166,40 @@ impl Supervisor {
             took: record.took.unwrap_or_default(),
         };
         self.counters.rollouts += 1;
-        self.last_rollout = Some(record);
-        if let Some(old) = self.serving.replace(rollout.to) {
-            let previous = self.previous.replace((old, Rc::clone(&self.policy)));
-            if let Some((generation, _)) = previous {
-                self.forget(turn, generation);
-            }
+        let old = self.serving.replace(rollout.to);
+        let old = old.map(|old| (old, Rc::clone(&self.policy)));
+        for generation in self.releases.serves(rollout.to, old) {
+            self.forget(turn, generation);
         }
         self.policy = rollout.policy;
-        let outcome = Outcome::Done(done.to_string(), warnings);
+        let text = match rollout.kind {
+            OperationKind::Rollback => self.what_serves(),
+            _ => done.to_string(),
+        };
+        let outcome = Outcome::Done(text, warnings);
         turn.tell(done);
         turn.end(&mut self.operations, rollout.op, outcome);
+    }
+
+    /// What a rollback says at its end.
+    pub(crate) fn what_serves(&self) -> String {
+        let serving = self.serving.map(|serving| self.releases.name(serving));
+        format!("rolled back: {} serves", serving.unwrap_or_default())
+    }
+
+    /// How the rollout ended is what is known of it from now on.
+    pub(crate) fn end_record(
+        &mut self,
+        now: Time,
+        rollout: &Rollout,
+        result: RolloutResult,
+        error: Option<String>,
+    ) -> RolloutRecord {
+        let record = rollout.record(now, result, error.clone());
+        let took = record.took.unwrap_or_default();
+        self.releases.end(rollout.to, took, result, error);
+        self.last_rollout = Some(record.clone());
+        record
     }
 
     /// A stop ends the rollout where it stands.
@@ -186,7 +214,7 @@ impl Supervisor {
             self.policy = Rc::clone(&rollout.policy);
         }
         let error = Some(why.to_owned());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::Aborted, error));
+        self.end_record(turn.now, &rollout, RolloutResult::Aborted, error);
         let asked_by = match rollout.direction {
             Direction::Back(_, asked_by) => asked_by,
             Direction::Forward | Direction::Peer => Vec::new(),

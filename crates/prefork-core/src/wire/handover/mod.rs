@@ -7,7 +7,10 @@
 //!
 //! Descriptors are numbers here: they stay open across the exec.
 
+pub mod changes;
+pub mod exits;
 pub mod preflight;
+pub mod releases;
 pub mod service;
 pub mod values;
 
@@ -118,7 +121,7 @@ pub struct Listener {
 }
 
 /// A generation's pin.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pin {
     /// Its number.
     pub generation: u64,

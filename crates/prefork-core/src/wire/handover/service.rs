@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{
-    KindName, KnownExit, KnownOperations, Learnt, Moment, Settings, Severity, cause, moment, time,
-};
+use super::changes::{Rollout, Scale};
+use super::exits::{KnownExit, cause};
+use super::releases::{self, KnownReleases};
+use super::values::{KnownOperations, Learnt, Moment, Settings, Severity, moment, time};
 use crate::model::backoff::Backoff;
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Counters;
-use crate::model::state::changes::{DeferredSignals, FailingSlot, Retiring, Scaling, SlotsBefore};
+use crate::model::state::changes::{DeferredSignals, Retiring, Scaling};
 use crate::model::state::handover::{HandOver, SlotHandOver};
-use crate::model::state::rollout::{RolloutRecord, RolloutResult};
+use crate::model::state::rollout::RolloutRecord;
 use crate::model::timer::Timer;
 use crate::model::worker::{Heartbeat, Phase, Worker};
 
@@ -28,7 +29,11 @@ use crate::model::worker::{Heartbeat, Phase, Worker};
 pub struct Service {
     upgrade: Upgrade,
     serving: u64,
+    /// Of the releases that are kept, the one that served last: all that the format's first version
+    /// knew.
     previous: Option<u64>,
+    #[serde(default)]
+    releases: Option<KnownReleases>,
     settings: BTreeMap<u64, Settings>,
     paused: Option<Paused>,
     slots: Vec<Slot>,
@@ -119,29 +124,6 @@ enum Deadline {
     Release,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Rollout {
-    op: u64,
-    kind: KindName,
-    from: Option<u64>,
-    to: u64,
-    result: String,
-    error: Option<String>,
-    took: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Scale {
-    ops: Vec<u64>,
-    want: usize,
-    before: usize,
-    was_paused: bool,
-    failures: u32,
-    /// Slots that were there before, how many of their workers died, and how the last one did.
-    #[serde(default)]
-    failing: Vec<(u32, u32, String)>,
-}
-
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Totals {
     spawned: u64,
@@ -163,7 +145,8 @@ impl From<&HandOver> for Service {
                 to: state.upgrade.1.0,
             },
             serving: state.serving.0,
-            previous: state.previous.map(|generation| generation.0),
+            previous: state.releases.kept.last().map(|kept| kept.generation.0),
+            releases: Some(KnownReleases::from(&state.releases)),
             settings: settings
                 .map(|(generation, policy)| (generation.0, Settings::from(&**policy)))
                 .collect(),
@@ -215,11 +198,15 @@ impl TryFrom<Service> for HandOver {
             .into_iter()
             .map(|(generation, settings)| (Generation(generation), Rc::new(settings.into())))
             .collect();
+        let releases = match state.releases {
+            Some(releases) => releases.try_into()?,
+            None => releases::before_they_were_known(state.serving, state.previous, &policies),
+        };
         let totals = state.totals;
         Ok(HandOver {
             upgrade: (OpId(state.upgrade.op), Generation(state.upgrade.to)),
             serving: Generation(state.serving),
-            previous: state.previous.map(Generation),
+            releases,
             paused: state.paused.map(|paused| paused.op.map(OpId)),
             slots: state
                 .slots
@@ -417,79 +404,5 @@ fn timer(deadline: Deadline) -> Timer {
         Deadline::Look => Timer::Look,
         Deadline::Listeners => Timer::Listeners,
         Deadline::Release => Timer::ReleaseDeadline,
-    }
-}
-
-impl From<&RolloutRecord> for Rollout {
-    fn from(record: &RolloutRecord) -> Self {
-        Rollout {
-            op: record.op.0,
-            kind: KindName(record.kind),
-            from: record.from.map(|generation| generation.0),
-            to: record.to.0,
-            result: record.result.name().to_owned(),
-            error: record.error.clone(),
-            took: record.took,
-        }
-    }
-}
-
-impl TryFrom<Rollout> for RolloutRecord {
-    type Error = String;
-
-    fn try_from(rollout: Rollout) -> Result<Self, String> {
-        let result = RolloutResult::ALL
-            .into_iter()
-            .find(|result| result.name() == rollout.result);
-        Ok(RolloutRecord {
-            op: OpId(rollout.op),
-            kind: rollout.kind.0,
-            from: rollout.from.map(Generation),
-            to: Generation(rollout.to),
-            result: result.ok_or_else(|| format!("unknown result '{}'", rollout.result))?,
-            error: rollout.error,
-            took: rollout.took,
-        })
-    }
-}
-
-impl From<&Scaling> for Scale {
-    fn from(scaling: &Scaling) -> Self {
-        let (before, was_paused) = match scaling.before {
-            SlotsBefore::Slots(before) => (before, false),
-            SlotsBefore::Paused(before) => (before, true),
-        };
-        Scale {
-            ops: scaling.ops.iter().map(|op| op.0).collect(),
-            want: scaling.want,
-            before,
-            was_paused,
-            failures: scaling.failures,
-            failing: scaling
-                .failing
-                .iter()
-                .map(|(slot, failing)| (*slot, failing.deaths, failing.why.clone()))
-                .collect(),
-        }
-    }
-}
-
-impl From<Scale> for Scaling {
-    fn from(scale: Scale) -> Self {
-        Scaling {
-            ops: scale.ops.into_iter().map(OpId).collect(),
-            want: scale.want,
-            before: if scale.was_paused {
-                SlotsBefore::Paused(scale.before)
-            } else {
-                SlotsBefore::Slots(scale.before)
-            },
-            failures: scale.failures,
-            failing: scale
-                .failing
-                .into_iter()
-                .map(|(slot, deaths, why)| (slot, FailingSlot { deaths, why }))
-                .collect(),
-        }
     }
 }
