@@ -19,6 +19,9 @@ _pf__ctl() {
             pf__ctl,help)
                 cmd="pf__ctl__subcmd__help"
                 ;;
+            pf__ctl,history)
+                cmd="pf__ctl__subcmd__history"
+                ;;
             pf__ctl,listeners)
                 cmd="pf__ctl__subcmd__listeners"
                 ;;
@@ -63,6 +66,9 @@ _pf__ctl() {
                 ;;
             pf__ctl__subcmd__help,help)
                 cmd="pf__ctl__subcmd__help__subcmd__help"
+                ;;
+            pf__ctl__subcmd__help,history)
+                cmd="pf__ctl__subcmd__help__subcmd__history"
                 ;;
             pf__ctl__subcmd__help,listeners)
                 cmd="pf__ctl__subcmd__help__subcmd__listeners"
@@ -113,7 +119,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -127,7 +133,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__help)
-            opts="reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -141,6 +147,20 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__help__subcmd__history)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -350,6 +370,24 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pf__subcmd__ctl__subcmd__history)
+            opts="-q -h --timeout --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pf__subcmd__ctl__subcmd__listeners)
             opts="-q -h --timeout --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -507,13 +545,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__subcmd__ctl__subcmd__rollback)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --quiet --no-wait --to --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
