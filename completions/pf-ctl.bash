@@ -19,6 +19,9 @@ _pf__ctl() {
             pf__ctl,help)
                 cmd="pf__ctl__subcmd__help"
                 ;;
+            pf__ctl,history)
+                cmd="pf__ctl__subcmd__history"
+                ;;
             pf__ctl,listeners)
                 cmd="pf__ctl__subcmd__listeners"
                 ;;
@@ -63,6 +66,9 @@ _pf__ctl() {
                 ;;
             pf__ctl__subcmd__help,help)
                 cmd="pf__ctl__subcmd__help__subcmd__help"
+                ;;
+            pf__ctl__subcmd__help,history)
+                cmd="pf__ctl__subcmd__help__subcmd__history"
                 ;;
             pf__ctl__subcmd__help,listeners)
                 cmd="pf__ctl__subcmd__help__subcmd__listeners"
@@ -113,7 +119,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -126,8 +132,8 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help)
-            opts="reload upgrade rollback scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+        pf__subcmd__ctl__subcmd__help)
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,7 +146,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__help)
+        pf__subcmd__ctl__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -154,7 +160,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__listeners)
+        pf__subcmd__ctl__subcmd__help__subcmd__history)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -168,7 +174,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__pause)
+        pf__subcmd__ctl__subcmd__help__subcmd__listeners)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -182,7 +188,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__pid)
+        pf__subcmd__ctl__subcmd__help__subcmd__pause)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -196,7 +202,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__reload)
+        pf__subcmd__ctl__subcmd__help__subcmd__pid)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -210,7 +216,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__reopen)
+        pf__subcmd__ctl__subcmd__help__subcmd__reload)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -224,7 +230,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__restart__subcmd__worker)
+        pf__subcmd__ctl__subcmd__help__subcmd__reopen)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -238,7 +244,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__resume)
+        pf__subcmd__ctl__subcmd__help__subcmd__restart__subcmd__worker)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -252,7 +258,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__retire)
+        pf__subcmd__ctl__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -266,7 +272,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__rollback)
+        pf__subcmd__ctl__subcmd__help__subcmd__retire)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -280,7 +286,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__scale)
+        pf__subcmd__ctl__subcmd__help__subcmd__rollback)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -294,7 +300,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__signal)
+        pf__subcmd__ctl__subcmd__help__subcmd__scale)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -308,7 +314,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__stop)
+        pf__subcmd__ctl__subcmd__help__subcmd__signal)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -322,7 +328,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__upgrade)
+        pf__subcmd__ctl__subcmd__help__subcmd__stop)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -336,7 +342,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__wait)
+        pf__subcmd__ctl__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -350,7 +356,21 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__listeners)
+        pf__subcmd__ctl__subcmd__help__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__history)
             opts="-q -h --timeout --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -368,7 +388,25 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__pause)
+        pf__subcmd__ctl__subcmd__listeners)
+            opts="-q -h --timeout --json --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__pause)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -386,7 +424,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__pid)
+        pf__subcmd__ctl__subcmd__pid)
             opts="-q -h --timeout --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -404,7 +442,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__reload)
+        pf__subcmd__ctl__subcmd__reload)
             opts="-q -h --timeout --json --quiet --no-wait --dry-run --set --unset --chdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -434,7 +472,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__reopen)
+        pf__subcmd__ctl__subcmd__reopen)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -452,7 +490,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__restart__subcmd__worker)
+        pf__subcmd__ctl__subcmd__restart__subcmd__worker)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -470,7 +508,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__resume)
+        pf__subcmd__ctl__subcmd__resume)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -488,7 +526,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__retire)
+        pf__subcmd__ctl__subcmd__retire)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -506,7 +544,29 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__rollback)
+        pf__subcmd__ctl__subcmd__rollback)
+            opts="-q -h --timeout --json --quiet --no-wait --to --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__subcmd__ctl__subcmd__scale)
             opts="-q -h --timeout --json --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -524,25 +584,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__scale)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        pf__ctl__subcmd__signal)
+        pf__subcmd__ctl__subcmd__signal)
             opts="-q -h --timeout --json --quiet --no-wait --workers --slot --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -564,7 +606,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__stop)
+        pf__subcmd__ctl__subcmd__stop)
             opts="-q -h --timeout --json --quiet --no-wait --now --kill --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -582,7 +624,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__upgrade)
+        pf__subcmd__ctl__subcmd__upgrade)
             opts="-q -h --timeout --json --quiet --no-wait --dry-run --fork --manual --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -600,18 +642,14 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__wait)
-            opts="-q -h --timeout --json --quiet --ready --appear --gone --op --help"
+        pf__subcmd__ctl__subcmd__wait)
+            opts="-q -h --timeout --json --quiet --ready --gone --op --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --appear)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -21,8 +21,8 @@ complete -c pf-master -l max-draining -d 'At most N retiring workers; if there a
 complete -c pf-master -l term -d 'What TERM to the master means' -r -f -a "graceful\t'A graceful stop'
 quick\t'A quick stop, Unicorn\'s way'"
 complete -c pf-master -l surge -d 'How many workers more than slots may be starting at once: N, or N% of the slots' -r
-complete -c pf-master -l canary -d 'The first new worker must stay ready this long before a rollout goes on' -r
-complete -c pf-master -l probation -d 'Roll back if, within D after a rollout, a new worker dies by itself or misses its heartbeat' -r
+complete -c pf-master -l canary -d 'The first new worker must stay ready this long before a rollout goes on: D, auto, or off' -r
+complete -c pf-master -l probation -d 'Roll back if a new worker dies by itself or misses its heartbeat within D after all are ready' -r
 complete -c pf-master -l start-failures -d 'Roll back after N failed starts in a rollout; in the first rollout: exit 1' -r
 complete -c pf-master -l backoff -d 'The wait before the next start in a slot: doubles from MIN to MAX, with jitter' -r
 complete -c pf-master -l give-up -d 'Exit 1 after N consecutive failed starts with no worker ready' -r

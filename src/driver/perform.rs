@@ -100,8 +100,9 @@ impl Driver {
                 self.clients.progress(op, done, total, &message)
             }
             Action::Finished(op, outcome) => {
-                let generation = self.supervisor.generation();
-                self.clients.finished(op, &outcome, generation);
+                let outcome = self.outcome_of(op, outcome);
+                outcome.notes.iter().for_each(|note| self.log.warn(note));
+                self.clients.finished(op, &outcome);
             }
             Action::Peer(action) => events.extend(self.perform_for_peer(action)),
             Action::Tell(fact) => self.write_fact(&fact),
@@ -238,8 +239,9 @@ impl Driver {
                     pin.program.display(),
                     pin.cwd.display()
                 ));
+                let release = self.pins.release_of(&pin);
                 self.pins.insert(pin);
-                Event::Pinned(generation, policy)
+                Event::Pinned(generation, policy, release)
             }
             Err(error) => Event::PinFailed(generation, error.to_string()),
         }

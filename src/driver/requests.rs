@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use crate::model::event::{Command as ModelCommand, Event, Scale};
 use crate::model::ids::{Generation, OpId};
-use crate::model::operation::REMEMBERED;
+use crate::model::operation::{OperationKind, Outcome, REMEMBERED};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::sys::signal;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, ControlCommand, Failure, Reply, Request};
 
-use super::clients::{MAX_PENDING, reply_of};
+use super::clients::{KnownOutcome, MAX_PENDING, reply_of};
 use super::pin::is_ours;
 use super::state::Driver;
 
@@ -40,6 +40,11 @@ impl Driver {
             ControlCommand::Listeners => {
                 return self.reply(number, id, |driver, reply| {
                     reply.listeners = Some(driver.listener_list())
+                });
+            }
+            ControlCommand::History => {
+                return self.reply(number, id, |driver, reply| {
+                    reply.generations = Some(driver.generations())
                 });
             }
             ControlCommand::Wait { ready, op } => return self.wait_request(number, id, ready, op),
@@ -73,7 +78,7 @@ impl Driver {
                 None if fork => ModelCommand::Fork { manual },
                 None => ModelCommand::Upgrade,
             },
-            ControlCommand::Rollback => ModelCommand::Rollback,
+            ControlCommand::Rollback { to } => ModelCommand::Rollback(to.map(Generation)),
             ControlCommand::Stop { now } => ModelCommand::Stop(if now {
                 StopSeverity::Quick
             } else {
@@ -114,7 +119,6 @@ impl Driver {
         let Ok(op) = word.parse::<OpId>() else {
             return self.fail(number, Code::Refused, unknown(&word), id);
         };
-        let generation = self.supervisor.generation();
         match self
             .supervisor
             .operation(op)
@@ -127,11 +131,36 @@ impl Driver {
             None => self.fail(number, Code::Refused, unknown(&word), id),
             Some(None) => self.clients.wait_for(number, id, Some(op)),
             Some(Some((_, outcome))) => {
+                let outcome = self.outcome_of(op, outcome);
                 if let Some(client) = self.clients.get_mut(number) {
-                    client.reply(reply_of(op, &outcome, generation, id));
+                    client.reply(reply_of(op, &outcome, id));
                 }
             }
         }
+    }
+
+    /// An outcome with what is seen now: where a release was rolled away from, the paths that were
+    /// given may still name it.
+    pub(super) fn outcome_of(&self, op: OpId, outcome: Outcome) -> KnownOutcome {
+        let operation = self.supervisor.operation(op);
+        let is_back = operation.is_some_and(|it| it.kind == OperationKind::Rollback);
+        let generation = self.supervisor.generation();
+        let note = match outcome {
+            Outcome::Done(..) if !is_back => None,
+            Outcome::Done(..) | Outcome::RolledBack(_) => self.what_is_named_instead(generation),
+            Outcome::Failed(_) | Outcome::Aborted(_) | Outcome::Lost(_) => None,
+        };
+        KnownOutcome {
+            outcome,
+            notes: note.into_iter().collect(),
+            generation,
+        }
+    }
+
+    fn what_is_named_instead(&self, serving: Generation) -> Option<String> {
+        let next = self.resolve_pin(serving, &Changes::default()).ok()?;
+        self.pins
+            .what_is_named_instead(self.pins.get(serving)?, &next)
     }
 
     fn reload(

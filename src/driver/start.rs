@@ -2,6 +2,7 @@
 //! master.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use crate::error::{Error, Result};
@@ -100,7 +101,9 @@ pub fn run(setup: Setup) -> Result<End> {
         return Err(error);
     }
     driver.send_hello();
-    driver.feed(Event::Start);
+    let first = driver.pins.iter().last().map(Rc::clone);
+    let release = first.map(|pin| driver.pins.release_of(&pin));
+    driver.feed(Event::Start(release.unwrap_or_default()));
     Ok(driver.serve())
 }
 

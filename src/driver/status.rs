@@ -4,6 +4,7 @@ use crate::model::event::Event;
 use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::operation::Operation;
 use crate::model::operation::Outcome;
+use crate::model::state::releases::GenerationRecord;
 use crate::model::state::rollout::RolloutRecord;
 use crate::model::state::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
@@ -95,6 +96,34 @@ impl Driver {
                 .collect(),
             counters: self.counters(&snapshot),
         }
+    }
+
+    /// The generations that are remembered, oldest first.
+    pub(super) fn generations(&self) -> Vec<status::Generation> {
+        let now = Now {
+            mono: clock::now(),
+            wall: clock::wall(),
+        };
+        let releases = self.supervisor.releases();
+        let serving = self.supervisor.generation();
+        let known = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let describe = |record: &GenerationRecord| status::Generation {
+            generation: record.generation.0,
+            kind: record.kind.name().to_owned(),
+            result: record.result.name().to_owned(),
+            error: record.error.clone(),
+            at: now.date(record.began),
+            took_s: record.took.map(seconds),
+            release: record.label.name.clone(),
+            cwd: known(&record.label.directory),
+            command: record.label.command.clone(),
+            serves: record.generation == serving,
+            kept: releases
+                .kept
+                .iter()
+                .any(|kept| kept.generation == record.generation),
+        };
+        releases.records.iter().map(describe).collect()
     }
 
     /// The listeners, with their queues.

@@ -9,6 +9,7 @@
 //! A foreign string (a name, an error, a worker's status text) always passes through [`text`], so
 //! that it cannot act on the terminal.
 
+pub mod history;
 pub mod listeners;
 pub mod plan;
 pub mod progress;

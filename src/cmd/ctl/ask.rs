@@ -17,6 +17,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
     };
     let has_data: fn(&Reply) -> bool = match command {
         ControlCommand::Listeners => |reply| reply.listeners.is_some(),
+        ControlCommand::History => |reply| reply.generations.is_some(),
         ControlCommand::Reload { dry_run: true, .. }
         | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
         _ => |_| true,

@@ -61,10 +61,15 @@ pub(super) enum Verb {
     /// to a new generation. If the new program or the new workers fail, the old ones continue to
     /// serve and the exit code is 1.
     Upgrade(Upgrade),
-    /// Ends a running rollout, or rolls back to the previous generation
+    /// Ends a running rollout, or rolls back to the release before
     ///
-    /// Waits until the old generation serves again in every slot.
-    Rollback(Plain),
+    /// That is the last other release that served and was not itself rolled away from: a second
+    /// rollback goes further back, and none goes forward. Waits until the old release serves again
+    /// in every slot. Warns if the directory or the program, as it was given, names another release
+    /// than the one that serves then: the next reload or HUP deploys that.
+    Rollback(Rollback),
+    /// Prints the generations: when, how long, how they ended, release, command
+    History(Common),
     /// Sets the number of slots
     ///
     /// Waits until all slots are ready and the surplus workers are gone. If new workers fail too
@@ -170,6 +175,18 @@ pub(super) struct Upgrade {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Rollback {
+    #[command(flatten)]
+    pub plain: Plain,
+
+    /// Roll to the release of this generation, which must be kept (see history)
+    ///
+    /// The last 5 releases are kept, besides the one that serves.
+    #[arg(long, value_name = "GENERATION")]
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Scale {
     #[command(flatten)]
     pub plain: Plain,
@@ -270,6 +287,7 @@ impl Verb {
             Verb::Reload(_) => "reload",
             Verb::Upgrade(_) => "upgrade",
             Verb::Rollback(_) => "rollback",
+            Verb::History(_) => "history",
             Verb::Scale(_) => "scale",
             Verb::Stop(_) => "stop",
             Verb::Pause(_) => "pause",
@@ -294,11 +312,11 @@ impl Verb {
             Verb::RestartWorker(restart) => &restart.plain,
             Verb::Retire(retire) => &retire.plain,
             Verb::Signal(signal) => &signal.plain,
-            Verb::Rollback(plain)
-            | Verb::Pause(plain)
-            | Verb::Resume(plain)
-            | Verb::Reopen(plain) => plain,
-            Verb::Pid(common) | Verb::Listeners(common) => return (common, false),
+            Verb::Rollback(rollback) => &rollback.plain,
+            Verb::Pause(plain) | Verb::Resume(plain) | Verb::Reopen(plain) => plain,
+            Verb::Pid(common) | Verb::Listeners(common) | Verb::History(common) => {
+                return (common, false);
+            }
             Verb::Wait(wait) => return (&wait.common, false),
         };
         (&plain.common, plain.no_wait)
@@ -319,7 +337,8 @@ impl Verb {
                 fork: upgrade.fork,
                 manual: upgrade.manual,
             },
-            Verb::Rollback(_) => ControlCommand::Rollback,
+            Verb::Rollback(rollback) => ControlCommand::Rollback { to: rollback.to },
+            Verb::History(_) => ControlCommand::History,
             Verb::Scale(scale) => ControlCommand::Scale {
                 workers: workers(&scale.workers)?.into(),
             },

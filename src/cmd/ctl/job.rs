@@ -12,7 +12,7 @@ use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::ui::progress::{ProgressDisplay, Style};
 use crate::ui::text::plain;
-use crate::ui::{listeners, plan};
+use crate::ui::{history, listeners, plan};
 use crate::wire::control::{Code, ControlCommand, Reply, Request, Response};
 
 /// One run of `pf-ctl`: the options that all verbs share, and the progress display.
@@ -114,6 +114,9 @@ impl Job {
             }
             if let Some(rollout) = &reply.plan {
                 print_data(&plan::text(rollout))?;
+            }
+            if let Some(all) = &reply.generations {
+                print_data(&history::table(all))?;
             }
             if let Some(all) = &reply.listeners {
                 print_data(&listeners::table(all))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::cmd::values::{Off, count_or_off, duration, duration_or_off, durations, protocols};
-use crate::model::policy::{MAX_SLOTS, Readiness, Surge};
+use crate::model::policy::{Canary, MAX_SLOTS, Readiness, Surge};
 use crate::model::signal::Signal;
 use crate::wire::address::ListenSpec;
 use crate::wire::exports::Protocol;
@@ -134,11 +134,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "1", value_parser = surge)]
     pub(super) surge: Surge,
 
-    /// The first new worker must stay ready this long before a rollout goes on
-    #[arg(long, value_name = "D", default_value = "off", value_parser = duration_or_off)]
-    pub(super) canary: Off<Duration>,
+    /// The first new worker must stay ready this long before a rollout goes on: D, auto, or off
+    ///
+    /// No old worker retires before that. auto: 1s, or 5s where --ready auto only guessed that the
+    /// worker is ready; nothing in the first rollout and in a rollback.
+    #[arg(long, value_name = "D", default_value = "auto", value_parser = canary)]
+    pub(super) canary: Canary,
 
-    /// Roll back if, within D after a rollout, a new worker dies by itself or misses its heartbeat
+    /// Roll back if a new worker dies by itself or misses its heartbeat within D after all are ready
     ///
     /// A command that waits for the rollout waits for this, too. The first rollout and a rollback
     /// have no probation.
@@ -146,13 +149,18 @@ pub(super) struct Args {
     pub(super) probation: Off<Duration>,
 
     /// Roll back after N failed starts in a rollout; in the first rollout: exit 1
+    ///
+    /// A new worker that dies by itself while the rollout runs counts as one, however long it was
+    /// ready. The first one, while --canary tries it, counts as N.
     #[arg(long, value_name = "N", default_value_t = 3,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) start_failures: u32,
 
     /// The wait before the next start in a slot: doubles from MIN to MAX, with jitter
     ///
-    /// A worker that was ready for longer than the current wait is replaced at once.
+    /// Each worker that dies by itself doubles it, 10s of being ready make it MIN again, and so does
+    /// a new generation. A worker that was ready for longer than the current wait is replaced at
+    /// once. So is one that finished: that was ready, said STOPPING=1 and exited with 0.
     #[arg(long, value_name = "MIN..MAX", default_value = "100ms..30s", value_parser = durations)]
     pub(super) backoff: (Duration, Duration),
 
@@ -162,8 +170,8 @@ pub(super) struct Args {
 
     /// A worker that exits with one of these codes is not started again
     ///
-    /// Before the worker was ready, this fails the rollout at once; after that, the slot stays
-    /// down.
+    /// While the rollout runs that started the worker, this fails the rollout at once; after that,
+    /// the slot stays down.
     #[arg(long, value_name = "CODE,...", value_delimiter = ',',
         value_parser = clap::value_parser!(i32).range(0..=255))]
     pub(super) fatal_exit: Vec<i32>,
@@ -308,6 +316,16 @@ fn timeout(text: &str) -> Result<Off<Duration>, String> {
             Err("a heartbeat timeout is at least 10ms, or off".to_owned())
         }
         timeout => Ok(timeout),
+    }
+}
+
+fn canary(text: &str) -> Result<Canary, String> {
+    match text {
+        "auto" => Ok(Canary::Auto),
+        "off" => Ok(Canary::Off),
+        _ => duration(text)
+            .map(Canary::After)
+            .map_err(|why| format!("{why} (or auto, or off)")),
     }
 }
 

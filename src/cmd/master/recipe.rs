@@ -47,7 +47,7 @@ fn policy(args: &Args) -> Policy {
         drain_queue: args.drain_queue,
         max_draining: args.max_draining.on().map(|limit| limit as usize),
         surge: args.surge,
-        canary: args.canary.on(),
+        canary: args.canary,
         probation: args.probation.on(),
         start_failures: args.start_failures,
         backoff: args.backoff,

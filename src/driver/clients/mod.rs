@@ -18,7 +18,6 @@ use serde_json::Value;
 use crate::model::action::Refusal;
 use crate::model::fact::text::workers as in_words;
 use crate::model::ids::{Generation, OpId, Ticket};
-use crate::model::operation::Outcome;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
@@ -32,7 +31,7 @@ mod reply;
 use client::{Awaited, Pending};
 
 pub(super) use client::{Client, LINE_WITHIN};
-pub(super) use reply::{code_of, reply_of};
+pub(super) use reply::{KnownOutcome, code_of, reply_of};
 
 /// How many requests of one connection may wait at once.
 pub(super) const MAX_PENDING: usize = 64;
@@ -223,10 +222,10 @@ impl Clients {
     }
 
     /// An operation has ended: the requests that wait for it get their replies.
-    pub(super) fn finished(&mut self, op: OpId, outcome: &Outcome, generation: Generation) {
+    pub(super) fn finished(&mut self, op: OpId, outcome: &KnownOutcome) {
         for client in self.by_number.values_mut() {
             for pending in client.take_pending(Awaited::Operation(op)) {
-                client.reply(reply_of(op, outcome, generation, pending.id));
+                client.reply(reply_of(op, outcome, pending.id));
             }
         }
     }

@@ -16,18 +16,24 @@ pub(in crate::driver) fn code_of(refusal: Refusal) -> Code {
     }
 }
 
+/// How an operation ended, and what was seen besides.
+pub(in crate::driver) struct KnownOutcome {
+    /// As the model has it.
+    pub(in crate::driver) outcome: Outcome,
+    /// What a person should know, whether it was done or not.
+    pub(in crate::driver) notes: Vec<String>,
+    /// The generation that serves.
+    pub(in crate::driver) generation: Generation,
+}
+
 /// The reply about an operation that has ended.
-pub(in crate::driver) fn reply_of(
-    op: OpId,
-    outcome: &Outcome,
-    generation: Generation,
-    id: Option<Value>,
-) -> Reply {
+pub(in crate::driver) fn reply_of(op: OpId, known: &KnownOutcome, id: Option<Value>) -> Reply {
     let op = Some(op.to_string());
-    let generation = Some(generation.0);
-    let (code, message) = match outcome {
+    let generation = Some(known.generation.0);
+    let (code, message) = match &known.outcome {
         Outcome::Done(message, warnings) => {
-            let (message, warnings) = (Some(message.clone()), warnings.clone());
+            let message = Some(message.clone());
+            let warnings = [warnings.as_slice(), &known.notes].concat();
             return Reply {
                 ok: true,
                 op,
@@ -50,6 +56,7 @@ pub(in crate::driver) fn reply_of(
         ok: false,
         error,
         op,
+        warnings: known.notes.clone(),
         generation,
         id,
         ..Reply::default()

@@ -94,21 +94,18 @@ impl InheritedFork {
         pins: &mut Pins,
         listeners: &Rc<Vec<Listener>>,
     ) -> Result<()> {
-        let pin = &self.handover.pin;
-        let old = handover::Pin {
-            listeners: 0,
-            generation: pin.generation,
-            policy: pin.policy.clone(),
-            cwd: pin.cwd.clone(),
-            program: pin.program.clone(),
-            command: pin.command.clone(),
-            environment: pin.environment.clone(),
-            changes: pin.changes.clone(),
-            exports: pin.exports.clone(),
-            beat_fd: pin.beat_fd,
-        };
         let sets = vec![Rc::new(self.listeners()?)];
-        let old = Pin::taken_over(old, &sets, pins.recipe().nofile)?;
+        let taken = |pin: &handover::Pin| {
+            let pin = handover::Pin {
+                listeners: 0,
+                ..pin.clone()
+            };
+            Pin::taken_over(pin, &sets, pins.recipe().nofile)
+        };
+        let old = taken(&self.handover.pin)?;
+        let earlier = self.handover.earlier.iter().map(taken);
+        let earlier = earlier.collect::<Result<Vec<_>>>()?;
+        earlier.into_iter().for_each(|pin| pins.insert(pin));
         let (from, to) = (old.generation, Generation(self.handover.state.to()));
         pins.insert(old);
         // The changes are those of the generation that serves: the old one.

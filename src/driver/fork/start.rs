@@ -89,17 +89,24 @@ impl Driver {
     }
 
     fn fork_handover(&self, state: ForkState) -> Result<ForkHandover, String> {
-        let pin = self.pins.get(state.from.0);
+        let pin = self.pins.get(state.from);
         let pin = pin.ok_or("the generation that serves is forgotten")?;
         // All generations of the new master get the listeners that this master has now, so the set
-        // of this pin is not sent.
+        // of a pin is not sent.
         let mut sets = vec![Rc::clone(&pin.listeners)];
+        let kept = state.releases.kept.iter().map(|kept| kept.generation);
+        let earlier: Vec<_> = kept
+            .filter(|generation| *generation != state.from)
+            .filter_map(|generation| self.pins.get(generation))
+            .map(|pin| pin.handed_over(&mut sets))
+            .collect();
         Ok(ForkHandover {
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             state: (&state).into(),
             pin: pin.handed_over(&mut sets),
+            earlier,
             listeners: self
                 .listeners
                 .iter()

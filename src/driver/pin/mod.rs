@@ -10,6 +10,7 @@
 //! - [`Settings`]: all that the operator asked for, of which the recipe and the policy are parts;
 //!   in `settings`.
 //! - `environment`: the variables of the workers.
+//! - `release`: which release a pin belongs to.
 //! - `handover`: pins from one image of the master to the next.
 //!
 //! The way of one reload: `Pins::resolve` applies the reload's changes to the recipe, a [`Pin`]
@@ -19,6 +20,7 @@
 mod environment;
 mod handover;
 mod pins;
+mod release;
 mod settings;
 
 use std::ffi::{CString, OsStr, OsString};

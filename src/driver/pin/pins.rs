@@ -12,9 +12,9 @@ use crate::wire::changes::Changes;
 
 /// The settings of the next generation, and the pins of those that are there.
 pub(in crate::driver) struct Pins {
-    settings: Settings,
+    pub(super) settings: Settings,
     policy: Rc<Policy>,
-    by_generation: BTreeMap<Generation, Rc<Pin>>,
+    pub(super) by_generation: BTreeMap<Generation, Rc<Pin>>,
 }
 
 impl Pins {

@@ -116,7 +116,9 @@ pub(super) fn stop_terms(pin: &Pin) -> StopTerms {
 impl Processes {
     /// Looks at what the groups use, where that is not known well enough: one scan for all.
     pub(in crate::driver) fn look_at_usage(&self, now: Time) {
-        let wanted = self.all().filter(|process| process.wants_look_at_usage(now));
+        let wanted = self
+            .all()
+            .filter(|process| process.wants_look_at_usage(now));
         let leaders: Vec<i32> = wanted.map(|process| process.group.leader()).collect();
         if leaders.is_empty() {
             return;

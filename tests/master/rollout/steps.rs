@@ -262,7 +262,7 @@ fn u11_scaling_works_in_a_rollout_and_lasts() {
     scene.open_door(1);
     reload.end().succeeded();
     scene.app(RESTING);
-    master.ctl("reload").succeeded();
+    master.ctl("reload --set A=1").succeeded();
     assert_eq!(generations(&master.status()), [3, 3, 3]);
     master.ctl("scale -2").succeeded();
     assert_eq!(generations(&master.status()), [3]);

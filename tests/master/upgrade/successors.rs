@@ -189,6 +189,7 @@ fn workers_that_fail_at_boot_keep_the_old_generation() {
         );
     }
     scene.app(crate::common::service::scene::RESTING);
+    master.ctl("reload --set A=b").succeeded();
     upgrades(&master);
     // Back to what served before, though another image pinned that.
     let new = master.workers();

@@ -11,6 +11,7 @@ fn every_verb_sends_its_request() {
     let cases = [
         ("reload T", json!({"cmd": "reload"})),
         ("rollback T", json!({"cmd": "rollback"})),
+        ("rollback T --to 3", json!({"cmd": "rollback", "to": 3})),
         ("scale T 4", json!({"cmd": "scale", "workers": "4"})),
         ("scale T +1", json!({"cmd": "scale", "workers": "+1"})),
         ("scale T -2", json!({"cmd": "scale", "workers": "-2"})),

@@ -60,8 +60,12 @@ impl Backoff {
         (self.shortest, self.longest)
     }
 
-    /// The wait that the next failure costs. A worker that was ready for longer than this was no
-    /// failure.
+    /// The shortest wait: a slot whose workers finish starts at most one in this time.
+    pub fn shortest(&self) -> Duration {
+        self.shortest
+    }
+
+    /// The current wait. A worker that was ready for longer than this is replaced at once.
     pub fn current(&self) -> Duration {
         self.wait
     }
@@ -71,7 +75,7 @@ impl Backoff {
         self.wait = self.shortest;
     }
 
-    /// Takes the current wait, up to a tenth longer by chance so that slots that fail together do
+    /// A worker died by itself: takes the current wait, up to a tenth longer by chance so that slots that fail together do
     /// not start together, and doubles it for the next time.
     pub fn take(&mut self, dice: &mut Dice) -> Duration {
         let wait = self.wait;

@@ -24,6 +24,7 @@ use super::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use super::peer::PeerEvent;
 use super::policy::{Policy, StopSeverity};
 use super::signal::{Sender, Signal};
+use super::state::releases::PinnedRelease;
 
 /// What a worker says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub enum Command {
         /// Neither master gives up a slot by itself.
         manual: bool,
     },
-    /// End a running rollout, or roll to the generation before.
-    Rollback,
+    /// End a running rollout, or roll to the release before; or to the release of this generation.
+    Rollback(Option<Generation>),
     /// Set the number of slots.
     Scale(Scale),
     /// Stop the service, this hard.
@@ -156,8 +157,8 @@ pub enum Holds {
 /// What can happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The driver is set up: the first rollout may begin.
-    Start,
+    /// The driver is set up, and the first generation pinned: the first rollout may begin.
+    Start(PinnedRelease),
     /// The worker's process exists. The pid is a label.
     Forked(WorkerId, i32),
     /// There is no process: fork, a pipe or a descriptor failed, for this reason.
@@ -197,7 +198,7 @@ pub enum Event {
     /// A client asked for something.
     Command(Ticket, Command),
     /// A new generation is pinned, with this policy.
-    Pinned(Generation, Rc<Policy>),
+    Pinned(Generation, Rc<Policy>, PinnedRelease),
     /// It could not be pinned, for this reason.
     PinFailed(Generation, String),
     /// Something happened to the other master, during an upgrade by fork.

@@ -2,14 +2,14 @@
 //! is its vocabulary.
 
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::ids::{Generation, OpId};
 use super::operation::{OperationKind, Operations, Outcome};
-use super::policy::{Policy, StopSeverity};
+use super::policy::StopSeverity;
 use super::readiness_memory::ReadinessMemory;
 use super::signal::Signal;
+use super::state::releases::Releases;
 
 /// How long a new master may take until it says that it is up.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -163,8 +163,10 @@ pub struct ForkState {
     pub op: OpId,
     /// Whether both masters serve until one is told to quit.
     pub manual: bool,
-    /// The generation that serves, and its settings.
-    pub from: (Generation, Rc<Policy>),
+    /// The generation that serves.
+    pub from: Generation,
+    /// The generations so far; of the releases that are kept, the one that serves is the last.
+    pub releases: Releases,
     /// The new master's first generation.
     pub to: Generation,
     /// The number of slots, where it differs from the old master's command line.

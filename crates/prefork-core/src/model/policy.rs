@@ -13,6 +13,15 @@ pub const MAX_SLOTS: usize = 10_000;
 /// How long `auto` lets a worker live that says nothing before it counts as ready.
 pub const SILENT_READY: Duration = Duration::from_secs(1);
 
+/// How long `--canary auto` tries a worker that told that it was ready.
+pub const CANARY_TOLD: Duration = Duration::from_secs(1);
+
+/// How long `--canary auto` tries a worker that said nothing, and only lived for [`SILENT_READY`].
+pub const CANARY_GUESSED: Duration = Duration::from_secs(5);
+
+/// After this long of being ready, a slot's wait is the shortest again.
+pub const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
 /// How often a heartbeat page is looked at while readiness hangs on it.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -64,6 +73,40 @@ impl Surge {
         match self {
             Surge::Workers(workers) => workers,
             Surge::Percent(percent) => slots.saturating_mul(percent as usize).div_ceil(100),
+        }
+    }
+}
+
+/// How long the first new worker must stay ready before a rollout goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canary {
+    /// As long as it takes to trust how its readiness became known, in a rollout that replaces
+    /// something by something newer.
+    Auto,
+    /// Not at all.
+    Off,
+    /// This long, in every rollout.
+    After(Duration),
+}
+
+impl Canary {
+    /// Whether a rollout has a canary. `replaces_by_newer`: it is neither the first one nor the way
+    /// back to a release that has served.
+    pub fn is_wanted(self, replaces_by_newer: bool) -> bool {
+        match self {
+            Canary::Auto => replaces_by_newer,
+            Canary::Off => false,
+            Canary::After(_) => true,
+        }
+    }
+
+    /// How long the canary is tried. `guessed`: it is ready only because it has lived for a while.
+    pub fn trial(self, guessed: bool) -> Duration {
+        match self {
+            Canary::Auto if guessed => CANARY_GUESSED,
+            Canary::Auto => CANARY_TOLD,
+            Canary::Off => Duration::ZERO,
+            Canary::After(trial) => trial,
         }
     }
 }
@@ -123,10 +166,10 @@ pub struct Policy {
     /// How many workers beyond the slots may be starting at once.
     pub surge: Surge,
     /// How long the first new worker must stay ready before a rollout goes on.
-    pub canary: Option<Duration>,
-    /// How long after a rollout a new worker that dies by itself rolls it back.
+    pub canary: Canary,
+    /// How long after all new workers are ready one that dies by itself rolls them back.
     pub probation: Option<Duration>,
-    /// Failed starts that roll a rollout back.
+    /// Failed starts, and deaths of new workers, that roll a rollout back.
     pub start_failures: u32,
     /// The shortest and the longest wait before a slot's next start.
     pub backoff: (Duration, Duration),
@@ -152,7 +195,7 @@ impl Default for Policy {
             drain_queue: false,
             max_draining: None,
             surge: Surge::Workers(1),
-            canary: None,
+            canary: Canary::Auto,
             probation: None,
             start_failures: 3,
             backoff: (Duration::from_millis(100), Duration::from_secs(30)),

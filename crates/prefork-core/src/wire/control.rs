@@ -80,8 +80,14 @@ pub enum ControlCommand {
         #[serde(default, skip_serializing_if = "is_no")]
         manual: bool,
     },
-    /// End the running rollout, or roll to the generation before.
-    Rollback,
+    /// Return the generations, with their releases.
+    History,
+    /// End the running rollout, or roll to the release before.
+    Rollback {
+        /// Roll to the release of this generation instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u64>,
+    },
     /// Set the number of slots: `"4"`, `"+1"`, `"-2"`, or a number.
     Scale {
         /// The new number, or the difference.
@@ -202,6 +208,9 @@ pub struct Reply {
     /// The reply to `listeners`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<super::status::Listener>>,
+    /// The reply to `history`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generations: Option<Vec<super::status::Generation>>,
     /// The reply to `reload` or `upgrade` with `dry_run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,

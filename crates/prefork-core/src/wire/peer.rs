@@ -6,11 +6,13 @@
 //! [`ForkHandover`], the others the listeners. After that each message is one [`PeerMessage`], as a
 //! JSON object. A side ignores a message that it does not know.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use super::exports::Protocol;
+use super::handover::releases::{KnownReleases, before_they_were_known};
 use super::handover::values::{End, KindName, KnownOperations, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
@@ -18,6 +20,7 @@ use super::text::Text;
 use crate::model::ids::Generation;
 use crate::model::operation::Outcome;
 use crate::model::peer::{ForkState, PeerMessage};
+use crate::model::policy::Policy;
 
 /// Names the descriptor.
 pub const LINK_FD: &str = "PF_OLD_MASTER_FD";
@@ -57,6 +60,9 @@ pub struct ForkHandover {
     pub state: PeerState,
     /// What the generation that serves was pinned to.
     pub pin: Pin,
+    /// What the releases that can be gone back to were pinned to.
+    #[serde(default)]
+    pub earlier: Vec<Pin>,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
     pub listeners: Vec<Listener>,
     /// The protocols in which it was told of listeners.
@@ -114,6 +120,9 @@ pub struct PeerState {
     readiness: Learnt,
     #[serde(default)]
     answers: bool,
+    /// Not yet in the format's first version.
+    #[serde(default)]
+    releases: Option<KnownReleases>,
 }
 
 impl PeerState {
@@ -125,27 +134,35 @@ impl PeerState {
 
 impl From<&ForkState> for PeerState {
     fn from(state: &ForkState) -> Self {
-        let (from, policy) = &state.from;
+        let settings = state.releases.kept.last();
         PeerState {
             op: state.op.into(),
             manual: state.manual,
-            from: from.0,
-            settings: Settings::from(&**policy),
+            from: state.from.0,
+            settings: settings.map_or_else(Settings::default, |kept| (&*kept.policy).into()),
             to: state.to.0,
             scaled: state.scaled,
             operations: KnownOperations::from(&state.operations),
             readiness: Learnt::from(&state.readiness_memory),
             answers: state.answers,
+            releases: Some(KnownReleases::from(&state.releases)),
         }
     }
 }
 
 impl From<PeerState> for ForkState {
     fn from(state: PeerState) -> Self {
+        let releases = state.releases.and_then(|known| known.try_into().ok());
+        let releases = releases.unwrap_or_else(|| {
+            let policy = Rc::new(Policy::from(state.settings));
+            let policies = BTreeMap::from([(Generation(state.from), policy)]);
+            before_they_were_known(state.from, Some(state.from), &policies)
+        });
         ForkState {
             op: state.op.into(),
             manual: state.manual,
-            from: (Generation(state.from), Rc::new(state.settings.into())),
+            from: Generation(state.from),
+            releases,
             to: Generation(state.to),
             scaled: state.scaled,
             operations: state.operations.into(),

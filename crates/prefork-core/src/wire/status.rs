@@ -54,7 +54,7 @@ pub struct Status {
     pub retiring: Vec<Slot>,
     /// The last rollout.
     pub rollout: Option<Rollout>,
-    /// The last 20 operations, oldest first.
+    /// The last 100 operations, oldest first.
     pub operations: Vec<Operation>,
     /// Totals since the master started.
     pub counters: Counters,
@@ -168,6 +168,34 @@ pub struct Rollout {
     pub error: Option<String>,
     /// Seconds from its begin to its end; null while it runs.
     pub took_s: Option<f64>,
+}
+
+/// One generation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Generation {
+    /// The generation's number.
+    pub generation: u64,
+    /// `start`, `reload`, `rollback` or `upgrade`.
+    pub kind: String,
+    /// `running`, `done`, `rolled-back` or `aborted`.
+    pub result: String,
+    /// Why it was not done; null if it was, or while it runs.
+    pub error: Option<String>,
+    /// When its rollout began.
+    pub at: Option<String>,
+    /// Seconds that its rollout took; null while it runs.
+    pub took_s: Option<f64>,
+    /// Its `PF_RELEASE`.
+    pub release: Option<String>,
+    /// Its working directory, resolved; null if it is not known.
+    pub cwd: Option<String>,
+    /// Its worker command, as given.
+    pub command: Vec<String>,
+    /// Whether it serves.
+    pub serves: bool,
+    /// Whether a rollback can go to it.
+    pub kept: bool,
 }
 
 /// One operation.

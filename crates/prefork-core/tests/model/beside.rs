@@ -9,6 +9,7 @@ use prefork_core::model::operation::{Operation, OperationKind, Operations, Outco
 use prefork_core::model::peer::{ForkState, PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, StopSeverity};
 use prefork_core::model::readiness_memory::ReadinessMemory;
+use prefork_core::model::state::releases::{KeptRelease, Releases};
 use prefork_core::model::time::Time;
 use prefork_core::wire::operation_id::plain;
 
@@ -40,7 +41,15 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let heir = ForkState {
         op,
         manual: rest.contains(&"manual"),
-        from: (Generation(1), Rc::new(policy.clone())),
+        from: Generation(1),
+        releases: Releases {
+            kept: vec![KeptRelease {
+                generation: Generation(1),
+                policy: Rc::new(policy.clone()),
+                rolled_away: false,
+            }],
+            ..Releases::default()
+        },
         to: Generation(2),
         scaled: scaled.map(|slots| slots.parse().expect("slots")),
         operations,
@@ -112,7 +121,7 @@ pub fn deed(deed: &PeerAction) -> String {
                 .unwrap_or_default();
             format!(
                 "beget a master: operation {} from gen={} to gen={}{how}{scaled}",
-                heir.op, heir.from.0, heir.to
+                heir.op, heir.from, heir.to
             )
         }
         PeerAction::Tell(told) => {

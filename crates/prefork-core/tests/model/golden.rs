@@ -12,7 +12,8 @@ use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
-use prefork_core::model::policy::{Policy, Readiness};
+use prefork_core::model::policy::{Canary, Policy, Readiness};
+use prefork_core::model::state::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::ServiceState;
 use prefork_core::model::time::Time;
 use prefork_core::wire::changes::Changes;
@@ -100,7 +101,7 @@ impl World {
     fn new() -> World {
         let policy = Policy {
             ready: Readiness::Notify,
-            canary: None,
+            canary: Canary::Off,
             timeout: Some(Duration::from_secs(60)),
             ..Policy::default()
         };
@@ -110,7 +111,7 @@ impl World {
             tickets: 0,
             draining: false,
         };
-        world.step(Event::Start);
+        world.step(Event::Start(PinnedRelease::default()));
         world.make_all_ready();
         world
     }
@@ -127,7 +128,7 @@ impl World {
     fn answer(&self, action: &Action) -> Option<Event> {
         let policy = || {
             Rc::new(Policy {
-                canary: None,
+                canary: Canary::Off,
                 ready: Readiness::Notify,
                 ..Policy::default()
             })
@@ -135,7 +136,11 @@ impl World {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 4000 + worker.0 as i32)),
             Action::Pin(_, PinSource::Successor) => None,
-            Action::Pin(generation, _) => Some(Event::Pinned(*generation, policy())),
+            Action::Pin(generation, _) => Some(Event::Pinned(
+                *generation,
+                policy(),
+                PinnedRelease::default(),
+            )),
             Action::LookForListeners(worker) => Some(Event::ListenersReleased(*worker)),
             _ => None,
         }
@@ -318,7 +323,7 @@ fn every_golden_state_is_read_and_goes_on() {
             // The image that takes over pins, and the rollout follows.
             let to = supervisor.successor_of().expect("an upgrade");
             let mut out = Vec::new();
-            let pinned = Event::Pinned(to, Rc::new(Policy::default()));
+            let pinned = Event::Pinned(to, Rc::new(Policy::default()), PinnedRelease::default());
             supervisor.step(world.now, pinned, &mut out);
             assert_eq!(supervisor.service_state(), ServiceState::Rolling);
             let descriptors = read.descriptors();

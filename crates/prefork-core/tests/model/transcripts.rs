@@ -4,6 +4,7 @@
 //! and every other line is a command ([`Session::command`]) that the actions below it answer.
 //! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -16,8 +17,9 @@ use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
-use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::state::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
 
@@ -66,7 +68,15 @@ fn first_difference(expected: &str, actual: &str) -> String {
 }
 
 fn run(text: &str) -> String {
-    let mut session = Session::default();
+    // Most transcripts are about something else than the canary.
+    let policy = Policy {
+        canary: Canary::Off,
+        ..Policy::default()
+    };
+    let mut session = Session {
+        policy,
+        ..Session::default()
+    };
     let mut answer = String::new();
     for line in text.lines().filter(|line| !line.starts_with("  ")) {
         let _ = writeln!(answer, "{line}");
@@ -85,6 +95,9 @@ struct Session {
     now: Time,
     supervisor: Option<Supervisor>,
     policy: Policy,
+    /// The name of what is pinned next, and the generations that were pinned with one.
+    release: Option<String>,
+    released: BTreeMap<u64, String>,
     pin_fails: Option<String>,
     tickets: u64,
     notifier: Option<ServiceNotifier>,
@@ -96,7 +109,8 @@ struct Session {
 impl Session {
     /// Runs one command:
     ///
-    /// - `new N [setting=value]...`, `start`, `set setting=value` (for the next pin);
+    /// - `new N [setting=value]...` (with `canary=off` unless it says another), `start`,
+    ///   `set setting=value` (for the next pin);
     /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
     ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
     ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
@@ -108,7 +122,8 @@ impl Session {
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
     /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
     ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
-    /// - to look: `slots`, `deadline`;
+    /// - `release NAME`: what is pinned from now on (the same name is the same release);
+    /// - to look: `slots`, `deadline`, `history`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
     ///
     /// W is a worker or a range `A..B`.
@@ -145,7 +160,8 @@ impl Session {
                 let written = super::handover::written(self.supervisor()).expect("written");
                 self.supervisor = Some(super::handover::read(&written).expect("read"));
                 let generation = Generation(rest[0].parse().expect("a generation"));
-                self.step(Event::Pinned(generation, Rc::new(self.policy.clone())));
+                let pinned = self.pinned(generation, None);
+                self.step(pinned);
             }
             "went-back" => {
                 let generation = Generation(rest[0].parse().expect("a generation"));
@@ -164,13 +180,18 @@ impl Session {
                 let text = deadline.map_or("none".into(), |at| format!("{:?}", at.since(self.now)));
                 self.answers.push(text);
             }
-            "start" => self.step(Event::Start),
             "left" => self.left.push(left_behind(rest)),
             "look" => self.step(Event::LeftBehind(self.left.clone())),
             "left-gone" => {
                 let id = LeftoverId(rest[0].parse().expect("an id"));
                 self.left.retain(|left| left.id != id);
             }
+            "start" => {
+                let release = self.pinned_release(Generation(1), None);
+                self.step(Event::Start(release));
+            }
+            "release" => self.release = Some(rest.join(" ")),
+            "history" => self.show_history(),
             "queues-empty" => self.step(Event::QueueDepths(Vec::new())),
             "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
@@ -240,9 +261,10 @@ impl Session {
             // The next image answers: `taken-over` or `went-back` in the transcript.
             Action::Pin(_, PinSource::Successor) => None,
             Action::LookForLeftovers => Some(Event::LeftBehind(self.left.clone())),
-            Action::Pin(generation, _) => Some(match self.pin_fails.take() {
-                Some(why) => Event::PinFailed(*generation, why),
-                None => Event::Pinned(*generation, Rc::new(self.policy.clone())),
+            Action::Pin(generation, source) => Some(match (self.pin_fails.take(), source) {
+                (Some(why), _) => Event::PinFailed(*generation, why),
+                (None, PinSource::Of(old)) => self.pinned(*generation, Some(*old)),
+                (None, _) => self.pinned(*generation, None),
             }),
             Action::Peer(PeerAction::StartMaster(_)) => {
                 Some(Event::Peer(match self.pin_fails.take() {
@@ -252,6 +274,56 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// The driver has pinned a generation; `of`: to what another was pinned to.
+    fn pinned(&mut self, generation: Generation, of: Option<Generation>) -> Event {
+        let release = self.pinned_release(generation, of);
+        Event::Pinned(generation, Rc::new(self.policy.clone()), release)
+    }
+
+    fn pinned_release(&mut self, generation: Generation, of: Option<Generation>) -> PinnedRelease {
+        let name = match of {
+            Some(old) => self.released.get(&old.0).cloned(),
+            None => self.release.clone(),
+        };
+        let mut earlier = self.released.iter().rev();
+        let same = earlier.find(|(_, known)| Some(*known) == name.as_ref());
+        let same_as = of.or(same.map(|(generation, _)| Generation(*generation)));
+        self.released
+            .extend(name.clone().map(|name| (generation.0, name)));
+        PinnedRelease {
+            label: ReleaseLabel {
+                name,
+                ..ReleaseLabel::default()
+            },
+            same_as,
+        }
+    }
+
+    fn show_history(&mut self) {
+        let releases = self.supervisor().releases();
+        let kept = |record: &GenerationRecord| {
+            let kept = releases.kept.iter();
+            kept.clone()
+                .any(|kept| kept.generation == record.generation)
+        };
+        let line = |record: &GenerationRecord| {
+            format!(
+                "{} {} {} {}{}{}",
+                record.generation,
+                record.kind,
+                record.label.title(),
+                record.result.name(),
+                if kept(record) { ", kept" } else { "" },
+                record
+                    .error
+                    .as_ref()
+                    .map_or(String::new(), |why| format!(": {why}")),
+            )
+        };
+        let lines: Vec<String> = releases.records.iter().map(line).collect();
+        self.answers.extend(lines);
     }
 
     fn advance(&mut self, by: Duration) {
@@ -411,7 +483,9 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("fork", how) => Command::Fork {
             manual: how == Some(&"manual"),
         },
-        ("rollback", _) => Command::Rollback,
+        ("rollback", to) => {
+            Command::Rollback(to.map(|to| Generation(to.parse().expect("generation"))))
+        }
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
         ("reopen", _) => Command::Reopen,
@@ -453,7 +527,13 @@ fn set(policy: &mut Policy, setting: &str) {
                 None => Surge::Workers(value.parse().expect("surge")),
             }
         }
-        "canary" => policy.canary = Some(duration(value)),
+        "canary" => {
+            policy.canary = match value {
+                "auto" => Canary::Auto,
+                "off" => Canary::Off,
+                trial => Canary::After(duration(trial)),
+            }
+        }
         "probation" => policy.probation = Some(duration(value)),
         "start-timeout" => policy.start_timeout = Some(duration(value)),
         "start-failures" => policy.start_failures = value.parse().expect("start-failures"),

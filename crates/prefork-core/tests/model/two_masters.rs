@@ -18,8 +18,9 @@ use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
-use prefork_core::model::policy::{Policy, Readiness, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
+use prefork_core::model::state::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
 use prefork_core::wire::operation_id::plain;
@@ -88,7 +89,11 @@ impl World {
             surge,
             start_failures: 2,
             probation: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
-            canary: (dice.below(4) == 0).then_some(Duration::from_secs(5)),
+            canary: match dice.below(4) {
+                0 => Canary::After(Duration::from_secs(5)),
+                1 => Canary::Off,
+                _ => Canary::Auto,
+            },
             ..Policy::default()
         };
         let old = Supervisor::new(SLOTS, Rc::new(policy.clone()), seed);
@@ -306,7 +311,7 @@ impl World {
 
 fn upgrade(seed: u64) {
     let mut world = World::new(seed);
-    world.step(0, Event::Start);
+    world.step(0, Event::Start(PinnedRelease::default()));
     while world.ready() < SLOTS || !world.masters[0].supervisor.is_ready() {
         assert!(
             world.happens(),
@@ -322,7 +327,7 @@ fn upgrade(seed: u64) {
     let doomed = world.roll(3);
     let rolls_back = world.roll(4) == 0;
     let moment = world.roll(30);
-    world.step(1, Event::Start);
+    world.step(1, Event::Start(PinnedRelease::default()));
     world.masters[0]
         .inbox
         .push_front(PeerEvent::Said(PeerMessage::Hello(60)));
@@ -333,7 +338,7 @@ fn upgrade(seed: u64) {
                 1 => world.kill(1),
                 _ if rolls_back && world.masters.iter().all(|it| it.ended.is_none()) => {
                     let at = world.roll(2) as usize;
-                    world.step(at, Event::Command(Ticket(2), Command::Rollback));
+                    world.step(at, Event::Command(Ticket(2), Command::Rollback(None)));
                 }
                 _ => {}
             }

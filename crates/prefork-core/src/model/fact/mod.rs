@@ -53,6 +53,8 @@ pub struct WorkerExit {
     pub patience: Duration,
     /// The master had asked it to finish.
     pub asked: bool,
+    /// It had said that it stops, and exited 0: no death.
+    pub finished: bool,
     /// How long it had been ready; None: it never was.
     pub ready_for: Option<Duration>,
 }
@@ -260,7 +262,7 @@ impl Fact {
             | Fact::ScaleFailed(..)
             | Fact::PeerSilent(..)
             | Fact::ForkTurnedBack(_) => Level::Error,
-            Fact::WorkerExited(exit) if exit.asked => Level::Info,
+            Fact::WorkerExited(exit) if exit.asked || exit.finished => Level::Info,
             Fact::PeerExited(_, _, true) => Level::Info,
             Fact::WorkerExited(_)
             | Fact::PeerExited(_, _, false)

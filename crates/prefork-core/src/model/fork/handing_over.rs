@@ -55,15 +55,15 @@ impl Supervisor {
             return;
         };
         peer.handed_over = Some(rollout.to);
-        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let peer = peer.label();
+        let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::ForkDone {
             to: rollout.to,
             workers,
-            peer: peer.label(),
+            peer,
             took: record.took.unwrap_or_default(),
         };
         self.end_of_rollout();
-        self.last_rollout = Some(record);
         self.counters.rollouts += 1;
         let outcome = Outcome::Done(done.to_string(), warnings);
         turn.tell(done);
@@ -117,7 +117,7 @@ impl Supervisor {
         };
         self.counters.rolled_back += 1;
         let error = Some(why.clone());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         turn.end(
             &mut self.operations,
             rollout.op,

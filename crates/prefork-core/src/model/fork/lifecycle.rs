@@ -15,6 +15,7 @@ use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
+use crate::model::state::releases::{KeptRelease, PinnedRelease};
 use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
@@ -31,12 +32,21 @@ impl Supervisor {
         let slots = self.slots.len();
         turn.tell_with_progress(Fact::ForkBegan { to, manual }, op, 0, slots);
         let policy = Rc::clone(&self.policy);
+        let mut releases = self.releases.clone();
+        releases.kept.push(KeptRelease {
+            generation: from,
+            policy: Rc::clone(&policy),
+            rolled_away: false,
+        });
         let kind = OperationKind::Upgrade;
+        // What it is pinned from, the new master knows alone.
+        self.releases
+            .begin(to, kind, PinnedRelease::default(), turn.now);
         let pinning = Pinning { op, kind, to };
         self.rollout = Some(Rollout {
             direction: Direction::Peer,
             canary_passed: true,
-            ..Rollout::new(pinning, Some(from), Rc::clone(&policy), turn.now)
+            ..Rollout::new(pinning, (Some(from), false), Rc::clone(&policy), turn.now)
         });
         let mut peer = Peer::new(PeerSide::Old, manual, op);
         peer.was_paused = self.mode.is_paused();
@@ -46,7 +56,8 @@ impl Supervisor {
         let state = ForkState {
             op,
             manual,
-            from: (from, policy),
+            from,
+            releases,
             to,
             scaled: (slots != self.configured).then_some(slots),
             operations: self.operations.clone(),
@@ -122,6 +133,7 @@ impl Supervisor {
         // The generation never began, so its number was not used.
         self.last_generation -= 1;
         self.readiness_memory.forget(rollout.to);
+        self.releases.cancel(rollout.to);
         turn.tell(Fact::PinFailed {
             kind: rollout.kind,
             why: why.clone(),
@@ -308,7 +320,7 @@ impl Supervisor {
         };
         peer.settled = true;
         let fact = Fact::BothMastersServe(peer.label(), workers);
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::Done, None));
+        self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let outcome = Outcome::done(fact.detail());
         turn.tell(fact);
         turn.end(&mut self.operations, rollout.op, outcome);
@@ -385,10 +397,10 @@ impl Supervisor {
                 turn.end(&mut self.operations, op, Outcome::Failed(why.to_owned()));
             }
         }
-        if let Some((generation, policy)) = self.previous.take() {
-            rollout.from = Some(generation);
-            self.serving = Some(generation);
-            self.policy = policy;
+        if let Some(old) = self.releases.kept.pop() {
+            rollout.from = Some(old.generation);
+            self.serving = Some(old.generation);
+            self.policy = old.policy;
         }
     }
 }

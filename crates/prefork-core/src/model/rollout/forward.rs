@@ -25,14 +25,14 @@ impl Supervisor {
         let reach = if canary_passed { slots } else { slots.min(1) };
         let is_old = |worker: &Worker| worker.generation != to;
         if surge == 0 {
-            self.vacate_next_slot(turn, reach, is_old);
+            self.vacate_next_slot(turn, reach, is_old, |_| false);
         } else {
             let has_new = |slot: &Slot| {
                 self.is_ready_of(slot.current, to) || self.is_ready_of(slot.replacement, to)
             };
             // `--surge 100%`: no old worker is told anything before all new ones are ready.
             if canary_passed && (surge < slots || self.slots.iter().all(has_new)) {
-                self.promote_ready(turn, to);
+                self.give_slots_to_new(turn, to);
             }
             // After it: a replacement that has taken its slot makes room for the next one to start.
             self.start_replacements(turn, reach, is_old, (to, policy));
@@ -55,33 +55,32 @@ impl Supervisor {
     /// The canary has passed once the first new worker has been ready for long enough.
     pub(crate) fn check_canary(&mut self, now: Time) {
         let Some(rollout) = &self.rollout else { return };
-        let (Direction::Forward, Some(trial), false) = (
-            &rollout.direction,
-            rollout.policy.canary,
-            rollout.canary_passed,
-        ) else {
+        if rollout.canary_passed || rollout.direction != Direction::Forward {
             return;
+        }
+        let (to, canary) = (rollout.to, rollout.policy.canary);
+        let Some(slot) = self.slots.get(0) else {
+            return self.canary_passes(); // no slot, no canary
         };
-        let to = rollout.to;
-        let ready_at = self.slots.get(0).map(|slot| {
-            [slot.replacement, slot.current]
-                .into_iter()
-                .filter(|id| self.is_ready_of(*id, to))
-                .find_map(|id| self.worker(id)?.ready_at)
-        });
-        let passed = match ready_at {
-            None => true, // no slot, no canary
-            Some(None) => false,
-            Some(Some(at)) => {
-                self.timers.set(Timer::Canary, at + trial);
-                now >= at + trial
-            }
-        };
-        if passed {
-            self.timers.clear(Timer::Canary);
-            if let Some(rollout) = &mut self.rollout {
-                rollout.canary_passed = true;
-            }
+        let until = [slot.replacement, slot.current]
+            .into_iter()
+            .filter(|id| self.is_ready_of(*id, to))
+            .find_map(|id| {
+                let worker = self.worker(id)?;
+                Some(worker.ready_at? + canary.trial(worker.readiness_guessed))
+            });
+        match until {
+            None => {}
+            Some(until) if now < until => self.timers.set(Timer::Canary, until),
+            Some(_) => self.canary_passes(),
+        }
+    }
+
+    /// The rollout may go on.
+    pub(crate) fn canary_passes(&mut self) {
+        self.timers.clear(Timer::Canary);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.canary_passed = true;
         }
     }
 
@@ -125,6 +124,21 @@ impl Supervisor {
         }
     }
 
+    /// Ready new workers take their slots from old ones, unless a slot that was taken in this rollout
+    /// has no ready new worker: a release whose workers die must not take one slot after the other.
+    fn give_slots_to_new(&mut self, turn: &mut Turn<'_>, to: Generation) {
+        let has_hole = |slot: &Slot| slot.given_to_new && !self.is_ready_of(slot.current, to);
+        if self.slots.iter().any(has_hole) {
+            return;
+        }
+        for index in 0..self.slots.len() {
+            if self.is_ready_of(self.slots[index].replacement, to) {
+                self.promote(turn, index);
+                self.slots[index].given_to_new = true;
+            }
+        }
+    }
+
     /// Ready replacements of this generation take their slots; the workers that had them are told
     /// to finish.
     pub(crate) fn promote_ready(&mut self, turn: &mut Turn<'_>, generation: Generation) {
@@ -136,18 +150,19 @@ impl Supervisor {
     }
 
     /// `--surge 0`: the next slot whose current worker `must_go` is vacated, one at a time;
-    /// [`Supervisor::fill_slots`] fills it once the old worker is gone.
+    /// [`Supervisor::fill_slots`] fills it once the old worker is gone. The others wait until its new
+    /// worker is ready, unless the rollout `gives_up` that slot.
     pub(crate) fn vacate_next_slot(
         &mut self,
         turn: &mut Turn<'_>,
         reach: usize,
         must_go: impl Fn(&Worker) -> bool,
+        gives_up: impl Fn(usize) -> bool,
     ) {
         let between = |slot: &Slot| {
-            slot.blocked_by.is_some()
-                || (slot.vacated_for_new && !self.is_ready_worker(slot.current))
+            slot.blocked_by.is_some() || (slot.given_to_new && !self.is_ready_worker(slot.current))
         };
-        if self.slots.iter().any(between) {
+        if (0..self.slots.len()).any(|index| between(&self.slots[index]) && !gives_up(index)) {
             return;
         }
         let next = (0..reach).find(|index| {

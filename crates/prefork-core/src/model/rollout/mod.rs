@@ -28,14 +28,16 @@ use std::rc::Rc;
 
 use super::fact::Fact;
 use super::ids::WorkerId;
-use super::operation::Outcome;
+use super::operation::{OperationKind, Outcome};
 use super::policy::Policy;
 use super::state::Supervisor;
 use super::state::changes::Mode;
-use super::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
+use super::state::releases::PinnedRelease;
+use super::state::rollout::{Direction, Pinning, Rollout, RolloutRecord, RolloutResult};
+use super::time::Time;
 use super::timer::Timer;
 use super::turn::Turn;
-use super::worker::exit::FailedStart;
+use super::worker::exit::Death;
 
 impl Supervisor {
     /// Begins a rollout to a generation that is pinned.
@@ -44,8 +46,10 @@ impl Supervisor {
         turn: &mut Turn<'_>,
         pinning: Pinning,
         policy: Rc<Policy>,
+        pinned: PinnedRelease,
     ) {
         let Pinning { op, kind, to } = pinning;
+        self.releases.begin(to, kind, pinned, turn.now);
         let (from, slots) = (self.serving, self.slots.len());
         let began = Fact::RolloutBegan {
             kind,
@@ -56,11 +60,12 @@ impl Supervisor {
         turn.tell_with_progress(began, op, 0, slots);
         // What went wrong with the old generation says nothing about the new one.
         for slot in self.slots.iter_mut() {
-            slot.vacated_for_new = false;
-            slot.rollback_failures = 0;
-            slot.forgive();
+            slot.begin_generation(&policy);
         }
-        self.rollout = Some(Rollout::new(pinning, from, policy, turn.now));
+        // A paused service has no worker that a canary could protect.
+        let has_worker = self.slots.iter().any(|slot| slot.current.is_some());
+        let replaces = has_worker || self.peer.is_some();
+        self.rollout = Some(Rollout::new(pinning, (from, replaces), policy, turn.now));
     }
 
     /// The next steps of the rollout under way.
@@ -73,46 +78,50 @@ impl Supervisor {
         }
     }
 
-    /// A failed start during a rollout. True if it was the rollout's business alone.
-    pub(crate) fn rollout_failed_start(
-        &mut self,
-        turn: &mut Turn<'_>,
-        failed: &FailedStart<'_>,
-    ) -> bool {
-        let Some(rollout) = &mut self.rollout else {
+    /// A worker died by itself during a rollout. True if it was the rollout's business alone.
+    pub(crate) fn death_in_rollout(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) -> bool {
+        let Some(rollout) = &self.rollout else {
             return false;
         };
-        let FailedStart {
-            worker,
-            exit,
-            fatal,
-        } = failed;
+        let generation = death.worker.generation;
         match rollout.direction {
-            // On probation, exits were judged already; only spawn failures get here, and they are
-            // the business of whatever wanted a worker.
-            Direction::Forward if rollout.probation.is_some() => false,
-            Direction::Forward if worker.generation == rollout.to => {
-                rollout.failures += 1;
-                let (failures, limit) = (rollout.failures, rollout.policy.start_failures);
-                if *fatal {
-                    self.rollout_failed(turn, format!("{exit}, and that exit code is fatal"));
-                } else if failures >= limit {
-                    let plural = if failures == 1 { "" } else { "s" };
-                    let why = format!("{exit} ({failures} failed start{plural}, the limit)");
-                    self.rollout_failed(turn, why);
-                }
+            Direction::Forward if generation == rollout.to => {
+                self.death_of_new(turn, death);
                 true
             }
-            Direction::Back(..) if Some(worker.generation) == rollout.from => {
-                if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
+            Direction::Back(..) if Some(generation) == rollout.from => {
+                if let Some(slot) = self.slots.get_mut(death.worker.slot as usize) {
                     slot.rollback_failures += 1;
                 }
                 false
             }
             // A worker of the generation that is being left: the rollback does not need it.
-            Direction::Back(..) if worker.generation == rollout.to => true,
+            Direction::Back(..) if generation == rollout.to => true,
             Direction::Forward | Direction::Back(..) | Direction::Peer => false,
         }
+    }
+
+    /// A new worker died by itself, however long it had been ready: one too many turns the rollout
+    /// back, and the canary's is one too many.
+    fn death_of_new(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
+        let probation = self.ends_probation(death);
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        rollout.failures += 1;
+        let (exit, failures, limit) = (death.exit, rollout.failures, rollout.policy.start_failures);
+        let plural = if failures == 1 { "" } else { "s" };
+        let why = match probation {
+            _ if death.fatal => format!("{exit}, and that exit code is fatal"),
+            Some(why) => why,
+            None if death.was_canary => format!("{exit}, and it was the canary"),
+            None if failures < limit => return,
+            None if death.worker.ready_at.is_some() => {
+                format!("{exit} ({failures} new worker{plural} died, the limit)")
+            }
+            None => format!("{exit} ({failures} failed start{plural}, the limit)"),
+        };
+        self.rollout_failed(turn, why);
     }
 
     /// Turns a rollout back. The first one has nothing to go back to, and ends the master.
@@ -124,7 +133,8 @@ impl Supervisor {
         let (op, kind, to) = (rollout.op, rollout.kind, rollout.to);
         if rollout.from.is_none() {
             let error = Some(why.clone());
-            self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+            let rollout = rollout.clone();
+            self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
             self.rollout = None;
             self.counters.rolled_back += 1;
             turn.end(&mut self.operations, op, Outcome::Failed(why.clone()));
@@ -148,7 +158,7 @@ impl Supervisor {
             return;
         };
         self.end_of_rollout();
-        let record = rollout.record(turn.now, RolloutResult::Done, None);
+        let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::RolloutDone {
             kind: rollout.kind,
             to: rollout.to,
@@ -156,17 +166,40 @@ impl Supervisor {
             took: record.took.unwrap_or_default(),
         };
         self.counters.rollouts += 1;
-        self.last_rollout = Some(record);
-        if let Some(old) = self.serving.replace(rollout.to) {
-            let previous = self.previous.replace((old, Rc::clone(&self.policy)));
-            if let Some((generation, _)) = previous {
-                self.forget(turn, generation);
-            }
+        let old = self.serving.replace(rollout.to);
+        let old = old.map(|old| (old, Rc::clone(&self.policy)));
+        for generation in self.releases.serves(rollout.to, old) {
+            self.forget(turn, generation);
         }
         self.policy = rollout.policy;
-        let outcome = Outcome::Done(done.to_string(), warnings);
+        let text = match rollout.kind {
+            OperationKind::Rollback => self.what_serves(),
+            _ => done.to_string(),
+        };
+        let outcome = Outcome::Done(text, warnings);
         turn.tell(done);
         turn.end(&mut self.operations, rollout.op, outcome);
+    }
+
+    /// What a rollback says at its end.
+    pub(crate) fn what_serves(&self) -> String {
+        let serving = self.serving.map(|serving| self.releases.name(serving));
+        format!("rolled back: {} serves", serving.unwrap_or_default())
+    }
+
+    /// How the rollout ended is what is known of it from now on.
+    pub(crate) fn end_record(
+        &mut self,
+        now: Time,
+        rollout: &Rollout,
+        result: RolloutResult,
+        error: Option<String>,
+    ) -> RolloutRecord {
+        let record = rollout.record(now, result, error.clone());
+        let took = record.took.unwrap_or_default();
+        self.releases.end(rollout.to, took, result, error);
+        self.last_rollout = Some(record.clone());
+        record
     }
 
     /// A stop ends the rollout where it stands.
@@ -181,7 +214,7 @@ impl Supervisor {
             self.policy = Rc::clone(&rollout.policy);
         }
         let error = Some(why.to_owned());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::Aborted, error));
+        self.end_record(turn.now, &rollout, RolloutResult::Aborted, error);
         let asked_by = match rollout.direction {
             Direction::Back(_, asked_by) => asked_by,
             Direction::Forward | Direction::Peer => Vec::new(),
@@ -196,7 +229,7 @@ impl Supervisor {
         self.timers.clear(Timer::Canary);
         self.timers.clear(Timer::Probation);
         for slot in self.slots.iter_mut() {
-            slot.vacated_for_new = false;
+            slot.given_to_new = false;
             if slot.current.is_some() {
                 slot.rests_until = None;
             }

@@ -10,6 +10,7 @@ use crate::model::operation::{OperationKind, Outcome};
 use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::model::state::Supervisor;
+use crate::model::state::releases::PinnedRelease;
 use crate::model::state::rollout::Pinning;
 use crate::model::turn::Turn;
 
@@ -47,6 +48,7 @@ impl Supervisor {
         turn: &mut Turn<'_>,
         generation: Generation,
         policy: Rc<Policy>,
+        release: PinnedRelease,
     ) {
         let Some(pinning) = self.pinning.take_if(|pinning| pinning.to == generation) else {
             return;
@@ -55,7 +57,7 @@ impl Supervisor {
             return;
         }
         self.unpause(turn, pinning.kind);
-        self.begin_rollout(turn, pinning, policy);
+        self.begin_rollout(turn, pinning, policy, release);
     }
 
     pub(crate) fn pin_failed(&mut self, turn: &mut Turn<'_>, generation: Generation, why: String) {

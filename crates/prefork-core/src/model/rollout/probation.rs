@@ -4,17 +4,18 @@
 //! The new workers have every slot and the old ones were told to finish, so the service is
 //! `running` on the new generation. The operation goes on, its caller waits, and what the old
 //! generation needs to come back is kept. A worker is on probation from when it is ready until the
-//! time is over. The first rollout and a `rollback` have none: there is nothing that is known to be
+//! time is over; before, a death counts as in every rollout. The first rollout and a `rollback` have none: there is nothing that is known to be
 //! better.
 
+use crate::model::exit::Cause;
+use crate::model::fact::Fact;
 use crate::model::fact::text::human;
-use crate::model::fact::{Fact, WorkerExit};
 use crate::model::ids::Generation;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Probation;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
-use crate::model::worker::Worker;
+use crate::model::worker::exit::Death;
 
 impl Supervisor {
     /// The generation that has the slots although its rollout is not over, if there is one.
@@ -53,25 +54,12 @@ impl Supervisor {
         }
     }
 
-    /// A worker ended by itself. If it was on probation, that is the end of its rollout, and true.
-    pub(crate) fn failed_probation(
-        &mut self,
-        turn: &mut Turn<'_>,
-        worker: &Worker,
-        exit: &WorkerExit,
-    ) -> bool {
-        let Some(rollout) = &self.rollout else {
-            return false;
-        };
-        let on_trial = worker.ready_at.is_some() || rollout.on_probation();
-        let Some(trial) = rollout
-            .trial()
-            .filter(|_| on_trial && worker.generation == rollout.to)
-        else {
-            return false;
-        };
-        let why = format!("{exit}, within its probation of {}", human(trial));
-        self.rollout_failed(turn, why);
-        true
+    /// Why the death of a new worker ends the probation that its rollout is on; None: it is on none.
+    /// That a process could not be made is no death: it counts as any failed start does.
+    pub(crate) fn ends_probation(&self, death: &Death<'_>) -> Option<String> {
+        let rollout = self.rollout.as_ref().filter(|it| it.on_probation())?;
+        let trial = rollout.trial()?;
+        let died = death.exit.exit.cause != Cause::SpawnFailed;
+        died.then(|| format!("{}, within its probation of {}", death.exit, human(trial)))
     }
 }

@@ -3,9 +3,10 @@
 
 use std::rc::Rc;
 
+use crate::model::action::{PinSource, Refusal};
 use crate::model::fact::Fact;
-use crate::model::ids::OpId;
-use crate::model::operation::Outcome;
+use crate::model::ids::{Generation, OpId, Ticket};
+use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::{Direction, Rollout, RolloutResult};
@@ -14,6 +15,79 @@ use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 
 impl Supervisor {
+    /// `rollback`: ends a running rollout, or rolls to the release before, under a new number:
+    /// numbers are never used twice. `to`: to the release of this generation.
+    pub(crate) fn rollback(&mut self, turn: &mut Turn<'_>, ticket: Ticket, to: Option<Generation>) {
+        if self.rollout.is_some() {
+            return self.end_rollout_by_rollback(turn, ticket, to);
+        }
+        let refused = match to {
+            None => match self.releases.before() {
+                Some(before) => return self.roll_to_release(turn, ticket, before),
+                None if self.releases.kept.is_empty() => {
+                    "there is no release before this one".to_owned()
+                }
+                None => "there is no release before this one that was not rolled back itself \
+                         (rollback --to names one)"
+                    .to_owned(),
+            },
+            Some(to) => match self.releases.kept_like(to) {
+                Some(kept) => return self.roll_to_release(turn, ticket, kept),
+                None if self.serves_release_of(to) => return self.serves_already(turn, ticket),
+                None => format!("the release of generation {to} is not kept (see history)"),
+            },
+        };
+        turn.refuse(ticket, Refusal::Senseless, refused);
+    }
+
+    fn roll_to_release(&mut self, turn: &mut Turn<'_>, ticket: Ticket, to: Generation) {
+        let source = PinSource::Of(to);
+        self.pin(turn, OperationKind::Rollback, source, Some(ticket));
+    }
+
+    fn serves_release_of(&self, generation: Generation) -> bool {
+        let release = self.releases.release_of(generation);
+        let serving = self.serving.and_then(|it| self.releases.release_of(it));
+        release.is_some() && release == serving
+    }
+
+    fn serves_already(&mut self, turn: &mut Turn<'_>, ticket: Ticket) {
+        let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
+        let serving = self.serving.map(|serving| self.releases.name(serving));
+        let text = format!("{} serves already", serving.unwrap_or_default());
+        turn.end(&mut self.operations, op, Outcome::done(text));
+    }
+
+    fn end_rollout_by_rollback(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ticket: Ticket,
+        to: Option<Generation>,
+    ) {
+        // A new master beside an old one goes back to what that serves from.
+        let old = self
+            .serving
+            .or(self.releases.kept.last().map(|it| it.generation));
+        let release = |generation| self.releases.release_of(generation);
+        if to.is_some_and(|to| old.and_then(release) != release(to)) {
+            let busy = self.busy().unwrap_or_default();
+            return turn.refuse(ticket, Refusal::Busy, busy);
+        }
+        if self.rollback_to_old_master(turn, ticket) {
+            return;
+        }
+        let Some(rollout) = &self.rollout else { return };
+        if rollout.from.is_none() {
+            let text = "the first rollout has no generation to go back to";
+            return turn.refuse(ticket, Refusal::Senseless, text);
+        }
+        let (slots, to) = (self.slots.len(), rollout.to);
+        let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
+        turn.progress(op, 0, slots, format!("generation {to} is rolled back"));
+        let why = format!("it was asked for by a rollback, operation {op}");
+        self.begin_rollback(turn, why, Some(op));
+    }
+
     pub(crate) fn roll_back(&mut self, turn: &mut Turn<'_>) {
         let Some(Rollout {
             to,
@@ -31,7 +105,7 @@ impl Supervisor {
         let can_go = |slot: u32| stuck.get(slot as usize).is_some_and(|stuck| !stuck);
         let must_go = |worker: &Worker| worker.generation == to && can_go(worker.slot);
         if policy.surge.of(slots) == 0 {
-            self.vacate_next_slot(turn, slots, must_go);
+            self.vacate_next_slot(turn, slots, must_go, |index| stuck[index]);
         } else {
             self.promote_ready(turn, from);
             self.start_replacements(turn, slots, must_go, (from, policy));
@@ -80,9 +154,7 @@ impl Supervisor {
         self.timers.clear(Timer::Probation);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            slot.vacated_for_new = false;
-            slot.rollback_failures = 0;
-            slot.forgive();
+            slot.begin_generation(&self.policy);
             // Replacements are not needed: the old workers still have their slots.
             if let Some(id) = slot.replacement.take() {
                 self.request_stop(turn, id, StopSeverity::Graceful);
@@ -115,7 +187,7 @@ impl Supervisor {
         }
         self.counters.rolled_back += 1;
         let error = Some(why.clone());
-        self.last_rollout = Some(rollout.record(turn.now, RolloutResult::RolledBack, error));
+        self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         self.forget(turn, rollout.to);
         turn.tell(Fact::RolledBack {
             kind: rollout.kind,
@@ -126,9 +198,7 @@ impl Supervisor {
         turn.end(&mut self.operations, rollout.op, outcome);
         for op in asked_by {
             let outcome = if stuck.is_empty() {
-                let serving = self.serving.map_or(0, |serving| serving.0);
-                let text = format!("rolled back: generation {serving} serves");
-                Outcome::Done(text, warnings.clone())
+                Outcome::Done(self.what_serves(), warnings.clone())
             } else {
                 Outcome::Failed(why.clone())
             };

@@ -1,5 +1,7 @@
 //! Changes under way that are no rollouts: of the number of slots, of drains, of the whole service.
 
+use std::collections::BTreeMap;
+
 use crate::model::ids::{Generation, OpId};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;
@@ -23,8 +25,19 @@ pub struct Scaling {
     pub want: usize,
     /// What it goes back to if it fails.
     pub before: SlotsBefore,
-    /// Failed starts so far.
+    /// Failed starts and deaths of added workers so far.
     pub failures: u32,
+    /// Slots that were there before, and whose workers die.
+    pub failing: BTreeMap<u32, FailingSlot>,
+}
+
+/// A slot that cannot keep a worker, and that a change of the number of slots does not wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailingSlot {
+    /// How many died by themselves since the change began.
+    pub deaths: u32,
+    /// How the last one ended.
+    pub why: String,
 }
 
 /// A `retire` under way.

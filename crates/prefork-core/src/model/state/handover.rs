@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
 use super::peer::Peer;
+use super::releases::Releases;
 use super::rollout::{Pinning, RolloutRecord};
 use super::slots::{Slot, Slots};
 use super::{Counters, Supervisor};
@@ -41,8 +42,8 @@ pub struct HandOver {
     pub upgrade: (OpId, Generation),
     /// The generation that serves.
     pub serving: Generation,
-    /// The generation that served before.
-    pub previous: Option<Generation>,
+    /// The generations so far, and the releases that can be gone back to.
+    pub releases: Releases,
     /// The settings of every generation that serves, served before or still has a worker.
     pub policies: BTreeMap<Generation, Rc<Policy>>,
     /// Whether the workers were sent away; the operation that waits for that.
@@ -113,11 +114,12 @@ impl Supervisor {
             .map(|worker| (worker.generation, Rc::clone(&worker.policy)))
             .collect();
         policies.insert(serving, Rc::clone(&self.policy));
-        policies.extend(self.previous.clone());
+        let kept = self.releases.kept.iter();
+        policies.extend(kept.map(|kept| (kept.generation, Rc::clone(&kept.policy))));
         Ok(HandOver {
             upgrade,
             serving,
-            previous: self.previous.as_ref().map(|(generation, _)| *generation),
+            releases: self.releases.clone(),
             policies,
             paused,
             slots: self.slots.iter().map(slot_hand_over).collect(),
@@ -148,10 +150,6 @@ impl Supervisor {
             known.ok_or_else(|| format!("generation {generation} has no settings"))
         };
         let serving = policy(state.serving)?;
-        let previous = match state.previous {
-            Some(generation) => Some((generation, policy(generation)?)),
-            None => None,
-        };
         let (op, to) = state.upgrade;
         Ok(Supervisor {
             slots: Slots::taken_over(
@@ -169,7 +167,7 @@ impl Supervisor {
             timers: Timers::taken_over(state.timers),
             mode: state.paused.map_or(Mode::Running, Mode::Paused),
             serving: Some(state.serving),
-            previous,
+            releases: state.releases,
             pinning: Some(Pinning {
                 op,
                 kind: OperationKind::Upgrade,

@@ -7,6 +7,7 @@
 //! - [`Supervisor`]: the whole;
 //! - [`slots`]: a worker's place, its back-off and how its last process ended;
 //! - [`rollout`]: from one generation to the next, and the record of the last one;
+//! - [`releases`]: the generations that there were, and what can be gone back to;
 //! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
 //! - `leftovers`: what workers left behind outside their process groups;
 //! - [`peer`]: the other master during an upgrade by fork;
@@ -17,6 +18,7 @@ pub mod changes;
 pub mod handover;
 pub(crate) mod leftovers;
 pub mod peer;
+pub mod releases;
 pub mod rollout;
 pub mod slots;
 pub mod snapshot;
@@ -35,6 +37,7 @@ use super::worker::Worker;
 use changes::{DeferredSignals, Mode, Retiring, Scaling};
 use leftovers::Leftovers;
 use peer::Peer;
+use releases::Releases;
 use rollout::{Pinning, Rollout, RolloutRecord};
 use slots::Slots;
 
@@ -69,8 +72,8 @@ pub struct Supervisor {
     pub(crate) mode: Mode,
     /// The generation that serves; None before the first rollout is done.
     pub(crate) serving: Option<Generation>,
-    /// The generation that served before: what a rollback goes to.
-    pub(crate) previous: Option<(Generation, Rc<Policy>)>,
+    /// The generations so far, and the releases that can be gone back to.
+    pub(crate) releases: Releases,
     pub(crate) pinning: Option<Pinning>,
     pub(crate) rollout: Option<Rollout>,
     pub(crate) last_rollout: Option<RolloutRecord>,
@@ -106,7 +109,7 @@ impl Supervisor {
             dice: Dice::new(seed),
             mode: Mode::Idle,
             serving: None,
-            previous: None,
+            releases: Releases::default(),
             pinning: None,
             rollout: None,
             last_rollout: None,
@@ -145,7 +148,7 @@ impl Supervisor {
             operations,
             readiness_memory: state.readiness_memory,
             last_generation: state.to.0.saturating_sub(1),
-            previous: Some(state.from),
+            releases: state.releases,
             peer: Some(peer),
             ..Supervisor::new(state.scaled.unwrap_or(slots), policy, seed)
         }
@@ -155,6 +158,11 @@ impl Supervisor {
     pub fn of_master(mut self, id: MasterId) -> Self {
         self.operations.belong_to(id);
         self
+    }
+
+    /// The generations so far, and the releases that can be gone back to.
+    pub fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     /// The number of slots on the command line that started the service.

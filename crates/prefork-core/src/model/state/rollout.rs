@@ -58,6 +58,7 @@ pub(crate) struct Rollout {
     pub(crate) direction: Direction,
     pub(crate) canary_passed: bool,
     pub(crate) began: Time,
+    /// Failed starts, and deaths of new workers.
     pub(crate) failures: u32,
     /// Since when every slot's worker is ready, and only old workers' listeners are waited for.
     pub(crate) all_ready_at: Option<Time>,
@@ -122,19 +123,21 @@ pub struct RolloutRecord {
 }
 
 impl Rollout {
-    /// A rollout that goes forward from now on.
+    /// A rollout that goes forward from now on. `replaces`: whether there are workers of an older
+    /// generation to lose.
     pub(crate) fn new(
         pinning: Pinning,
-        from: Option<Generation>,
+        (from, replaces): (Option<Generation>, bool),
         policy: Rc<Policy>,
         now: Time,
     ) -> Rollout {
+        let is_newer = pinning.kind != OperationKind::Rollback;
         Rollout {
             op: pinning.op,
             kind: pinning.kind,
             from,
             to: pinning.to,
-            canary_passed: policy.canary.is_none(),
+            canary_passed: !policy.canary.is_wanted(replaces && is_newer),
             policy,
             direction: Direction::Forward,
             began: now,

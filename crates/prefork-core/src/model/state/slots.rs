@@ -1,11 +1,12 @@
 //! The slots: who has each, and what is remembered about it between two workers.
 
 use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
 use crate::model::backoff::{Backoff, Dice};
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
-use crate::model::policy::Policy;
+use crate::model::policy::{PROVEN_AFTER, Policy};
 use crate::model::time::Time;
 
 /// One slot.
@@ -17,8 +18,8 @@ pub struct Slot {
     pub replacement: Option<WorkerId>,
     /// No worker starts here before this one is gone (`--surge 0`).
     pub blocked_by: Option<WorkerId>,
-    /// The slot was emptied on purpose for the generation that is being rolled to (`--surge 0`).
-    pub vacated_for_new: bool,
+    /// Its worker was told to finish for the generation that is being rolled to.
+    pub given_to_new: bool,
     /// A worker of this generation ended with a fatal exit code: none of that generation is started
     /// here again.
     pub down: Option<Generation>,
@@ -26,7 +27,7 @@ pub struct Slot {
     pub backoff: Backoff,
     /// No worker starts here before then: the wait has begun.
     pub rests_until: Option<Time>,
-    /// Failed starts of the old generation while rolling back.
+    /// Failed starts and deaths of the old generation while rolling back.
     pub rollback_failures: u32,
     /// How often its process died by itself.
     pub restarts: u64,
@@ -43,7 +44,7 @@ pub struct SlotRestart {
     pub op: OpId,
     /// The worker that is being replaced.
     pub old: Option<WorkerId>,
-    /// Failed starts of the replacement.
+    /// Failed starts and deaths of the replacement.
     pub failures: u32,
     /// Since when the new worker has the slot, and only the old one's listeners are waited for.
     pub all_ready_at: Option<Time>,
@@ -56,7 +57,7 @@ impl Slot {
             current: None,
             replacement: None,
             blocked_by: None,
-            vacated_for_new: false,
+            given_to_new: false,
             down: None,
             backoff: Backoff::new(policy.backoff),
             rests_until: None,
@@ -65,6 +66,14 @@ impl Slot {
             last_exit: None,
             restart: None,
         }
+    }
+
+    /// Another generation takes over: what went wrong before says nothing about it.
+    pub fn begin_generation(&mut self, policy: &Policy) {
+        self.given_to_new = false;
+        self.rollback_failures = 0;
+        self.backoff = Backoff::new(policy.backoff);
+        self.rests_until = None;
     }
 
     /// What went wrong here before does not count any more: the next start may be at once.
@@ -146,11 +155,26 @@ impl Slots {
         self.0.iter().filter(extra).count()
     }
 
-    /// A start failed here: the slot rests for its wait, which doubles.
-    pub fn rest(&mut self, slot: u32, now: Time, dice: &mut Dice) {
-        if let Some(slot) = self.0.get_mut(slot as usize) {
-            slot.rests_until = Some(now + slot.backoff.take(dice));
+    /// A worker died here by itself, after it had been ready for so long (None: it never was): the
+    /// wait doubles. Unless the worker was ready for longer than the wait, the slot rests for it.
+    /// True: it was.
+    pub fn back_off(
+        &mut self,
+        slot: u32,
+        ready_for: Option<Duration>,
+        now: Time,
+        dice: &mut Dice,
+    ) -> bool {
+        let Some(slot) = self.0.get_mut(slot as usize) else {
+            return false;
+        };
+        if ready_for.is_some_and(|ready_for| ready_for >= PROVEN_AFTER) {
+            slot.backoff.reset();
         }
+        let lasted = ready_for.is_some_and(|ready_for| ready_for > slot.backoff.current());
+        let wait = slot.backoff.take(dice);
+        slot.rests_until = (!lasted).then_some(now + wait);
+        lasted
     }
 
     /// The slot need not rest any longer; its wait stays as long as it is.

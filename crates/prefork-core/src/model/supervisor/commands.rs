@@ -62,7 +62,7 @@ impl Supervisor {
             Command::Reload { .. }
             | Command::Upgrade
             | Command::Fork { .. }
-            | Command::Rollback
+            | Command::Rollback(_)
             | Command::Scale(_)
             | Command::Pause
             | Command::Resume
@@ -79,7 +79,7 @@ impl Supervisor {
                 true
             }
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
-            Command::Rollback => self.rollout.is_none(),
+            Command::Rollback(_) => self.rollout.is_none(),
             Command::Scale(_)
             | Command::Stop(_)
             | Command::Resume
@@ -94,7 +94,7 @@ impl Supervisor {
             Command::Fork { .. } => self.why_no_fork_beside_peer(),
             Command::Upgrade => self.why_no_upgrade_beside_peer(),
             Command::Reload { .. }
-            | Command::Rollback
+            | Command::Rollback(_)
             | Command::Scale(_)
             | Command::Stop(_)
             | Command::Pause
@@ -118,7 +118,7 @@ impl Supervisor {
                 let asked = PinSource::Asked { ticket, renewed };
                 self.pin(turn, OperationKind::Reload, asked, Some(ticket));
             }
-            Command::Rollback => self.rollback(turn, ticket),
+            Command::Rollback(to) => self.rollback(turn, ticket, to),
             Command::Scale(scale) => self.scale(turn, scale, Some(ticket)),
             Command::Stop(severity) => self.stop_asked(turn, severity, Some(ticket)),
             Command::Pause => self.pause(turn, Some(ticket)),
@@ -127,40 +127,6 @@ impl Supervisor {
             Command::Reopen => self.reopen(turn, Some(ticket)),
             Command::Retire(generation) => self.retire(turn, generation, ticket),
             Command::Signal(signal, slot) => self.deliver(turn, signal, slot, ticket),
-        }
-    }
-
-    /// Ends a running rollout, or rolls to the generation before, under a new number: numbers are
-    /// never used twice.
-    fn rollback(&mut self, turn: &mut Turn<'_>, ticket: Ticket) {
-        if self.rollback_to_old_master(turn, ticket) {
-            return;
-        }
-        if let Some(rollout) = &self.rollout {
-            if rollout.from.is_none() {
-                let text = "the first rollout has no generation to go back to".to_owned();
-                turn.refuse(ticket, Refusal::Senseless, text);
-                return;
-            }
-            let (slots, to) = (self.slots.len(), rollout.to);
-            let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
-            turn.progress(op, 0, slots, format!("generation {to} is rolled back"));
-            self.begin_rollback(
-                turn,
-                format!("it was asked for by a rollback, operation {op}"),
-                Some(op),
-            );
-            return;
-        }
-        match &self.previous {
-            Some((generation, _)) => {
-                let source = PinSource::Of(*generation);
-                self.pin(turn, OperationKind::Rollback, source, Some(ticket));
-            }
-            None => {
-                let text = "there is no generation before this one".to_owned();
-                turn.refuse(ticket, Refusal::Senseless, text);
-            }
         }
     }
 

@@ -40,6 +40,7 @@ use super::operation::OperationKind;
 use super::peer::ASK_AFTER;
 use super::state::Supervisor;
 use super::state::changes::Mode;
+use super::state::releases::PinnedRelease;
 use super::state::rollout::Pinning;
 use super::time::Time;
 use super::timer::Timer;
@@ -62,7 +63,7 @@ impl Supervisor {
         }
         let turn = &mut Turn { now, out };
         match event {
-            Event::Start => self.start_service(turn),
+            Event::Start(release) => self.start_service(turn, release),
             Event::Forked(worker, pid) => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.pid = Some(pid);
@@ -100,7 +101,9 @@ impl Supervisor {
             Event::Rebound(listener) => self.rebound(turn, listener),
             Event::Signal(signal, sender) => self.signal(turn, signal, sender),
             Event::Command(ticket, command) => self.command(turn, ticket, command),
-            Event::Pinned(generation, policy) => self.pinned(turn, generation, policy),
+            Event::Pinned(generation, policy, release) => {
+                self.pinned(turn, generation, policy, release)
+            }
             Event::PinFailed(generation, why) => self.pin_failed(turn, generation, why),
             Event::Peer(event) => self.peer_event(turn, event),
             Event::Due => self.due(turn),
@@ -155,7 +158,7 @@ impl Supervisor {
         self.plan_next_look(turn.now);
     }
 
-    fn start_service(&mut self, turn: &mut Turn<'_>) {
+    fn start_service(&mut self, turn: &mut Turn<'_>, release: PinnedRelease) {
         let Mode::Idle = self.mode else { return };
         self.mode = Mode::Running;
         let policy = Rc::clone(&self.policy);
@@ -173,6 +176,6 @@ impl Supervisor {
                 (kind, turn.begin(&mut self.operations, kind, None))
             }
         };
-        self.begin_rollout(turn, Pinning { op, kind, to }, policy);
+        self.begin_rollout(turn, Pinning { op, kind, to }, policy, release);
     }
 }

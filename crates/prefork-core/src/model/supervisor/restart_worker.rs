@@ -9,7 +9,7 @@ use crate::model::state::Supervisor;
 use crate::model::state::rollout::Release;
 use crate::model::state::slots::SlotRestart;
 use crate::model::turn::Turn;
-use crate::model::worker::exit::FailedStart;
+use crate::model::worker::exit::Death;
 
 impl Supervisor {
     /// Begins to replace the worker of one slot. Different slots may be restarted together, within
@@ -50,7 +50,7 @@ impl Supervisor {
         place.forgive();
         if self.policy.surge.of(slots) == 0 && old.is_some() {
             self.vacate_slot(turn, slot as usize);
-            self.slots[slot as usize].vacated_for_new = false;
+            self.slots[slot as usize].given_to_new = false;
         } else if old.is_none() {
             self.fill_after_restart(turn, slot as usize);
         }
@@ -130,36 +130,53 @@ impl Supervisor {
         }
     }
 
-    /// A failed start in a slot that is being restarted: too many end the restart, and the old
-    /// worker stays.
-    pub(crate) fn restart_failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
-        let worker = failed.worker;
+    /// A worker died by itself in a slot that is being restarted. Too many deaths of new ones end the
+    /// restart, and so does a fatal exit code once no worker is left: none is started there again.
+    pub(crate) fn death_in_restart(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
+        let (exit, number) = (death.exit, death.worker.slot);
         let limit = self.policy.start_failures;
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
+        let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
-        let Some(restart) = slot
-            .restart
-            .as_mut()
-            .filter(|restart| Some(worker.id) != restart.old)
-        else {
+        let is_empty = slot.current.is_none() && slot.replacement.is_none();
+        let is_lost = is_empty && slot.down.is_some();
+        let Some(restart) = &mut slot.restart else {
             return;
         };
-        restart.failures += 1;
-        if restart.failures < limit && !failed.fatal {
+        let is_new = Some(death.worker.id) != restart.old;
+        restart.failures += u32::from(is_new);
+        let failures = restart.failures;
+        if !(is_lost || (is_new && (failures >= limit || death.fatal))) {
             return;
         }
-        let Some(restart) = slot.restart.take() else {
-            return;
-        };
         // The old worker still has the slot: the failed replacement does not put the slot down.
         if slot.current.is_some() {
             slot.down = None;
             slot.rests_until = None;
         }
-        let why = format!("{} ({} failed starts)", failed.exit, restart.failures);
-        turn.tell(Fact::RestartFailed(worker.slot, why.clone()));
-        turn.end(&mut self.operations, restart.op, Outcome::Failed(why));
+        let plural = if failures == 1 { "" } else { "s" };
+        let why = if death.fatal {
+            format!("{exit}, and that exit code is fatal")
+        } else if is_lost {
+            format!("{exit}, and the slot is down since a fatal exit code")
+        } else {
+            format!("{exit} ({failures} failed start{plural})")
+        };
+        self.restart_failed(turn, number as usize, why);
+    }
+
+    fn restart_failed(&mut self, turn: &mut Turn<'_>, index: usize, why: String) {
+        if let Some(restart) = self.slots[index].restart.take() {
+            turn.tell(Fact::RestartFailed(index as u32, why.clone()));
+            turn.end(&mut self.operations, restart.op, Outcome::Failed(why));
+        }
+    }
+
+    /// The workers are sent away: there is none to restart any more.
+    pub(crate) fn restarts_fail(&mut self, turn: &mut Turn<'_>, why: &str) {
+        for index in 0..self.slots.len() {
+            self.restart_failed(turn, index, why.to_owned());
+        }
     }
 
     /// A stop ends every restart.

@@ -1,5 +1,6 @@
 //! The number of slots: scaling, pausing, resuming.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::model::action::Refusal;
@@ -10,10 +11,10 @@ use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{MAX_SLOTS, StopSeverity};
 use crate::model::state::Supervisor;
-use crate::model::state::changes::{Mode, Scaling, SlotsBefore};
+use crate::model::state::changes::{FailingSlot, Mode, Scaling, SlotsBefore};
 use crate::model::state::slots::Slot;
 use crate::model::turn::Turn;
-use crate::model::worker::exit::FailedStart;
+use crate::model::worker::exit::Death;
 
 impl Supervisor {
     /// `scale`, TTIN and TTOU. While paused they count from 0 and end the pause.
@@ -80,6 +81,7 @@ impl Supervisor {
             want,
             before,
             failures: 0,
+            failing: BTreeMap::new(),
         });
     }
 
@@ -113,12 +115,19 @@ impl Supervisor {
     pub(crate) fn settle_scaling(&mut self, turn: &mut Turn<'_>) {
         let Some(scaling) = &self.scaling else { return };
         let want = scaling.want;
-        let ready = |slot: &Slot| slot.down.is_some() || self.is_ready_worker(slot.current);
+        let limit = self.policy.start_failures;
+        let is_given_up = |index: usize| {
+            let failing = scaling.failing.get(&(index as u32));
+            failing.is_some_and(|failing| failing.deaths >= limit)
+        };
+        let is_done = |(index, slot): (usize, &Slot)| {
+            slot.down.is_some() || self.is_ready_worker(slot.current) || is_given_up(index)
+        };
         let surplus = self
             .workers
             .values()
             .any(|worker| worker.slot as usize >= want);
-        if surplus || !self.slots.iter().all(ready) {
+        if surplus || !self.slots.iter().enumerate().all(is_done) {
             return;
         }
         let Some(scaling) = self.scaling.take() else {
@@ -130,32 +139,54 @@ impl Supervisor {
         };
         let message = fact.to_string();
         turn.tell(fact);
+        let warnings = self.slots_without_worker(&scaling);
         for op in scaling.ops {
-            turn.end(&mut self.operations, op, Outcome::done(message.clone()));
+            let outcome = Outcome::Done(message.clone(), warnings.clone());
+            turn.end(&mut self.operations, op, outcome);
         }
     }
 
-    /// A failed start of one of the workers that were added: too many undo the change.
-    pub(crate) fn scaling_failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
+    /// The slots that a change of their number did not wait for, in words.
+    fn slots_without_worker(&self, scaling: &Scaling) -> Vec<String> {
+        let failing = scaling.failing.iter().filter(|(slot, _)| {
+            let place = self.slots.get(**slot as usize);
+            place.is_some_and(|place| !self.is_ready_worker(place.current))
+        });
+        failing
+            .map(|(slot, failing)| format!("slot {slot} has no ready worker: {}", failing.why))
+            .collect()
+    }
+
+    /// A worker died by itself while the number of slots changes. Too many deaths of added ones undo
+    /// the change. A slot that was there before and fails as often is not waited for: its trouble is
+    /// none of the change, which would never end.
+    pub(crate) fn death_in_scaling(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
         let limit = self.policy.start_failures;
         let Some(scaling) = &mut self.scaling else {
             return;
         };
         let added = match scaling.before {
             SlotsBefore::Paused(_) => true,
-            SlotsBefore::Slots(before) => failed.worker.slot as usize >= before,
+            SlotsBefore::Slots(before) => death.worker.slot as usize >= before,
         };
         if !added {
+            let failing = scaling.failing.entry(death.worker.slot);
+            let failing = failing.or_insert(FailingSlot {
+                deaths: 0,
+                why: String::new(),
+            });
+            failing.deaths += 1;
+            failing.why = death.exit.to_string();
             return;
         }
         scaling.failures += 1;
-        if scaling.failures < limit && !failed.fatal {
+        if scaling.failures < limit && !death.fatal {
             return;
         }
         let Some(scaling) = self.scaling.take() else {
             return;
         };
-        let (exit, failures) = (failed.exit, scaling.failures);
+        let (exit, failures) = (death.exit, scaling.failures);
         let why = format!("{exit} ({failures} failed starts); undone");
         turn.tell(Fact::ScaleFailed(scaling.want, why.clone()));
         match scaling.before {
@@ -187,6 +218,7 @@ impl Supervisor {
     }
 
     fn send_away(&mut self, turn: &mut Turn<'_>, op: Option<OpId>) {
+        self.restarts_fail(turn, "the service was paused");
         self.mode = Mode::Paused(op);
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
@@ -235,6 +267,7 @@ impl Supervisor {
             want: slots,
             before: SlotsBefore::Paused(slots),
             failures: 0,
+            failing: BTreeMap::new(),
         });
     }
 

@@ -31,10 +31,8 @@ impl Supervisor {
                 continue;
             };
             let slot = &mut self.slots[index];
-            if slot.down == Some(generation) {
-                continue;
-            }
-            // A replacement of the right generation that starts already takes the slot at once.
+            // A replacement of the right generation that starts already takes the slot at once, even
+            // where the worker that had it would not be started again.
             let starts_already = slot.replacement.filter(|id| {
                 self.workers
                     .get(id)
@@ -42,7 +40,7 @@ impl Supervisor {
             });
             if starts_already.is_some() {
                 slot.current = slot.replacement.take();
-            } else if slot.rests_until.is_none() {
+            } else if slot.rests_until.is_none() && slot.down != Some(generation) {
                 let worker = self.start_worker(turn, index, generation, policy);
                 self.slots[index].current = Some(worker);
                 room -= 1;
@@ -69,7 +67,7 @@ impl Supervisor {
             Direction::Forward => {}
         }
         let slot = self.slots.get(index);
-        let vacated = slot.is_some_and(|slot| slot.vacated_for_new);
+        let vacated = slot.is_some_and(|slot| slot.given_to_new);
         let is_canary = index == 0;
         // The old generation had a fatal exit in the canary's slot: no worker of it starts there
         // again, and without a worker there the rollout would wait for ever.
@@ -141,7 +139,7 @@ impl Supervisor {
     /// is gone.
     pub(crate) fn vacate_slot(&mut self, turn: &mut Turn<'_>, index: usize) {
         let slot = &mut self.slots[index];
-        slot.vacated_for_new = true;
+        slot.given_to_new = true;
         slot.forgive();
         let old = slot.current.take();
         slot.blocked_by = old;
@@ -194,6 +192,9 @@ impl Supervisor {
         self.counters.readied += 1;
         // Whatever failed in this slot before, it can start workers now.
         self.slots.end_rest(worker.slot);
+        if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
+            slot.down.take_if(|down| *down == worker.generation);
+        }
         let after = turn.now.since(worker.started_at);
         turn.tell(Fact::WorkerReady(worker.label(), after));
         self.progress(turn, id);

@@ -1,6 +1,8 @@
 //! How the state is described: for the status document, for `wait --ready`, for the service
 //! manager.
 
+use std::collections::BTreeSet;
+
 use crate::model::ids::{Generation, OpId};
 use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};
 use crate::model::operation::{Operation, OperationKind, Outcome};
@@ -8,7 +10,7 @@ use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
-use crate::model::state::rollout::Rollout;
+use crate::model::state::rollout::{Direction, Rollout};
 use crate::model::state::slots::Slot;
 use crate::model::state::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
 use crate::model::worker::{Phase, Worker};
@@ -108,6 +110,34 @@ impl Supervisor {
             Mode::Stopping(_) | Mode::Over => Some("the service is stopping".to_owned()),
             Mode::Idle | Mode::Running | Mode::Paused(_) => self.why_it_only_drains(),
         }
+    }
+
+    /// The operations that something under way is going to end. One that runs and is not among them
+    /// would run for ever.
+    pub fn owned_operations(&self) -> BTreeSet<OpId> {
+        let rollout = self.rollout.iter().flat_map(|rollout| {
+            let asked_by = match &rollout.direction {
+                Direction::Back(_, asked_by) => asked_by.as_slice(),
+                Direction::Forward | Direction::Peer => &[],
+            };
+            asked_by.iter().copied().chain([rollout.op])
+        });
+        let pinning = self.pinning.iter().map(|pinning| pinning.op);
+        let restarts = self.slots.iter().filter_map(|slot| slot.restart.as_ref());
+        let scaling = self.scaling.iter().flat_map(|scaling| &scaling.ops);
+        let retiring = self.retiring.iter().map(|retiring| retiring.op);
+        let mode = match &self.mode {
+            Mode::Paused(Some(op)) => std::slice::from_ref(op),
+            Mode::Stopping(stopping) => &stopping.ops,
+            Mode::Idle | Mode::Running | Mode::Paused(None) | Mode::Over => &[],
+        };
+        rollout
+            .chain(pinning)
+            .chain(restarts.map(|restart| restart.op))
+            .chain(scaling.copied())
+            .chain(retiring)
+            .chain(mode.iter().copied())
+            .collect()
     }
 
     /// The workers that live.

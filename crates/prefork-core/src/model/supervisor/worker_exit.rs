@@ -1,4 +1,8 @@
 //! What the end of a worker means: for its slot, for the rollout, for a request that waits.
+//!
+//! A worker that was asked to end leaves nothing to be made good. One that *finished* (it said so,
+//! and exited 0) is replaced at once. Any other has died by itself: its slot backs off, and the
+//! death counts for whatever started the worker.
 
 use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::fact::Fact;
@@ -6,7 +10,7 @@ use crate::model::ids::WorkerId;
 use crate::model::state::Supervisor;
 use crate::model::turn::Turn;
 use crate::model::worker::Worker;
-use crate::model::worker::exit::FailedStart;
+use crate::model::worker::exit::Death;
 
 impl Supervisor {
     /// A worker's leader is gone: empties its slot, and if the master did not ask for that, counts
@@ -17,59 +21,74 @@ impl Supervisor {
         };
         let explained = worker.explain_exit(&exit);
         turn.tell(Fact::WorkerExited(explained.clone()));
-        self.counters.died += u64::from(!worker.asked);
-        let trial = self.is_canary_on_trial(id);
+        self.counters.died += u64::from(!worker.asked && !explained.finished);
+        let was_canary = self.is_canary_on_trial(id) && worker.ready_at.is_some();
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
             return;
         };
-        let had_slot = [&mut slot.current, &mut slot.replacement]
-            .into_iter()
-            .any(|place| place.take_if(|worker| *worker == id).is_some());
-        let wait = slot.backoff.current();
-        let outlived_wait = worker.ready_at.is_some_and(|at| exit.at.since(at) > wait);
-        let (cause, code) = (exit.cause, exit_code(&exit));
+        let was_current = slot.current.take_if(|known| *known == id).is_some();
+        let was_replacement = slot.replacement.take_if(|known| *known == id).is_some();
+        let had_slot = was_current || was_replacement;
         // A worker that drains may outlive its successors in the slot, and how these ended is what
         // explains the slot's state.
         let superseded = slot.last_exit.as_ref().is_some_and(|last| last.worker > id);
         if had_slot || !superseded {
-            slot.last_exit = Some(exit);
+            slot.last_exit = Some(exit.clone());
         }
         // A worker that was told to finish, or has lost its slot to another, leaves nothing to be
         // made good.
         if worker.asked || !had_slot {
             return;
         }
-        slot.restarts += 1;
-        if cause != Cause::SpawnFailed && self.failed_probation(turn, &worker, &explained) {
-            return;
+        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well, and
+        // that may be seen first.
+        let fatal = exit.cause == Cause::Exited
+            && exit_code(&exit).is_some_and(|code| worker.policy.fatal_exit.contains(&code));
+        if explained.finished && !fatal {
+            return self.worker_finished(turn, &worker, was_canary);
         }
-        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well,
-        // and that may be seen first.
-        let fatal = cause == Cause::Exited
-            && code.is_some_and(|code| worker.policy.fatal_exit.contains(&code));
-        let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
-            return;
-        };
-        if fatal {
+        // A replacement never had the slot: its end is no restart of the worker that has it.
+        slot.restarts += u64::from(was_current);
+        let lasted = if fatal {
             slot.down = Some(worker.generation);
             turn.tell(Fact::SlotDown(worker.slot));
-        } else if outlived_wait && !trial {
-            slot.forgive();
-            self.consecutive_failed_starts = 0;
-            return;
+            false
         } else {
-            self.slots.rest(worker.slot, turn.now, &mut self.dice);
-        }
-        let failed = FailedStart {
-            worker: &worker,
-            exit: &explained,
-            fatal,
+            let ready_for = worker.ready_for(&exit);
+            let dice = &mut self.dice;
+            self.slots.back_off(worker.slot, ready_for, turn.now, dice)
         };
-        self.failed_start(turn, &failed);
+        self.count_failed_start(!lasted);
+        self.worker_died(
+            turn,
+            &Death {
+                worker: &worker,
+                exit: &explained,
+                fatal,
+                was_canary,
+            },
+        );
     }
 
-    /// A start came to nothing: whose business it is, and whether it was one too many.
-    fn failed_start(&mut self, turn: &mut Turn<'_>, failed: &FailedStart<'_>) {
+    /// A worker has finished: its slot is filled again at once, but starts at most one in the
+    /// shortest wait, and a canary that finishes has passed.
+    fn worker_finished(&mut self, turn: &mut Turn<'_>, worker: &Worker, was_canary: bool) {
+        self.consecutive_failed_starts = 0;
+        if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
+            let again = worker.started_at + slot.backoff.shortest();
+            slot.rests_until = Some(again).filter(|at| *at > turn.now);
+        }
+        if was_canary {
+            self.canary_passes();
+        }
+    }
+
+    /// A worker that was ready for longer than its slot's wait has shown that it can be started.
+    fn count_failed_start(&mut self, failed: bool) {
+        if !failed {
+            self.consecutive_failed_starts = 0;
+            return;
+        }
         self.counters.failed_starts += 1;
         let service_is_up = self.workers.values().any(Worker::is_ready);
         self.consecutive_failed_starts = if service_is_up {
@@ -77,13 +96,17 @@ impl Supervisor {
         } else {
             self.consecutive_failed_starts + 1
         };
-        if !self.rollout_failed_start(turn, failed) {
-            self.restart_failed_start(turn, failed);
-            self.scaling_failed_start(turn, failed);
+    }
+
+    /// A worker died by itself: whose business it is, and whether it was one too many.
+    fn worker_died(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
+        if !self.death_in_rollout(turn, death) {
+            self.death_in_restart(turn, death);
+            self.death_in_scaling(turn, death);
         }
         let failures = self.consecutive_failed_starts;
-        if self.policy.give_up.is_some_and(|limit| failures >= limit) {
-            let exit = failed.exit;
+        if failures > 0 && self.policy.give_up.is_some_and(|limit| failures >= limit) {
+            let exit = death.exit;
             let reason = format!(
                 "gave up after {failures} failed starts in a row with no worker ready: {exit}"
             );

@@ -11,17 +11,31 @@ use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 
-/// A start that came to nothing.
-pub(crate) struct FailedStart<'a> {
+/// A worker died by itself: what that means for a slot, a rollout, a request.
+pub(crate) struct Death<'a> {
     /// The worker.
     pub(crate) worker: &'a Worker,
     /// How it ended.
     pub(crate) exit: &'a WorkerExit,
     /// It ended with an exit code after which its slot is not filled again.
     pub(crate) fatal: bool,
+    /// It was the canary of a rollout, ready, and on trial.
+    pub(crate) was_canary: bool,
 }
 
 impl Worker {
+    /// Whether this end of it is no death: it had been ready, said that it stops, and exited 0.
+    pub(crate) fn finished(&self, exit: &LastExit) -> bool {
+        let by_itself = !self.asked && exit.cause == Cause::Exited;
+        let was_orderly = self.said_stopping && exit.ended == Some(ExitStatus::Exited(0));
+        by_itself && was_orderly && self.ready_at.is_some()
+    }
+
+    /// How long it was ready when it ended; None: it never was.
+    pub(crate) fn ready_for(&self, exit: &LastExit) -> Option<Duration> {
+        self.ready_at.map(|ready| exit.at.since(ready))
+    }
+
     /// Its end, with what explains it.
     pub(crate) fn explain_exit(&self, exit: &LastExit) -> WorkerExit {
         let patience = self.killed_for.map_or(Duration::ZERO, |(_, time)| time);
@@ -31,7 +45,8 @@ impl Worker {
             failure: self.failure.clone(),
             patience,
             asked: self.asked,
-            ready_for: self.ready_at.map(|ready| exit.at.since(ready)),
+            finished: self.finished(exit),
+            ready_for: self.ready_for(exit),
         }
     }
 

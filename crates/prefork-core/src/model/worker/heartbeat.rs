@@ -125,7 +125,9 @@ impl Worker {
         }
         if dumping {
             let (_, patience) = self.policy.signal(StopSeverity::Abort);
-            out.push(Effect::Set(Timer::Gone(self.id), now + patience));
+            let again = now + patience;
+            self.deadline = Some(again);
+            out.push(Effect::Set(Timer::Gone(self.id), again));
         } else {
             let fact = Fact::AbortOverdue(self.label(), self.policy.abort_signal);
             out.push(Effect::tell(fact));

@@ -26,7 +26,6 @@ pub mod state;
 use std::time::Duration;
 
 use super::action::Action;
-use super::event::WorkerMessage;
 use super::policy::StopSeverity;
 use super::time::Time;
 use super::timer::Timer;
@@ -114,7 +113,7 @@ impl Worker {
             Input::Stop(severity) => self.request_stop(now, severity, out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::Said(message) => {
-                self.released_listeners |= message == WorkerMessage::Stopping;
+                self.note_stopping(message);
                 self.heartbeat_said(now, message, out);
             }
             Input::BeatOverdue => self.beat_overdue(now, out),
@@ -136,7 +135,7 @@ impl Worker {
     fn stopping(&mut self, now: Time, severity: StopSeverity, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Said(message) => {
-                self.released_listeners |= message == WorkerMessage::Stopping;
+                self.note_stopping(message);
                 self.heartbeat_said(now, message, out);
             }
             Input::Stop(harder) => self.request_stop(now, harder, out),

@@ -42,7 +42,9 @@ impl Worker {
         must_notify: bool,
         out: &mut Vec<Effect>,
     ) {
-        if !(must_notify && self.policy.ready == Readiness::Auto) {
+        let guessed = self.policy.ready == Readiness::Auto;
+        if !(must_notify && guessed) {
+            self.readiness_guessed = guessed;
             self.become_ready(now, out);
         }
     }
@@ -74,11 +76,18 @@ impl Worker {
                 _,
             ) => false,
         };
-        self.released_listeners |= message == WorkerMessage::Stopping;
+        self.note_stopping(message);
         self.heartbeat_said(now, message, out);
         if ready {
             self.become_ready(now, out);
         }
+    }
+
+    /// A worker that says that it stops accepts no more.
+    pub(super) fn note_stopping(&mut self, message: WorkerMessage) {
+        let stopping = message == WorkerMessage::Stopping;
+        self.said_stopping |= stopping;
+        self.released_listeners |= stopping;
     }
 
     fn become_ready(&mut self, now: Time, out: &mut Vec<Effect>) {

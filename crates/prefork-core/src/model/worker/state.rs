@@ -169,6 +169,10 @@ pub struct Worker {
     pub started_at: Time,
     /// When it became ready.
     pub ready_at: Option<Time>,
+    /// It counts as ready because it has lived for a while, and it said nothing.
+    pub readiness_guessed: bool,
+    /// It said that it stops.
+    pub said_stopping: bool,
     /// Whether the supervisor told it to finish (a missed start timeout is not that).
     pub asked: bool,
     /// Whether it accepts no more: it said so, or holds no listener.
@@ -212,6 +216,8 @@ impl Worker {
             pid: None,
             started_at: now,
             ready_at: None,
+            readiness_guessed: false,
+            said_stopping: false,
             asked: false,
             released_listeners: false,
             failure: None,

@@ -13,7 +13,10 @@
 //! - [`values`]: the model's plain values as JSON has them;
 //! - [`preflight`]: the answer of an image that is only checked.
 
+pub mod changes;
+pub mod exits;
 pub mod preflight;
+pub mod releases;
 pub mod service;
 pub mod values;
 mod worker;
@@ -150,7 +153,7 @@ pub struct Listener {
 }
 
 /// A generation's pin.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pin {
     /// Its number.
     pub generation: u64,

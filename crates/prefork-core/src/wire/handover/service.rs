@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{KindName, KnownExit, KnownOperations, Learnt, Moment, Settings, moment, time};
+use super::changes::{Rollout, Scale};
+use super::exits::KnownExit;
+use super::releases::{self, KnownReleases};
+use super::values::{KnownOperations, Learnt, Moment, Settings, moment, time};
 use super::worker::{Deadline, KnownWorker, deadline, read, timer, written};
 use crate::model::backoff::Backoff;
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Counters;
-use crate::model::state::changes::{DeferredSignals, Retiring, Scaling, SlotsBefore};
+use crate::model::state::changes::{DeferredSignals, Retiring, Scaling};
 use crate::model::state::handover::{HandOver, SlotHandOver};
-use crate::model::state::rollout::{RolloutRecord, RolloutResult};
+use crate::model::state::rollout::RolloutRecord;
 use crate::wire::operation_id::OpWord;
 
 /// The supervisor, as it is handed over.
@@ -26,7 +29,11 @@ use crate::wire::operation_id::OpWord;
 pub struct Service {
     upgrade: Upgrade,
     serving: u64,
+    /// Of the releases that are kept, the one that served last: all that the format's first version
+    /// knew.
     previous: Option<u64>,
+    #[serde(default)]
+    releases: Option<KnownReleases>,
     settings: BTreeMap<u64, Settings>,
     paused: Option<Paused>,
     slots: Vec<Slot>,
@@ -69,26 +76,6 @@ struct Slot {
     last_exit: Option<KnownExit>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Rollout {
-    op: OpWord,
-    kind: KindName,
-    from: Option<u64>,
-    to: u64,
-    result: String,
-    error: Option<String>,
-    took: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Scale {
-    ops: Vec<OpWord>,
-    want: usize,
-    before: usize,
-    was_paused: bool,
-    failures: u32,
-}
-
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Totals {
     spawned: u64,
@@ -110,7 +97,8 @@ impl From<&HandOver> for Service {
                 to: state.upgrade.1.0,
             },
             serving: state.serving.0,
-            previous: state.previous.map(|generation| generation.0),
+            previous: state.releases.kept.last().map(|kept| kept.generation.0),
+            releases: Some(KnownReleases::from(&state.releases)),
             settings: settings
                 .map(|(generation, policy)| (generation.0, Settings::from(&**policy)))
                 .collect(),
@@ -160,11 +148,15 @@ impl TryFrom<Service> for HandOver {
             .into_iter()
             .map(|(generation, settings)| (Generation(generation), Rc::new(settings.into())))
             .collect();
+        let releases = match state.releases {
+            Some(releases) => releases.try_into()?,
+            None => releases::before_they_were_known(state.serving, state.previous, &policies),
+        };
         let totals = state.totals;
         Ok(HandOver {
             upgrade: (state.upgrade.op.into(), Generation(state.upgrade.to)),
             serving: Generation(state.serving),
-            previous: state.previous.map(Generation),
+            releases,
             paused: state.paused.map(|paused| paused.op.map(OpId::from)),
             slots: state
                 .slots
@@ -245,69 +237,5 @@ impl TryFrom<Slot> for SlotHandOver {
             restarts: slot.restarts,
             last_exit: slot.last_exit.map(LastExit::try_from).transpose()?,
         })
-    }
-}
-
-impl From<&RolloutRecord> for Rollout {
-    fn from(record: &RolloutRecord) -> Self {
-        Rollout {
-            op: record.op.into(),
-            kind: KindName(record.kind),
-            from: record.from.map(|generation| generation.0),
-            to: record.to.0,
-            result: record.result.name().to_owned(),
-            error: record.error.clone(),
-            took: record.took,
-        }
-    }
-}
-
-impl TryFrom<Rollout> for RolloutRecord {
-    type Error = String;
-
-    fn try_from(rollout: Rollout) -> Result<Self, String> {
-        let result = RolloutResult::ALL
-            .into_iter()
-            .find(|result| result.name() == rollout.result);
-        Ok(RolloutRecord {
-            op: rollout.op.into(),
-            kind: rollout.kind.0,
-            from: rollout.from.map(Generation),
-            to: Generation(rollout.to),
-            result: result.ok_or_else(|| format!("unknown result '{}'", rollout.result))?,
-            error: rollout.error,
-            took: rollout.took,
-        })
-    }
-}
-
-impl From<&Scaling> for Scale {
-    fn from(scaling: &Scaling) -> Self {
-        let (before, was_paused) = match scaling.before {
-            SlotsBefore::Slots(before) => (before, false),
-            SlotsBefore::Paused(before) => (before, true),
-        };
-        Scale {
-            ops: scaling.ops.iter().copied().map(OpWord).collect(),
-            want: scaling.want,
-            before,
-            was_paused,
-            failures: scaling.failures,
-        }
-    }
-}
-
-impl From<Scale> for Scaling {
-    fn from(scale: Scale) -> Self {
-        Scaling {
-            ops: scale.ops.into_iter().map(OpId::from).collect(),
-            want: scale.want,
-            before: if scale.was_paused {
-                SlotsBefore::Paused(scale.before)
-            } else {
-                SlotsBefore::Slots(scale.before)
-            },
-            failures: scale.failures,
-        }
     }
 }

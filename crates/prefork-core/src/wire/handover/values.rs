@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::exit::{Cause, ExitStatus, LastExit};
-use crate::model::ids::{Generation, MasterId, WorkerId};
+use crate::model::ids::{Generation, MasterId};
 use crate::model::machines::service_manager::{Reported, ServiceStage};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
-use crate::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use crate::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use crate::model::readiness_memory::ReadinessMemory;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -131,6 +130,9 @@ pub struct Settings {
     max_draining: Option<usize>,
     surge: SurgeOf,
     canary: Option<Duration>,
+    /// Not yet in the format's first version, whose canary was off where it had no time.
+    #[serde(default)]
+    canary_auto: bool,
     probation: Option<Duration>,
     start_failures: u32,
     backoff: (Duration, Duration),
@@ -170,7 +172,11 @@ impl From<&Policy> for Settings {
                 Surge::Workers(workers) => SurgeOf::Workers(workers),
                 Surge::Percent(percent) => SurgeOf::Percent(percent),
             },
-            canary: policy.canary,
+            canary: match policy.canary {
+                Canary::Auto | Canary::Off => None,
+                Canary::After(trial) => Some(trial),
+            },
+            canary_auto: policy.canary == Canary::Auto,
             probation: policy.probation,
             start_failures: policy.start_failures,
             backoff: policy.backoff,
@@ -206,7 +212,11 @@ impl From<Settings> for Policy {
                 SurgeOf::Workers(workers) => Surge::Workers(workers),
                 SurgeOf::Percent(percent) => Surge::Percent(percent),
             },
-            canary: settings.canary,
+            canary: match settings.canary {
+                Some(trial) => Canary::After(trial),
+                None if settings.canary_auto => Canary::Auto,
+                None => Canary::Off,
+            },
             probation: settings.probation,
             start_failures: settings.start_failures,
             backoff: settings.backoff,
@@ -407,58 +417,4 @@ impl From<Learnt> for ReadinessMemory {
             notifying: learnt.notify.into_iter().map(Generation).collect(),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum How {
-    Exited(i32),
-    Signaled(Option<SignalName>, bool),
-}
-
-/// How and why a slot's process ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KnownExit {
-    worker: u64,
-    cause: String,
-    how: Option<How>,
-    at: Moment,
-}
-
-impl From<&LastExit> for KnownExit {
-    fn from(exit: &LastExit) -> Self {
-        KnownExit {
-            worker: exit.worker.0,
-            cause: exit.cause.name().to_owned(),
-            how: exit.ended.map(|ended| match ended {
-                ExitStatus::Exited(code) => How::Exited(code),
-                ExitStatus::Signaled(signal, core) => How::Signaled(signal.map(SignalName), core),
-            }),
-            at: exit.at.into(),
-        }
-    }
-}
-
-impl TryFrom<KnownExit> for LastExit {
-    type Error = String;
-
-    fn try_from(exit: KnownExit) -> Result<Self, String> {
-        Ok(LastExit {
-            worker: WorkerId(exit.worker),
-            cause: cause(&exit.cause)?,
-            ended: exit.how.map(|how| match how {
-                How::Exited(code) => ExitStatus::Exited(code),
-                How::Signaled(signal, core) => {
-                    ExitStatus::Signaled(signal.map(|name| name.0), core)
-                }
-            }),
-            at: exit.at.into(),
-        })
-    }
-}
-
-/// A cause by its word in the status document.
-pub(super) fn cause(name: &str) -> Result<Cause, String> {
-    let known = Cause::ALL.into_iter().find(|cause| cause.name() == name);
-    known.ok_or_else(|| format!("unknown cause '{name}'"))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Moment, Severity, cause, moment, time};
+use super::exits::cause;
+use super::values::{Moment, Severity, moment, time};
 use crate::model::ids::{Generation, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::timer::Timer;
@@ -32,6 +33,8 @@ pub(super) struct KnownWorker {
     started_at: Moment,
     ready_at: Option<Moment>,
     asked: bool,
+    #[serde(default)]
+    said_stopping: bool,
     released_listeners: bool,
     failure: Option<String>,
     heartbeat_timeout: Option<Duration>,
@@ -77,6 +80,7 @@ pub(super) fn written(worker: &Worker) -> Option<KnownWorker> {
         started_at: worker.started_at.into(),
         ready_at: moment(worker.ready_at),
         asked: worker.asked,
+        said_stopping: worker.said_stopping,
         released_listeners: worker.released_listeners,
         failure: worker.failure.clone(),
         heartbeat_timeout: worker.heartbeat.timeout,
@@ -116,7 +120,10 @@ pub(super) fn read(
         pid: worker.pid,
         started_at: worker.started_at.into(),
         ready_at: time(worker.ready_at),
+        // It matters to a canary alone, and no rollout is handed over.
+        readiness_guessed: false,
         asked: worker.asked,
+        said_stopping: worker.said_stopping,
         released_listeners: worker.released_listeners,
         failure: worker.failure,
         heartbeat: Heartbeat {

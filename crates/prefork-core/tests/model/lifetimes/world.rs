@@ -1,8 +1,4 @@
-//! Random lifetimes of one supervisor: a seeded generator drives the model in a fake world, and
-//! after every step the invariants are checked.
-//!
-//! `PF_LIFETIMES=N` sets how many are run; the default in CI, where no test is skipped, is four
-//! times that of a run by hand. `PF_SEED=S` runs one lifetime again and prints its transcript.
+//! The fake world: what can happen to a supervisor, and what the driver would do about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,102 +12,78 @@ use prefork_core::model::event::{Command, Event, Holds, LeftBehind, LeftBy, Scal
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::fact::Fact;
 use prefork_core::model::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
-use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
-use prefork_core::model::policy::{Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::signal::{Sender, Signal};
+use prefork_core::model::state::releases::PinnedRelease;
 use prefork_core::model::state::rollout::RolloutResult;
-use prefork_core::model::state::snapshot::{ServiceState, SlotState, SlotView, Snapshot};
+use prefork_core::model::state::snapshot::{ServiceState, SlotView, Snapshot};
 use prefork_core::model::time::Time;
 
-use super::{handover, render};
-
-const EVENTS: u64 = 60;
-
-#[test]
-fn random_lifetimes_keep_every_invariant() {
-    if let Ok(seed) = std::env::var("PF_SEED") {
-        let seed = seed.parse().expect("PF_SEED is a number");
-        let (world, outcome) = lifetime(seed, true);
-        use std::io::Write as _;
-        let _ = std::io::stderr().write_all(world.transcript.as_bytes());
-        assert_eq!(outcome, Ok(()), "seed {seed}");
-        return;
-    }
-    let thorough = std::env::var_os("PF_SKIPPED_FILE").is_some();
-    let usual = if thorough { 100_000 } else { 25_000 };
-    let wanted = std::env::var("PF_LIFETIMES")
-        .map_or(usual, |n| n.parse().expect("PF_LIFETIMES is a number"));
-    let mut long_ones = 0;
-    let mut seed = 0;
-    // Lifetimes that stop early are run too, but do not count.
-    while long_ones < wanted {
-        let (world, outcome) = lifetime(seed, false);
-        if let Err(broken) = outcome {
-            let transcript = lifetime(seed, true).0.transcript;
-            panic!("seed {seed} (PF_SEED={seed} runs it again): {broken}\n{transcript}");
-        }
-        long_ones += u64::from(world.steps >= 50);
-        seed += 1;
-    }
-}
-
-fn lifetime(seed: u64, record: bool) -> (World, Check) {
-    let mut world = World::new(seed, record);
-    let outcome = world.live();
-    (world, outcome)
-}
+use super::super::{handover, render};
 
 /// A process of the fake world.
 #[derive(Default)]
-struct Process {
-    generation: u64,
-    executed: bool,
-    leader: bool,
-    rest: bool,
-    told: bool,
-    graceful: u32,
-    killed: bool,
-    deaf: bool,
-    unkillable: bool,
+pub(super) struct Process {
+    pub(super) generation: u64,
+    pub(super) executed: bool,
+    pub(super) leader: bool,
+    pub(super) rest: bool,
+    pub(super) told: bool,
+    pub(super) graceful: u32,
+    pub(super) killed: bool,
+    pub(super) deaf: bool,
+    pub(super) unkillable: bool,
+    /// It said that it stops.
+    stopping: bool,
 }
 
 /// A process that a worker has left behind.
-struct Left {
+pub(super) struct Left {
     found: LeftBehind,
     unkillable: bool,
 }
 
-struct World {
-    dice: Dice,
-    now: Time,
-    policy: Policy,
-    supervisor: Supervisor,
-    processes: BTreeMap<WorkerId, Process>,
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) now: Time,
+    pub(super) policy: Policy,
+    /// Whether each generation has settings of its own.
+    changes_policies: bool,
+    /// All settings that there were.
+    pub(super) policies: Vec<Policy>,
+    pub(super) supervisor: Supervisor,
+    pub(super) processes: BTreeMap<WorkerId, Process>,
     /// What workers have left behind outside their groups.
     left: Vec<Left>,
     /// The last look has found some.
-    awaits_leftovers: bool,
+    pub(super) awaits_leftovers: bool,
     /// Workers whose fork failed; the supervisor may get that event a moment later.
     unborn: BTreeSet<WorkerId>,
-    open: BTreeSet<OpId>,
-    tickets: u64,
-    exited: Option<u8>,
+    pub(super) open: BTreeSet<OpId>,
+    pub(super) ended: BTreeSet<OpId>,
+    pub(super) tickets: u64,
+    pub(super) answered: BTreeSet<Ticket>,
+    pub(super) exited: Option<u8>,
     closed: bool,
-    ready_before: usize,
+    pub(super) ready_before: usize,
     pinned: BTreeSet<u64>,
     highest: u64,
     /// The generation that the upgrade under way is to pin.
-    successor: Option<Generation>,
-    steps: u64,
+    pub(super) successor: Option<Generation>,
+    /// Nothing goes wrong any more.
+    pub(super) behaves: bool,
+    /// The slots whose worker was told to finish for the generation that is rolled to.
+    pub(super) given: BTreeSet<u32>,
+    pub(super) steps: u64,
     record: bool,
-    transcript: String,
+    pub(super) transcript: String,
 }
 
-type Check = Result<(), String>;
+pub(super) type Check = Result<(), String>;
 
 /// Whether the serving generation is on probation: its rollout still runs.
-fn on_probation(snapshot: &Snapshot) -> bool {
+pub(super) fn on_probation(snapshot: &Snapshot) -> bool {
     let rollout = snapshot.rollout.as_ref();
     snapshot.state == ServiceState::Running
         && rollout.is_some_and(|rollout| rollout.result == RolloutResult::Running)
@@ -121,146 +93,90 @@ fn rolled_to(snapshot: &Snapshot) -> Option<Generation> {
     snapshot.rollout.as_ref().map(|rollout| rollout.to)
 }
 
+fn random_policy(dice: &mut Dice) -> Policy {
+    let one = |dice: &mut Dice, of: &[u64]| of[dice.below(of.len() as u64) as usize];
+    Policy {
+        ready: match dice.below(5) {
+            0 => Readiness::Notify,
+            1 => Readiness::Heartbeat,
+            2 => Readiness::Delay(Duration::from_millis(300)),
+            3 => Readiness::Exec,
+            _ => Readiness::Auto,
+        },
+        surge: match dice.below(5) {
+            0 => Surge::Workers(0),
+            1 => Surge::Percent(100),
+            2 => Surge::Workers(2),
+            _ => Surge::Workers(1),
+        },
+        canary: match dice.below(4) {
+            0 => Canary::After(Duration::from_millis(500)),
+            1 => Canary::Off,
+            _ => Canary::Auto,
+        },
+        // Some so short that they are passed, some so long that a worker dies before.
+        probation: one(dice, &[0, 0, 0, 1, 400, 5000])
+            .checked_sub(1)
+            .map(Duration::from_millis),
+        start_failures: one(dice, &[1, 2, 3]) as u32,
+        give_up: (dice.below(8) == 0).then_some(4),
+        fatal_exit: if dice.below(4) == 0 {
+            vec![78]
+        } else {
+            Vec::new()
+        },
+        timeout: (dice.below(3) == 0).then(|| Duration::from_secs(2)),
+        stop_delay: (dice.below(6) == 0).then(|| Duration::from_secs(1)),
+        drain_queue: dice.below(6) == 0,
+        max_draining: (dice.below(6) == 0).then_some(2),
+        term: if dice.below(8) == 0 {
+            StopSeverity::Quick
+        } else {
+            StopSeverity::Graceful
+        },
+        ..Policy::default()
+    }
+}
+
 impl World {
-    fn new(seed: u64, record: bool) -> World {
+    pub(super) fn new(seed: u64, record: bool) -> World {
         let mut dice = Dice::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D).wrapping_add(1));
-        let one = |dice: &mut Dice, of: &[u64]| of[dice.below(of.len() as u64) as usize];
-        let policy = Policy {
-            ready: match dice.below(4) {
-                0 => Readiness::Notify,
-                1 => Readiness::Delay(Duration::from_millis(300)),
-                2 => Readiness::Exec,
-                _ => Readiness::Auto,
-            },
-            surge: match dice.below(5) {
-                0 => Surge::Workers(0),
-                1 => Surge::Percent(100),
-                2 => Surge::Workers(2),
-                _ => Surge::Workers(1),
-            },
-            canary: (dice.below(4) == 0).then(|| Duration::from_millis(500)),
-            // Some so short that they are passed, some so long that a worker dies before.
-            probation: one(&mut dice, &[0, 0, 0, 1, 400, 5000])
-                .checked_sub(1)
-                .map(Duration::from_millis),
-            start_failures: one(&mut dice, &[1, 2, 3]) as u32,
-            give_up: (dice.below(8) == 0).then_some(4),
-            fatal_exit: if dice.below(4) == 0 {
-                vec![78]
-            } else {
-                Vec::new()
-            },
-            timeout: (dice.below(3) == 0).then(|| Duration::from_secs(2)),
-            stop_delay: (dice.below(6) == 0).then(|| Duration::from_secs(1)),
-            drain_queue: dice.below(6) == 0,
-            max_draining: (dice.below(6) == 0).then_some(2),
-            term: if dice.below(8) == 0 {
-                StopSeverity::Quick
-            } else {
-                StopSeverity::Graceful
-            },
-            ..Policy::default()
-        };
+        let policy = random_policy(&mut dice);
+        let changes_policies = dice.below(2) == 0;
         let slots = dice.below(5) as usize;
         let supervisor = Supervisor::new(slots, Rc::new(policy.clone()), seed);
         let transcript = format!("new {slots} {policy:?}\n");
         World {
             dice,
             now: Time(0),
+            policies: vec![policy.clone()],
             policy,
+            changes_policies,
             supervisor,
             processes: BTreeMap::new(),
             left: Vec::new(),
             awaits_leftovers: false,
             unborn: BTreeSet::new(),
             open: BTreeSet::new(),
+            ended: BTreeSet::new(),
             tickets: 0,
+            answered: BTreeSet::new(),
             exited: None,
             closed: false,
             ready_before: 0,
             pinned: BTreeSet::from([1]),
             highest: 1,
             successor: None,
+            behaves: false,
+            given: BTreeSet::new(),
             steps: 0,
             record,
             transcript,
         }
     }
 
-    fn live(&mut self) -> Check {
-        self.step(Event::Start, false)?;
-        for _ in 0..EVENTS {
-            if self.exited.is_some() {
-                break;
-            }
-            self.happen()?;
-        }
-        self.end()
-    }
-
-    /// A stop must end in any state of the service, within the sum of its deadlines.
-    fn end(&mut self) -> Check {
-        if self.exited.is_none() {
-            self.step(
-                Event::Command(Ticket(0), Command::Stop(StopSeverity::Graceful)),
-                true,
-            )?;
-        }
-        // The wait for empty queues and the drain of the workers may take this long each.
-        let queues = u32::from(self.policy.drain_queue);
-        let limit = self.now
-            + self.policy.stop_delay.unwrap_or_default()
-            + self.policy.graceful_timeout * (1 + queues)
-            + Duration::from_secs(5 + 1)
-            // What the last worker leaves behind is told only after its end.
-            + self.policy.graceful_timeout
-            + Duration::from_secs(5 + 1);
-        while self.exited.is_none() {
-            let Some(at) = self.supervisor.deadline() else {
-                return Err("stopping, no worker exits, and there is no deadline".into());
-            };
-            if at > limit {
-                return Err(format!(
-                    "a stop takes longer than its deadlines: {:?}",
-                    at.since(limit)
-                ));
-            }
-            // Workers that obey exit now; deaf ones wait for KILL, unkillable ones for ever.
-            let listening: Vec<WorkerId> = self
-                .processes
-                .iter()
-                .filter(|(_, process)| {
-                    process.leader
-                        && process.told
-                        && !process.unkillable
-                        && (process.killed || !process.deaf)
-                })
-                .map(|(id, _)| *id)
-                .collect();
-            if let Some(id) = listening.first() {
-                self.exit(*id, ExitStatus::Exited(0), false)?;
-            } else {
-                self.now = self.now.max(at);
-                self.step(Event::Due, true)?;
-                let rests: Vec<WorkerId> = self
-                    .processes
-                    .iter()
-                    .filter(|(_, p)| !p.leader && p.rest && p.killed)
-                    .map(|(id, _)| *id)
-                    .collect();
-                for id in rests {
-                    self.emptied(id)?;
-                }
-            }
-        }
-        if !self.open.is_empty() {
-            return Err(format!("operations without an end: {:?}", self.open));
-        }
-        Ok(())
-    }
-
     /// One random event.
-    fn happen(&mut self) -> Check {
+    pub(super) fn happen(&mut self) -> Check {
         let ids: Vec<WorkerId> = self.processes.keys().copied().collect();
         let chosen =
             (!ids.is_empty()).then(|| ids[self.dice.below(ids.len().max(1) as u64) as usize]);
@@ -341,6 +257,7 @@ impl World {
             14 => WorkerMessage::Watchdog(Duration::from_secs(self.dice.below(3))),
             _ => WorkerMessage::Ready,
         };
+        process.stopping |= saying == WorkerMessage::Stopping;
         self.step(Event::Said(id, saying), false)
     }
 
@@ -353,9 +270,13 @@ impl World {
             return self.emptied(id);
         }
         let told = process.told;
-        // Most workers end because they were asked to; a few crash.
-        if !told && self.dice.below(5) > 0 {
+        // Most workers end because they were asked to; some finish, a few crash.
+        let stopping = process.stopping;
+        if !told && self.dice.below(if stopping { 2 } else { 5 }) > 0 {
             return Ok(());
+        }
+        if !told && stopping && self.dice.below(4) > 0 {
+            return self.exit(id, ExitStatus::Exited(0), true);
         }
         let ended = match self.dice.below(8) {
             0 => ExitStatus::Exited(78),
@@ -366,8 +287,8 @@ impl World {
         self.exit(id, ended, !told)
     }
 
-    fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
-        let rest = self.dice.below(6) == 0;
+    pub(super) fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
+        let rest = !self.behaves && self.dice.below(6) == 0;
         if self.dice.below(10) == 0 {
             self.leave_behind(id);
         }
@@ -382,7 +303,12 @@ impl World {
         let on_trial = crash && on_probation(&before);
         let held =
             |view: &SlotView| view.worker == Some(id) && view.generation == rolled_to(&before);
-        let on_trial = on_trial && before.slots.iter().any(held);
+        let finished = ended == ExitStatus::Exited(0)
+            && self
+                .supervisor
+                .workers()
+                .any(|worker| worker.id == id && worker.said_stopping && worker.is_ready());
+        let on_trial = on_trial && !finished && before.slots.iter().any(held);
         let exited = Event::Exited {
             worker: id,
             ended,
@@ -398,7 +324,7 @@ impl World {
         Ok(())
     }
 
-    fn emptied(&mut self, id: WorkerId) -> Check {
+    pub(super) fn emptied(&mut self, id: WorkerId) -> Check {
         self.processes.remove(&id);
         self.step(Event::Emptied(id), false)
     }
@@ -416,7 +342,7 @@ impl World {
     }
 
     /// An upgrade in place: the next image reads the state that this one has written, and pins.
-    fn take_over(&mut self) -> Check {
+    pub(super) fn take_over(&mut self) -> Check {
         let Some(generation) = self.successor else {
             return Ok(());
         };
@@ -469,7 +395,10 @@ impl World {
                 renewed: self.tickets.is_multiple_of(4),
             },
             8..12 => Command::Upgrade,
-            12..16 => Command::Rollback,
+            12..16 => Command::Rollback(match self.dice.below(3) {
+                0 => Some(Generation(1 + self.dice.below(8))),
+                _ => None,
+            }),
             16..20 => Command::Scale(Scale::To(self.dice.below(6) as usize)),
             20..24 => Command::Scale(Scale::By(self.dice.below(5) as i64 - 2)),
             24..26 => Command::Pause,
@@ -513,12 +442,15 @@ impl World {
 
     /// One step, and the driver's answers to it. `may_lower`: whether fewer workers may be ready
     /// after it than before.
-    fn step(&mut self, event: Event, may_lower: bool) -> Check {
+    pub(super) fn step(&mut self, event: Event, may_lower: bool) -> Check {
         let mut events = vec![event];
         let mut may_lower = may_lower;
         while !events.is_empty() && self.exited.is_none() {
             let event = events.remove(0);
             self.steps += 1;
+            let before = self.rolling_to();
+            let has_hole = before.is_some_and(|to| self.has_hole(to));
+            let mut told = BTreeSet::new();
             if self.record {
                 let _ = writeln!(
                     self.transcript,
@@ -544,8 +476,17 @@ impl World {
                     &action,
                     Action::Signal(_, Signal::Abrt, _) | Action::CloseListeners
                 );
+                match &action {
+                    Action::Signal(worker, sig, SignalTarget::Leader)
+                        if *sig == self.policy.graceful_signal =>
+                    {
+                        told.insert(*worker);
+                    }
+                    _ => {}
+                }
                 events.extend(self.perform(&action)?);
             }
+            self.check_given(before, has_hole, &told, may_lower)?;
         }
         self.check(may_lower)
     }
@@ -566,7 +507,7 @@ impl World {
                         "{worker:?} is started from generation {generation}, which is not pinned"
                     ));
                 }
-                if self.dice.below(80) == 0 {
+                if !self.behaves && self.dice.below(80) == 0 {
                     self.unborn.insert(*worker);
                     return Ok(Some(Event::SpawnFailed(
                         *worker,
@@ -576,8 +517,8 @@ impl World {
                 let process = Process {
                     generation: generation.0,
                     leader: true,
-                    deaf: self.dice.below(12) == 0,
-                    unkillable: self.dice.below(60) == 0,
+                    deaf: !self.behaves && self.dice.below(12) == 0,
+                    unkillable: !self.behaves && self.dice.below(60) == 0,
                     ..Process::default()
                 };
                 self.processes.insert(*worker, process);
@@ -604,40 +545,60 @@ impl World {
             {
                 self.successor = Some(*generation);
             }
-            Action::Pin(generation, _) => {
+            Action::Pin(generation, source) => {
+                let same_as = match source {
+                    PinSource::Of(old) => Some(*old),
+                    _ => None,
+                };
                 if generation.0 < self.highest {
                     return Err(format!("generation {generation} is used twice"));
                 }
-                if self.dice.below(6) == 0 {
+                if !self.behaves && self.dice.below(6) == 0 {
                     return Ok(Some(Event::PinFailed(*generation, "no such file".into())));
                 }
                 if !self.pinned.insert(generation.0) {
                     return Err(format!("generation {generation} is used twice"));
                 }
                 self.highest = generation.0;
+                if self.changes_policies {
+                    self.policy = random_policy(&mut self.dice);
+                    self.policies.push(self.policy.clone());
+                }
                 return Ok(Some(Event::Pinned(
                     *generation,
                     Rc::new(self.policy.clone()),
+                    PinnedRelease {
+                        same_as,
+                        ..PinnedRelease::default()
+                    },
                 )));
             }
             Action::Forget(generation) if !self.pinned.remove(&generation.0) => {
                 return Err(format!("generation {generation} is forgotten twice"));
             }
-            Action::Began(_, op) => {
+            Action::Began(ticket, op) => {
+                self.answer(*ticket)?;
                 self.open.insert(*op);
             }
+            Action::Refused(ticket, ..) => self.answer(*ticket)?,
             Action::Finished(op, outcome) => self.finished(*op, outcome)?,
             Action::Abandon(worker) => {
                 self.processes.remove(worker);
             }
             Action::CloseListeners => self.closed = true,
             Action::LookWhetherHeld(worker) => {
-                return Ok(Some(Event::Held(*worker, self.dice.below(4) == 0)));
+                return Ok(Some(Event::Held(
+                    *worker,
+                    !self.behaves && self.dice.below(4) == 0,
+                )));
             }
             Action::LookWhetherDumping(worker) => {
-                return Ok(Some(Event::Dumping(*worker, self.dice.below(2) == 0)));
+                return Ok(Some(Event::Dumping(
+                    *worker,
+                    !self.behaves && self.dice.below(2) == 0,
+                )));
             }
-            Action::LookAtQueues if self.dice.below(2) == 0 => {
+            Action::LookAtQueues if self.behaves || self.dice.below(2) == 0 => {
                 return Ok(Some(Event::QueueDepths(Vec::new())));
             }
             Action::LookForLeftovers => {
@@ -659,6 +620,14 @@ impl World {
         Ok(None)
     }
 
+    /// Each request is answered once.
+    fn answer(&mut self, ticket: Ticket) -> Check {
+        if self.answered.insert(ticket) {
+            return Ok(());
+        }
+        Err(format!("{ticket:?} is answered twice"))
+    }
+
     fn signalled(&mut self, worker: WorkerId, sig: Signal, to: SignalTarget) -> Check {
         let graceful = self.policy.graceful_signal;
         if self.unborn.contains(&worker) {
@@ -678,130 +647,6 @@ impl World {
         process.killed |= sig == Signal::Kill;
         if process.graceful > 1 {
             return Err(format!("{worker:?} is asked to finish twice"));
-        }
-        Ok(())
-    }
-
-    /// Checks that no rollout ends half done.
-    fn finished(&mut self, op: OpId, outcome: &Outcome) -> Check {
-        self.open.remove(&op);
-        let snapshot = self.supervisor.snapshot();
-        let Some(rollout) = snapshot.rollout.filter(|rollout| rollout.op == op) else {
-            return Ok(());
-        };
-        // An operation that waited may have begun in the same step.
-        if snapshot.state != ServiceState::Running {
-            return Ok(());
-        }
-        let holders = || {
-            snapshot
-                .slots
-                .iter()
-                .filter_map(|view| view.generation.map(|generation| (view.slot, generation)))
-        };
-        match outcome {
-            Outcome::Done(..) => {
-                let strangers: Vec<(u32, Generation)> = holders()
-                    .filter(|(_, generation)| *generation != rollout.to)
-                    .collect();
-                let empty = snapshot.slots.iter().any(|view| view.worker.is_none());
-                if empty || !strangers.is_empty() || snapshot.generation != rollout.to {
-                    return Err(format!("operation {op} is done and half: {strangers:?}"));
-                }
-            }
-            Outcome::RolledBack(why) => {
-                for (slot, _) in holders().filter(|(_, generation)| *generation == rollout.to) {
-                    let named = why
-                        .rsplit("in slot")
-                        .next()
-                        .is_some_and(|slots| slots.contains(&slot.to_string()));
-                    if !named {
-                        return Err(format!(
-                            "operation {op} is rolled back, and slot {slot} is not: {why}"
-                        ));
-                    }
-                }
-            }
-            Outcome::Failed(_) | Outcome::Aborted(_) | Outcome::Lost(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Checks that a step leaves nothing to do: a second step at the same time has no actions.
-    fn is_settled(&self) -> Check {
-        if self.supervisor.deadline().is_some_and(|at| at <= self.now) {
-            return Ok(());
-        }
-        let mut again = Vec::new();
-        self.supervisor
-            .clone()
-            .step(self.now, Event::Due, &mut again);
-        match again.first() {
-            None => Ok(()),
-            Some(action) => Err(format!(
-                "only a second look brings: {}",
-                render::action(action)
-            )),
-        }
-    }
-
-    /// Checks the invariants about the whole state.
-    fn check(&mut self, may_lower: bool) -> Check {
-        self.is_settled()?;
-        let snapshot = self.supervisor.snapshot();
-        let surge = self.policy.surge.of(snapshot.wanted);
-        // A held worker (stopped or traced) is not the supervisor's loss.
-        let serves = |view: &&SlotView| matches!(view.state, SlotState::Ready | SlotState::Held);
-        let ready = snapshot.slots.iter().filter(serves).count();
-        let rolls_in_turn = surge == 0;
-        if !may_lower && !rolls_in_turn && ready < self.ready_before.min(snapshot.wanted) {
-            return Err(format!(
-                "{} workers were ready, now {ready}, and no request asked for that",
-                self.ready_before
-            ));
-        }
-        self.ready_before = ready;
-        if snapshot.replacements.len() > surge {
-            return Err(format!(
-                "{} replacements are under way, the surge is {surge}",
-                snapshot.replacements.len()
-            ));
-        }
-        let alive: BTreeSet<WorkerId> = self.processes.keys().copied().collect();
-        for worker in self.supervisor.workers() {
-            if !alive.contains(&worker.id) && self.exited.is_none() {
-                return Err(format!("{:?} is kept and does not live", worker.id));
-            }
-            if self
-                .processes
-                .get(&worker.id)
-                .is_some_and(|process| process.generation != worker.generation.0)
-            {
-                return Err(format!("{:?} changed its generation", worker.id));
-            }
-        }
-        if alive.len() > self.supervisor.workers().count() {
-            return Err("a process lives that the supervisor does not know".into());
-        }
-        let settled = snapshot
-            .slots
-            .iter()
-            .all(|view| view.state == SlotState::Ready)
-            && snapshot.retiring.is_empty();
-        if settled
-            && snapshot.state == ServiceState::Running
-            && !on_probation(&snapshot)
-            && self.open.is_empty()
-            && !self.awaits_leftovers
-            && snapshot.replacements.is_empty()
-        {
-            let timed = self.supervisor.workers().any(|worker| worker.is_timed());
-            if let Some(at) = self.supervisor.deadline().filter(|_| !timed) {
-                return Err(format!(
-                    "idle, and still something is waited for in {:?}",
-                    at.since(self.now)
-                ));
-            }
         }
         Ok(())
     }

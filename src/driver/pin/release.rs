@@ -1,0 +1,89 @@
+//! Which release a pin belongs to, and whether the paths that were given name it still.
+
+use std::path::{Path, PathBuf};
+
+use super::{Environment, Pin, Pins, Recipe};
+use crate::model::state::releases::{PinnedRelease, ReleaseLabel};
+use crate::wire::changes::Text;
+
+impl Pin {
+    /// What it was pinned from, in words.
+    pub(super) fn label(&self) -> ReleaseLabel {
+        let words = self.command.iter();
+        ReleaseLabel {
+            directory: self.cwd.display().to_string(),
+            name: self.release(),
+            command: words.map(|word| word.to_string_lossy().into()).collect(),
+        }
+    }
+
+    /// Whether it holds the same facts as another. The program's inode is none of them: a file that
+    /// was replaced under its name cannot be gone back to.
+    fn is_same_release(&self, other: &Pin) -> bool {
+        let sorted = |environment: &Environment| {
+            let mut sorted = environment.clone();
+            sorted.sort();
+            sorted
+        };
+        let listeners = |pin: &Pin| -> Vec<_> {
+            let listeners = pin.listeners.iter();
+            listeners
+                .map(|listener| (listener.name.clone(), listener.address.to_string()))
+                .collect()
+        };
+        self.cwd == other.cwd
+            && self.program == other.program
+            && self.command == other.command
+            && self.policy == other.policy
+            && self.exports == other.exports
+            && self.beat_fd == other.beat_fd
+            && listeners(self) == listeners(other)
+            && sorted(&self.environment) == sorted(&other.environment)
+    }
+}
+
+impl Pins {
+    /// The release of a new pin: that of the last other generation with the same facts.
+    pub(in crate::driver) fn release_of(&self, pin: &Pin) -> PinnedRelease {
+        let others = self.by_generation.values().rev();
+        let same = others
+            .filter(|other| other.generation != pin.generation)
+            .find(|other| pin.is_same_release(other));
+        PinnedRelease {
+            label: pin.label(),
+            same_as: same.map(|same| same.generation),
+        }
+    }
+
+    /// What a reload would deploy now although it is not what serves, in words: a rollback moves no
+    /// link.
+    pub(in crate::driver) fn what_is_named_instead(
+        &self,
+        serving: &Pin,
+        next: &Pin,
+    ) -> Option<String> {
+        let (given, named) = if next.cwd != serving.cwd {
+            (self.recipe().directory(serving), &next.cwd)
+        } else if next.program != serving.program {
+            let name = serving.command.first().map(PathBuf::from);
+            (name.unwrap_or_default(), &next.program)
+        } else {
+            return None;
+        };
+        let (given, named) = (given.display(), named.display());
+        Some(format!(
+            "{given} names {named}: the next reload or HUP deploys that"
+        ))
+    }
+}
+
+impl Recipe {
+    /// The directory as it was given.
+    fn directory(&self, pin: &Pin) -> PathBuf {
+        let moved = pin.changes.chdir.as_ref().map(|Text(dir)| Path::new(dir));
+        match moved.or(self.chdir.as_deref()) {
+            Some(dir) => dir.to_owned(),
+            None => self.start_dir.clone(),
+        }
+    }
+}
