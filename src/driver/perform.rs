@@ -276,6 +276,6 @@ impl Driver {
             Level::Info => LogLevel::Info,
             Level::Debug => LogLevel::Debug,
         };
-        self.log.write(level, about, &fact.to_string());
+        self.log.write(level, about, fact.to_string());
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! - `transcripts`: text files of commands and the exact actions that follow.
 //! - `lifetimes`: random lives of one supervisor, with invariants after each step.
+//! - `explorer`: all orders of events for two slots.
 //! - `two_masters`: random upgrades by fork.
 //! - `handover`: what an upgrade in place takes along, written and read.
 //! - `pairs`: every phase of a worker with every input.
 
 mod beside;
+mod explorer;
 mod handover;
 mod lifetimes;
 mod pairs;

@@ -109,16 +109,16 @@ impl Fact {
     /// The line without the kind of the operation in front: what whoever waits for it is shown.
     pub fn detail(&self) -> String {
         let line = self.to_string();
-        let kinds = ["scale: ", "retire: ", "upgrade: "];
-        match self {
-            Fact::RolloutBegan { kind, .. } | Fact::RolloutOnProbation { kind, .. } => line
-                .strip_prefix(&format!("{kind}: "))
-                .map_or(line.clone(), str::to_owned),
-            _ => kinds
-                .iter()
-                .find_map(|kind| line.strip_prefix(kind))
-                .map_or(line.clone(), str::to_owned),
-        }
+        let rollout =
+            if let Fact::RolloutBegan { kind, .. } | Fact::RolloutOnProbation { kind, .. } = self {
+                Some(format!("{kind}: "))
+            } else {
+                None
+            };
+        let kinds = ["scale: ", "retire: ", "upgrade: "].map(str::to_owned);
+        let prefixes = rollout.map_or(kinds.to_vec(), |kind| vec![kind]);
+        let rest = prefixes.iter().find_map(|kind| line.strip_prefix(kind));
+        rest.map_or(line.clone(), str::to_owned)
     }
 }
 
