@@ -2,13 +2,18 @@
 //!
 //! - `transcripts`: text files of commands and the exact actions that follow.
 //! - `lifetimes`: random lives of one supervisor, with invariants after each step.
+//! - `explorer`: all orders of events for two slots.
 //! - `two_masters`: random upgrades by fork.
 //! - `golden`: states that this version has written, for later versions to read.
 //! - `handover`: what an upgrade in place takes along, written and read.
 //! - `pairs`: every phase of a worker with every input.
 
 mod beside;
+<<<<<<< HEAD
 mod golden;
+=======
+mod explorer;
+>>>>>>> v1
 mod handover;
 mod lifetimes;
 mod pairs;

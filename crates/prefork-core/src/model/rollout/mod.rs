@@ -172,9 +172,10 @@ impl Supervisor {
             self.forget(turn, generation);
         }
         self.policy = rollout.policy;
-        let text = match rollout.kind {
-            OperationKind::Rollback => self.what_serves(),
-            _ => done.to_string(),
+        let text = if rollout.kind == OperationKind::Rollback {
+            self.what_serves()
+        } else {
+            done.to_string()
         };
         let outcome = Outcome::Done(text, warnings);
         turn.tell(done);
