@@ -11,6 +11,9 @@ use crate::sys::files::pidfile::HeldProcess;
 use crate::sys::process::{descendants, proc_info};
 use crate::wire::names::HOLD_VARIABLE;
 
+/// What the holder is called in /proc.
+const HOLDER: &str = "pf-listen";
+
 /// A running master, held: its pid cannot become the pid of another process meanwhile.
 #[derive(Debug)]
 pub struct Master {
@@ -49,7 +52,7 @@ impl Master {
     pub fn holder(&self) -> Option<Master> {
         let holder = proc_info::parent(self.pid)?;
         let named = proc_info::Environment::of(self.pid)?.number(HOLD_VARIABLE);
-        if named != Some(holder) {
+        if named != Some(holder) || proc_info::name(holder)? != HOLDER {
             return None;
         }
         let process = HeldProcess::open(holder).ok()?;

@@ -330,10 +330,6 @@ impl Driver {
             Level::Info => LogLevel::Info,
             Level::Debug => LogLevel::Debug,
         };
-<<<<<<< HEAD
         self.log.write(level, about, fact);
-=======
-        self.log.write(level, about, fact.to_string());
->>>>>>> v1
     }
 }

@@ -12,16 +12,17 @@ use crate::common::service::{Scene, process};
 use crate::common::support::copies::{ForAnybody, copied};
 use crate::common::support::{ports, skip};
 
-/// Starts a helper in a session of its own, with the listener, and reports its pid.
+/// Starts a helper in a session of its own, with the listener; it reports once it is in that
+/// session.
 const HELPER: &str = r#"
-setsid sh -c 'exec sleep 1000' </dev/null >/dev/null 2>&1 9>&- &
-echo "helper $PF_WORKER $PF_GENERATION $!" >"$PF_TEST_SAY"
+setsid sh -c 'echo "helper $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; exec sleep 1000' \
+    </dev/null >/dev/null 2>&1 9>&- &
 "#;
 
 /// The same, without the listener.
 const HARMLESS: &str = r#"
-setsid sh -c 'exec sleep 1000' </dev/null >/dev/null 2>&1 9>&- 3>&- &
-echo "harmless $PF_WORKER $PF_GENERATION $!" >"$PF_TEST_SAY"
+setsid sh -c 'echo "harmless $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; exec sleep 1000' \
+    </dev/null >/dev/null 2>&1 9>&- 3>&- &
 "#;
 
 fn service(options: &str) -> (Scene, SceneProcesses, String, SocketAddr) {
@@ -61,6 +62,7 @@ fn a_helper_goes_with_its_worker_and_not_with_another() {
     scene.app(&format!("{HELPER}\nup; rest"));
     let master = scene.master(&options).start();
     let old = scene.report("helper");
+    process::wait_for_sleep(old.pid);
     master.ctl("reload").succeeded();
     let new = scene.report("helper");
     process::gone(old.pid);
@@ -79,6 +81,7 @@ fn a_helper_without_a_listener_is_left_alone_and_named() {
     scene.app(&format!("{HARMLESS}\nup; rest"));
     let mut master = scene.master(&options).start();
     let harmless = scene.report("harmless");
+    process::wait_for_sleep(harmless.pid);
     let stop = master.ctl("stop").succeeded();
     let named = format!("process {} (sleep), which a worker of slot 0", harmless.pid);
     assert!(stop.stderr.contains(&named), "{stop:?}");

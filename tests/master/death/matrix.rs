@@ -219,7 +219,9 @@ fn kill(operation: &str, victim: Victim, after: Duration) {
     let ended = ended(client);
     drop(clients);
     let log = || service.scene.text("err");
-    let allowed = [Some(0), Some(1), Some(3)].contains(&ended.code);
+    let allowed = [Some(0), Some(1), Some(3)].contains(&ended.code)
+        // Its holder dead, the service stops, and refuses everything else.
+        || (victim == Victim::Holder && ended.code == Some(6));
     assert!(
         allowed || (victim == Victim::Client && ended.code.is_none()),
         "{ended:?}\n{}",

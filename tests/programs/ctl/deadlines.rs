@@ -130,6 +130,7 @@ fn waiting_for_a_master_to_appear_is_bounded() {
         scene.pid_file().as_os_str(),
         "--ready".as_ref(),
         "--timeout=60ms".as_ref(),
+        "-q".as_ref(),
     ]);
     ended.failed(3, "no master has appeared in time: there is no ");
     let ended = ctl([
@@ -137,6 +138,7 @@ fn waiting_for_a_master_to_appear_is_bounded() {
         scene.pid_file().as_os_str(),
         "--ready".as_ref(),
         "--appear=60ms".as_ref(),
+        "-q".as_ref(),
     ]);
     ended.failed(3, "--appear DURATION waits longer");
     // Once it has appeared, the time of --timeout is what counts.
@@ -147,6 +149,7 @@ fn waiting_for_a_master_to_appear_is_bounded() {
         "--ready".as_ref(),
         "--appear=60ms".as_ref(),
         "--timeout=300ms".as_ref(),
+        "-q".as_ref(),
     ])
     .failed(5, "not finished after 300ms");
 }

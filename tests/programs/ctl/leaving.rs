@@ -43,7 +43,8 @@ fn stop_waits_for_the_master_also_if_something_of_the_service_is_left() {
     let reply =
         "{\"ok\":false,\"error\":{\"code\":\"failed\",\"message\":\"process 7 lives on\"}}\n";
     let mut master = Holder::listening(&scene.pid_file(), &scene.control(), reply, false);
-    ctl(["stop".as_ref(), scene.pid_file().as_os_str()]).failed(1, "process 7 lives on");
+    ctl(["stop".as_ref(), scene.pid_file().as_os_str(), "-q".as_ref()])
+        .failed(1, "process 7 lives on");
     assert_eq!(master.ended_by(), None);
 }
 

@@ -9,11 +9,8 @@
 //! - `pairs`: every phase of a worker with every input.
 
 mod beside;
-<<<<<<< HEAD
-mod golden;
-=======
 mod explorer;
->>>>>>> v1
+mod golden;
 mod handover;
 mod lifetimes;
 mod pairs;

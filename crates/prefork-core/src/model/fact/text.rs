@@ -135,24 +135,11 @@ impl Fact {
     /// The line without the kind of the operation in front: what a client that waits for it is shown.
     pub fn detail(&self) -> String {
         let line = self.to_string();
-<<<<<<< HEAD
         let is_kind = |word| OperationKind::ALL.iter().any(|kind| kind.name() == word);
         match line.split_once(": ") {
             Some((kind, detail)) if is_kind(kind) => detail.to_owned(),
             Some(_) | None => line,
         }
-=======
-        let rollout =
-            if let Fact::RolloutBegan { kind, .. } | Fact::RolloutOnProbation { kind, .. } = self {
-                Some(format!("{kind}: "))
-            } else {
-                None
-            };
-        let kinds = ["scale: ", "retire: ", "upgrade: "].map(str::to_owned);
-        let prefixes = rollout.map_or(kinds.to_vec(), |kind| vec![kind]);
-        let rest = prefixes.iter().find_map(|kind| line.strip_prefix(kind));
-        rest.map_or(line.clone(), str::to_owned)
->>>>>>> v1
     }
 }
 
