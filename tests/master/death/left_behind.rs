@@ -12,17 +12,17 @@ use crate::common::service::{Scene, process};
 use crate::common::support::copies::{ForAnybody, copied};
 use crate::common::support::{ports, skip};
 
-/// Starts a helper in a session of its own, with the listener; it reports once it is in that
-/// session.
+/// Starts a helper in a session of its own, with the listener, and goes on once it is there: its
+/// output ends.
 const HELPER: &str = r#"
-setsid sh -c 'echo "helper $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; exec sleep 1000' \
-    </dev/null >/dev/null 2>&1 9>&- &
+there=$(setsid sh -c 'echo "helper $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"
+    exec sleep 1000 >/dev/null' </dev/null 2>/dev/null 9>&- &)
 "#;
 
 /// The same, without the listener.
 const HARMLESS: &str = r#"
-setsid sh -c 'echo "harmless $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"; exec sleep 1000' \
-    </dev/null >/dev/null 2>&1 9>&- 3>&- &
+there=$(setsid sh -c 'echo "harmless $PF_WORKER $PF_GENERATION $$" >"$PF_TEST_SAY"
+    exec sleep 1000 >/dev/null' </dev/null 2>/dev/null 9>&- 3>&- &)
 "#;
 
 fn service(options: &str) -> (Scene, SceneProcesses, String, SocketAddr) {
