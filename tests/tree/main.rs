@@ -8,3 +8,4 @@ mod layering;
 mod readme;
 mod recipes;
 mod rooms;
+mod stage;
