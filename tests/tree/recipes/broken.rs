@@ -5,212 +5,51 @@
 //! ready, and one that crashes under its first request. Each is deployed by a reload and by an
 //! upgrade.
 
-use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use prefork::sys::machine::clock;
-use serde_json::Value;
-
+use super::alone;
+use super::kitchen::{Ask, Kitchen};
 use super::releases::{Change, Fault, Releases, program, text};
-use super::{alone, search_path};
-use crate::common::load::{Counts, Kind, Load, Lost, Target, get};
-use crate::common::service::{Ended, end_of, until};
-use crate::common::support::{PATIENCE, ports};
-use crate::stage::{Stage, have, named, programs};
+use crate::common::load::{Kind, Target, get, request};
+use crate::common::support::copies::executable;
+use crate::stage::{have, named};
 
-/// Each has one connection at a time.
-const CLIENTS: usize = 3;
-
-/// Between two requests of a client, so that the service has the machine.
-const PACE: Duration = Duration::from_millis(5);
-
-/// What the master says of a worker that was ready and died.
-const READY: &str = "after it was ready";
-
-/// A service that is started with a recipe, and its releases.
-struct Kitchen {
-    name: &'static str,
-    stage: Stage,
-    releases: Releases,
-    /// Commands of the recipe before the service is started: how a release is built.
-    build: String,
-    service: Child,
-    target: Target,
-}
-
-impl Kitchen {
-    /// The recipe as it is printed, up to where the service is ready.
-    fn open(name: &'static str) -> Kitchen {
-        let stage = Stage::new();
-        let port = ports(2);
-        let recipe = named("recipe")
-            .remove(name)
-            .unwrap_or_else(|| panic!("no recipe {name}"));
-        let recipe = recipe.replace("8080", &port.to_string());
-        let (build, start) = recipe.split_at(recipe.find("pf-listen").expect("a service"));
-        let wait = "pf-ctl wait app.pid --ready\n";
-        let (start, rest) = start.split_once(wait).expect("a service that is ready");
-        // The rest of the recipe is run at the end of stdin.
-        let script = format!(
-            "{build}{start}service=$!\n{wait}touch started\nread -r _ || true\n\
-             {rest}wait \"$service\"\n"
-        );
-        fs::write(stage.at("recipe"), script).expect("written");
-        let said = File::create(stage.at("said")).expect("a file");
-        let releases = Releases::new(&stage.at("work"), &port.to_string());
-        let mut command = bash(&stage);
-        command.arg(stage.at("recipe")).stdin(Stdio::piped());
-        command
-            .stdout(said.try_clone().expect("a copy"))
-            .stderr(said);
-        let kitchen = Kitchen {
-            name,
-            releases,
-            build: build.to_owned(),
-            service: command.spawn().expect("bash"),
-            target: Target::Tcp(SocketAddr::from(([127, 0, 0, 1], port))),
-            stage,
-        };
-        let started = kitchen.stage.at("work").join("started");
-        until(name, || started.exists().then_some(()));
-        kitchen
-    }
-
-    /// Makes a release the current one.
-    fn switch(&self, release: &str) {
-        self.releases.switch(release);
-        let built = bash(&self.stage).args(["-c", &self.build]).status();
-        assert!(built.is_ok_and(|status| status.success()), "{release}");
-    }
-
-    fn program(&self, program: &str, words: &[&str]) -> Ended {
-        let mut command = self.stage.command(&programs().join(program));
-        command.args(words).current_dir(self.stage.at("work"));
-        let mut command = assert_cmd::Command::from_std(command);
-        let output = command.timeout(PATIENCE).output().expect("it starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ended {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-
-    /// The workers by slot.
-    fn workers(&self) -> Vec<Value> {
-        let status = self.program("pf-status", &["app.pid", "--json"]);
-        let status: Value = serde_json::from_str(&status.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {status:?}"));
-        let slots = status["slots"].as_array().expect("slots");
-        slots.iter().map(|slot| slot["pid"].clone()).collect()
-    }
-
-    /// How many workers have died after they were ready.
-    fn deaths(&self) -> usize {
-        let said = self.said();
-        said.lines().filter(|line| line.contains(READY)).count()
-    }
-
-    /// What the service has said.
-    fn said(&self) -> String {
-        fs::read_to_string(self.stage.at("said")).expect("read")
-    }
-
-    /// Deploys a broken release under load, which must fail and change nothing.
-    fn deploy(&self, verb: &str, fault: Fault, change: &Change, word: &'static str) {
-        let (old, deaths) = (self.workers(), self.deaths());
-        let ask = move |target: &Target, _: &str| {
-            clock::pause(PACE);
-            get(target, word)
-        };
-        let load = Load::asking(std::slice::from_ref(&self.target), CLIENTS, ask);
-        load.more(20);
-        self.switch(&format!("{fault:?}"));
-        let ended = self.program("pf-ctl", &[verb, "app.pid", "--quiet"]);
-        let what = format!("{}, {fault:?}, {verb}: {ended:?}", self.name);
-        assert_eq!(ended.code, Some(1), "{what}\n{}", self.said());
-        let when = match fault {
-            Fault::Loading => "",
-            Fault::Soon | Fault::Request => READY,
-        };
-        for part in ["slot ", change.cause, when] {
-            assert!(ended.stderr.contains(part), "no '{part}': {what}");
-        }
-        assert_eq!(self.workers(), old, "{what}");
-        load.more(20);
-        self.account(&load.stop(), fault, self.deaths() - deaths, &what);
-        // From now on there is nothing more to lose.
-        let load = Load::asking(std::slice::from_ref(&self.target), CLIENTS, ask);
-        load.more(20);
-        load.stop().assert_none_lost(&what);
-        self.switch("good");
-    }
-
-    /// What the clients noticed: at most what each new worker had in hand when it died, of which an
-    /// answer may have been cut off. A worker that lived for a second may have answered meanwhile.
-    fn account(&self, counts: &Counts, fault: Fault, deaths: usize, what: &str) {
-        let is_answer = |lost: &&Lost| lost.kind == Kind::Wrong && lost.what.contains("broken");
-        let (answers, lost): (Vec<_>, Vec<_>) = counts.lost.iter().partition(is_answer);
-        let told = || format!("{what}\n{}", self.said());
-        assert!(
-            answers.is_empty() || fault == Fault::Soon,
-            "{answers:?}: {}",
-            told()
-        );
-        assert!(lost.len() <= deaths * CLIENTS, "{lost:?}: {}", told());
-    }
-
-    /// The rest of the recipe.
-    fn close(mut self) {
-        drop(self.service.stdin.take());
-        let status = end_of(&mut self.service, self.name);
-        assert!(status.success(), "{status}\n{}", self.said());
-        self.stage.assert_nothing_left();
-    }
-}
-
-impl Drop for Kitchen {
-    fn drop(&mut self) {
-        // It has ended, unless the test has failed.
-        let _ = self.service.kill();
-        let _ = self.service.wait();
-    }
-}
-
-fn bash(stage: &Stage) -> Command {
-    let work = stage.at("work");
-    let mut command = stage.command(Path::new("bash"));
-    command.args(["-e", "-u", "-o", "pipefail"]);
-    command
-        .env("PATH", search_path(&work.join(Releases::PROGRAMS)))
-        .env("GOCACHE", work.join("go-cache"))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .current_dir(work);
-    command
-}
-
-/// Deploys what is broken at loading, soon after, and under a request. A good answer has this word.
-fn broken(name: &'static str, needs: &[&str], word: &'static str, changes: &[Change; 3]) {
+/// Deploys what is broken at loading, soon after, and under a request.
+fn broken(name: &'static str, needs: &[&str], ask: Ask, changes: &[Change; 3]) {
     if !have(&[&["curl"], needs].concat()) {
         return;
     }
     let _alone = alone();
-    let kitchen = Kitchen::open(name);
-    let faults = [Fault::Loading, Fault::Soon, Fault::Request];
-    for (fault, change) in faults.into_iter().zip(changes) {
-        kitchen.releases.break_into(&format!("{fault:?}"), change);
+    let mut releases = None;
+    let kitchen = Kitchen::open(name, |work, port| {
+        releases = Some(Releases::new(work, port));
+    });
+    let releases = releases.expect("prepared");
+    for (fault, change) in Fault::ALL.into_iter().zip(changes) {
+        releases.break_into(fault.name(), change);
     }
+    let switch = |release: &str| {
+        releases.switch(release);
+        kitchen.build();
+    };
     for verb in ["reload", "upgrade"] {
-        for (fault, change) in faults.into_iter().zip(changes) {
-            kitchen.deploy(verb, fault, change, word);
+        for (fault, change) in Fault::ALL.into_iter().zip(changes) {
+            kitchen.deploy(fault, change.cause, ask, || {
+                switch(fault.name());
+                kitchen.run(&["pf-ctl", verb, "app.pid", "--quiet"])
+            });
+            switch("good");
         }
     }
-    let good = kitchen.program("pf-ctl", &["reload", "app.pid", "--quiet"]);
+    let good = kitchen.run(&["pf-ctl", "reload", "app.pid", "--quiet"]);
     assert_eq!(good.code, Some(0), "{name}: {good:?}\n{}", kitchen.said());
     kitchen.close();
+}
+
+/// A good answer, but lighttpd's.
+fn hello(target: &Target, _: &str) -> Result<(), (Kind, String)> {
+    get(target, "hello")
 }
 
 const EXITED: &str = "exited with code 1";
@@ -236,7 +75,7 @@ fn the_standard_library_of_python() {
             EXITED,
         ),
     ];
-    broken("python", &["python3"], "hello", &changes);
+    broken("python", &["python3"], hello, &changes);
 }
 
 /// Readiness and, a second later, the end.
@@ -265,7 +104,7 @@ fn gunicorn() {
             EXITED,
         ),
     ];
-    broken("gunicorn", &["gunicorn"], "hello", &changes);
+    broken("gunicorn", &["gunicorn"], hello, &changes);
 }
 
 #[test]
@@ -280,7 +119,7 @@ fn uvicorn() {
             EXITED,
         ),
     ];
-    broken("uvicorn", &["uvicorn", "python3"], "hello", &changes);
+    broken("uvicorn", &["uvicorn", "python3"], hello, &changes);
 }
 
 #[test]
@@ -305,7 +144,7 @@ fn node() {
             EXITED,
         ),
     ];
-    broken("node", &["node"], "hello", &changes);
+    broken("node", &["node"], hello, &changes);
 }
 
 #[test]
@@ -325,7 +164,7 @@ fn puma() {
         ),
         text("config.ru", "{ [200,", "{ exit! 1; [200,", EXITED),
     ];
-    broken("puma", &["puma"], "hello", &changes);
+    broken("puma", &["puma"], hello, &changes);
 }
 
 #[test]
@@ -345,7 +184,7 @@ fn a_perl_application_for_server_starter() {
         ),
         text("app.psgi", "sub { [200,", "sub { exit 1; [200,", EXITED),
     ];
-    broken("perl", &["plackup", "start_server"], "hello", &changes);
+    broken("perl", &["plackup", "start_server"], hello, &changes);
 }
 
 #[test]
@@ -371,12 +210,19 @@ fn go() {
             EXITED,
         ),
     ];
-    broken("go", &["go"], "hello", &changes);
+    broken("go", &["go"], hello, &changes);
 }
 
-/// A server that crashes under its first request, when it counts as ready.
-const CRASHES: &str = "#!/usr/bin/python3\n\
-    import os, socket, time\ntime.sleep(1)\nsocket.socket(fileno=3).accept()\nos._exit(1)\n";
+/// A server that says that it is ready, and crashes under its first request a second later.
+const CRASHES: &str = r#"#!/usr/bin/python3
+import os, socket, time
+master = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+master.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
+master.send(b"READY=1")
+time.sleep(1)
+socket.socket(fileno=3).accept()
+os._exit(1)
+"#;
 
 #[test]
 fn nginx() {
@@ -387,11 +233,12 @@ fn nginx() {
         program("nginx", soon, "was killed by KILL"),
         program("nginx", CRASHES, EXITED),
     ];
-    broken("nginx", &["nginx", "python3"], "hello", &changes);
+    broken("nginx", &["nginx", "python3"], hello, &changes);
 }
 
 #[test]
 fn a_daemon_for_socket_activation() {
+    let ask: Ask = |target, _| get(target, "document-root");
     let soon = "#!/bin/sh\n(sleep 1.2; kill -KILL $$) & exec /usr/sbin/lighttpd \"$@\"\n";
     let changes = [
         text(
@@ -403,10 +250,42 @@ fn a_daemon_for_socket_activation() {
         program("lighttpd", soon, "was killed by KILL"),
         program("lighttpd", CRASHES, EXITED),
     ];
-    broken(
-        "lighttpd",
-        &["lighttpd", "python3"],
-        "document-root",
-        &changes,
-    );
+    broken("lighttpd", &["lighttpd", "python3"], ask, &changes);
+}
+
+/// The recipe's own releases, and its script that deploys them.
+#[test]
+fn releases_behind_a_link() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let _alone = alone();
+    let kitchen = Kitchen::open("releases", |work, _| {
+        for (file, text) in named("file") {
+            fs::write(work.join(file), text).expect("written");
+        }
+    });
+    let soon = "#!/bin/sh\n(sleep 1; kill -KILL $$) & exec hello\n";
+    let releases = [
+        (Fault::Loading, "#!/bin/sh\nexit 1\n", EXITED),
+        (Fault::Soon, soon, "was killed by KILL"),
+        (Fault::Request, CRASHES, EXITED),
+    ];
+    for (fault, app, cause) in releases {
+        let release = kitchen.at("releases").join(fault.name());
+        fs::create_dir(&release).expect("a directory");
+        executable(&release.join("app"), app);
+        kitchen.deploy(fault, cause, request, || {
+            let ended = kitchen.run(&["./deploy.sh", fault.name()]);
+            let says = format!(
+                "release {} does not come up; releases/1 serves on",
+                fault.name()
+            );
+            assert!(ended.stdout.contains(&says), "{ended:?}");
+            ended
+        });
+        let current = fs::read_link(kitchen.at("current")).expect("a link");
+        assert_eq!(current, Path::new("releases/1"));
+    }
+    kitchen.close();
 }

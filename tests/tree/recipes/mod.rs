@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `load` | ten reloads and five upgrades under load, of which no client notices anything |
 //! | `broken` | releases that cannot be loaded, die soon, or crash under a request |
+//! | `kitchen` | a recipe as it is printed, and clients that watch its service |
 //! | `releases` | how each of these releases is made of the one that the README shows |
 
 mod broken;
+mod kitchen;
 mod load;
 mod releases;
 
@@ -24,6 +26,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// A release's own programs, ours, and Debian's before others of the same name.
 fn search_path(release: &Path) -> OsString {
-    let usual = [Path::new("/usr/bin"), Path::new("/usr/sbin")];
-    path(&[&[release, &programs()], &usual[..]].concat())
+    let (ours, usual) = (programs(), ["/usr/bin", "/usr/sbin"].map(Path::new));
+    path(&[&[release, &ours, &ours.join("examples")], &usual[..]].concat())
 }

@@ -18,6 +18,19 @@ pub(super) enum Fault {
     Request,
 }
 
+impl Fault {
+    pub(super) const ALL: [Fault; 3] = [Fault::Loading, Fault::Soon, Fault::Request];
+
+    /// What a release with this fault is called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Fault::Loading => "loading",
+            Fault::Soon => "soon",
+            Fault::Request => "request",
+        }
+    }
+}
+
 /// What is changed to make a release fail, and what the master says of a worker's end then.
 pub(super) struct Change {
     pub(super) what: What,
