@@ -54,7 +54,7 @@ fn hello(target: &Target, _: &str) -> Result<(), (Kind, String)> {
 
 const EXITED: &str = "exited with code 1";
 #[test]
-fn the_standard_library_of_python() {
+fn r2_the_standard_library_of_python() {
     let changes = [
         text(
             "worker.py",
@@ -83,7 +83,7 @@ const PYTHON_SOON: &str =
     "__import__('threading').Timer(1, os._exit, [1]).start(); os.write(9, b\"\\n\")";
 
 #[test]
-fn gunicorn() {
+fn r2_gunicorn() {
     let changes = [
         text(
             "app.py",
@@ -108,7 +108,7 @@ fn gunicorn() {
 }
 
 #[test]
-fn uvicorn() {
+fn r2_uvicorn() {
     let changes = [
         text("app.py", "import os", "import os, does_not_exist", EXITED),
         text("serve.py", "os.write(9, b\"\\n\")", PYTHON_SOON, EXITED),
@@ -123,7 +123,7 @@ fn uvicorn() {
 }
 
 #[test]
-fn node() {
+fn r2_node() {
     let changes = [
         text(
             "worker.mjs",
@@ -148,7 +148,7 @@ fn node() {
 }
 
 #[test]
-fn puma() {
+fn r2_puma() {
     let changes = [
         text(
             "config.ru",
@@ -168,7 +168,7 @@ fn puma() {
 }
 
 #[test]
-fn a_perl_application_for_server_starter() {
+fn r2_a_perl_application_for_server_starter() {
     let changes = [
         text(
             "app.psgi",
@@ -188,7 +188,7 @@ fn a_perl_application_for_server_starter() {
 }
 
 #[test]
-fn go() {
+fn r2_go() {
     let changes = [
         text(
             "worker.go",
@@ -225,7 +225,7 @@ os._exit(1)
 "#;
 
 #[test]
-fn nginx() {
+fn r2_nginx() {
     // A second after the 200 ms.
     let soon = "#!/bin/sh\n(sleep 1.2; kill -KILL $$) & exec /usr/sbin/nginx \"$@\"\n";
     let changes = [
@@ -237,7 +237,7 @@ fn nginx() {
 }
 
 #[test]
-fn a_daemon_for_socket_activation() {
+fn r2_a_daemon_for_socket_activation() {
     let ask: Ask = |target, _| get(target, "document-root");
     let soon = "#!/bin/sh\n(sleep 1.2; kill -KILL $$) & exec /usr/sbin/lighttpd \"$@\"\n";
     let changes = [
@@ -255,7 +255,7 @@ fn a_daemon_for_socket_activation() {
 
 /// The recipe's own releases, and its script that deploys them.
 #[test]
-fn releases_behind_a_link() {
+fn r2_releases_behind_a_link() {
     if !have(&["python3"]) {
         return;
     }
