@@ -122,11 +122,19 @@ struct Account {
 impl Load {
     /// Starts this many clients for each target. Each makes requests one by one until
     /// [`stop`](Load::stop).
+    pub fn start(targets: &[Target], clients: usize) -> Load {
+        Load::asking(targets, clients, request)
+    }
+
+    /// The same with requests of another protocol.
     #[expect(
         clippy::disallowed_methods,
         reason = "these threads only connect; nothing is forked from them"
     )]
-    pub fn start(targets: &[Target], clients: usize) -> Load {
+    pub fn asking<R>(targets: &[Target], clients: usize, request: R) -> Load
+    where
+        R: Fn(&Target, &str) -> Result<(), (Kind, String)> + Copy + Send + 'static,
+    {
         let answered = targets.iter().map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(Shared {
             answered,
@@ -136,7 +144,7 @@ impl Load {
             let (shared, target) = (Arc::clone(&shared), target.clone());
             (0..clients).map(move |client| {
                 let (shared, target) = (Arc::clone(&shared), target.clone());
-                std::thread::spawn(move || shared.work(index, &target, client))
+                std::thread::spawn(move || shared.work(index, &target, client, request))
             })
         });
         let clients = clients.collect();
@@ -204,7 +212,13 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn work(&self, index: usize, target: &Target, client: usize) -> Account {
+    fn work(
+        &self,
+        index: usize,
+        target: &Target,
+        client: usize,
+        request: impl Fn(&Target, &str) -> Result<(), (Kind, String)>,
+    ) -> Account {
         let mut account = Account::default();
         let mut number = 0;
         while !self.stop.load(Ordering::SeqCst) && account.lost.len() < ENOUGH {
@@ -250,13 +264,35 @@ pub fn connect(target: &Target) -> io::Result<Socket> {
 
 /// Reads the answer to the request `id`.
 pub fn receive(socket: &mut Socket, id: &str) -> Result<(), (Kind, String)> {
+    let hello = format!("hello {id}, ");
+    receive_if(socket, |text| {
+        text.starts_with(&hello) && text.ends_with('\n')
+    })
+}
+
+/// Asks for `/` by HTTP on a new connection. The answer has `text` in it.
+pub fn get(target: &Target, text: &str) -> Result<(), (Kind, String)> {
+    let mut socket = connect(target).map_err(|error| failed("connect", &error))?;
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .map_err(|error| failed("write", &error))?;
+    receive_if(&mut socket, |answer| {
+        let status = answer.split(' ').nth(1);
+        status == Some("200") && answer.contains(text)
+    })
+}
+
+fn receive_if(
+    socket: &mut Socket,
+    is_right: impl FnOnce(&str) -> bool,
+) -> Result<(), (Kind, String)> {
     let mut answer = Vec::new();
     let ended = socket.read_to_end(&mut answer);
     let text = String::from_utf8_lossy(&answer).into_owned();
     match ended {
         Err(error) if answer.is_empty() => Err(failed("read", &error)),
         Ok(_) if answer.is_empty() => Err((Kind::Empty, String::new())),
-        Ok(_) if text.starts_with(&format!("hello {id}, ")) && text.ends_with('\n') => Ok(()),
+        Ok(_) if is_right(&text) => Ok(()),
         _ => Err((Kind::Wrong, text)),
     }
 }

@@ -9,3 +9,4 @@ mod layering;
 mod readme;
 mod recipes;
 mod rooms;
+mod stage;
