@@ -31,7 +31,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "upgrade" -d 'Replaces
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the release before'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "history" -d 'Prints the generations: when, how long, how they ended, release, command'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "scale" -d 'Sets the number of slots'
-complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "stop" -d 'Stops the service and waits until the master is gone, and everything of the service'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "resume" -d 'Starts the workers of a paused service again'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'
@@ -48,13 +48,13 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l unset -d 'Remov
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l chdir -d 'The workers\' directory from now on; relative to where the master was started' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l dry-run -d 'Only print what would change: program, directory, environment, listeners, peak workers'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l dry-run -d 'Only print what would change: the master\'s program and command line, then as for reload'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l fork -d 'Start a new master beside the old one, which exits when its last worker is gone'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l manual -d 'With --fork: both masters serve with all workers until one of them gets QUIT'
@@ -63,7 +63,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'S
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l to -d 'Roll to the release of this generation, which must be kept (see history)' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
@@ -72,45 +72,45 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -s h -l help -d '
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l now -d 'Stop quickly: the workers get the quick signal instead of the graceful one'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, kill the master and all its descendants (needs --timeout)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l slot -d 'Send it to the worker of this slot' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s q -l quiet -d 'Print only errors on stderr'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l no-wait -d 'Do not wait; print the operation\'s number, which wait --op takes'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l workers -d 'Send it to every worker'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
@@ -118,12 +118,13 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l json -d 'Print the
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l appear -d 'With --ready: how long the master may take to appear (off: for ever)' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended; the exit code is that of its own command' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until all slots are ready and no rollout runs; also waits for the master to appear'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Print only errors on stderr'
@@ -133,7 +134,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "rollback" -d 'Ends a running rollout, or rolls back to the release before'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "history" -d 'Prints the generations: when, how long, how they ended, release, command'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "scale" -d 'Sets the number of slots'
-complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone'
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "stop" -d 'Stops the service and waits until the master is gone, and everything of the service'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "pause" -d 'Stops the workers and keeps the master and its listeners; clients wait in the accept queue'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "resume" -d 'Starts the workers of a paused service again'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand help; and not __fish_seen_subcommand_from reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help" -f -a "restart-worker" -d 'Replaces the worker of one slot; the old worker stops when the new one is ready'
