@@ -13,12 +13,12 @@
 //! One request: [`Target::reach`] finds out whether the target is a pid file or a socket, looks up
 //! the owner of the pid file's lock, and connects. [`ControlConnection::send`] writes the request.
 //! [`ControlConnection::next_line`] returns progress lines until the reply comes; `None` means that
-//! the master closed the connection (`failure::unanswered`).
+//! the master closed the connection (`master::unanswered`).
 
 mod connection;
 mod deadline;
 pub(crate) mod failure;
-mod master;
+pub(crate) mod master;
 mod target;
 
 pub use connection::{AnswerLine, ControlConnection};
@@ -57,7 +57,7 @@ pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> 
                 answer: Response::Progress(_),
                 ..
             }) => {}
-            None => return Err(failure::unanswered(reach.master.as_ref())),
+            None => return Err(master::unanswered(reach.master.as_ref())),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Finds what workers left behind outside their groups: daemons, and helpers in a session of their
 //! own. The master is a subreaper, so they are its children, or descend from one that is.
 
-use crate::model::event::{Event, Holds, LeftBehind, LeftBy};
+use crate::model::event::Event;
 use crate::model::ids::WorkerId;
+use crate::model::leftover::{Holds, LeftBehind, LeftBy};
 use crate::sys::process::descendants;
 use crate::sys::process::group::group_of;
 use crate::sys::process::proc_info::{self, Environment};

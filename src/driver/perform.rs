@@ -141,8 +141,8 @@ impl Driver {
         }
     }
 
-    /// Makes room for one more worker, where all descriptors are in use, and returns the events that
-    /// come of it; None: there is nothing to be had.
+    /// Makes room for one more worker, where all descriptors are in use, and returns the events
+    /// that come of it; None: there is nothing to be had.
     fn make_room(&mut self) -> Option<Vec<Event>> {
         if let Some(come) = self.processes.make_room() {
             return Some(come);

@@ -4,7 +4,7 @@ use crate::model::event::Event;
 use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::operation::Operation;
 use crate::model::operation::Outcome;
-use crate::model::state::releases::GenerationRecord;
+use crate::model::releases::GenerationRecord;
 use crate::model::state::rollout::RolloutRecord;
 use crate::model::state::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;

@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: the status document, for `pf-status`;
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
+//! - [`history`]: the generations so far, for `pf-ctl history`;
 //! - [`plan`]: what a rollout would change, for `pf-ctl reload --dry-run`;
 //! - [`progress`]: what a waiting command shows on stderr;
 //! - [`text`]: durations, sizes, command lines, and foreign strings made harmless.

@@ -1,5 +1,5 @@
-//! The completions at work: Tab is pressed in a real bash and a real zsh, and fish is asked for what
-//! it would offer.
+//! The completions at work: Tab is pressed in a real bash and a real zsh, and fish is asked for
+//! what it would offer.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -2,7 +2,7 @@
 
 use super::job::{Job, malformed_reply};
 use super::signal_fallback;
-use crate::client::failure::unanswered;
+use crate::client::master::unanswered;
 use crate::error::{Exit, Result};
 use crate::wire::control::{ControlCommand, Reply};
 

@@ -141,7 +141,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", default_value = "auto", value_parser = canary)]
     pub(super) canary: Canary,
 
-    /// Roll back if a new worker dies by itself or misses its heartbeat within D after all are ready
+    /// Roll back if a new worker dies by itself or misses its heartbeat within D after all are
+    /// ready
     ///
     /// A command that waits for the rollout waits for this, too. The first rollout and a rollback
     /// have no probation.
@@ -158,9 +159,9 @@ pub(super) struct Args {
 
     /// The wait before the next start in a slot: doubles from MIN to MAX, with jitter
     ///
-    /// Each worker that dies by itself doubles it, 10s of being ready make it MIN again, and so does
-    /// a new generation. A worker that was ready for longer than the current wait is replaced at
-    /// once. So is one that finished: that was ready, said STOPPING=1 and exited with 0.
+    /// Each worker that dies by itself doubles it, 10s of being ready make it MIN again, and so
+    /// does a new generation. A worker that was ready for longer than the current wait is replaced
+    /// at once. So is one that finished: that was ready, said STOPPING=1 and exited with 0.
     #[arg(long, value_name = "MIN..MAX", default_value = "100ms..30s", value_parser = durations)]
     pub(super) backoff: (Duration, Duration),
 

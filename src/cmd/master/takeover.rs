@@ -119,8 +119,9 @@ fn listeners(args: &Args, state: &State, log: &Log, left: &mut LeftOpen) -> Resu
     Ok(arranged.into_iter().map(original).collect())
 }
 
-/// The settings of this command line. If the directory in which the first image was started is gone,
-/// it is still the one that is meant: what lies in it is missed, and nothing else is taken for it.
+/// The settings of this command line. If the directory in which the first image was started is
+/// gone, it is still the one that is meant: what lies in it is missed, and nothing else is taken
+/// for it.
 fn settings_for(args: &Args, state: &State, exports: Exports) -> Result<Settings> {
     let mut settings = settings(args, exports, state.nofile)?;
     let recipe = &mut settings.recipe;

@@ -262,8 +262,8 @@ impl Clients {
         self.dropped += dropped;
     }
 
-    /// The master is about to exit, and another one is the service: requests that wait for what ends
-    /// there are not left without an answer.
+    /// The master is about to exit, and another one is the service: requests that wait for what
+    /// ends there are not left without an answer.
     pub(super) fn send_away(&mut self) {
         for client in self.by_number.values_mut() {
             for pending in std::mem::take(&mut client.pending) {

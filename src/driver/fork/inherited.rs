@@ -12,11 +12,11 @@ use crate::model::Supervisor;
 use crate::model::ids::Generation;
 use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
-use crate::sys::files::pidfile;
 use crate::sys::io::fd;
 use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::listener::Listener;
 use crate::sys::process::image;
+use crate::sys::process::pidfd;
 use crate::wire::changes::Changes;
 use crate::wire::exports::Protocol;
 use crate::wire::handover;
@@ -154,7 +154,7 @@ fn refuse(link: &mut Link, why: &Error) {
 /// It cannot be told whether the old master is gone: a new master that took it for gone would be a
 /// second service.
 fn watch(link: &mut Link, pid: i32) -> io::Result<(Option<OwnedFd>, Option<Message>)> {
-    let process = pidfile::open_if_alive(pid)?;
+    let process = pidfd::open_if_alive(pid)?;
     // The pid is the old master's own only while that holds its end of the link: so this is asked
     // after the pidfd was opened.
     let early = link.receive(LONGEST)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Pin, Pins, Recipe};
-use crate::model::state::releases::{PinnedRelease, ReleaseLabel};
+use crate::model::releases::{PinnedRelease, ReleaseLabel};
 use crate::wire::changes::Text;
 
 impl Pin {

@@ -15,8 +15,8 @@ use super::{Processes, WorkerProcess};
 use crate::model::event::Event;
 use crate::model::exit::ExitStatus;
 use crate::model::ids::WorkerId;
-use crate::sys::files::pidfile::open_process;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
+use crate::sys::process::pidfd::open_process;
 use crate::sys::process::wait;
 
 /// The pidfds of all leaders that have not been reaped, as one descriptor.

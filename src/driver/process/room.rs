@@ -2,8 +2,8 @@
 //!
 //! What is missed least is closed first: the pidfds by which ends of leaders are found, for which
 //! SIGCHLD and waitid(2) do as well. Then come the pipes of workers that are about to execute their
-//! program: each closes by itself a moment later. Then the workers that were told to finish. So many
-//! workers can be started at once where as many can be started one by one.
+//! program: each closes by itself a moment later. Then the workers that were told to finish. So
+//! many workers can be started at once where as many can be started one by one.
 
 use std::time::Duration;
 

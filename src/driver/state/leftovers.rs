@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::model::ids::LeftoverId;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::files::pidfile::{open_process, pidfd_signal, pidfd_wait};
+use crate::sys::process::pidfd::{open_process, pidfd_signal, pidfd_wait};
 
 /// How long after a worker's end the master looks for what it left behind: one look for all that
 /// end within this time.

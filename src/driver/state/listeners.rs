@@ -94,8 +94,8 @@ impl ServiceListeners {
     /// Mends the listeners that have been shut down or connected; the labels of those that were
     /// bound anew.
     ///
-    /// A TCP or datagram socket serves again, and no worker notices. A Unix socket has to be bound anew, and
-    /// the workers, which have the dead one, have to be rolled.
+    /// A TCP or datagram socket serves again, and no worker notices. A Unix socket has to be bound
+    /// anew, and the workers, which have the dead one, have to be rolled.
     pub(in crate::driver) fn mend(&mut self, log: &Log) -> Vec<String> {
         let mut rebound = Vec::new();
         if self.iter().all(Listener::still_listens) {

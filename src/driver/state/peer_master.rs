@@ -16,6 +16,7 @@ use crate::sys::files::pidfile;
 use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
 use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::process::fork_master::ForkedMaster;
+use crate::sys::process::pidfd;
 use crate::sys::process::{descendants, wait};
 use crate::wire::names::ack_path;
 use crate::wire::peer::{LONGEST, parse, render};
@@ -116,8 +117,8 @@ impl PeerMaster {
         }
     }
 
-    /// The old master: the link to it, with a message that was received already; its pid and a pidfd
-    /// (None: it is known to be gone).
+    /// The old master: the link to it, with a message that was received already; its pid and a
+    /// pidfd (None: it is known to be gone).
     ///
     /// # Errors
     /// epoll refuses.
@@ -141,7 +142,7 @@ impl PeerMaster {
     }
 
     fn watch_process(&mut self, pid: i32) -> io::Result<()> {
-        let process = pidfile::open_process(pid)?;
+        let process = pidfd::open_process(pid)?;
         self.epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
         if let Some(before) = self.process.replace(process) {
             let _ = self.epoll.remove(before.as_fd());
@@ -221,16 +222,16 @@ impl PeerMaster {
         // Not reaped, so the number is its own.
         if let Some(pid) = starter.filter(|pid| *pid != self.pid)
             && matches!(wait::peek(pid), Ok(None))
-            && let Ok(process) = pidfile::open_process(pid)
+            && let Ok(process) = pidfd::open_process(pid)
         {
-            let _ = pidfile::pidfd_signal(&process, Signal::Kill);
+            let _ = pidfd::pidfd_signal(&process, Signal::Kill);
         }
     }
 
     pub(in crate::driver) fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
             // That it has ended is found by `read`.
-            let _ = pidfile::pidfd_signal(process, signal);
+            let _ = pidfd::pidfd_signal(process, signal);
         }
     }
 
@@ -375,7 +376,7 @@ mod tests {
             fds: Vec::new(),
         };
         let pid = i32::try_from(std::process::id()).expect("a pid");
-        let process = pidfile::open_process(pid).expect("a pidfd");
+        let process = pidfd::open_process(pid).expect("a pidfd");
         let mut peer = PeerMaster::old_master(
             (Link::new(new), Some(early)),
             (pid, Some(process)),

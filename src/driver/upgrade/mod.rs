@@ -183,8 +183,8 @@ impl Driver {
         self.first_turn();
     }
 
-    /// Obeys the signals that have arrived. SIGCHLD is not among them: a look at all children has to
-    /// follow.
+    /// Obeys the signals that have arrived. SIGCHLD is not among them: a look at all children has
+    /// to follow.
     fn obey_signals(&mut self) {
         for (signal, sender) in self.signals.pending() {
             if signal != Signal::Chld {

@@ -10,7 +10,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::sys::files::pidfile::HeldProcess;
+use crate::sys::process::pidfd::HeldProcess;
 
 /// Connects to the Unix stream socket at `path`.
 ///

@@ -126,8 +126,8 @@ fn u19_p8_a_socket_held_only_by_a_child_of_a_dead_master_is_dead() {
     UnixStream::connect(&path).expect("the child holds it");
     let next = bound(&path);
     pair(&next);
-    let handle = crate::sys::files::pidfile::open_process(holder).expect("it sleeps");
-    crate::sys::files::pidfile::pidfd_signal(&handle, crate::model::signal::Signal::Kill)
+    let handle = crate::sys::process::pidfd::open_process(holder).expect("it sleeps");
+    crate::sys::process::pidfd::pidfd_signal(&handle, crate::model::signal::Signal::Kill)
         .expect("ours to end");
 }
 

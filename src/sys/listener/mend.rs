@@ -124,9 +124,9 @@ impl Listener {
         Ok(())
     }
 
-    /// Binds the same port again, before listen(2) or after the end of a connection. Then the kernel
-    /// takes back a port that it chose itself (`:0`), and would silently choose another one. EINVAL
-    /// means that the port is still bound.
+    /// Binds the same port again, before listen(2) or after the end of a connection. Then the
+    /// kernel takes back a port that it chose itself (`:0`), and would silently choose another one.
+    /// EINVAL means that the port is still bound.
     fn rebind_port(&self) -> Result<()> {
         let (Bound::Tcp(at) | Bound::Udp(at)) = &self.address else {
             return Ok(());

@@ -9,8 +9,8 @@ use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, Socket};
 
 use crate::error::{Error, Result, reason};
+use crate::wire::address::size::Size;
 use crate::wire::address::{Bound, Options};
-use crate::wire::size::Size;
 
 /// The limit where somaxconn cannot be read: the default since Linux 5.4.
 const DEFAULT_SOMAXCONN: u32 = 4096;

@@ -27,9 +27,9 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, s
 use super::wait::{self, WaitStatus};
 use crate::error::Exit;
 use crate::model::signal::Signal;
-use crate::sys::files::pidfile::open_process;
 use crate::sys::io::fd;
 use crate::sys::io::poll::{Interest, Poller};
+use crate::sys::process::pidfd::open_process;
 use crate::sys::signal;
 use crate::sys::signal::HANDLED;
 

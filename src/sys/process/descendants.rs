@@ -5,15 +5,15 @@ use std::fs;
 
 use super::proc_info;
 use crate::model::signal::Signal;
-use crate::sys::files::pidfile::HeldProcess;
+use crate::sys::process::pidfd::HeldProcess;
 
 /// How many times [`kill_descendants`] lists the descendants. Each one found is stopped; a child
 /// that it started before it was stopped is found in the next round.
 const ROUNDS: usize = 20;
 
 /// The descendants of a process: its children, their children, and so on. Children of a process
-/// that has ended belong to pid 1 or a subreaper and are not found. The list is empty without a /proc
-/// of this pid namespace.
+/// that has ended belong to pid 1 or a subreaper and are not found. The list is empty without a
+/// /proc of this pid namespace.
 pub fn descendants(pid: i32) -> Vec<i32> {
     descendants_of(vec![pid])
 }

@@ -267,8 +267,8 @@ fn send_by_pidfd(
     delivery_of(killpg(Pid::from_raw(leader), signal))
 }
 
-/// Sends a signal to the group of a worker that is no child, by its pidfd if there is one. The guard calls this and
-/// has nowhere to report a failure.
+/// Sends a signal to the group of a worker that is no child, by its pidfd if there is one. The
+/// guard calls this and has nowhere to report a failure.
 pub(in crate::sys) fn signal_group_by_pidfd(
     pidfd: Option<&OwnedFd>,
     leader: i32,

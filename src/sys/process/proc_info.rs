@@ -135,8 +135,8 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
                 else {
                     continue;
                 };
-                // getpgid(2) is cheap and rules out most processes of the machine before their files
-                // are read.
+                // getpgid(2) is cheap and rules out most processes of the machine before their
+                // files are read.
                 let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) else {
                     continue;
                 };

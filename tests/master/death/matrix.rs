@@ -1,8 +1,8 @@
 //! Each process of a service killed at any moment of each operation: what was promised holds, no
 //! process, port or file is left, and the next start works.
 //!
-//! All pairs of an operation and a victim are numbered, and a moment is drawn for each. By default a
-//! sample runs; `PF_KILLS=N` runs N of them, `PF_KILLS_FROM=N` begins at another number.
+//! All pairs of an operation and a victim are numbered, and a moment is drawn for each. By default
+//! a sample runs; `PF_KILLS=N` runs N of them, `PF_KILLS_FROM=N` begins at another number.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

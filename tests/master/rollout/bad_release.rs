@@ -309,8 +309,8 @@ fn a_release_that_dies_after_it_was_ready_takes_no_worker() {
     master.stop();
 }
 
-/// Without a canary, it is the number of deaths that rolls it back, and the first slot that has none
-/// of its workers is the last that it gets.
+/// Without a canary, it is the number of deaths that rolls it back, and the first slot that has
+/// none of its workers is the last that it gets.
 #[test]
 fn deaths_of_ready_workers_roll_back_and_take_one_slot_at_most() {
     let scene = Scene::new();

@@ -1,5 +1,5 @@
-//! Signals that arrive while one image of the master becomes the next: each is obeyed, by the one or
-//! by the other.
+//! Signals that arrive while one image of the master becomes the next: each is obeyed, by the one
+//! or by the other.
 
 use nix::sys::signal::Signal;
 

@@ -75,8 +75,8 @@ impl Backoff {
         self.wait = self.shortest;
     }
 
-    /// A worker died by itself: takes the current wait, up to a tenth longer by chance so that slots that fail together do
-    /// not start together, and doubles it for the next time.
+    /// A worker died by itself: takes the current wait, up to a tenth longer by chance so that
+    /// slots that fail together do not start together, and doubles it for the next time.
     pub fn take(&mut self, dice: &mut Dice) -> Duration {
         let wait = self.wait;
         self.wait = wait.saturating_mul(2).min(self.longest);

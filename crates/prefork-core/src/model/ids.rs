@@ -15,8 +15,8 @@ pub struct LeftoverId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 
-/// Tells the operations of one master from those of every other, also of a later one on the same pid
-/// file. 0 is a master that was started by a version without this, and its operations are plain
+/// Tells the operations of one master from those of every other, also of a later one on the same
+/// pid file. 0 is a master that was started by a version without this, and its operations are plain
 /// numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MasterId(pub u64);
@@ -33,6 +33,17 @@ pub struct OpId {
 /// The driver's number for a request that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// A worker, as messages name it: `slot 0: worker 4711 of generation 2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerLabel {
+    /// Its slot.
+    pub slot: u32,
+    /// Its pid; None where there is no process.
+    pub pid: Option<i32>,
+    /// Its generation.
+    pub generation: Generation,
+}
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

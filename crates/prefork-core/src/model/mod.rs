@@ -14,6 +14,8 @@
 //! | [`turn`] | one call of `step`: its time, and its actions so far |
 //! | [`worker`] | one worker's state machine |
 //! | [`readiness_memory`] | what `--ready auto` has learnt |
+//! | [`releases`] | the generations that there were, and what can be gone back to |
+//! | [`leftover`] | a process that a worker left behind outside its group |
 //! | [`state`] | everything that the supervisor remembers, how it is shown and handed over |
 //! | [`supervisor`] | `step`, `settle`, and the decisions about slots, scale, stop, exits |
 //! | [`rollout`] | from one generation to the next, forward and back |
@@ -28,11 +30,13 @@ pub mod exit;
 pub mod fact;
 pub mod fork;
 pub mod ids;
+pub mod leftover;
 pub mod machines;
 pub mod operation;
 pub mod peer;
 pub mod policy;
 pub mod readiness_memory;
+pub mod releases;
 pub mod rollout;
 pub mod signal;
 pub mod state;

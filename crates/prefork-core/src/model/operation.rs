@@ -118,8 +118,8 @@ pub struct Operations {
     others: Vec<MasterId>,
     last: u64,
     known: VecDeque<Operation>,
-    /// While there is another master, it is told of every operation but this one, the upgrade, which
-    /// each of the two ends by itself.
+    /// While there is another master, it is told of every operation but this one, the upgrade,
+    /// which each of the two ends by itself.
     shared_except: Option<OpId>,
 }
 
@@ -246,8 +246,8 @@ impl Operations {
         self.known.iter().find(|known| known.op == op)
     }
 
-    /// Whether an operation that is not remembered is one of a master that died with it: of no master
-    /// whose operations are told to this one.
+    /// Whether an operation that is not remembered is one of a master that died with it: of no
+    /// master whose operations are told to this one.
     pub fn is_of_dead_master(&self, op: OpId) -> bool {
         op.master != self.master && !self.others.contains(&op.master)
     }

@@ -8,8 +8,8 @@ use super::ids::{Generation, OpId};
 use super::operation::{OperationKind, Operations, Outcome};
 use super::policy::StopSeverity;
 use super::readiness_memory::ReadinessMemory;
+use super::releases::Releases;
 use super::signal::Signal;
-use super::state::releases::Releases;
 
 /// How long a new master may take until it says that it is up.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -12,9 +12,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::changes::Changes;
-use super::operation_id::{optional_word, word};
-use super::status::Status;
+use crate::wire::changes::Changes;
+use crate::wire::operation_id::{optional_word, word};
+use crate::wire::status::Status;
 
 /// The longest request line, its newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -207,10 +207,10 @@ pub struct Reply {
     pub status: Option<Box<Status>>,
     /// The reply to `listeners`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub listeners: Option<Vec<super::status::Listener>>,
+    pub listeners: Option<Vec<crate::wire::status::Listener>>,
     /// The reply to `history`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub generations: Option<Vec<super::status::Generation>>,
+    pub generations: Option<Vec<crate::wire::status::Generation>>,
     /// The reply to `reload` or `upgrade` with `dry_run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,

@@ -17,7 +17,7 @@
 //! | module | format |
 //! | --- | --- |
 //! | [`address`] | addresses and options of listeners, as people write them: pf-listen(1) |
-//! | [`size`] | sizes: `512M` |
+//! | [`address::size`] | sizes: `512M` |
 //! | [`control`], [`changes`], [`status`] | requests, replies, the status document: JSON lines |
 //! | [`names`] | the paths beside a pid file: control socket, `.oldbin` |
 //! | [`service_manager`] | `READY=1` and so on to the manager above: systemd, sd_notify(3) |
@@ -49,7 +49,6 @@ pub mod operation_id;
 pub mod peer;
 pub mod service_manager;
 pub mod services;
-pub mod size;
 pub mod status;
 pub mod text;
 pub mod ucspi;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::ids::{MasterId, OpId};
 
-/// An operation in a document that one master leaves for another, or one image for the next. A plain
-/// number is read too: versions before this wrote that.
+/// An operation in a document that one master leaves for another, or one image for the next. A
+/// plain number is read too: versions before this wrote that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpWord(pub OpId);
 

@@ -9,16 +9,16 @@ use prefork_core::model::operation::{Operation, OperationKind, Operations, Outco
 use prefork_core::model::peer::{ForkState, PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, StopSeverity};
 use prefork_core::model::readiness_memory::ReadinessMemory;
-use prefork_core::model::state::releases::{KeptRelease, Releases};
+use prefork_core::model::releases::{KeptRelease, Releases};
 use prefork_core::model::time::Time;
 use prefork_core::wire::operation_id::plain;
 
 /// The new master, by whose word its operations are known.
 const NEW: MasterId = MasterId(23);
 
-/// `heir N [manual] [older] [scaled=N]`: the supervisor of a new master of generation 2. The old master is
-/// process 50, and the upgrade is its operation 2; `older`: it is of a version that answers no
-/// questions.
+/// `heir N [manual] [older] [scaled=N]`: the supervisor of a new master of generation 2. The old
+/// master is process 50, and the upgrade is its operation 2; `older`: it is of a version that
+/// answers no questions.
 pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let slots = rest[0].parse().expect("slots");
     let known = |op, kind, ended| Operation {

@@ -17,7 +17,7 @@ use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Ticket, WorkerId};
 use prefork_core::model::policy::{Canary, Policy, Readiness, Surge};
-use prefork_core::model::state::releases::PinnedRelease;
+use prefork_core::model::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::{ServiceState, SlotState};
 use prefork_core::model::time::Time;
 use prefork_core::model::worker::Phase;

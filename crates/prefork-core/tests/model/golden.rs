@@ -13,7 +13,7 @@ use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
 use prefork_core::model::policy::{Canary, Policy, Readiness};
-use prefork_core::model::state::releases::PinnedRelease;
+use prefork_core::model::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::ServiceState;
 use prefork_core::model::time::Time;
 use prefork_core::wire::changes::Changes;

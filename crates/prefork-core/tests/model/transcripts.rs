@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
-use prefork_core::model::event::{Command, Event, Holds, LeftBehind, LeftBy, Scale, WorkerMessage};
+use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
+use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::signal::{Sender, Signal};
-use prefork_core::model::state::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
 
@@ -109,14 +110,15 @@ struct Session {
 impl Session {
     /// Runs one command:
     ///
-    /// - `new N [setting=value]...` (with `canary=off` unless it says another), `start`,
-    ///   `set setting=value` (for the next pin);
-    /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`,
-    ///   `trigger W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`,
-    ///   `does-not-dump W`, `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`,
-    ///   `emptied W`, `let-go W`;
+    /// - `new N [setting=value]...` (with `canary=off` unless it says another), `start`, `set
+    ///   setting=value` (for the next pin);
+    /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`, `trigger
+    ///   W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`,
+    ///   `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go
+    ///   W`;
     /// - of what workers leave behind: `left ID pid=P [slot=S] by=W|gone|other|unknown
-    ///   holds=nothing|NAME|maybe:NAME` (the next look finds it), `left-gone ID` (no look finds it again), `look`;
+    ///   holds=nothing|NAME|maybe:NAME` (the next look finds it), `left-gone ID` (no look finds it
+    ///   again), `look`;
     /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
     ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;

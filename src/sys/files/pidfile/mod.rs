@@ -15,7 +15,6 @@
 //! | `unnamed` | a locked file with our pid that has no name yet |
 //! | `rename` | another name for our file while two masters run; [`remove_stale`] |
 //! | `owner` | [`owner()`], [`open_owner`]: the process that has the lock |
-//! | `pidfd` | [`HeldProcess`]; [`open_process`], [`pidfd_signal`], [`pidfd_wait`] |
 //!
 //! The way of one start: [`PidFile::acquire`] makes a file without a name, locks it and writes the
 //! pid into it. If the path is free, it links the file there; the link fails if another process was
@@ -26,13 +25,11 @@
 mod acquire;
 mod lock;
 mod owner;
-mod pidfd;
 mod rename;
 mod unnamed;
 
 pub use acquire::PidFile;
 pub use owner::{Owner, open_owner, owner};
-pub use pidfd::{HeldProcess, open_if_alive, open_process, pidfd_signal, pidfd_wait};
 pub use rename::remove_stale;
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use nix::libc;
 
 use super::lock::{TRIES, holder, not_regular};
-use super::pidfd::HeldProcess;
 use crate::error::{Error, Exit, Result};
+use crate::sys::process::pidfd::HeldProcess;
 
 /// Which process owns a pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

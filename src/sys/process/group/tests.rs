@@ -50,7 +50,7 @@ fn r99_a_group_is_reached_after_its_leader_was_reaped_and_never_after_its_end() 
     )
     .expect("the rest lives");
     assert!(group.signal_group(Signal::Kill).expect("sent"));
-    let ended = crate::sys::files::pidfile::pidfd_wait(
+    let ended = crate::sys::process::pidfd::pidfd_wait(
         &pidfd,
         Some(crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE),
     );
@@ -111,7 +111,7 @@ fn without_a_pidfd_a_live_member_proves_the_number() {
     let pidfd = pidfd_open(raw, PidfdFlags::empty()).expect("the rest lives");
     assert!(group.signal_group(Signal::Kill).expect("sent"));
     let limit = crate::sys::machine::clock::now() + crate::sys::testing::PATIENCE;
-    assert!(crate::sys::files::pidfile::pidfd_wait(&pidfd, Some(limit)).expect("waited"));
+    assert!(crate::sys::process::pidfd::pidfd_wait(&pidfd, Some(limit)).expect("waited"));
     assert!(group.is_empty());
     assert!(!group.signal_group(Signal::Kill).expect("no error"));
 }

@@ -8,9 +8,9 @@ pub mod text;
 
 use std::time::Duration;
 
-use crate::model::event::LeftBehind;
 use crate::model::exit::LastExit;
-use crate::model::ids::Generation;
+use crate::model::ids::{Generation, WorkerLabel};
+use crate::model::leftover::LeftBehind;
 use crate::model::operation::OperationKind;
 use crate::model::peer::PeerLabel;
 use crate::model::policy::StopSeverity;
@@ -27,17 +27,6 @@ pub enum Level {
     Info,
     /// What helps to find a fault.
     Debug,
-}
-
-/// A worker, as messages name it: `slot 0: worker 4711 of generation 2`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerLabel {
-    /// Its slot.
-    pub slot: u32,
-    /// Its pid; None where there is no process.
-    pub pid: Option<i32>,
-    /// Its generation.
-    pub generation: Generation,
 }
 
 /// A worker's end, with what explains it.

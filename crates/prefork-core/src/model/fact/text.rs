@@ -7,9 +7,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Fact, WorkerExit, WorkerLabel};
-use crate::model::event::{Holds, LeftBehind};
+use super::{Fact, WorkerExit};
+
 use crate::model::exit::{Cause, ExitStatus};
+use crate::model::ids::WorkerLabel;
+use crate::model::leftover::{Holds, LeftBehind};
 use crate::model::operation::OperationKind;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;
@@ -132,7 +134,8 @@ impl fmt::Display for WorkerExit {
 }
 
 impl Fact {
-    /// The line without the kind of the operation in front: what a client that waits for it is shown.
+    /// The line without the kind of the operation in front: what a client that waits for it is
+    /// shown.
     pub fn detail(&self) -> String {
         let line = self.to_string();
         let is_kind = |word| OperationKind::ALL.iter().any(|kind| kind.name() == word);

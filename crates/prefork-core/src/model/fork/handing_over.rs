@@ -1,9 +1,9 @@
 //! The end of an upgrade by fork: one master is the service, and the other one leaves.
 //!
-//! The upgrade is done as any rollout is: all new workers are ready, and no old one accepts. Then the
-//! old master hands the service over. It only drains from then on, and ends when its last worker is
-//! gone; that holds up nothing but another upgrade by fork, as its names are taken. If the new master
-//! dies while the old one drains, the old one is the service again.
+//! The upgrade is done as any rollout is: all new workers are ready, and no old one accepts. Then
+//! the old master hands the service over. It only drains from then on, and ends when its last
+//! worker is gone; that holds up nothing but another upgrade by fork, as its names are taken. If
+//! the new master dies while the old one drains, the old one is the service again.
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
@@ -37,8 +37,8 @@ impl Supervisor {
         !self.peer.as_ref().is_some_and(not_yet)
     }
 
-    /// The old master has left all slots to the new one, whose probation is over. Once no old worker
-    /// accepts, the upgrade is done.
+    /// The old master has left all slots to the new one, whose probation is over. Once no old
+    /// worker accepts, the upgrade is done.
     pub(crate) fn settle_old_master(&mut self, turn: &mut Turn<'_>, workers: usize) {
         if let Some(warnings) = self.await_rollout_release(turn, true, |_| true) {
             self.hand_over_to_new_master(turn, workers, warnings);

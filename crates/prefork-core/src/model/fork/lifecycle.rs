@@ -12,10 +12,10 @@ use crate::model::peer::{
     ASK_AFTER, ForkState, HELLO_WITHIN, PeerAction, PeerEvent, PeerMessage, PeerSide,
 };
 use crate::model::policy::StopSeverity;
+use crate::model::releases::{KeptRelease, PinnedRelease};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
-use crate::model::state::releases::{KeptRelease, PinnedRelease};
 use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;

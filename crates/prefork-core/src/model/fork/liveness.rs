@@ -1,8 +1,8 @@
 //! Whether the other master still answers, and what becomes of it and of its operations if it does
 //! not.
 //!
-//! Neither master believes the other gone because it is silent: a master that is silent for too long
-//! is ended, and gone when the kernel says so.
+//! Neither master believes the other gone because it is silent: a master that is silent for too
+//! long is ended, and gone when the kernel says so.
 
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ impl Supervisor {
         }
     }
 
-    /// The other master lives, and cannot be talked to. The old master keeps or gets the service: it
-    /// has it until it has handed it over.
+    /// The other master lives, and cannot be talked to. The old master keeps or gets the service:
+    /// it has it until it has handed it over.
     pub(crate) fn peer_link_lost(&mut self, turn: &mut Turn<'_>, why: &str) {
         let Some(peer) = &self.peer else { return };
         let label = peer.label();
@@ -139,7 +139,8 @@ impl Supervisor {
         }
     }
 
-    /// The other master is not followed through an upgrade in place, and neither are its operations.
+    /// The other master is not followed through an upgrade in place, and neither are its
+    /// operations.
     pub(crate) fn lose_operations_of_peer(&mut self, turn: &mut Turn<'_>) {
         let Some(peer) = self.peer.clone() else {
             return;

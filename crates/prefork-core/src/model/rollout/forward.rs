@@ -124,8 +124,9 @@ impl Supervisor {
         }
     }
 
-    /// Ready new workers take their slots from old ones, unless a slot that was taken in this rollout
-    /// has no ready new worker: a release whose workers die must not take one slot after the other.
+    /// Ready new workers take their slots from old ones, unless a slot that was taken in this
+    /// rollout has no ready new worker: a release whose workers die must not take one slot after
+    /// the other.
     fn give_slots_to_new(&mut self, turn: &mut Turn<'_>, to: Generation) {
         let has_hole = |slot: &Slot| slot.given_to_new && !self.is_ready_of(slot.current, to);
         if self.slots.iter().any(has_hole) {
@@ -150,8 +151,8 @@ impl Supervisor {
     }
 
     /// `--surge 0`: the next slot whose current worker `must_go` is vacated, one at a time;
-    /// [`Supervisor::fill_slots`] fills it once the old worker is gone. The others wait until its new
-    /// worker is ready, unless the rollout `gives_up` that slot.
+    /// [`Supervisor::fill_slots`] fills it once the old worker is gone. The others wait until its
+    /// new worker is ready, unless the rollout `gives_up` that slot.
     pub(crate) fn vacate_next_slot(
         &mut self,
         turn: &mut Turn<'_>,

@@ -9,8 +9,8 @@ use crate::model::ids::{Generation, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
+use crate::model::releases::PinnedRelease;
 use crate::model::state::Supervisor;
-use crate::model::state::releases::PinnedRelease;
 use crate::model::state::rollout::Pinning;
 use crate::model::turn::Turn;
 

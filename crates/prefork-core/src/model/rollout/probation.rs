@@ -4,8 +4,8 @@
 //! The new workers have every slot and the old ones were told to finish, so the service is
 //! `running` on the new generation. The operation goes on, its caller waits, and what the old
 //! generation needs to come back is kept. A worker is on probation from when it is ready until the
-//! time is over; before, a death counts as in every rollout. The first rollout and a `rollback` have none: there is nothing that is known to be
-//! better.
+//! time is over; before, a death counts as in every rollout. The first rollout and a `rollback`
+//! have none: there is nothing that is known to be better.
 
 use crate::model::exit::Cause;
 use crate::model::fact::Fact;
@@ -54,8 +54,8 @@ impl Supervisor {
         }
     }
 
-    /// Why the death of a new worker ends the probation that its rollout is on; None: it is on none.
-    /// That a process could not be made is no death: it counts as any failed start does.
+    /// Why the death of a new worker ends the probation that its rollout is on; None: it is on
+    /// none. That a process could not be made is no death: it counts as any failed start does.
     pub(crate) fn ends_probation(&self, death: &Death<'_>) -> Option<String> {
         let rollout = self.rollout.as_ref().filter(|it| it.on_probation())?;
         let trial = rollout.trial()?;

@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
 use super::peer::Peer;
-use super::releases::Releases;
 use super::rollout::{Pinning, RolloutRecord};
 use super::slots::{Slot, Slots};
 use super::{Counters, Supervisor};
@@ -19,6 +18,7 @@ use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::{OperationKind, Operations};
 use crate::model::policy::Policy;
 use crate::model::readiness_memory::ReadinessMemory;
+use crate::model::releases::Releases;
 use crate::model::time::Time;
 use crate::model::timer::{Timer, Timers};
 use crate::model::worker::Worker;

@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::event::LeftBehind;
-use crate::model::fact::WorkerLabel;
-use crate::model::ids::{LeftoverId, WorkerId};
+use crate::model::ids::{LeftoverId, WorkerId, WorkerLabel};
+use crate::model::leftover::LeftBehind;
 use crate::model::policy::StopSeverity;
 use crate::model::time::Time;
 

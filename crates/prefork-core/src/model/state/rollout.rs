@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::model::ids::{Generation, OpId};
 use crate::model::operation::OperationKind;
 use crate::model::policy::Policy;
+pub use crate::model::releases::RolloutResult;
 use crate::model::time::Time;
 
 /// A new generation that the driver was told to pin.
@@ -71,36 +72,6 @@ pub(crate) enum Release {
     Waiting,
     /// None does, or the time is over; the warnings.
     Over(Vec<String>),
-}
-
-/// How far a rollout has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "see `RolloutResult::name`")]
-pub enum RolloutResult {
-    Running,
-    Done,
-    RolledBack,
-    Aborted,
-}
-
-impl RolloutResult {
-    /// Every result.
-    pub const ALL: [RolloutResult; 4] = [
-        RolloutResult::Running,
-        RolloutResult::Done,
-        RolloutResult::RolledBack,
-        RolloutResult::Aborted,
-    ];
-
-    /// The word in the status document.
-    pub const fn name(self) -> &'static str {
-        match self {
-            RolloutResult::Running => "running",
-            RolloutResult::Done => "done",
-            RolloutResult::RolledBack => "rolled-back",
-            RolloutResult::Aborted => "aborted",
-        }
-    }
 }
 
 /// What became of a rollout.

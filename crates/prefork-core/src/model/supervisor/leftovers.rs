@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 
 use crate::model::action::Action;
-use crate::model::event::{Holds, LeftBehind, LeftBy};
 use crate::model::exit::{Cause, ExitStatus};
 use crate::model::fact::Fact;
 use crate::model::ids::{LeftoverId, WorkerId};
+use crate::model::leftover::{Holds, LeftBehind, LeftBy};
 use crate::model::operation::Outcome;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;

@@ -130,8 +130,9 @@ impl Supervisor {
         }
     }
 
-    /// A worker died by itself in a slot that is being restarted. Too many deaths of new ones end the
-    /// restart, and so does a fatal exit code once no worker is left: none is started there again.
+    /// A worker died by itself in a slot that is being restarted. Too many deaths of new ones end
+    /// the restart, and so does a fatal exit code once no worker is left: none is started there
+    /// again.
     pub(crate) fn death_in_restart(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
         let (exit, number) = (death.exit, death.worker.slot);
         let limit = self.policy.start_failures;

@@ -157,9 +157,9 @@ impl Supervisor {
             .collect()
     }
 
-    /// A worker died by itself while the number of slots changes. Too many deaths of added ones undo
-    /// the change. A slot that was there before and fails as often is not waited for: its trouble is
-    /// none of the change, which would never end.
+    /// A worker died by itself while the number of slots changes. Too many deaths of added ones
+    /// undo the change. A slot that was there before and fails as often is not waited for: its
+    /// trouble is none of the change, which would never end.
     pub(crate) fn death_in_scaling(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
         let limit = self.policy.start_failures;
         let Some(scaling) = &mut self.scaling else {

@@ -31,8 +31,8 @@ impl Supervisor {
                 continue;
             };
             let slot = &mut self.slots[index];
-            // A replacement of the right generation that starts already takes the slot at once, even
-            // where the worker that had it would not be started again.
+            // A replacement of the right generation that starts already takes the slot at once,
+            // even where the worker that had it would not be started again.
             let starts_already = slot.replacement.filter(|id| {
                 self.workers
                     .get(id)

@@ -40,8 +40,8 @@ impl Supervisor {
         if worker.asked || !had_slot {
             return;
         }
-        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well, and
-        // that may be seen first.
+        // Judged by the cause, not by `failure`: a worker that exits closes its ready fd as well,
+        // and that may be seen first.
         let fatal = exit.cause == Cause::Exited
             && exit_code(&exit).is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if explained.finished && !fatal {

@@ -6,6 +6,7 @@
 //!   [`Options`]. It parses from this grammar (`parse.rs`) and displays in it.
 //! - [`Address`]: where to listen; [`Endpoint`] is its host and port (`host.rs`).
 //! - [`Options`]: how to listen, and which option fits which family (`options.rs`).
+//! - [`size::Size`]: a number of bytes, as `512K` (`size`).
 //! - [`Bound`]: where a socket is bound, as the kernel reports it; displays in the same grammar.
 //!
 //! In a path a comma is written `\,` and a backslash `\\`; a backslash before any other character
@@ -19,6 +20,7 @@ mod host;
 mod name;
 mod options;
 mod parse;
+pub mod size;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Address, Endpoint, Host, Kind, escape};
-use crate::wire::size::Size;
+use crate::wire::address::size::Size;
 
 /// The most copies of one listener.
 pub const MAX_COPIES: u32 = 1024;

@@ -11,7 +11,7 @@ use super::values::{KindName, Moment, Settings};
 use crate::model::ids::Generation;
 use crate::model::operation::OperationKind;
 use crate::model::policy::Policy;
-use crate::model::state::releases::{GenerationRecord, KeptRelease, ReleaseLabel, Releases};
+use crate::model::releases::{GenerationRecord, KeptRelease, ReleaseLabel, Releases};
 use crate::model::state::rollout::RolloutResult;
 use crate::model::time::Time;
 

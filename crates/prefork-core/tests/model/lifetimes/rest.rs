@@ -6,7 +6,7 @@ use prefork_core::model::event::{Command, Event, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Ticket, WorkerId};
 use prefork_core::model::policy::{Readiness, StopSeverity};
-use prefork_core::model::state::releases::PinnedRelease;
+use prefork_core::model::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::{ServiceState, SlotState, SlotView};
 use prefork_core::model::worker::Worker;
 

@@ -4,7 +4,8 @@
 //! process of the worker's group. So the guard keeps a list of the workers. Each worker announces
 //! itself to the guard by one line, with a pidfd of itself, before it executes its program. So no
 //! worker can run that the guard does not know, and a reused pid is never hit. Where the kernel
-//! gives no pidfds, the line comes alone, and the guard goes by the number and the time of the start.
+//! gives no pidfds, the line comes alone, and the guard goes by the number and the time of the
+//! start.
 //!
 //! The guard acts at the end of file on its socket: that comes when every copy of the master's end
 //! is closed. When a leader is gone, the guard sends the graceful signal to the rest of its group
@@ -15,9 +16,10 @@
 //! A process that has left its worker's group (a daemon) and holds a listener of the service gets
 //! the graceful signal too, and KILL when its time is over; see `escaped`.
 //!
-//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd where there is one, adds a worker, `1 - PID` removes it, and
-//! `1 l INODE` names a listener that workers get. The leading 1 is the version. The guard outlives
-//! upgrades of the master, so the lines are a contract between versions.
+//! The lines: `1 + SIGNAL MILLISECONDS PID` with a pidfd where there is one, adds a worker, `1 -
+//! PID` removes it, and `1 l INODE` names a listener that workers get. The leading 1 is the
+//! version. The guard outlives upgrades of the master, so the lines are a contract between
+//! versions.
 #![expect(
     unsafe_code,
     reason = "fork, and what the child does to become the guard"
@@ -36,18 +38,20 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use nix::unistd::{ForkResult, fork};
 
-use super::escaped::Escaped;
-use super::group::{is_group_gone, signal_group_by_pidfd};
-use super::{proc_info, wait};
+mod escaped;
+
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::files::pidfile::HeldProcess;
 use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::io::{cmsg, fd};
 use crate::sys::machine::clock;
+use crate::sys::process::group::{is_group_gone, signal_group_by_pidfd};
+use crate::sys::process::pidfd::HeldProcess;
+use crate::sys::process::{proc_info, wait};
 use crate::sys::signal;
 use crate::wire::handover;
+use escaped::Escaped;
 
 /// The longest line, in bytes.
 const MAX_LINE: usize = 64;

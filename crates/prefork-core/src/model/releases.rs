@@ -8,17 +8,46 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::rollout::RolloutResult;
-use crate::model::ids::Generation;
-use crate::model::operation::OperationKind;
-use crate::model::policy::Policy;
-use crate::model::time::Time;
+use super::ids::Generation;
+use super::operation::OperationKind;
+use super::policy::Policy;
+use super::time::Time;
 
 /// How many releases are kept, besides the one that serves.
 pub const RELEASES_KEPT: usize = 5;
 
 /// How many generations are remembered; those of kept releases are, however old they are.
 pub const GENERATIONS_REMEMBERED: usize = 100;
+
+/// How far a rollout has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see `RolloutResult::name`")]
+pub enum RolloutResult {
+    Running,
+    Done,
+    RolledBack,
+    Aborted,
+}
+
+impl RolloutResult {
+    /// Every result.
+    pub const ALL: [RolloutResult; 4] = [
+        RolloutResult::Running,
+        RolloutResult::Done,
+        RolloutResult::RolledBack,
+        RolloutResult::Aborted,
+    ];
+
+    /// The word in the status document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RolloutResult::Running => "running",
+            RolloutResult::Done => "done",
+            RolloutResult::RolledBack => "rolled-back",
+            RolloutResult::Aborted => "aborted",
+        }
+    }
+}
 
 /// What a generation was pinned from, in words for people. Empty: it is not known here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -166,8 +195,8 @@ impl Releases {
         }
     }
 
-    /// `generation` serves now, and `old` did before. The generations that no worker will be started
-    /// from any more.
+    /// `generation` serves now, and `old` did before. The generations that no worker will be
+    /// started from any more.
     pub(crate) fn serves(
         &mut self,
         generation: Generation,

@@ -11,11 +11,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::group::group_of;
-use super::proc_info::{self, Environment};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::files::pidfile;
+use crate::sys::process::group::group_of;
+use crate::sys::process::pidfd;
+use crate::sys::process::proc_info::{self, Environment};
 use crate::sys::signal;
 
 /// How often all processes are looked at.
@@ -70,7 +70,7 @@ impl Escaped {
         if self.are_gone {
             return now + Duration::from_secs(3600);
         }
-        let has_ended = |pidfd: &OwnedFd| pidfile::pidfd_wait(pidfd, Some(Time(0)));
+        let has_ended = |pidfd: &OwnedFd| pidfd::pidfd_wait(pidfd, Some(Time(0)));
         self.told
             .retain(|_, pidfd| !has_ended(pidfd).unwrap_or(false));
         if now >= self.scan_at || (workers_are_gone && self.told.is_empty()) {
@@ -84,7 +84,7 @@ impl Escaped {
         }
         if now >= self.kill_at {
             for pidfd in self.told.values() {
-                let _ = pidfile::pidfd_signal(pidfd, Signal::Kill);
+                let _ = pidfd::pidfd_signal(pidfd, Signal::Kill);
             }
         }
         if self.told.is_empty() {
@@ -96,7 +96,7 @@ impl Escaped {
 
     fn tell(&self, pidfd: &OwnedFd) {
         for signal in [self.signal, Some(Signal::Cont)].into_iter().flatten() {
-            let _ = pidfile::pidfd_signal(pidfd, signal);
+            let _ = pidfd::pidfd_signal(pidfd, signal);
         }
     }
 
@@ -106,7 +106,7 @@ impl Escaped {
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid| !self.told.contains_key(pid) && self.is_ours(*pid))
             .filter_map(|pid| {
-                let pidfd = pidfile::open_process(pid).ok()?;
+                let pidfd = pidfd::open_process(pid).ok()?;
                 // The number may have been used again before the pidfd was opened.
                 self.is_ours(pid).then_some((pid, pidfd))
             })

@@ -1,0 +1,102 @@
+//! The control socket and its connections, as JSON has them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::values::Moment;
+use crate::wire::operation_id::OpWord;
+use crate::wire::text::Text;
+
+/// The control socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Control {
+    /// Its descriptor.
+    pub fd: i32,
+    /// Its path.
+    pub path: Text,
+    /// Device and inode of the path.
+    pub inode: (u64, u64),
+    /// Its mode.
+    pub mode: u32,
+    /// Its owner, if it was given one.
+    pub owner: Option<u32>,
+}
+
+/// Where einhorn's acks are heard, and who is connected there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Acks {
+    /// The socket.
+    pub socket: Control,
+    /// Whose line has not ended yet.
+    pub clients: Vec<Client>,
+}
+
+/// The control connections.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Clients {
+    /// Each.
+    pub all: Vec<Client>,
+    /// The last number given to a connection.
+    pub last_client: u64,
+    /// The last ticket.
+    pub last_ticket: u64,
+    /// Idempotency keys and their operations, oldest first.
+    pub keys: Vec<(String, OpWord)>,
+    /// How many were dropped.
+    pub dropped: u64,
+}
+
+/// A control connection.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Client {
+    /// Its number.
+    pub number: u64,
+    /// Its descriptor.
+    pub fd: i32,
+    /// Pid, uid and gid of the client.
+    pub peer: (i32, u32, u32),
+    /// What was read and is no whole line yet.
+    pub partial: Text,
+    /// What was read and not looked at.
+    pub unread: Text,
+    /// The rest of a line that is too long is skipped.
+    pub skipping: bool,
+    /// It says no more.
+    pub ended: bool,
+    /// What it has not taken yet.
+    pub output: Text,
+    /// It goes once it has its answers.
+    pub silent: bool,
+    /// Since when it owes the rest of a line.
+    pub owing_since: Option<Moment>,
+    /// What it waits for.
+    pub pending: Vec<Pending>,
+}
+
+/// A request without a reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its ticket.
+    pub ticket: u64,
+    /// Its id.
+    pub id: Option<Value>,
+    /// Its idempotency key, until it is an operation.
+    pub key: Option<String>,
+    /// Whether the end of the operation is waited for.
+    pub wait: bool,
+    /// What it waits for.
+    pub what: Awaited,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Awaited {
+    /// The model's answer.
+    Acceptance,
+    /// The model's answer to a stop.
+    Stop,
+    /// The end of an operation.
+    Op(OpWord),
+    /// All slots to be ready.
+    Ready,
+}
