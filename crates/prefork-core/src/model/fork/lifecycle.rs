@@ -157,7 +157,14 @@ impl Supervisor {
         match told {
             PeerMessage::Ask => turn.send_to_peer(PeerMessage::Alive),
             PeerMessage::Alive => {}
-            PeerMessage::HandedOver => self.new_master_takes_over(turn),
+            PeerMessage::Take => match peer.side {
+                PeerSide::Old => self.old_master_takes_back(turn),
+                PeerSide::New => self.new_master_takes_over(turn),
+            },
+            PeerMessage::Taken => match peer.side {
+                PeerSide::Old => self.hand_over_to_new_master(turn),
+                PeerSide::New => self.new_master_leaves(turn),
+            },
             PeerMessage::Began(op, kind) => self.operations.learn(turn.now, op, kind),
             PeerMessage::Ended(op, kind, outcome) => self.peer_operation_ended(turn, op, kind, outcome),
             PeerMessage::Hello(pid) => {

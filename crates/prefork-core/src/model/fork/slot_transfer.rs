@@ -140,7 +140,7 @@ impl Supervisor {
                 match all.and_then(|peer| peer.may_leave.map(|n| (peer.side, n))) {
                     Some((PeerSide::Old, workers)) => self.settle_old_master(turn, workers),
                     Some((PeerSide::New, _)) if self.workers.is_empty() => {
-                        self.new_master_leaves(turn)
+                        self.settle_new_master(turn)
                     }
                     Some((PeerSide::New, _)) | None => {}
                 }

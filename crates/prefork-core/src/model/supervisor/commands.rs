@@ -142,6 +142,9 @@ impl Supervisor {
                 turn.refuse(ticket, Refusal::Senseless, text);
                 return;
             }
+            if let Some(why) = self.why_no_way_back() {
+                return turn.refuse(ticket, Refusal::Busy, why);
+            }
             let (slots, to) = (self.slots.len(), rollout.to);
             let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
             turn.progress(op, 0, slots, format!("generation {to} is rolled back"));
