@@ -207,6 +207,11 @@ impl Supervisor {
     /// The other master wants to go back, or does not answer.
     pub(crate) fn fork_turns_back(&mut self, turn: &mut Turn<'_>, why: String) {
         let Some(peer) = &self.peer else { return };
+        if peer.side == PeerSide::New && peer.settled {
+            // `--manual`: it has all its workers, and the old master did not know that yet.
+            turn.tell(Fact::ForkTurnedBack(why.clone()));
+            return self.stop_because(turn, format!("the upgrade was rolled back: {why}"));
+        }
         match (peer.side, self.rollout.as_ref().map(|r| &r.direction)) {
             (PeerSide::Old, Some(Direction::Peer)) => {
                 turn.tell(Fact::ForkTurnedBack(why.clone()));
@@ -214,11 +219,6 @@ impl Supervisor {
             }
             (PeerSide::New, Some(Direction::Forward)) if peer.handed_over.is_none() => {
                 self.rollout_failed(turn, why);
-            }
-            // `--manual`: it has all its workers, and the old master did not know that yet.
-            (PeerSide::New, None) if peer.manual => {
-                turn.tell(Fact::ForkTurnedBack(why.clone()));
-                self.stop_because(turn, format!("the upgrade was rolled back: {why}"));
             }
             _ => {}
         }
