@@ -54,7 +54,9 @@ impl Life {
         if self.world.masters[at].ended.is_some() || self.world.masters[at].frozen {
             return;
         }
-        self.stopped |= matches!(command, Command::Stop(_));
+        // With `--manual`, a rollback asked of the old master stops the new one.
+        let calls_back = self.manual && command == Command::Rollback;
+        self.stopped |= calls_back || matches!(command, Command::Stop(_));
         self.tickets += 1;
         let event = Event::Command(Ticket(self.tickets), command);
         self.world.step(at, event);

@@ -390,7 +390,8 @@ fn upgrade(seed: u64) {
             match doomed {
                 0 => world.kill(0),
                 1 => world.kill(1),
-                _ if rolls_back && world.masters.iter().all(|it| it.ended.is_none()) => {
+                // Once the service is handed over, a rollback is a rollout of its own.
+                _ if rolls_back && world.took.is_none() && world.masters.iter().all(|it| it.ended.is_none()) => {
                     let at = world.roll(2) as usize;
                     world.step(at, Event::Command(Ticket(2), Command::Rollback));
                 }
