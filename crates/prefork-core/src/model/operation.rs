@@ -250,7 +250,8 @@ impl Operations {
     /// whose operations are told to this one.
     pub fn is_of_dead_master(&self, op: OpId) -> bool {
         op.master != MasterId::default()
-            && op.master != self.master && !self.others.contains(&op.master)
+            && op.master != self.master
+            && !self.others.contains(&op.master)
     }
 
     /// All that are remembered, oldest first.

@@ -181,9 +181,7 @@ pub fn render(message: &PeerMessage) -> Vec<u8> {
         PeerMessage::Ready(slot) => Message::Ready(*slot),
         PeerMessage::AllReady => Message::AllReady,
         PeerMessage::Done(workers) => Message::Done(*workers),
-        PeerMessage::Back(why) => {
-            Message::Back(cut(why))
-        }
+        PeerMessage::Back(why) => Message::Back(cut(why)),
         PeerMessage::Want(slot) => Message::Want(*slot),
         PeerMessage::Free(slot) => Message::Free(*slot),
         PeerMessage::Stop(severity) => Message::Stop((*severity).into()),

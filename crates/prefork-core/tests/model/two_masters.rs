@@ -16,13 +16,13 @@ use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{Command, Event, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{MasterId, OpId, Ticket, WorkerId};
-use prefork_core::wire::operation_id::plain;
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Policy, Readiness, Surge};
 use prefork_core::model::signal::Signal;
 use prefork_core::model::state::snapshot::Role;
 use prefork_core::model::time::Time;
+use prefork_core::wire::operation_id::plain;
 
 use super::render;
 
@@ -391,7 +391,10 @@ fn upgrade(seed: u64) {
                 0 => world.kill(0),
                 1 => world.kill(1),
                 // Once the service is handed over, a rollback is a rollout of its own.
-                _ if rolls_back && world.took.is_none() && world.masters.iter().all(|it| it.ended.is_none()) => {
+                _ if rolls_back
+                    && world.took.is_none()
+                    && world.masters.iter().all(|it| it.ended.is_none()) =>
+                {
                     let at = world.roll(2) as usize;
                     world.step(at, Event::Command(Ticket(2), Command::Rollback));
                 }

@@ -112,7 +112,11 @@ fn u22_a_starter_that_is_killed_leaves_no_name_and_what_older_ones_left_is_remov
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("app.pid");
     let new = NewFile::beside(&path).expect("made");
-    assert_eq!(litter(dir.path()), 0, "it has no name that a KILL could leave");
+    assert_eq!(
+        litter(dir.path()),
+        0,
+        "it has no name that a KILL could leave"
+    );
     drop(new);
     let left = format!(".app.pid.{}", "0123456789abcdef".repeat(2));
     for name in [left.as_str(), ".app.pid.other", ".other.pid.0123"] {

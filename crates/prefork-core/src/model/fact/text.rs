@@ -252,7 +252,10 @@ impl fmt::Display for Fact {
             Fact::PeerExited(peer, how, _) => write!(f, "upgrade: {peer} {how}"),
             Fact::PeerSilent(peer, within) => {
                 let within = human(*within);
-                write!(f, "upgrade: {peer} has not answered for {within}, and is killed")
+                write!(
+                    f,
+                    "upgrade: {peer} has not answered for {within}, and is killed"
+                )
             }
             Fact::ForkTurnedBack(why) => write!(f, "upgrade: going back: {why}"),
             Fact::ForkGoesOn => {

@@ -19,10 +19,15 @@ use crate::model::turn::Turn;
 impl Supervisor {
     /// Why this master does nothing but drain, if so: the new one is the service.
     pub fn why_it_only_drains(&self) -> Option<String> {
-        let peer = self.peer.as_ref().filter(|peer| peer.side == PeerSide::Old)?;
+        let peer = self
+            .peer
+            .as_ref()
+            .filter(|peer| peer.side == PeerSide::Old)?;
         peer.handed_over?;
         let label = peer.label();
-        Some(format!("{label} is the service, and this one only drains: ask that one"))
+        Some(format!(
+            "{label} is the service, and this one only drains: ask that one"
+        ))
     }
 
     /// Whether the service manager is told about this master: not about a new one before it is the
@@ -52,7 +57,9 @@ impl Supervisor {
     pub(crate) fn why_no_way_back(&self) -> Option<String> {
         let peer = self.peer.as_ref().filter(|it| it.offered.is_some())?;
         let label = peer.label();
-        Some(format!("{label} is just taking the service over: ask that one"))
+        Some(format!(
+            "{label} is just taking the service over: ask that one"
+        ))
     }
 
     /// The new master has the service: the upgrade is done.

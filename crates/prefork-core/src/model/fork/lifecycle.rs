@@ -166,7 +166,9 @@ impl Supervisor {
                 PeerSide::New => self.new_master_leaves(turn),
             },
             PeerMessage::Began(op, kind) => self.operations.learn(turn.now, op, kind),
-            PeerMessage::Ended(op, kind, outcome) => self.peer_operation_ended(turn, op, kind, outcome),
+            PeerMessage::Ended(op, kind, outcome) => {
+                self.peer_operation_ended(turn, op, kind, outcome)
+            }
             PeerMessage::Hello(pid) => {
                 peer.pid = Some(pid);
                 peer.is_up = true;

@@ -11,9 +11,7 @@ use crate::model::fact::Fact;
 use crate::model::fact::text::human;
 use crate::model::ids::OpId;
 use crate::model::operation::{OperationKind, Outcome};
-use crate::model::peer::{
-    ANSWER_WITHIN, ASK_AFTER, LATE, PeerAction, PeerMessage, PeerSide,
-};
+use crate::model::peer::{ANSWER_WITHIN, ASK_AFTER, LATE, PeerAction, PeerMessage, PeerSide};
 use crate::model::state::Supervisor;
 use crate::model::state::peer::Peer;
 use crate::model::state::rollout::Direction;

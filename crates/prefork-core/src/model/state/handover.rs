@@ -105,10 +105,7 @@ impl Supervisor {
         let upgrade = match self.pinning {
             Some(pinning) if pinning.kind == OperationKind::Upgrade => (pinning.op, pinning.to),
             Some(_) => return Err("a generation is being pinned".to_owned()),
-            None => (
-                self.operations.next(),
-                Generation(self.last_generation + 1),
-            ),
+            None => (self.operations.next(), Generation(self.last_generation + 1)),
         };
         let mut policies: BTreeMap<Generation, Rc<Policy>> = self
             .workers

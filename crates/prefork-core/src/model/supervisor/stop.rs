@@ -216,9 +216,8 @@ impl Supervisor {
             let again = turn.now + LOOK_AT_QUEUES_EVERY;
             self.timers.ensure(Timer::Queues, again);
         }
-        let waits = self.awaits_telling_workers()
-            || self.outlives_peer()
-            || self.awaits_new_master_start();
+        let waits =
+            self.awaits_telling_workers() || self.outlives_peer() || self.awaits_new_master_start();
         if !self.workers.is_empty() || waits {
             return;
         }

@@ -163,9 +163,7 @@ impl From<&HandOver> for Service {
             settings: settings
                 .map(|(generation, policy)| (generation.0, Settings::from(&**policy)))
                 .collect(),
-            paused: state.paused.map(|op| Paused {
-                op: op.map(OpWord),
-            }),
+            paused: state.paused.map(|op| Paused { op: op.map(OpWord) }),
             slots: state.slots.iter().map(Slot::from).collect(),
             workers: state.workers.iter().filter_map(written).collect(),
             timers: state
