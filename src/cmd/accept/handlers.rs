@@ -1,7 +1,7 @@
 //! The handler processes: starts one on a connection, signals its process group, reaps it, and
 //! watches its group until it is empty.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,7 @@ pub(super) struct Handlers {
     /// For a Unix socket: the handler has its own pid in a variable (UNIXLOCALPID).
     unix_launch: Launch,
     all: BTreeMap<ClientId, HandlerProcess>,
-    by_pid: HashMap<i32, ClientId>,
+    by_pid: BTreeMap<i32, ClientId>,
     /// The handler has exited, but its group is not empty.
     leftovers: BTreeSet<ClientId>,
     /// Accepted connections whose handler could not be started yet.
@@ -72,7 +72,7 @@ impl Handlers {
             },
             launch,
             all: BTreeMap::new(),
-            by_pid: HashMap::new(),
+            by_pid: BTreeMap::new(),
             leftovers: BTreeSet::new(),
             waiting: BTreeMap::new(),
         }

@@ -1,9 +1,12 @@
 //! What most verbs do: ask the master, or send a signal to a master that has no control socket.
 
+use std::time::Duration;
+
 use super::job::{Job, malformed_reply};
 use super::signal_fallback;
 use crate::client::master::unanswered;
 use crate::error::{Exit, Result};
+use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Reply};
 
 /// Sends `command` to the master and returns the exit code that the reply means.
@@ -22,33 +25,48 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
         _ => |_| true,
     };
+    let by_fork = matches!(
+        command,
+        ControlCommand::Upgrade {
+            dry_run: false,
+            fork: true,
+            manual: false
+        }
+    );
     let answered = job.exchange(&mut connection, command)?;
-    let (reply, text) = match answered {
-        Some(answer) => answer,
-        None => ask_again(job).unwrap_or_else(|| Err(unanswered(reach.master.as_ref())))?,
+    let answer = answered.ok_or_else(|| unanswered(reach.master.as_ref()))?;
+    let (reply, text) = if Job::has_moved(&answer.0) {
+        ask_new_master(job).unwrap_or(Ok(answer))?
+    } else {
+        answer
     };
+    if by_fork
+        && reply.ok
+        && !job.no_wait
+        && let Some(master) = &reach.master
+    {
+        // An old master that has nothing to drain is about to exit: then the next `pf-ctl` finds
+        // only the new one. A drain is not waited for.
+        let until = clock::now() + EXITS_WITHIN;
+        master.wait_gone(Some(job.deadline.map_or(until, |by| by.min(until))))?;
+    }
     if reply.ok && !has_data(&reply) {
         return Err(malformed_reply("what was asked for is not in it"));
     }
     job.conclude((reply, text))
 }
 
-/// How often a connection that breaks is made anew, to go on waiting.
-const TRIES: usize = 3;
+/// How long an old master that has nothing to drain may take to exit.
+const EXITS_WITHIN: Duration = Duration::from_secs(1);
 
-/// The connection broke while an operation is waited for: whichever master the target names now is
-/// asked how the operation ends. `None`: no master there can be asked.
-fn ask_again(job: &Job) -> Option<Result<(Reply, String)>> {
-    for _ in 0..TRIES {
-        let op = job.operation();
-        let wait = ControlCommand::Wait {
-            ready: false,
-            op: Some(op?),
-        };
-        let mut connection = job.target.reach(job.deadline).ok()?.control?;
-        if let Some(answered) = job.exchange(&mut connection, wait).transpose() {
-            return Some(answered);
-        }
-    }
-    None
+/// An operation is waited for, and the master that was asked leaves: the one that the target names
+/// by then goes on with it. `None`: there is none.
+fn ask_new_master(job: &Job) -> Option<Result<(Reply, String)>> {
+    let wait = ControlCommand::Wait {
+        ready: false,
+        op: Some(job.operation()?),
+    };
+    let reach = job.target.reach(job.deadline).ok()?;
+    let answered = job.exchange(&mut reach.control?, wait).transpose()?;
+    Some(answered)
 }

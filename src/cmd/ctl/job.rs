@@ -162,6 +162,12 @@ impl Job {
         }
     }
 
+    /// Whether this reply says that another master is the service now.
+    pub(super) fn has_moved(reply: &Reply) -> bool {
+        let failure = reply.error.as_ref();
+        failure.is_some_and(|failure| failure.code == Code::Moved)
+    }
+
     /// The operation that is waited for, if it is known.
     pub(super) fn operation(&self) -> Option<String> {
         self.op.borrow().clone()
@@ -209,6 +215,6 @@ fn exit_of(code: Code) -> Exit {
         Code::Usage | Code::BadRequest | Code::UnknownCommand => Exit::Usage,
         Code::MasterDied => Exit::NotRunning,
         Code::Permission => Exit::Permission,
-        Code::Busy | Code::Refused => Exit::Refused,
+        Code::Busy | Code::Refused | Code::Moved => Exit::Refused,
     }
 }

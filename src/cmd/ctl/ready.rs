@@ -31,7 +31,8 @@ pub(super) fn wait(
             return signal_fallback::send(job, reach.master.as_ref(), &command);
         };
         job.display.show_wait("waiting until all slots are ready");
-        if let Some(line) = job.exchange(&mut connection, command.clone())? {
+        let answered = job.exchange(&mut connection, command.clone())?;
+        if let Some(line) = answered.filter(|(reply, _)| !Job::has_moved(reply)) {
             return job.conclude(line);
         }
         let before = reach.master.as_ref().map(Master::pid);

@@ -275,7 +275,16 @@ impl Clients {
                         "this master leaves: ask the other one".to_owned()
                     }
                 };
-                client.fail(Code::Refused, text, pending.id);
+                client.fail(Code::Moved, text, pending.id);
+            }
+        }
+    }
+
+    /// The slots of this master will never be ready again: another one is the service.
+    pub(super) fn never_ready(&mut self, why: &str) {
+        for client in self.by_number.values_mut() {
+            for pending in client.take_pending(Awaited::Ready) {
+                client.fail(Code::Moved, why.to_owned(), pending.id);
             }
         }
     }

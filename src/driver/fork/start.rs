@@ -1,6 +1,6 @@
 //! The old master's side: it starts a new master.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -54,7 +54,7 @@ impl Driver {
         self.send_handover(&link, &document)?;
         let peer = PeerMaster::not_started(link).map_err(failed)?;
         let mut placed = self.processes.kept();
-        let taken: HashSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
+        let taken: BTreeSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
         let at = (FIRST_FD..RawFd::MAX)
             .find(|number| !taken.contains(number))
             .unwrap_or(FIRST_FD);

@@ -1,7 +1,7 @@
 //! The workers' processes from one image of the master to the next: an exec keeps all children.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -57,7 +57,7 @@ impl Processes {
         // What is not taken out again is leaked, also when this panics.
         let mut processes = ManuallyDrop::new(Processes {
             by_id: BTreeMap::new(),
-            by_pid: HashMap::new(),
+            by_pid: BTreeMap::new(),
             exits: Exits::new(&epoll)?,
             null: fd::null()?,
             keep: Vec::new(),

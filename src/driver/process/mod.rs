@@ -20,7 +20,7 @@
 //! turn.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -63,7 +63,7 @@ pub(super) use worker_process::WorkerProcess;
 /// All workers' processes.
 pub(super) struct Processes {
     by_id: BTreeMap<WorkerId, WorkerProcess>,
-    by_pid: HashMap<i32, WorkerId>,
+    by_pid: BTreeMap<i32, WorkerId>,
     epoll: NestedEpoll,
     exits: Exits,
     null: File,
@@ -83,7 +83,7 @@ impl Processes {
         let epoll = NestedEpoll::new()?;
         Ok(Processes {
             by_id: BTreeMap::new(),
-            by_pid: HashMap::new(),
+            by_pid: BTreeMap::new(),
             exits: Exits::new(&epoll)?,
             epoll,
             null: fd::null()?,

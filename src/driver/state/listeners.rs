@@ -3,7 +3,7 @@
 //! A worker can break a listener for all others by shutdown(2), or a datagram socket by connect(2):
 //! after each exit the sockets are looked at, and mended.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -39,7 +39,7 @@ impl ServiceListeners {
         self.sockets.iter()
     }
 
-    pub(in crate::driver) fn inodes(&self) -> HashSet<u64> {
+    pub(in crate::driver) fn inodes(&self) -> BTreeSet<u64> {
         self.iter().map(Listener::inode).collect()
     }
 
@@ -51,12 +51,12 @@ impl ServiceListeners {
     }
 
     /// The inodes of all listeners that the service has had.
-    pub(in crate::driver) fn all_inodes(&self) -> HashSet<u64> {
+    pub(in crate::driver) fn all_inodes(&self) -> BTreeSet<u64> {
         self.labels.keys().copied().collect()
     }
 
     /// The addresses of these listeners, in their order.
-    pub(in crate::driver) fn labels(&self, inodes: &HashSet<u64>) -> Vec<String> {
+    pub(in crate::driver) fn labels(&self, inodes: &BTreeSet<u64>) -> Vec<String> {
         let labels = self.labels.iter();
         let mut labels: Vec<String> = labels
             .filter(|(inode, _)| inodes.contains(inode))
@@ -69,7 +69,7 @@ impl ServiceListeners {
 
     /// The listeners that are open in some process, as far as the master knows: all, unless it has
     /// closed its own copies.
-    pub(in crate::driver) fn open_elsewhere(&self) -> HashSet<u64> {
+    pub(in crate::driver) fn open_elsewhere(&self) -> BTreeSet<u64> {
         let all = self.all_inodes();
         if !self.sockets.is_empty() {
             return all;

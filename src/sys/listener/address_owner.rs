@@ -1,6 +1,6 @@
 //! Which process holds an address, for the error of a failed bind(2); which sockets are still open.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, all_processes};
@@ -31,7 +31,7 @@ pub fn of(at: &Bound) -> Option<String> {
 
 /// Those of the sockets with these inodes that are open in any process of this network namespace;
 /// no table lists vsock sockets. `None`: the tables cannot be read.
-pub fn open_sockets(inodes: &HashSet<u64>) -> Option<HashSet<u64>> {
+pub fn open_sockets(inodes: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
     let tcp = procfs::net::tcp().ok()?.into_iter();
     let tcp = tcp.chain(procfs::net::tcp6().into_iter().flatten());
     let udp = procfs::net::udp().ok()?.into_iter();
@@ -45,7 +45,7 @@ pub fn open_sockets(inodes: &HashSet<u64>) -> Option<HashSet<u64>> {
 }
 
 /// The inodes of the sockets that may keep `at` from being bound.
-fn inodes(at: &Bound) -> HashSet<u64> {
+fn inodes(at: &Bound) -> BTreeSet<u64> {
     match at {
         Bound::Tcp(at) => {
             let tables = procfs::net::tcp()
@@ -71,11 +71,11 @@ fn inodes(at: &Bound) -> HashSet<u64> {
         Bound::Abstract(_, name) => {
             unix(|found| found.as_encoded_bytes().strip_prefix(b"@") == Some(name.as_slice()))
         }
-        Bound::Vsock { .. } | Bound::Other { .. } => HashSet::new(),
+        Bound::Vsock { .. } | Bound::Other { .. } => BTreeSet::new(),
     }
 }
 
-fn unix(wanted: impl Fn(&std::ffi::OsStr) -> bool) -> HashSet<u64> {
+fn unix(wanted: impl Fn(&std::ffi::OsStr) -> bool) -> BTreeSet<u64> {
     let table = procfs::net::unix().into_iter().flatten();
     table
         .filter(|entry| {

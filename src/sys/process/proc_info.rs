@@ -5,7 +5,7 @@
 //! not in the list. Files are read into a buffer on the stack, because the status of 1,000 workers
 //! must not take 20 ms.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -168,7 +168,7 @@ pub fn groups_members(pgids: &[i32]) -> BTreeMap<i32, Vec<i32>> {
 /// # Errors
 /// What the system returned where a process's descriptors may not be read and no other process is
 /// found to hold a socket.
-pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
+pub fn holds_socket(pids: &[i32], inodes: &BTreeSet<u64>) -> io::Result<bool> {
     if !pids.is_empty() {
         require_proc()?;
     }
@@ -184,7 +184,7 @@ pub fn holds_socket(pids: &[i32], inodes: &HashSet<u64>) -> io::Result<bool> {
     failure.map_or(Ok(false), Err)
 }
 
-fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
+fn process_holds(pid: i32, inodes: &BTreeSet<u64>) -> io::Result<bool> {
     held_sockets(pid, inodes).map(|held| !held.is_empty())
 }
 
@@ -192,8 +192,8 @@ fn process_holds(pid: i32, inodes: &HashSet<u64>) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the system returned where the process's descriptors may not be read.
-pub fn held_sockets(pid: i32, inodes: &HashSet<u64>) -> io::Result<HashSet<u64>> {
-    let mut held = HashSet::new();
+pub fn held_sockets(pid: i32, inodes: &BTreeSet<u64>) -> io::Result<BTreeSet<u64>> {
+    let mut held = BTreeSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let target = match fs::read_link(entry?.path()) {
             Ok(target) => target,

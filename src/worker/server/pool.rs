@@ -1,7 +1,7 @@
 //! The tokens that bound the clients at once, and the threads that serve clients with a token.
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Shutdown as Direction;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,7 +37,7 @@ struct Shared {
 struct State {
     waiting: VecDeque<(u64, Connection)>,
     /// Clients that have a token.
-    clients: HashMap<u64, Weak<Socket>>,
+    clients: BTreeMap<u64, Weak<Socket>>,
     /// Threads that wait for a client.
     idle: usize,
     threads: usize,

@@ -34,7 +34,7 @@ fn u16_usr2_starts_a_second_master_and_both_serve() {
         assert_eq!(status["rollout"]["kind"], "upgrade", "{status:#}");
         assert_eq!(status["rollout"]["result"], "done");
     }
-    let op = old["rollout"]["op"].as_u64().expect("a number");
+    let op = old["rollout"]["op"].as_str().expect("a word");
     service.ctl(&format!("wait --op {op}")).succeeded();
     service.old_ctl(&format!("wait --op {op}")).succeeded();
     // A stop by the service's name reaches the new master; the old one takes its names back.

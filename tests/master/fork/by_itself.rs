@@ -28,7 +28,7 @@ fn r1_g6_the_command_returns_when_the_new_master_has_the_service() {
     assert_ne!(after.0, before.0);
     assert!(after.1.iter().all(|pid| !before.1.contains(pid)));
     // The new master can tell of it, too; and go back to what the old one served.
-    let op = status["rollout"]["op"].as_u64().expect("a number");
+    let op = status["rollout"]["op"].as_str().expect("a word");
     let waited = service.ctl(&format!("wait --op {op}")).succeeded();
     assert!(waited.stderr.contains("upgrade done"), "{waited:?}");
     service.ctl("rollback").succeeded();

@@ -9,6 +9,7 @@ mod failures;
 mod handed_on;
 mod one_killed;
 mod service_manager;
+mod silent;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -153,6 +153,7 @@ fn u20_the_old_master_is_killed_at_five_moments() {
         assert_eq!(pid, new, "{moment:?}");
         // A client whose master died can ask the other one.
         if let Some(op) = op {
+            let op = op.as_str().expect("a word");
             service.ctl(&format!("wait --op {op}")).succeeded();
         }
         service.next("");

@@ -69,7 +69,8 @@ fn a_death_on_probation_rolls_back() {
     assert_eq!(generations(&master), [1, 1]);
     assert_eq!(status["rollout"]["result"], "rolled-back");
     assert_eq!(status["changes"], json!({}));
-    assert_eq!(master.ctl("wait --op 4").code, Some(1));
+    let op = status["rollout"]["op"].as_str().expect("a word");
+    assert_eq!(master.ctl(&format!("wait --op {op}")).code, Some(1));
     assert_eq!(scene.unread_reports(), []);
     master.stop();
 }

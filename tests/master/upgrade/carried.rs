@@ -74,6 +74,7 @@ fn r21_the_next_image_answers_the_client() {
     // The key was used, also before.
     let again = keyed.ask(&request);
     assert_eq!((&again["op"], &again["ok"]), (&op, &true.into()));
+    let op = op.as_str().expect("a word");
     master.ctl(&format!("wait --op {op}")).succeeded();
     assert_eq!(master.status()["workers"]["wanted"], 2);
     master.stop();

@@ -102,7 +102,8 @@ fn r4_a_killed_client_can_learn_the_outcome_later() {
     let client = master.start_ctl("upgrade");
     scene.report("up");
     drop(client);
-    let op = master.status()["rollout"]["op"].as_u64().expect("it runs");
+    let status = master.status();
+    let op = status["rollout"]["op"].as_str().expect("it runs");
     let waiting = master.start_ctl(&format!("wait --op {op}"));
     scene.open_door(0);
     scene.report("up");

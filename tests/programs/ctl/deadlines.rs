@@ -59,7 +59,7 @@ fn waiting_for_an_operation_knows_its_number_from_the_start() {
         "--timeout=4s".as_ref(),
     ])
     .failed(5, "operation 31 goes on");
-    assert_eq!(master.end(), json!({"cmd": "wait", "op": 31}));
+    assert_eq!(master.end(), json!({"cmd": "wait", "op": "31"}));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn every_verb_sends_its_request() {
             json!({"cmd": "signal", "signal": "KILL", "workers": true}),
         ),
         ("wait T --ready", json!({"cmd": "wait", "ready": true})),
-        ("wait T --op 12", json!({"cmd": "wait", "op": 12})),
+        ("wait T --op 12-k2", json!({"cmd": "wait", "op": "12-k2"})),
         (
             "reload T --no-wait",
             json!({"cmd": "reload", "wait": false}),

@@ -249,7 +249,9 @@ impl Operations {
     /// Whether an operation that is not remembered is one of a master that died with it: of no
     /// master whose operations are told to this one.
     pub fn is_of_dead_master(&self, op: OpId) -> bool {
-        op.master != self.master && !self.others.contains(&op.master)
+        op.master != MasterId::default()
+            && op.master != self.master
+            && !self.others.contains(&op.master)
     }
 
     /// All that are remembered, oldest first.

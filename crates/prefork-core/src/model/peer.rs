@@ -80,8 +80,10 @@ pub enum PeerMessage {
     Ask,
     /// The sending master works.
     Alive,
-    /// The receiving master is the service from now on, and the sending one only drains.
-    HandedOver,
+    /// The receiving master is to be the service, and the sending one to drain.
+    Take,
+    /// So it is: the sending master is the service from now on.
+    Taken,
     /// The sending master has begun this operation.
     Began(OpId, OperationKind),
     /// An operation of the sending master has ended so.
@@ -112,7 +114,7 @@ impl PeerEvent {
                 PeerMessage::Back(_)
                 | PeerMessage::Stop(_)
                 | PeerMessage::Used(_)
-                | PeerMessage::HandedOver
+                | PeerMessage::Take
                 | PeerMessage::Began(..)
                 | PeerMessage::Ended(..),
             ) => true,
@@ -123,6 +125,7 @@ impl PeerEvent {
                 | PeerMessage::Done(_)
                 | PeerMessage::Want(_)
                 | PeerMessage::Free(_)
+                | PeerMessage::Taken
                 | PeerMessage::Ask
                 | PeerMessage::Alive,
             )
@@ -175,6 +178,6 @@ pub struct ForkState {
     pub operations: Operations,
     /// Which commands' workers notify that they are ready.
     pub readiness_memory: ReadinessMemory,
-    /// The old master answers [`PeerMessage::Ask`], and says [`PeerMessage::HandedOver`].
+    /// The old master answers [`PeerMessage::Ask`], and says [`PeerMessage::Take`].
     pub answers: bool,
 }

@@ -171,6 +171,8 @@ pub enum Code {
     Aborted,
     /// The master that the operation was asked of died, so its outcome is not known.
     MasterDied,
+    /// This master leaves, and another one is the service: that one can be asked.
+    Moved,
     /// The client has no permission.
     Permission,
     /// A code that this version does not know, from a newer master.

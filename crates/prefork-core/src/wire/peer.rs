@@ -187,7 +187,8 @@ enum Message {
     Used(u64),
     Ask,
     Alive,
-    HandedOver,
+    Take,
+    Taken,
     Began(OpWord, KindName),
     Ended(OpWord, KindName, End),
 }
@@ -206,7 +207,8 @@ pub fn render(message: &PeerMessage) -> Vec<u8> {
         PeerMessage::Used(generation) => Message::Used(generation.0),
         PeerMessage::Ask => Message::Ask,
         PeerMessage::Alive => Message::Alive,
-        PeerMessage::HandedOver => Message::HandedOver,
+        PeerMessage::Take => Message::Take,
+        PeerMessage::Taken => Message::Taken,
         PeerMessage::Began(op, kind) => Message::Began((*op).into(), KindName(*kind)),
         PeerMessage::Ended(op, kind, outcome) => {
             Message::Ended((*op).into(), KindName(*kind), cut_outcome(outcome))
@@ -246,7 +248,8 @@ pub fn parse(message: &[u8]) -> Option<PeerMessage> {
         Message::Used(generation) => PeerMessage::Used(Generation(generation)),
         Message::Ask => PeerMessage::Ask,
         Message::Alive => PeerMessage::Alive,
-        Message::HandedOver => PeerMessage::HandedOver,
+        Message::Take => PeerMessage::Take,
+        Message::Taken => PeerMessage::Taken,
         Message::Began(op, KindName(kind)) => PeerMessage::Began(op.into(), kind),
         Message::Ended(op, KindName(kind), end) => PeerMessage::Ended(op.into(), kind, end.into()),
     })
@@ -280,7 +283,8 @@ mod tests {
             (PeerMessage::Used(Generation(9)), r#"{"say":"used","of":9}"#),
             (PeerMessage::Ask, r#"{"say":"ask"}"#),
             (PeerMessage::Alive, r#"{"say":"alive"}"#),
-            (PeerMessage::HandedOver, r#"{"say":"handed-over"}"#),
+            (PeerMessage::Take, r#"{"say":"take"}"#),
+            (PeerMessage::Taken, r#"{"say":"taken"}"#),
             (
                 PeerMessage::Began(op, OperationKind::Scale),
                 r#"{"say":"began","of":["3-z","scale"]}"#,

@@ -61,7 +61,7 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
 
 /// An event of the other master: `other born PID|unborn WHY|gone HOW|lost WHY`, or a message of it:
 /// `other hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`,
-/// `other ask|alive|handed-over`, `other began OP KIND`, `other ended OP KIND done|failed TEXT`.
+/// `other ask|alive|take|taken`, `other began OP KIND`, `other ended OP KIND done|failed TEXT`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
     let text = rest.join(" ");
@@ -81,7 +81,8 @@ pub fn happened(rest: &[&str]) -> Event {
         "used" => PeerMessage::Used(Generation(number().into())),
         "ask" => PeerMessage::Ask,
         "alive" => PeerMessage::Alive,
-        "handed-over" => PeerMessage::HandedOver,
+        "take" => PeerMessage::Take,
+        "taken" => PeerMessage::Taken,
         "began" => PeerMessage::Began(op(rest[0]), kind(rest[1])),
         "ended" => {
             let text = rest[3..].join(" ");

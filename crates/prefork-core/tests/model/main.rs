@@ -16,4 +16,5 @@ mod lifetimes;
 mod pairs;
 mod render;
 mod transcripts;
+mod two_lives;
 mod two_masters;

@@ -15,7 +15,7 @@ use prefork_core::model::action::Action;
 use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{Command, Event, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
-use prefork_core::model::ids::{Ticket, WorkerId};
+use prefork_core::model::ids::{MasterId, OpId, Ticket, WorkerId};
 use prefork_core::model::operation::Outcome;
 use prefork_core::model::peer::{PeerAction, PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Canary, Policy, Readiness, Surge};
@@ -27,24 +27,38 @@ use prefork_core::wire::operation_id::plain;
 
 use super::render;
 
-const SLOTS: usize = 3;
+pub const SLOTS: usize = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Process {
+pub enum Process {
     Starting,
     Ready,
     Stopping,
+    /// It does nothing more, and only KILL ends it.
+    Stuck,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Refused,
+    Began(OpId),
 }
 
 /// One of the two masters.
-struct Master {
-    supervisor: Supervisor,
-    processes: BTreeMap<WorkerId, Process>,
-    inbox: VecDeque<PeerEvent>,
+pub struct Master {
+    pub supervisor: Supervisor,
+    pub processes: BTreeMap<WorkerId, Process>,
+    pub inbox: VecDeque<PeerEvent>,
     /// The exit code, once the master has ended.
-    ended: Option<u8>,
+    pub ended: Option<u8>,
     /// The master's workers fail at their start.
-    bad: bool,
+    pub bad: bool,
+    /// Nothing reaches it, and it does nothing.
+    pub frozen: bool,
+    /// The answers to the requests that it was asked, and the operations that have ended in it.
+    pub answers: BTreeMap<Ticket, Vec<Answer>>,
+    pub finished: BTreeMap<OpId, usize>,
 }
 
 impl Master {
@@ -55,7 +69,14 @@ impl Master {
             inbox: VecDeque::new(),
             ended: None,
             bad: false,
+            frozen: false,
+            answers: BTreeMap::new(),
+            finished: BTreeMap::new(),
         }
+    }
+
+    fn is_awake(&self) -> bool {
+        self.ended.is_none() && !self.frozen
     }
 
     fn ready(&self) -> usize {
@@ -64,19 +85,23 @@ impl Master {
     }
 }
 
-struct World {
-    now: Time,
+pub struct World {
+    pub now: Time,
     dice: Dice,
-    policy: Policy,
-    masters: Vec<Master>,
-    story: Vec<String>,
-    names: Vec<usize>,
+    pub policy: Policy,
+    pub masters: Vec<Master>,
+    pub story: Vec<String>,
+    pub names: Vec<usize>,
     outcome: Option<Outcome>,
     killed: bool,
+    /// The master that has said that it has the service now.
+    pub took: Option<usize>,
+    /// One worker of so many gets stuck; 0: none.
+    pub stuck: u64,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let surge = match dice.below(4) {
             0 => Surge::Workers(2),
@@ -106,10 +131,12 @@ impl World {
             names: vec![0],
             outcome: None,
             killed: false,
+            took: None,
+            stuck: 0,
         }
     }
 
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.dice.below(below)
     }
 
@@ -117,7 +144,7 @@ impl World {
         (self.masters.len() > 1).then_some(1 - of)
     }
 
-    fn step(&mut self, at: usize, event: Event) {
+    pub fn step(&mut self, at: usize, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             if self.masters[at].ended.is_some() {
@@ -138,18 +165,43 @@ impl World {
     fn perform(&mut self, at: usize, action: Action, events: &mut VecDeque<Event>) {
         match action {
             Action::Spawn { worker, .. } => {
-                self.masters[at].processes.insert(worker, Process::Starting);
+                let stuck = self.stuck > 0 && self.roll(self.stuck) == 0;
+                let process = if stuck {
+                    Process::Stuck
+                } else {
+                    Process::Starting
+                };
+                self.masters[at].processes.insert(worker, process);
                 events.push_back(Event::Forked(worker, 100 + worker.0 as i32));
                 events.push_back(Event::Executed(worker));
             }
             Action::Signal(worker, Signal::Kill, _) => self.exits(at, worker, events),
             Action::Signal(worker, ..) => {
-                if let Some(process) = self.masters[at].processes.get_mut(&worker) {
-                    *process = Process::Stopping;
+                let stuck = self.stuck > 0 && self.roll(self.stuck) == 0;
+                if let Some(process) = self.masters[at].processes.get_mut(&worker)
+                    && *process != Process::Stuck
+                {
+                    *process = if stuck {
+                        Process::Stuck
+                    } else {
+                        Process::Stopping
+                    };
                 }
             }
-            Action::Finished(op, outcome) if at == 0 && op == plain(2) => {
-                self.outcome = Some(outcome)
+            Action::Pin(generation, _) => {
+                let policy = Rc::new(self.policy.clone());
+                events.push_back(Event::Pinned(generation, policy, PinnedRelease::default()));
+            }
+            Action::LookForListeners(worker) if self.roll(2) == 0 => {
+                events.push_back(Event::ListenersReleased(worker));
+            }
+            Action::Refused(ticket, ..) => self.answered(at, ticket, Answer::Refused),
+            Action::Began(ticket, op) => self.answered(at, ticket, Answer::Began(op)),
+            Action::Finished(op, outcome) => {
+                *self.masters[at].finished.entry(op).or_default() += 1;
+                if at == 0 && op == plain(2) {
+                    self.outcome = Some(outcome);
+                }
             }
             Action::Exit(code, _) => self.ends(at, code),
             Action::Peer(deed) => self.perform_beside(at, deed, events),
@@ -158,22 +210,31 @@ impl World {
         }
     }
 
+    fn answered(&mut self, at: usize, ticket: Ticket, answer: Answer) {
+        let answers = &mut self.masters[at].answers;
+        answers.entry(ticket).or_default().push(answer);
+    }
+
     fn perform_beside(&mut self, at: usize, deed: PeerAction, events: &mut VecDeque<Event>) {
         match deed {
             PeerAction::StartMaster(heir) => {
                 let policy = Rc::new(self.policy.clone());
                 let new = Supervisor::beside_old_master(policy, SLOTS, 9, 50, *heir);
+                let new = new.of_master(MasterId(1));
                 self.masters.push(Master::new(new));
                 self.names = vec![1, 0];
                 events.push_back(Event::Peer(PeerEvent::Started(60)));
             }
             PeerAction::Tell(told) => {
+                if told == PeerMessage::Taken {
+                    self.took = Some(at);
+                }
                 let other = self.other(at).expect("there is another");
                 self.masters[other].inbox.push_back(PeerEvent::Said(told));
             }
             PeerAction::TakeNamesBack => self.names = vec![0],
             PeerAction::RemoveOldNames => self.names = vec![1],
-            PeerAction::Kill => self.kill(1),
+            PeerAction::Kill => self.kill(1 - at),
             PeerAction::Succeeded | PeerAction::HandedOver | PeerAction::PassOn(_) => {}
         }
     }
@@ -201,7 +262,7 @@ impl World {
         }
     }
 
-    fn kill(&mut self, at: usize) {
+    pub fn kill(&mut self, at: usize) {
         // Only while both live: a service that loses its only master is gone.
         if self.masters.iter().all(|it| it.ended.is_none()) {
             self.story.push(format!("{at} is killed"));
@@ -211,12 +272,12 @@ impl World {
     }
 
     /// Makes one possible thing happen; false if nothing can.
-    fn happens(&mut self) -> bool {
+    pub fn happens(&mut self) -> bool {
         // A master handles the other's end before anything else.
         let gone = |it: &PeerEvent| matches!(it, PeerEvent::Exited(_));
         let first = (0..self.masters.len()).find(|at| {
             let master = &self.masters[*at];
-            master.ended.is_none() && master.inbox.iter().any(gone)
+            master.is_awake() && master.inbox.iter().any(gone)
         });
         if let Some(at) = first {
             let happened = self.masters[at].inbox.pop_front().expect("not empty");
@@ -225,8 +286,10 @@ impl World {
         }
         let mut can: Vec<(usize, Option<WorkerId>)> = Vec::new();
         for (at, master) in self.masters.iter().enumerate() {
-            if master.ended.is_none() {
-                let moving = |(_, process): &(&WorkerId, &Process)| **process != Process::Ready;
+            if master.is_awake() {
+                let moving = |(_, process): &(&WorkerId, &Process)| {
+                    matches!(process, Process::Starting | Process::Stopping)
+                };
                 let moving = master.processes.iter().filter(moving);
                 can.extend(moving.map(|(worker, _)| (at, Some(*worker))));
                 can.extend((!master.inbox.is_empty()).then_some((at, None)));
@@ -282,29 +345,26 @@ impl World {
     }
 
     fn time_passes(&mut self) -> bool {
-        let live = |it: &&Master| it.ended.is_none();
-        let next = self.masters.iter().filter(live);
+        let next = self.masters.iter().filter(|master| master.is_awake());
         let Some(at) = next.filter_map(|it| it.supervisor.deadline()).min() else {
             return false;
         };
         self.now = self.now.max(at);
         for at in 0..self.masters.len() {
-            if self.masters[at]
-                .supervisor
-                .deadline()
-                .is_some_and(|due| due <= self.now)
-            {
+            let master = &self.masters[at];
+            let due = master.supervisor.deadline();
+            if master.is_awake() && due.is_some_and(|due| due <= self.now) {
                 self.step(at, Event::Due);
             }
         }
         true
     }
 
-    fn ready(&self) -> usize {
+    pub fn ready(&self) -> usize {
         self.masters.iter().map(Master::ready).sum()
     }
 
-    fn check(&self, what: &str, holds: bool) {
+    pub fn check(&self, what: &str, holds: bool) {
         assert!(holds, "{what}\n{}", self.story.join("\n"));
     }
 }
@@ -336,7 +396,11 @@ fn upgrade(seed: u64) {
             match doomed {
                 0 => world.kill(0),
                 1 => world.kill(1),
-                _ if rolls_back && world.masters.iter().all(|it| it.ended.is_none()) => {
+                // Once the service is handed over, a rollback is a rollout of its own.
+                _ if rolls_back
+                    && world.took.is_none()
+                    && world.masters.iter().all(|it| it.ended.is_none()) =>
+                {
                     let at = world.roll(2) as usize;
                     world.step(at, Event::Command(Ticket(2), Command::Rollback(None)));
                 }

@@ -6,7 +6,7 @@
 //! in their environment, which every process inherits that a worker starts. One that has cleared or
 //! overwritten its environment is not found.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -27,9 +27,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// The processes that have left their groups.
 pub(super) struct Escaped {
     master: u32,
-    listeners: HashSet<u64>,
+    listeners: BTreeSet<u64>,
     /// The groups of workers: their members have not left them.
-    groups: HashSet<i32>,
+    groups: BTreeSet<i32>,
     signal: Option<Signal>,
     kill_at: Time,
     scan_at: Time,
@@ -41,8 +41,8 @@ pub(super) struct Escaped {
 impl Escaped {
     pub(super) fn new(
         master: u32,
-        listeners: HashSet<u64>,
-        groups: HashSet<i32>,
+        listeners: BTreeSet<u64>,
+        groups: BTreeSet<i32>,
         number: i32,
         kill_at: Time,
     ) -> Self {

@@ -25,7 +25,7 @@
     reason = "fork, and what the child does to become the guard"
 )]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -206,7 +206,7 @@ impl Guard {
 struct Guarded {
     workers: Vec<GuardedWorker>,
     /// The inodes of the listeners.
-    listeners: HashSet<u64>,
+    listeners: BTreeSet<u64>,
     /// The signal and the timeout of the worker that was announced last: of processes that have
     /// left their groups nothing else is known.
     terms: (i32, Duration),

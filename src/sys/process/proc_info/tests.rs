@@ -103,7 +103,7 @@ fn a_process_that_is_gone_has_no_usage() {
     assert_eq!(state(pid), None);
     assert_eq!(tracer(pid), None);
     assert_eq!(catches(pid, 15), None);
-    assert!(!holds_socket(&[pid], &HashSet::from([1])).expect("gone is no error"));
+    assert!(!holds_socket(&[pid], &BTreeSet::from([1])).expect("gone is no error"));
     for invalid in [0, -1, i32::MIN, i32::MAX] {
         assert_eq!(usage(invalid), None);
         assert_eq!(state(invalid), None);
@@ -139,7 +139,7 @@ fn held_sockets_are_found() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let inode = socket_inode(listener.as_fd()).expect("an inode");
     let cat = Cat::start();
-    let inodes = HashSet::from([inode]);
+    let inodes = BTreeSet::from([inode]);
     assert!(holds_socket(&[cat.pid(), myself()], &inodes).expect("readable"));
     // Rust's sockets are close-on-exec.
     assert!(!holds_socket(&[cat.pid()], &inodes).expect("readable"));

@@ -13,7 +13,7 @@ use crate::model::signal::Signal;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::peer::Peer;
-use crate::model::state::rollout::{Direction, RolloutResult};
+use crate::model::state::rollout::{Direction, Rollout, RolloutResult};
 use crate::model::turn::Turn;
 
 impl Supervisor {
@@ -37,21 +37,39 @@ impl Supervisor {
         !self.peer.as_ref().is_some_and(not_yet)
     }
 
-    /// The old master has left all slots to the new one, whose probation is over. Once no old
-    /// worker accepts, the upgrade is done.
+    /// The old master has left all slots to the new one, whose probation is over. Once no old worker
+    /// accepts, the new one is to take the service. Until it says that it has, this one can have it
+    /// back: the new one may have been stopped or frozen just now.
     pub(crate) fn settle_old_master(&mut self, turn: &mut Turn<'_>, workers: usize) {
-        if let Some(warnings) = self.await_rollout_release(turn, true, |_| true) {
-            self.hand_over_to_new_master(turn, workers, warnings);
+        let is_offered = |peer: &Peer| peer.offered.is_some();
+        if self.peer.as_ref().is_some_and(is_offered) {
+            return;
+        }
+        if let Some(warnings) = self.await_rollout_release(turn, true, |_| true)
+            && let Some(peer) = &mut self.peer
+        {
+            peer.offered = Some((workers, warnings));
+            turn.send_to_peer(PeerMessage::Take);
         }
     }
 
-    fn hand_over_to_new_master(
-        &mut self,
-        turn: &mut Turn<'_>,
-        workers: usize,
-        warnings: Vec<String>,
-    ) {
-        let (Some(rollout), Some(peer)) = (self.rollout.take(), &mut self.peer) else {
+    /// Why a rollback comes too late here: the new master may have the service already.
+    pub(crate) fn why_no_way_back(&self) -> Option<String> {
+        let peer = self.peer.as_ref().filter(|it| it.offered.is_some())?;
+        let label = peer.label();
+        Some(format!(
+            "{label} is just taking the service over: ask that one"
+        ))
+    }
+
+    /// The new master has the service: the upgrade is done.
+    pub(crate) fn hand_over_to_new_master(&mut self, turn: &mut Turn<'_>) {
+        let moves = |rollout: &mut Rollout| rollout.direction == Direction::Peer;
+        let Some(peer) = &mut self.peer else { return };
+        let Some((workers, warnings)) = peer.offered.take() else {
+            return;
+        };
+        let Some(rollout) = self.rollout.take_if(moves) else {
             return;
         };
         peer.handed_over = Some(rollout.to);
@@ -67,7 +85,6 @@ impl Supervisor {
         self.counters.rollouts += 1;
         let outcome = Outcome::Done(done.to_string(), warnings);
         turn.tell(done);
-        turn.send_to_peer(PeerMessage::HandedOver);
         turn.act(Action::Peer(PeerAction::Succeeded));
         let deferred = std::mem::take(&mut self.deferred);
         for (kept, signal) in [(deferred.hup, Signal::Hup), (deferred.winch, Signal::Winch)] {
@@ -96,20 +113,47 @@ impl Supervisor {
         }
     }
 
-    /// The old master has handed the service over: the rollout is done, and the generation that the
-    /// old master served from is what this one can go back to.
+    /// The old master hands the service over: the rollout is done, and the generation that the old
+    /// master served from is what this one can go back to.
     pub(crate) fn new_master_takes_over(&mut self, turn: &mut Turn<'_>) {
         let Some(peer) = &mut self.peer else { return };
         let Some(rollout) = &self.rollout else { return };
+        if rollout.direction != Direction::Forward {
+            // The old master has not yet read that this one goes back.
+            return;
+        }
+        turn.send_to_peer(PeerMessage::Taken);
         peer.handed_over = Some(rollout.to);
         turn.act(Action::Peer(PeerAction::HandedOver));
         self.new_master_alone(turn);
         self.rollout_done(turn, Vec::new());
     }
 
+    /// The new master has no worker any more. It ends once the old one says that it has the service:
+    /// that may have been stopped or frozen just now.
+    pub(crate) fn settle_new_master(&mut self, turn: &mut Turn<'_>) {
+        let Some(peer) = &mut self.peer else { return };
+        if !peer.answers {
+            return self.new_master_leaves(turn);
+        }
+        if peer.offered.is_none() {
+            peer.offered = Some((0, Vec::new()));
+            turn.send_to_peer(PeerMessage::Take);
+        }
+    }
+
+    /// The new master has given everything back.
+    pub(crate) fn old_master_takes_back(&mut self, turn: &mut Turn<'_>) {
+        let direction = self.rollout.as_ref().map(|rollout| &rollout.direction);
+        if direction.is_some_and(Direction::is_back) {
+            turn.send_to_peer(PeerMessage::Taken);
+        }
+    }
+
     /// The new master ends: the old one has the service again.
     pub(crate) fn new_master_leaves(&mut self, turn: &mut Turn<'_>) {
-        let Some(rollout) = self.rollout.take() else {
+        let back = |rollout: &mut Rollout| rollout.direction.is_back();
+        let Some(rollout) = self.rollout.take_if(back) else {
             return;
         };
         let Direction::Back(why, asked_by) = &rollout.direction else {

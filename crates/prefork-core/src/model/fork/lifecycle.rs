@@ -169,7 +169,14 @@ impl Supervisor {
         match told {
             PeerMessage::Ask => turn.send_to_peer(PeerMessage::Alive),
             PeerMessage::Alive => {}
-            PeerMessage::HandedOver => self.new_master_takes_over(turn),
+            PeerMessage::Take => match peer.side {
+                PeerSide::Old => self.old_master_takes_back(turn),
+                PeerSide::New => self.new_master_takes_over(turn),
+            },
+            PeerMessage::Taken => match peer.side {
+                PeerSide::Old => self.hand_over_to_new_master(turn),
+                PeerSide::New => self.new_master_leaves(turn),
+            },
             PeerMessage::Began(op, kind) => self.operations.learn(turn.now, op, kind),
             PeerMessage::Ended(op, kind, outcome) => {
                 self.peer_operation_ended(turn, op, kind, outcome)
@@ -214,6 +221,11 @@ impl Supervisor {
     /// The other master wants to go back, or does not answer.
     pub(crate) fn fork_turns_back(&mut self, turn: &mut Turn<'_>, why: String) {
         let Some(peer) = &self.peer else { return };
+        if peer.side == PeerSide::New && peer.settled {
+            // `--manual`: it has all its workers, and the old master did not know that yet.
+            turn.tell(Fact::ForkTurnedBack(why.clone()));
+            return self.stop_because(turn, format!("the upgrade was rolled back: {why}"));
+        }
         match (peer.side, self.rollout.as_ref().map(|r| &r.direction)) {
             (PeerSide::Old, Some(Direction::Peer)) => {
                 turn.tell(Fact::ForkTurnedBack(why.clone()));
@@ -221,11 +233,6 @@ impl Supervisor {
             }
             (PeerSide::New, Some(Direction::Forward)) if peer.handed_over.is_none() => {
                 self.rollout_failed(turn, why);
-            }
-            // `--manual`: it has all its workers, and the old master did not know that yet.
-            (PeerSide::New, None) if peer.manual => {
-                turn.tell(Fact::ForkTurnedBack(why.clone()));
-                self.stop_because(turn, format!("the upgrade was rolled back: {why}"));
             }
             _ => {}
         }

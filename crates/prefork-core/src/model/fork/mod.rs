@@ -9,8 +9,8 @@
 //! gives up slot 1             ◄──── Ready(1) ───────
 //! gives up the rest           ◄──── AllReady ───────
 //!                             ◄──── Done ─────────── (its probation is over)
-//! no worker of it accepts     ───── HandedOver ────► its rollout is done
-//! ends when it has drained
+//! no worker of it accepts     ───── Take ──────────► its rollout is done
+//! ends when it has drained    ◄──── Taken ──────────
 //! ```
 //!
 //! When the upgrade goes back, for whatever reason, the same happens the other way round: the old

@@ -142,7 +142,7 @@ impl Supervisor {
                     Some((PeerSide::New, _))
                         if self.workers.is_empty() && self.leftovers_are_gone(turn) =>
                     {
-                        self.new_master_leaves(turn)
+                        self.settle_new_master(turn)
                     }
                     Some((PeerSide::New, _)) | None => {}
                 }

@@ -81,6 +81,9 @@ impl Supervisor {
             let text = "the first rollout has no generation to go back to";
             return turn.refuse(ticket, Refusal::Senseless, text);
         }
+        if let Some(why) = self.why_no_way_back() {
+            return turn.refuse(ticket, Refusal::Busy, why);
+        }
         let (slots, to) = (self.slots.len(), rollout.to);
         let op = turn.begin(&mut self.operations, OperationKind::Rollback, Some(ticket));
         turn.progress(op, 0, slots, format!("generation {to} is rolled back"));

@@ -48,6 +48,9 @@ pub(crate) struct Peer {
     pub(crate) answers: bool,
     /// An answer, or its hello, is awaited until then.
     pub(crate) answer_by: Option<Time>,
+    /// This master has offered the service to the other one, which has this many workers; the
+    /// warnings for whoever asked.
+    pub(crate) offered: Option<(usize, Vec<String>)>,
     /// The upgrade is done, to this generation: the new master is the service, and the old one only
     /// drains.
     pub(crate) handed_over: Option<Generation>,
@@ -78,6 +81,7 @@ impl Peer {
             was_told_to_stop: false,
             answers: true,
             answer_by: None,
+            offered: None,
             handed_over: None,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::model::ids::{Generation, OpId};
 use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};
-use crate::model::operation::{Operation, OperationKind, Outcome};
+use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
 use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
@@ -97,6 +97,11 @@ impl Supervisor {
     /// One operation, if it is remembered.
     pub fn operation(&self, op: OpId) -> Option<&Operation> {
         self.operations.get(op)
+    }
+
+    /// The operations that are remembered.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Whether an operation that is not remembered is one of a master that has died.
