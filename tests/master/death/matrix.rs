@@ -208,7 +208,7 @@ fn kill(operation: &str, victim: Victim, after: Duration) {
     let mut before = 1;
     if operation == "rollback" {
         // Another release: there is nothing to go back to among generations of the same one.
-        service.ctl("reload --env RELEASE=2").succeeded();
+        service.ctl("reload --set RELEASE=2").succeeded();
         before = 2;
     }
     let client = service.start_ctl(operation);
