@@ -181,6 +181,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..=65_535))]
     pub(super) keep_fd: Vec<i32>,
 
+    /// Make the workers' NOTIFY_SOCKET a path in this directory
+    ///
+    /// Without it, the address is abstract: it needs no file. Some clients know no abstract
+    /// addresses and take one for the name of a file (the crate sd-notify, puma's gem). The
+    /// directory is made (mode 0700) if it is missing; the workers must be able to enter it. Each
+    /// worker has a socket of its own there, which is removed when the worker is gone.
+    #[arg(long, value_name = "DIR")]
+    pub(super) notify_path: Option<PathBuf>,
+
     /// Working directory of the workers; resolved anew for each generation
     #[arg(long, value_name = "DIR")]
     pub(super) chdir: Option<PathBuf>,

@@ -72,6 +72,7 @@ fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
         command: args.command.clone(),
         start_dir,
         chdir: args.chdir.clone(),
+        notify_dir: args.notify_path.clone(),
         keep: args.keep_fd.clone(),
         path: variable("PATH"),
         set: args

@@ -63,6 +63,7 @@ impl Pin {
             changes: self.changes.clone(),
             exports: self.exports.clone(),
             beat_fd: self.beat_fd,
+            notify_dir: self.notify_dir.as_deref().map(Text::from),
         }
     }
 
@@ -91,6 +92,7 @@ impl Pin {
             Rc::clone(listeners),
             pin.exports,
             pin.beat_fd,
+            pin.notify_dir.map(Text::into_path),
             nofile,
             pin.changes,
         )

@@ -66,6 +66,8 @@ pub struct Recipe {
     pub path: Option<OsString>,
     /// The protocols in which workers are told of the listeners.
     pub exports: Exports,
+    /// `--notify-path`, relative to `start_dir`.
+    pub notify_dir: Option<PathBuf>,
     /// RLIMIT_NOFILE as the master inherited it, soft and hard; None: workers get the present one.
     pub nofile: Option<(u64, u64)>,
 }
@@ -91,6 +93,8 @@ pub struct Pin {
     pub exports: Vec<Protocol>,
     /// The number of the heartbeat page in its workers.
     pub beat_fd: i32,
+    /// Where its workers' notification sockets are made; None: they are abstract.
+    pub notify_dir: Option<PathBuf>,
     /// What every spawn gives to the kernel, rendered once.
     pub launch: Launch,
     /// What reloads have changed of the recipe; the other fields include it.
@@ -147,6 +151,7 @@ impl Recipe {
             listeners,
             self.exports.protocols(),
             beat_fd,
+            self.notify_dir.as_ref().map(|dir| self.start_dir.join(dir)),
             self.nofile,
             changes,
         )
@@ -169,6 +174,7 @@ impl Pin {
         listeners: Rc<Vec<Listener>>,
         exports: Vec<Protocol>,
         beat_fd: i32,
+        notify_dir: Option<PathBuf>,
         nofile: Option<(u64, u64)>,
         changes: Changes,
     ) -> Result<Pin> {
@@ -204,6 +210,7 @@ impl Pin {
             listeners,
             exports,
             beat_fd,
+            notify_dir,
             launch,
             changes,
             inode,
@@ -229,6 +236,7 @@ impl Pin {
             listeners: Rc::clone(&self.listeners),
             exports: self.exports.clone(),
             beat_fd: self.beat_fd,
+            notify_dir: self.notify_dir.clone(),
             launch: Launch {
                 env: common_env(
                     generation,

@@ -120,7 +120,27 @@ impl Processes {
     /// Starts a worker from its pin; its pid, or why it cannot be started.
     pub(super) fn spawn(&mut self, pin: &Pin, id: WorkerId, slot: u32) -> Result<i32, NotStarted> {
         let failed = |what| move |error| NotStarted::new(what, error);
-        let notify = NotifySocket::bind().map_err(failed("cannot make its notify socket"))?;
+        let bound = match &pin.notify_dir {
+            None => NotifySocket::bind(),
+            Some(directory) => NotifySocket::bind_in(directory),
+        };
+        let notify = bound.map_err(failed("cannot make its notify socket"))?;
+        let address = notify.address().to_owned();
+        let spawned = self.spawn_with(pin, id, slot, notify);
+        if spawned.is_err() {
+            NotifySocket::remove(&address);
+        }
+        spawned
+    }
+
+    fn spawn_with(
+        &mut self,
+        pin: &Pin,
+        id: WorkerId,
+        slot: u32,
+        notify: NotifySocket,
+    ) -> Result<i32, NotStarted> {
+        let failed = |what| move |error| NotStarted::new(what, error);
         let beat = HeartbeatFile::create().map_err(failed("cannot make its heartbeat page"))?;
         let ready_pipe = ready_pipe(pin).map_err(failed("cannot make its ready pipe"))?;
         let env = own_env(pin, slot, notify.address(), self.ack_socket_path());
@@ -198,6 +218,7 @@ impl Processes {
         for (fd, _) in process.watched() {
             let _ = self.epoll.remove(fd);
         }
+        NotifySocket::remove(process.notify.address());
         drop(process);
         self.exits.resume();
         self.resume_acks();

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::common::service::process::{environment, gone};
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Master, Scene, until};
 use crate::common::support::copies::ForAnybody;
 use crate::common::support::skip;
@@ -66,6 +67,60 @@ fn notify_waits_for_ready_and_for_nothing_else() {
     scene.report("told");
     waiting.end().succeeded();
     master.stop();
+}
+
+/// A client that takes NOTIFY_SOCKET for the name of a file, as some do.
+const PATHS_ONLY: &str = r#"
+import os, socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+try:
+    manager.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+except OSError:
+    pass
+with open(os.environ["PF_TEST_SAY"], "w") as say:
+    print("up", os.environ["PF_WORKER"], os.environ["PF_GENERATION"], os.getpid(), file=say)
+os.execlp("sleep", "sleep", "1000")
+"#;
+
+#[test]
+fn ready_from_a_client_that_knows_only_paths_counts_with_notify_path() {
+    let scene = Scene::new();
+    std::fs::write(scene.path("client.py"), PATHS_ONLY).expect("written");
+    let client = ["python3", "client.py"];
+    let options = "--ready notify --start-timeout 300ms --start-failures 1";
+    let said = scene.master(options).command(client).run();
+    said.failed(
+        1,
+        &["no READY=1 came to its NOTIFY_SOCKET", "--notify-path"],
+    );
+    let processes = SceneProcesses::of(&scene);
+    // A socket that a dead master has left there goes.
+    let dir = scene.path("notify");
+    std::fs::create_dir(&dir).expect("ours");
+    let left = dir.join(format!("pf-notify-{}", "0".repeat(32)));
+    drop(std::os::unix::net::UnixDatagram::bind(&left).expect("bound"));
+    let master = scene
+        .master("-n 2 --ready notify --notify-path notify")
+        .command(client)
+        .start();
+    let sockets = || std::fs::read_dir(&dir).expect("there").count();
+    let of = |pid| environment(pid)["NOTIFY_SOCKET"].clone();
+    for verb in ["reload", "upgrade", "upgrade --fork", "upgrade", "rollback"] {
+        let workers = master.workers();
+        let [one, other] = [of(workers[0]), of(workers[1])];
+        assert!(
+            one != other && one.starts_with(dir.to_str().expect("UTF-8")),
+            "{one}"
+        );
+        assert!(!left.exists());
+        master.ctl(verb).succeeded();
+        master.until("no old worker", |status| status["workers"]["retiring"] == 0);
+        let is_gone = || (sockets() == 2).then_some(());
+        until("only theirs are there", is_gone);
+    }
+    master.ctl("stop").succeeded();
+    assert_eq!(sockets(), 0);
+    processes.gone();
 }
 
 #[test]

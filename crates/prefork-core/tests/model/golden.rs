@@ -214,6 +214,7 @@ impl World {
             changes: serde_json::from_str::<Changes>(r#"{"set":{"A":"b"}}"#).expect("changes"),
             exports: Vec::new(),
             beat_fd: 4,
+            notify_dir: None,
         };
         let process = |id: &WorkerId| Process {
             id: id.0,

@@ -2,6 +2,7 @@
 
 use crate::model::event::WorkerMessage;
 use crate::model::exit::Cause;
+use crate::model::fact::text::human;
 use crate::model::policy::{Readiness, SILENT_READY, StopSeverity};
 use crate::model::time::Time;
 use crate::model::timer::Timer;
@@ -102,11 +103,17 @@ impl Worker {
     /// It is not ready in time, or never will be, for this reason: a readiness that does not come
     /// is a failed start.
     pub(super) fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
-        self.failure = why;
-        self.killed_for = Some((
-            Cause::KilledStartTimeout,
-            self.policy.start_timeout.unwrap_or_default(),
-        ));
+        let patience = self.policy.start_timeout.unwrap_or_default();
+        let unheard = || {
+            // A client that knows no abstract addresses fails silently, and looks like a slow start.
+            format!(
+                "not ready within its start timeout of {}, and no READY=1 came to its \
+                 NOTIFY_SOCKET (a client that knows no abstract addresses needs --notify-path)",
+                human(patience)
+            )
+        };
+        self.failure = why.or_else(|| (self.policy.ready == Readiness::Notify).then(unheard));
+        self.killed_for = Some((Cause::KilledStartTimeout, patience));
         self.send_stop(now, StopSeverity::Kill, out);
     }
 }

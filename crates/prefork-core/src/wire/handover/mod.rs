@@ -180,6 +180,9 @@ pub struct Pin {
     pub exports: Vec<Protocol>,
     /// The number of the heartbeat page in its workers.
     pub beat_fd: i32,
+    /// Where its workers' notification sockets are made; None: they are abstract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_dir: Option<Text>,
 }
 
 /// The guard.
