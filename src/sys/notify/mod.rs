@@ -1,7 +1,8 @@
 //! systemd's notification protocol, both ways (sd_notify(3)).
 //!
 //! *From workers:* [`NotifySocket`], one for each worker. So the address alone tells which worker
-//! sent a [`Datagram`], also if a short-lived child of the worker sent it.
+//! sent a [`Datagram`], also if a short-lived child of the worker sent it. `directory` makes the
+//! address a path.
 //!
 //! *To the service manager:* [`send`] and [`send_within`] send text to our own NOTIFY_SOCKET: a
 //! path, an abstract name or a vsock address.
@@ -11,15 +12,14 @@
 //! acts on the text, and dropping the datagram closes the descriptors, which ends the wait of
 //! `BARRIER=1`.
 
+mod directory;
+
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -33,11 +33,10 @@ use super::io::poll::{Interest, Poller};
 use super::machine::clock::now;
 use super::machine::random::hex128;
 
+pub use directory::prepare_directory;
+
 /// The longest datagram that is read whole, in bytes. systemd reads 4096.
 const MAX_DATAGRAM: usize = 8192;
-
-/// How the names of sockets in a directory begin; 32 hexadecimal digits follow.
-const PREFIX: &str = "pf-notify-";
 
 /// The notification socket of one worker.
 #[derive(Debug)]
@@ -76,35 +75,6 @@ impl NotifySocket {
             socket,
             address: format!("@{name}"),
         })
-    }
-
-    /// Binds a new path in `directory`, for clients that know no abstract addresses. Only our own
-    /// user and root may send to it. Nothing removes it but [`remove`](Self::remove).
-    ///
-    /// # Errors
-    /// What bind(2) or chmod(2) said: ENOENT, EACCES, ENOSPC.
-    pub fn bind_in(directory: &Path) -> io::Result<Self> {
-        let path = directory.join(format!("{PREFIX}{}", hex128()?));
-        let address = path.to_str().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let socket = UnixDatagram::bind(&path)?;
-        let notify = NotifySocket { socket, address };
-        let prepared = fs::set_permissions(&path, Permissions::from_mode(0o700)).and_then(|()| {
-            // Whatever is sent before this has no sender, and is not trusted.
-            Ok(setsockopt(&notify.socket, sockopt::PassCred, &true)?)
-        });
-        if prepared.is_err() {
-            NotifySocket::remove(&notify.address);
-        }
-        prepared.map(|()| notify)
-    }
-
-    /// Removes the path of this address, if it has one: the worker is gone. This is no part of
-    /// dropping the socket, since another image of the master, or its check, may have it too.
-    pub fn remove(address: &str) {
-        if address.starts_with('/') {
-            // It may have been removed already, with its directory.
-            let _ = fs::remove_file(address);
-        }
     }
 
     /// The socket of a worker that the previous image started.
@@ -152,40 +122,6 @@ impl NotifySocket {
             fds: received.fds,
         }))
     }
-}
-
-/// Makes sure that there is a directory for [`NotifySocket::bind_in`]: one that is made here is
-/// ours alone. Sockets that a dead master left there are removed.
-///
-/// # Errors
-/// EINVAL: the path is too long, or no UTF-8. What mkdir(2) or readdir(3) said.
-pub fn prepare_directory(directory: &Path) -> io::Result<()> {
-    let longest = directory.join(format!("{PREFIX}{}", "0".repeat(32)));
-    if longest.to_str().is_none() {
-        return Err(io::Error::other("the path is no UTF-8"));
-    }
-    SocketAddr::from_pathname(&longest)
-        .map_err(|_| io::Error::other("the path is too long for a socket in it"))?;
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    for entry in fs::read_dir(directory)?.flatten() {
-        let name = entry.file_name();
-        let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let is_ours = digits.is_some_and(|digits| digits.len() == 32)
-            && entry.file_type().is_ok_and(|kind| kind.is_socket());
-        if is_ours && is_dead(&entry.path()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// Whether no process has the socket of this path open.
-fn is_dead(path: &Path) -> bool {
-    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
-    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// How long a connect(2) to a service manager over vsock may take.
@@ -319,35 +255,6 @@ mod tests {
 
     fn notify(address: &str, text: &str) {
         send(OsStr::new(address), text).expect("sent");
-    }
-
-    #[test]
-    fn a_socket_in_a_directory_is_ours_and_goes_when_it_is_removed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let dir = dir.path().join("notify");
-        prepare_directory(&dir).expect("made");
-        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        assert_eq!(mode(&dir), 0o700);
-        let mut socket = NotifySocket::bind_in(&dir).expect("bound");
-        let path = socket.address().to_owned();
-        assert_eq!(mode(Path::new(&path)), 0o700);
-        notify(&path, "READY=1");
-        let datagram = socket.receive().expect("read").expect("one");
-        assert_eq!(datagram.uid, nix::unistd::getuid().as_raw());
-        // Of a dead master's sockets none is left, of a live one's all, and of others' files too.
-        let dead = NotifySocket::bind_in(&dir).expect("bound");
-        let left = dead.address().to_owned();
-        drop(dead);
-        let other = dir.join(format!("{PREFIX}{}", "x".repeat(32)));
-        fs::write(&other, "").expect("written");
-        prepare_directory(&dir).expect("there");
-        let there = [&left, &path].map(|path| Path::new(path).exists());
-        assert_eq!((there, other.exists()), ([false, true], true));
-        NotifySocket::remove(&path);
-        assert!(!Path::new(&path).exists());
-        let long = dir.join("x".repeat(80));
-        let error = prepare_directory(&long).expect_err("too long");
-        assert!(error.to_string().contains("too long"), "{error}");
     }
 
     #[test]
