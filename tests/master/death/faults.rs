@@ -123,7 +123,6 @@ const AT_THE_START: [(&str, &str, &str); 9] = [
     ("listen", "ENOBUFS", "No buffer space"),
     ("linkat", "EIO", "cannot take pid file"),
     ("fsync", "ENOSPC", "cannot take pid file"),
-    ("getrandom", "EIO", "cannot take pid file"),
     ("prctl", "EINVAL", "cannot become a subreaper"),
 ];
 
