@@ -154,9 +154,10 @@ fn s1_twenty_workers_stopped_by_signal_lose_nothing() {
             let slot = &ready[(dice >> 33) as usize % ready.len()];
             let pid = slot.pid.expect("who is ready lives");
             service.signal(pid, Signal::SIGTERM);
-            // It has ended, and another worker holds its slot.
+            // It has ended, and another worker holds its slot. A worker that ends with code 0 has
+            // finished, which is no restart.
             let replaced = |other: &prefork::wire::status::Slot| {
-                other.slot == slot.slot && other.restarts > slot.restarts
+                other.slot == slot.slot && other.pid.is_some_and(|pid| Some(pid) != slot.pid)
             };
             service.wait_for(|status| status.slots.iter().any(replaced));
         });

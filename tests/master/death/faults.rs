@@ -115,7 +115,7 @@ fn u34_r57_groups_end_without_pidfds() {
 }
 
 /// Each: what fails at the start, how, and what the one line says.
-const AT_THE_START: [(&str, &str, &str); 9] = [
+const AT_THE_START: [(&str, &str, &str); 8] = [
     ("socketpair", "EMFILE", "Too many open files"),
     ("epoll_create1", "ENOMEM", "Cannot allocate memory"),
     ("clone", "EAGAIN", "Resource temporarily unavailable"),

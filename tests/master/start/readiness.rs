@@ -105,7 +105,13 @@ fn ready_from_a_client_that_knows_only_paths_counts_with_notify_path() {
         .start();
     let sockets = || std::fs::read_dir(&dir).expect("there").count();
     let of = |pid| environment(pid)["NOTIFY_SOCKET"].clone();
-    for verb in ["reload --set A=2", "upgrade", "upgrade --fork", "upgrade", "rollback"] {
+    for verb in [
+        "reload --set A=2",
+        "upgrade",
+        "upgrade --fork",
+        "upgrade",
+        "rollback",
+    ] {
         let workers = master.workers();
         let [one, other] = [of(workers[0]), of(workers[1])];
         assert!(
