@@ -37,9 +37,9 @@ impl Supervisor {
         !self.peer.as_ref().is_some_and(not_yet)
     }
 
-    /// The old master has left all slots to the new one, whose probation is over. Once no old worker
-    /// accepts, the new one is to take the service. Until it says that it has, this one can have it
-    /// back: the new one may have been stopped or frozen just now.
+    /// The old master has left all slots to the new one, whose probation is over. Once no old
+    /// worker accepts, the new one is to take the service. Until it says that it has, this one can
+    /// have it back: the new one may have been stopped or frozen just now.
     pub(crate) fn settle_old_master(&mut self, turn: &mut Turn<'_>, workers: usize) {
         let is_offered = |peer: &Peer| peer.offered.is_some();
         if self.peer.as_ref().is_some_and(is_offered) {
@@ -129,8 +129,8 @@ impl Supervisor {
         self.rollout_done(turn, Vec::new());
     }
 
-    /// The new master has no worker any more. It ends once the old one says that it has the service:
-    /// that may have been stopped or frozen just now.
+    /// The new master has no worker any more. It ends once the old one says that it has the
+    /// service: that may have been stopped or frozen just now.
     pub(crate) fn settle_new_master(&mut self, turn: &mut Turn<'_>) {
         let Some(peer) = &mut self.peer else { return };
         if !peer.answers {
