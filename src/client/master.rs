@@ -1,24 +1,18 @@
 //! The process of a running master: signal it, kill it, wait until it is gone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::deadline::{Idle, next_stretch};
-use super::failure::{denied_or_system, master_died, not_running};
-use crate::error::{Error, Exit, Result};
+use super::failure::{denied_or_system, not_running};
+use crate::error::{Error, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
-use crate::sys::machine::clock;
 use crate::sys::process::pidfd::HeldProcess;
 use crate::sys::process::{descendants, proc_info};
 use crate::wire::names::HOLD_VARIABLE;
 
 /// What the holder is called in /proc.
 const HOLDER: &str = "pf-listen";
-
-/// How long after the end of a connection a master that dies may take to be gone: a process closes
-/// its descriptors a moment before.
-const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running master, held: its pid cannot become the pid of another process meanwhile.
 #[derive(Debug)]
@@ -117,17 +111,4 @@ impl Master {
             idle.inspect(|idle| idle());
         }
     }
-}
-
-/// The connection ended before the reply. `master`: its process, if that is known. An answer that
-/// did not come is no sign that it died.
-pub(crate) fn unanswered(master: Option<&Master>) -> Error {
-    let until = Some(clock::now() + END_WITHIN);
-    let lives = master.is_some_and(|master| !master.wait_gone(until).unwrap_or(false));
-    if !lives {
-        return master_died();
-    }
-    let why = "the connection broke, and the master lives";
-    Error::new(Exit::Failed, "no answer", why)
-        .hint("whether it was done is not known: see pf-status")
 }

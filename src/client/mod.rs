@@ -13,12 +13,12 @@
 //! One request: [`Target::reach`] finds out whether the target is a pid file or a socket, looks up
 //! the owner of the pid file's lock, and connects. [`ControlConnection::send`] writes the request.
 //! [`ControlConnection::next_line`] returns progress lines until the reply comes; `None` means that
-//! the master closed the connection (`master::unanswered`).
+//! the master closed the connection (`Reach::unanswered`).
 
 mod connection;
 mod deadline;
 pub(crate) mod failure;
-pub(crate) mod master;
+mod master;
 mod target;
 
 pub use connection::{AnswerLine, ControlConnection};
@@ -37,8 +37,8 @@ use crate::wire::control::{ControlCommand, Reply, Request, Response};
 /// `deadline` has passed. Exit 6: the master has no control socket. A reply that reports a failure
 /// is not an error here.
 pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
-    let reach = target.reach(deadline)?;
-    let Some(mut connection) = reach.control else {
+    let mut reach = target.reach(deadline)?;
+    let Some(mut connection) = reach.control.take() else {
         return Err(Error::new(Exit::Refused, target.no_control(), ""));
     };
     connection.send(&Request {
@@ -57,7 +57,7 @@ pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> 
                 answer: Response::Progress(_),
                 ..
             }) => {}
-            None => return Err(master::unanswered(reach.master.as_ref())),
+            None => return Err(reach.unanswered()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::connection::ControlConnection;
-use super::failure::{denied_or_system, not_running};
+use super::failure::{denied_or_system, master_died, not_running};
 use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
@@ -30,6 +30,10 @@ pub struct Target {
     path: PathBuf,
 }
 
+/// How long after the end of a connection a master that dies may take to be gone: a process closes
+/// its descriptors a moment before.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
 /// A running master, and how it can be reached.
 #[derive(Debug)]
 pub struct Reach {
@@ -37,6 +41,24 @@ pub struct Reach {
     pub control: Option<ControlConnection>,
     /// The process. `None`: it runs in another pid namespace.
     pub master: Option<Master>,
+    /// The process holds the lock of a pid file: so it is the master. Of a socket only the process
+    /// is known that began to listen.
+    holds_lock: bool,
+}
+
+impl Reach {
+    /// The connection ended before the reply. A master that is known by its lock and lives has not
+    /// died; otherwise the end of the connection is all that is known of it.
+    pub(crate) fn unanswered(&self) -> Error {
+        let until = Some(clock::now() + END_WITHIN);
+        let master = self.master.as_ref().filter(|_| self.holds_lock);
+        if master.is_none_or(|master| master.wait_gone(until).unwrap_or(false)) {
+            return master_died();
+        }
+        let why = "the connection broke, and the master lives";
+        Error::new(Exit::Failed, "no answer", why)
+            .hint("whether it was done is not known: see pf-status")
+    }
 }
 
 enum TargetKind {
@@ -80,10 +102,12 @@ impl Target {
             (Ok(control), Some(master)) => Ok(Reach {
                 control: Some(control),
                 master,
+                holds_lock: true,
             }),
             (Ok(control), None) => Ok(Reach {
                 master: control.master()?,
                 control: Some(control),
+                holds_lock: false,
             }),
             (Err(error), Some(master)) if is_not_listening(&error) => {
                 if self.exits_soon(master.as_ref())? {
@@ -93,6 +117,7 @@ impl Target {
                 Ok(Reach {
                     control: ControlConnection::open(&path, deadline).ok(),
                     master,
+                    holds_lock: true,
                 })
             }
             (Err(error), None) if is_not_listening(&error) => {

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use super::job::{Job, malformed_reply};
 use super::signal_fallback;
-use crate::client::master::unanswered;
 use crate::error::{Exit, Result};
 use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Reply};
 
 /// Sends `command` to the master and returns the exit code that the reply means.
 pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
-    let reach = job
+    let mut reach = job
         .target
         .reach(job.deadline)
         .map_err(|error| job.explain_timeout(error))?;
-    let Some(mut connection) = reach.control else {
+    let Some(mut connection) = reach.control.take() else {
         return signal_fallback::send(job, reach.master.as_ref(), &command);
     };
     let has_data: fn(&Reply) -> bool = match command {
@@ -34,7 +33,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         }
     );
     let answered = job.exchange(&mut connection, command)?;
-    let answer = answered.ok_or_else(|| unanswered(reach.master.as_ref()))?;
+    let answer = answered.ok_or_else(|| reach.unanswered())?;
     let (reply, text) = if Job::has_moved(&answer.0) {
         ask_new_master(job).unwrap_or(Ok(answer))?
     } else {

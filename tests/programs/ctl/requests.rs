@@ -147,16 +147,17 @@ fn an_answer_without_its_data_is_an_error() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_no_death_of_a_master_that_lives() {
+fn a_master_that_dies_is_exit_3() {
     let last_words = [
         "",
         "{\"event\":\"progress\",\"op\":7,\"done\":0,\"total\":4}\n",
         "{\"ok\":tr",
+        "{\"event\":\"progress\",\"op\":\"x\"}\n",
     ];
     for words in last_words {
         let scene = Scene::new();
         let master = scene.answer(words);
-        ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(1, "no answer");
+        ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(3, "the master died");
         master.end();
     }
 }
