@@ -1,10 +1,25 @@
 //! Which release a pin belongs to, and whether the paths that were given name it still.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Pin, Pins, Recipe};
 use crate::model::releases::{PinnedRelease, ReleaseLabel};
 use crate::wire::changes::Text;
+
+/// What a shell sets by itself: it says where the shell was and how deep.
+const SHELL_OWN: [&str; 4] = ["PWD", "OLDPWD", "SHLVL", "_"];
+
+/// Whether a variable is a fact of the release. A shell that reads `--reexec` sets some by itself and
+/// drops those that it cannot name (POSIX, Shell Command Language, 2.9.1): an upgrade of the same
+/// files would be another release, and a rollback would go from a release to itself.
+fn is_fact(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let is_name = name.iter().all(is_word) && !name.first().is_some_and(u8::is_ascii_digit);
+    is_name && !SHELL_OWN.iter().any(|own| own.as_bytes() == name)
+}
 
 impl Pin {
     /// What it was pinned from, in words.
@@ -20,8 +35,13 @@ impl Pin {
     /// Whether it holds the same facts as another. The program's inode is none of them: a file that
     /// was replaced under its name cannot be gone back to.
     fn is_same_release(&self, other: &Pin) -> bool {
-        let sorted = |environment: &Environment| {
-            let mut sorted = environment.clone();
+        let facts = |pin: &Pin| {
+            let is_set = |name: &OsStr| {
+                name.to_str()
+                    .is_some_and(|it| pin.changes.set.contains_key(it))
+            };
+            let mut sorted: Environment = pin.environment.clone();
+            sorted.retain(|(name, _)| is_fact(name) || is_set(name));
             sorted.sort();
             sorted
         };
@@ -38,7 +58,7 @@ impl Pin {
             && self.exports == other.exports
             && self.beat_fd == other.beat_fd
             && listeners(self) == listeners(other)
-            && sorted(&self.environment) == sorted(&other.environment)
+            && facts(self) == facts(other)
     }
 }
 
@@ -85,5 +105,18 @@ impl Recipe {
             Some(dir) => dir.to_owned(),
             None => self.start_dir.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shell_adds_and_drops_is_no_fact_of_a_release() {
+        let facts = |names: [&str; 4]| names.map(|name| is_fact(OsStr::new(name)));
+        assert_eq!(facts(["PATH", "_A1", "COLOUR", "a"]), [true; 4]);
+        assert_eq!(facts(["PWD", "OLDPWD", "SHLVL", "_"]), [false; 4]);
+        assert_eq!(facts(["a-b", "1A", "a.b", "A%"]), [false; 4]);
     }
 }
