@@ -100,7 +100,7 @@ impl Server {
                 .collect();
             drop(fds);
             if !ready.contains(&true) {
-                return Err("nobody is served".into());
+                return Err("no client is served".into());
             }
             let mut at = 0;
             let mut failed = None;

@@ -188,7 +188,7 @@ impl Run {
         Ok(kill_process(self.pid(), signal)?)
     }
 
-    /// Every process of the run but the workers: the manager and whatever helps it.
+    /// Every process of the run but the workers: the manager and its helpers.
     pub fn managing(&self) -> Vec<i32> {
         let workers: BTreeSet<i32> = self.workers.iter().map(|worker| worker.pid).collect();
         let mut all = descendants::descendants(self.pid().as_raw_pid());

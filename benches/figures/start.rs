@@ -25,7 +25,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
     for (workers, runs) in SIZES {
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); bench.managers.len()];
         for run in 0..runs {
-            // Side by side, so that whatever else the machine does meets all of them.
+            // Side by side, so that what else the machine does meets all of them.
             for (manager, times) in bench.managers.iter().zip(&mut times) {
                 let slow = matches!(
                     manager,

@@ -3,7 +3,6 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::UNIX_EPOCH;
 
 use crate::error::{Error, Result};
 use crate::model::Supervisor;
@@ -128,16 +127,14 @@ fn seed() -> u64 {
     clock::now().0 ^ (u64::from(std::process::id()) << 32)
 }
 
-/// The second in which this master is started, and 16 random bits, for two that are started in the
-/// same one.
+/// 40 random bits: the wall clock may be set back, and two masters may start in the same second.
 fn own_id() -> MasterId {
-    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let random = random::hex128().ok();
-    let digits = random.as_deref().and_then(|hex| hex.get(..4));
+    let digits = random.as_deref().and_then(|hex| hex.get(..10));
     let bits = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    // Without random numbers: the pid, and what of the second has passed.
-    let bits = bits.unwrap_or_else(|| seed() & 0xffff);
-    MasterId((since.as_secs() << 16) | bits)
+    // Without random numbers: the pid, and the time since the machine was booted.
+    // 0 means a master of an older version, which has no id.
+    MasterId(bits.unwrap_or_else(seed).max(1))
 }
 
 impl Driver {

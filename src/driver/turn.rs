@@ -1,7 +1,7 @@
 //! One turn of the loop, in the order that makes races harmless.
 //!
 //! A leader's end is found before what workers have sent is read, and acted on after it. So
-//! whatever a worker sent before it died, and whatever others sent before that, the model learns
+//! what a worker sent before it died, and what others sent before that, the model learns
 //! first: a worker that reported ready and then died is never taken for one that died before it was
 //! ready.
 

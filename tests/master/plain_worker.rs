@@ -52,7 +52,7 @@ fn serve() {
 
 fn accept(listener: &Socket, stop: &AtomicBool, collector: Option<&Path>) {
     // A blocking accept obeys the read timeout, so that the flag is checked now and then; an
-    // accepted client is answered whatever the flag says.
+    // accepted client is answered with either flag.
     listener
         .set_read_timeout(Some(Duration::from_millis(50)))
         .expect("a timeout");

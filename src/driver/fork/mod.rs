@@ -6,7 +6,7 @@
 //! - `start`, in the old master: it moves its paths aside, writes down what the new master is to
 //!   have, and starts it.
 //! - [`inherited`], in the new master: it takes that, and a driver is made of it.
-//! - `refused`: why no second master may be started, whatever the model says.
+//! - `refused`: why no second master may be started, also if the model would.
 //!
 //! The other master itself, its process and the link to it, is a part of the driver
 //! (`state::PeerMaster`). The way of one message: `read_peer_master` reads it and feeds it to the

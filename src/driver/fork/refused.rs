@@ -1,4 +1,4 @@
-//! Why no second master may be started here, whatever the model says.
+//! Why no second master may be started here, also if the model would.
 
 use crate::driver::state::Driver;
 use crate::sys::files::pidfile::{self, Owner};

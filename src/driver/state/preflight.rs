@@ -1,4 +1,4 @@
-//! The check of a successor image: it runs as a child, so whatever is wrong with it costs a message
+//! The check of a successor image: it runs as a child, so a fault of it costs a message
 //! and nothing else.
 
 use std::ffi::{CString, OsStr, OsString};

@@ -43,7 +43,7 @@ impl LeftOpen {
         Ok(LeftOpen { all: numbers, free })
     }
 
-    /// Takes one over. Whoever owns the result must not drop it before the take-over has succeeded:
+    /// Takes one over. The owner of the result must not drop it before the take-over has succeeded:
     /// it would be missing on the way back.
     ///
     /// # Errors

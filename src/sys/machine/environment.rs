@@ -49,7 +49,7 @@ pub(crate) mod tests {
     use crate::sys::testing::{Peer, Talk};
 
     /// The role: this process has a second thread, the test harness's, which waits. A forked child
-    /// has one thread, whatever its parent has.
+    /// has one thread, however many its parent has.
     pub fn play(talk: &mut Talk) {
         // SAFETY: no thread holds a lock that the child takes, as the other thread waits for this
         // one; the child ends by itself.

@@ -26,7 +26,7 @@ impl NotifySocket {
         let socket = UnixDatagram::bind(&path)?;
         let notify = NotifySocket { socket, address };
         let prepared = fs::set_permissions(&path, Permissions::from_mode(0o700)).and_then(|()| {
-            // Whatever is sent before this has no sender, and is not trusted.
+            // What is sent before this has no sender, and is not trusted.
             Ok(setsockopt(&notify.socket, sockopt::PassCred, &true)?)
         });
         if prepared.is_err() {

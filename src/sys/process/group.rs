@@ -200,7 +200,7 @@ impl Group {
             LeaderState::Unreaped => Hold::Leader,
             LeaderState::KeptZombie => Hold::Kept,
             LeaderState::Reaped(pidfd) => Hold::Handle(pidfd.as_ref().map(AsRawFd::as_raw_fd)),
-            LeaderState::GroupGone => Hold::Nobody,
+            LeaderState::GroupGone => Hold::Empty,
         }
     }
 
@@ -214,7 +214,7 @@ impl Group {
             Hold::Leader => LeaderState::Unreaped,
             Hold::Kept => LeaderState::KeptZombie,
             Hold::Handle(pidfd) => LeaderState::Reaped(pidfd.map(|fd| left.take(fd)).transpose()?),
-            Hold::Nobody => LeaderState::GroupGone,
+            Hold::Empty => LeaderState::GroupGone,
         };
         Ok(group)
     }

@@ -228,7 +228,7 @@ impl Master {
     /// A connection to its control socket, once there is one.
     #[track_caller]
     pub(crate) fn control(&self) -> Control {
-        until("somebody listens on the control socket", || {
+        until("a process listens on the control socket", || {
             Control::connect(&self.path("app.ctl")).ok()
         })
     }

@@ -97,7 +97,7 @@ impl Scene {
         let mut options = OpenOptions::new();
         options.write(true).custom_flags(nix::libc::O_NONBLOCK);
         // Without a reader it cannot be opened; once it was, the reader finds its end.
-        until(&format!("somebody waits at door {slot}"), || {
+        until(&format!("a worker waits at door {slot}"), || {
             options.open(self.door(slot)).ok()
         });
     }
@@ -158,7 +158,7 @@ impl Scene {
             let heard = reports.read(HANG);
             assert!(
                 heard,
-                "nobody says '{text}'; heard instead: {:?}; log:\n{}",
+                "no worker says '{text}'; heard instead: {:?}; log:\n{}",
                 reports.heard,
                 self.text("err")
             );

@@ -104,10 +104,13 @@ fn u34_r57_groups_end_without_pidfds() {
             (pid != 0 && pid != leader).then_some(())
         });
         drop(fault);
-        until("nobody of the old group is left, be it a zombie", || {
-            let group = process::descendants(master.pid());
-            (group.iter().all(|(_, state)| *state != 'Z')).then_some(())
-        });
+        until(
+            "no process of the old group is left, be it a zombie",
+            || {
+                let group = process::descendants(master.pid());
+                (group.iter().all(|(_, state)| *state != 'Z')).then_some(())
+            },
+        );
     }
     assert!(process::alive(guard_of(master.pid())));
     drop(master);

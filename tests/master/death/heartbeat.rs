@@ -275,7 +275,7 @@ fn r40_a_traced_worker_is_held_and_not_killed() {
     });
     match traced {
         Ok(()) => killed_when_it_goes_on(&master, worker),
-        Err(errno) => unavailable(&format!("this system lets nobody trace: {errno}")),
+        Err(errno) => unavailable(&format!("this system lets no process trace: {errno}")),
     }
     drop(master);
     processes.gone();
@@ -360,10 +360,8 @@ fn r36_only_displayed_dates_use_the_wall_clock() {
     }
     assert_eq!(looking, ["sys/machine/clock.rs"]);
     asking.sort_unstable();
-    // Dates in the status document and in the log; the id of a master, which operations show; the
-    // clock itself.
+    // Dates in the status document and in the log; the clock itself.
     let display = [
-        "driver/start.rs",
         "driver/state/startup.rs",
         "driver/status.rs",
         "log/mod.rs",

@@ -198,7 +198,7 @@ fn u25_r56_killed_during_a_drain() {
 fn u25_r56_killed_while_it_is_paused() {
     let mut doomed = Doomed::ready("");
     doomed.master.ctl("pause").succeeded();
-    doomed.master.until("nobody is left", |status| {
+    doomed.master.until("no worker is left", |status| {
         status["state"] == "paused" && status["workers"]["retiring"] == 0
     });
     assert_eq!(doomed.processes.all().len(), 2, "the master and the guard");

@@ -59,7 +59,7 @@ fn a_tcp_listener_that_was_shut_down_listens_again() {
         }
     }
     let status = master.status();
-    assert_eq!(status["generation"], 1, "nobody need know");
+    assert_eq!(status["generation"], 1, "no worker need know");
     assert_eq!(master.workers()[0], neighbour);
     master.stop();
     processes.gone();

@@ -131,7 +131,7 @@ impl Service {
         }
     }
 
-    /// Stops whatever runs, also what the holder starts again.
+    /// Stops what runs, also what the holder starts again.
     #[track_caller]
     fn stop_for_good(&self, holder: &mut Child) {
         until("the service has stopped", || {

@@ -128,7 +128,7 @@ fn control_refusals(master: &Master) -> usize {
 /// may execute. Returns the user, and the command that executes the copy instead of the binary.
 fn as_nobody(scene: &Scene) -> Option<(u32, [String; 4])> {
     if !is_root() || !is_there("setpriv") {
-        skip("only root, with setpriv, can become a user that nobody is");
+        skip("only root, with setpriv, can become a user without processes");
         return None;
     }
     let program = scene.path("pf-master");

@@ -32,7 +32,7 @@ fn storm(master: &Master, kinds: &[Signal], count: usize) {
     }
 }
 
-/// Right after a storm, `scale 3` holds, whatever signals are still pending. Returns the status
+/// Right after a storm, `scale 3` holds, with any signals still pending. Returns the status
 /// once nothing more happens.
 #[track_caller]
 fn three(master: &Master) -> Value {

@@ -31,7 +31,7 @@ fn a_stop_delay_serves_clients_and_shows_stopping() {
     master.until("replaced", |status| {
         status["workers"]["ready"] == 2 && pids(&status["slots"])[0] != workers[0]
     });
-    assert_eq!(scene.unread_reports(), [], "nobody was told");
+    assert_eq!(scene.unread_reports(), [], "no worker was told");
     // A harder word cuts it short.
     let address = address(&master.status(), 0);
     master.signal(Signal::SIGINT);

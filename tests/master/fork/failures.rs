@@ -115,7 +115,7 @@ fn r2_a_worker_that_dies_on_probation_rolls_back() {
     let master = service.master(&options).start();
     let old = master.pid();
     let upgrade = master.start_ctl("upgrade --fork");
-    until("the old one has nobody left", || {
+    until("the old one has no worker left", || {
         let status = service.old_status();
         (status["workers"]["ready"] == 0 && status["workers"]["retiring"] == 0).then_some(())
     });

@@ -130,7 +130,7 @@ impl ForkService {
         let mut expected = workers.clone();
         expected.push(i32::try_from(pid).expect("a pid"));
         expected.sort_unstable();
-        until("nobody else is left", || {
+        until("no other process is left", || {
             let mut all = self.processes.all();
             all.retain(|pid| process::name(*pid) != "pf-guard");
             (all == expected).then_some(())

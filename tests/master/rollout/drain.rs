@@ -33,7 +33,7 @@ fn u33_a_long_connection_delays_no_reload_and_ends_whole() {
     assert_eq!(status["retiring"][0]["state"], "stopping");
     drop(client);
     gone(old);
-    master.until("nobody retires", |status| {
+    master.until("no worker retires", |status| {
         status["workers"]["retiring"] == 0
     });
     master.stop();

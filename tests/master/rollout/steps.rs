@@ -62,7 +62,7 @@ fn surge_1_replaces_workers_one_by_one() {
                 .map(|other| if other < slot { 2 } else { 1 })
                 .collect::<Vec<_>>()
         );
-        assert_eq!(scene.unread_reports(), [], "nobody else is started");
+        assert_eq!(scene.unread_reports(), [], "no other worker is started");
         assert!(old[slot as usize..].iter().all(|pid| alive(*pid)));
         scene.open_door(slot);
     }

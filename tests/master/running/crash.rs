@@ -313,7 +313,7 @@ fn u7_every_cause_of_an_end_has_its_name() {
     );
 
     master.ctl("restart-worker 0").succeeded();
-    master.until("nobody retires", |status| {
+    master.until("no worker retires", |status| {
         status["workers"]["retiring"] == 0
     });
     let exit = last_exit(&master, "one that was stopped");

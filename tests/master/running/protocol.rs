@@ -116,7 +116,7 @@ fn p3_an_invalid_request_is_an_error_and_keeps_the_connection() {
             "{shown}: {message}"
         );
     }
-    // An id comes back with whatever goes wrong, and unknown fields do no harm.
+    // An id comes back with every error, and unknown fields do no harm.
     let reply = control.ask(&json!({"cmd": "dance", "id": {"of": ["mine", 1]}}));
     assert_eq!(reply["id"], json!({"of": ["mine", 1]}));
     let reply = control.ask(&json!({"cmd": "status", "id": "x", "shiny": true}));

@@ -26,7 +26,7 @@ fn r21_a_service_manager_sees_start_reload_and_end() {
         manager.next_notification(),
         [format!("MAINPID={}", master.pid())]
     );
-    assert_eq!(manager.unread(), [""; 0], "nobody is ready");
+    assert_eq!(manager.unread(), [""; 0], "no worker is ready");
     scene.open_door(0);
     scene.open_door(1);
     manager.expect_ready();

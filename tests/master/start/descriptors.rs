@@ -1,5 +1,5 @@
 //! What else a worker starts with: descriptors, signals, session, limits; also after many reloads,
-//! and whatever the master was started with.
+//! and what the master was started with.
 
 use std::collections::BTreeSet;
 

@@ -182,7 +182,7 @@ fn timers_counters_heartbeats_and_operations_go_on() {
     assert_eq!(ops(&after), ops(&before) + 1);
     // This image reaps, and forgets, the worker that the previous image had asked to finish.
     process::gone(first);
-    master.until("nobody retires", |status| {
+    master.until("no worker retires", |status| {
         status["workers"]["retiring"] == 0
     });
     // The next image keeps to the waits of the one before.

@@ -50,7 +50,7 @@ const CALLS: [(&str, &str, u64); 33] = [
 ];
 
 /// How many are tried by default.
-const SAMPLE: usize = 12;
+const SAMPLE: u64 = 12;
 
 /// What is tried this time: a call, how it fails, and which of its kind.
 fn chosen() -> Vec<(&'static str, &'static str, u64)> {
@@ -61,9 +61,14 @@ fn chosen() -> Vec<(&'static str, &'static str, u64)> {
     if std::env::var("PF_FAULTS").is_ok_and(|which| which == "all") {
         return all;
     }
-    // Spread over all calls, and the same ones each time: a failure can be tried again.
-    let step = all.len().div_ceil(SAMPLE);
-    all.into_iter().step_by(step).collect()
+    // Another one each time; what was tried is in the message of a failure.
+    let mut seed = prefork::sys::machine::clock::now().0;
+    let random = |_| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let at = usize::try_from(seed >> 33).expect("31 bits") % all.len();
+        all[at]
+    };
+    (0..SAMPLE).map(random).collect()
 }
 
 #[test]

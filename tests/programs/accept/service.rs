@@ -121,7 +121,7 @@ fn u23_pf_accept_beats_counts_and_reports_status() {
     master.until("three beats", |status| beats(status) >= before + 3);
     assert_eq!(master.workers(), worker);
     drop(clients);
-    master.until("nobody is left", |status| slot(status) == (3, 0));
+    master.until("no worker is left", |status| slot(status) == (3, 0));
     master.stop();
 }
 

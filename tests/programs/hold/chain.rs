@@ -178,7 +178,7 @@ fn an_idle_holder_is_never_woken() {
     let mut running = Running::start(held("echo up; exec sleep 1000"));
     assert_eq!(running.line(), "up");
     let holder = pid(&running);
-    // Whatever it still had to do for the start is done when it sleeps.
+    // What it still had to do for the start is done when it sleeps.
     until("it sleeps", || {
         process::status(holder, "State")
             .starts_with('S')

@@ -1,4 +1,4 @@
-//! What a process sends to the holder reaches COMMAND, of whatever kind it is.
+//! What a process sends to the holder reaches COMMAND, of any kind.
 
 use std::os::unix::process::CommandExt;
 

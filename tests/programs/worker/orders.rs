@@ -166,7 +166,7 @@ fn g2_two_closes_end_both() {
 fn g5_a_second_stop_wakes_a_waiting_drain() {
     in_every_order(|| {
         let world = World::new(1);
-        let held = world.accept().expect("nobody closes yet");
+        let held = world.accept().expect("it is not closed yet");
         let enough = Arc::new(AtomicBool::new(false));
         let waiter = {
             let (world, enough) = (Arc::clone(&world), Arc::clone(&enough));

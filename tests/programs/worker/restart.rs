@@ -43,7 +43,7 @@ fn start(dir: &Path) -> (Child, Target) {
     (child, target)
 }
 
-/// It is ended whatever happens, and no child of ours: so by its handle.
+/// It is ended in any case, and is no child of ours: so by its handle.
 struct Successor(i32);
 
 impl Drop for Successor {
@@ -75,7 +75,7 @@ fn g6_g7_usr2_starts_a_process_that_replaces_the_old() {
         new_pid = serving(&target);
     });
     assert!(account.lost.is_empty(), "{account:?}");
-    let new = Successor(new_pid.expect("somebody serves"));
+    let new = Successor(new_pid.expect("a server answers"));
     assert_ne!(new.0, old_pid);
     let program = fs::read_link(format!("/proc/{}/exe", new.0)).expect("a program");
     assert_eq!(program, real.join("two/worker"));

@@ -97,7 +97,7 @@ fn w2_without_a_token_no_client_is_accepted() {
             .expect("a limit");
         assert!(
             (&fd).read(&mut [0]).is_err(),
-            "nobody has said anything to it"
+            "no client has said anything to it"
         );
         assert_eq!(most.load(SeqCst), 4);
         fd.set_read_timeout(Some(PATIENCE)).expect("a limit");

@@ -107,7 +107,7 @@ pub enum Action {
     Finished(OpId, Outcome),
     /// Do something about the other master, during an upgrade by fork.
     Peer(PeerAction),
-    /// Something happened: log it, and tell whoever follows events.
+    /// Something happened: log it, and tell the clients that follow events.
     Tell(Fact),
     /// The end: exit with this code; the reason, unless the end was asked for.
     Exit(u8, Option<String>),

@@ -43,7 +43,7 @@ pub enum WorkerMessage {
     Trigger,
     /// `WATCHDOG_USEC=`: its heartbeat's timeout from now on.
     Watchdog(Duration),
-    /// `EXTEND_TIMEOUT_USEC=`: it needs this long from now, whatever it is doing.
+    /// `EXTEND_TIMEOUT_USEC=`: it needs this long from now, also for what it does already.
     Extend(Duration),
 }
 

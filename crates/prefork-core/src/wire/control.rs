@@ -312,7 +312,7 @@ pub fn parse_response(line: &str) -> Result<Response, String> {
     answer.map_err(|error| error.to_string())
 }
 
-/// Parses one request line, whatever its bytes.
+/// Parses one request line of any bytes.
 ///
 /// The error has the request's id, if the line has one, so that a client that sent several
 /// requests knows which one failed.

@@ -225,7 +225,7 @@ fn cut(text: &str) -> String {
 
 fn cut_outcome(outcome: &Outcome) -> End {
     match outcome {
-        // The warnings are for whoever asked, and that is a client of the sender.
+        // The warnings are for the client that asked, and that is a client of the sender.
         Outcome::Done(text, _) => End::Done(cut(text), Vec::new()),
         Outcome::Failed(why) => End::Failed(cut(why)),
         Outcome::RolledBack(why) => End::RolledBack(cut(why)),

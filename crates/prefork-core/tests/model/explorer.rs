@@ -2,7 +2,7 @@
 //! told apart only by what decides, as far as [`STATES`] of them reach.
 //!
 //! From every state that is reached, it must come to rest if everybody behaves from then on. So a
-//! wait that nothing ends is found in whatever order of events brings it about, and the shortest
+//! wait that nothing ends is found in any order of events that brings it about, and the shortest
 //! one is printed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};

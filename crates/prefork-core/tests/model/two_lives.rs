@@ -1,7 +1,7 @@
 //! Random lives of two masters: both are asked for things all the time, workers get stuck, one of the
 //! masters is killed, or is frozen (it answers nothing until it is killed or thawed).
 //!
-//! Whatever happens, every request is answered once, every operation ends once in the master that
+//! In every life, every request is answered once, every operation ends once in the master that
 //! began it, and the one that stays knows how it ended. If both behave from some moment on, it comes
 //! to rest, with one service.
 //!

@@ -55,7 +55,7 @@ pub(super) fn changed_dispositions() -> &'static [libc::c_int] {
 }
 
 /// Sets the signals `changed` to their default. Ignored signals survive exec: SIGPIPE, which Rust
-/// ignores, what `nohup` ignored, and whatever our parent left ignored. And a handler that is still
+/// ignores, what `nohup` ignored, and what our parent left ignored. And a handler that is still
 /// installed when the signals are unblocked would swallow a signal that was sent to the worker at
 /// once.
 ///

@@ -1,5 +1,5 @@
 //! What happened, as values. The model states each fact once; the log line, the status document,
-//! and whatever else reports it are tellings of the same value.
+//! and all other reports are tellings of the same value.
 //!
 //! [`text`] renders a fact as a line of the log. To add a fact: a variant here, its
 //! level and subject here, its line in `text`; the compiler names all three places.

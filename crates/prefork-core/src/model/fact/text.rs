@@ -327,7 +327,7 @@ impl fmt::Display for Fact {
             }
             Fact::ForkTurnedBack(why) => write!(f, "upgrade: going back: {why}"),
             Fact::ForkGoesOn => {
-                f.write_str("upgrade: going on after all: there is nobody to go back to")
+                f.write_str("upgrade: going on after all: there is no old master to go back to")
             }
             Fact::BothMastersServe(peer, count) => write!(
                 f,

@@ -347,7 +347,7 @@ impl Supervisor {
                 {
                     // This master was told to commit to a new one that never came up.
                     stopping.code = 1;
-                    stopping.reason = Some(format!("{} {how}, and nobody serves", peer.label()));
+                    stopping.reason = Some(format!("{} {how}, and no master serves", peer.label()));
                 }
                 turn.act(Action::Peer(PeerAction::TakeNamesBack));
                 self.old_master_alone(turn, &peer, how);

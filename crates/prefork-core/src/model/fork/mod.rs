@@ -13,7 +13,7 @@
 //! ends when it has drained    ◄──── Taken ──────────
 //! ```
 //!
-//! When the upgrade goes back, for whatever reason, the same happens the other way round: the old
+//! When the upgrade goes back, for any reason, the same happens the other way round: the old
 //! master takes slots and the new one gives them up. So there are never fewer workers ready in both
 //! together than there were, and either master may die at any moment: the other one then fills all
 //! slots by itself.

@@ -105,7 +105,7 @@ impl Supervisor {
         }
     }
 
-    /// The other master has all of its slots ready, whatever their number.
+    /// The other master has all of its slots ready, however many they are.
     pub(crate) fn give_up_all_slots(&mut self, turn: &mut Turn<'_>) {
         if self.transfer_role() != TransferRole::GivesSlots {
             return;

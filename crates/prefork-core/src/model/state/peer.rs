@@ -49,7 +49,7 @@ pub(crate) struct Peer {
     /// An answer, or its hello, is awaited until then.
     pub(crate) answer_by: Option<Time>,
     /// This master has offered the service to the other one, which has this many workers; the
-    /// warnings for whoever asked.
+    /// warnings for the client that asked.
     pub(crate) offered: Option<(usize, Vec<String>)>,
     /// The upgrade is done, to this generation: the new master is the service, and the old one only
     /// drains.

@@ -81,7 +81,7 @@ impl SlotState {
     }
 
     /// The state that is shown of a process that `/proc` shows as stopped: it serves no client,
-    /// whatever it said before.
+    /// also if it said something else before.
     pub fn when_stopped(self) -> SlotState {
         match self {
             SlotState::Ready => SlotState::Held,

@@ -45,7 +45,7 @@ impl Supervisor {
             failures: 0,
             all_ready_at: None,
         });
-        // A restart is tried now, whatever failed in this slot before.
+        // A restart is tried now, also where starts failed in this slot before.
         place.down = None;
         place.forgive();
         if self.policy.surge.of(slots) == 0 && old.is_some() {

@@ -190,7 +190,7 @@ impl Supervisor {
             return;
         };
         self.counters.readied += 1;
-        // Whatever failed in this slot before, it can start workers now.
+        // Starts may have failed in this slot before: it can start workers now.
         self.slots.end_rest(worker.slot);
         if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
             slot.down.take_if(|down| *down == worker.generation);

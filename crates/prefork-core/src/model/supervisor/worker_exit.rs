@@ -2,7 +2,7 @@
 //!
 //! A worker that was asked to end leaves nothing to be made good. One that *finished* (it said so,
 //! and exited 0) is replaced at once. Any other has died by itself: its slot backs off, and the
-//! death counts for whatever started the worker.
+//! death counts for the operation that started the worker.
 
 use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::fact::Fact;

@@ -232,8 +232,9 @@ pub enum Hold {
     Kept,
     /// The leader has been reaped; this pidfd names its group, if there is one.
     Handle(Option<i32>),
-    /// It has been reaped, and nobody was left.
-    Nobody,
+    /// It has been reaped, and no process was left.
+    #[serde(rename = "Nobody")]
+    Empty,
 }
 
 /// A heartbeat page, and what was last seen of it.

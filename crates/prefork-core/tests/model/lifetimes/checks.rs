@@ -143,7 +143,7 @@ impl World {
     }
 
     /// What was begun is waited for: every worker that was told or starts has a deadline, and every
-    /// open operation has somebody who ends it.
+    /// open operation has something that ends it.
     fn check_liveness(&self) -> Check {
         if self.exited.is_some() {
             return Ok(());
