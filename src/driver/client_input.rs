@@ -6,7 +6,22 @@ use super::turn::PollKey;
 use crate::model::time::Time;
 use crate::sys::control::Input;
 use crate::sys::io::poll::{Ready, ReadySet};
-use crate::wire::control::{Code, MAX_REQUEST, parse_request};
+use crate::sys::machine::clock;
+use crate::wire::control::{Code, ControlCommand, MAX_REQUEST, parse_request};
+
+/// How many requests of one client a turn of the loop takes; after a costly one, no other.
+const REQUESTS_A_TURN: usize = 4;
+
+/// Whether an answer takes a look at all workers, or at files.
+fn is_costly(command: &ControlCommand) -> bool {
+    matches!(
+        command,
+        ControlCommand::Status
+            | ControlCommand::Listeners
+            | ControlCommand::Reload { dry_run: true, .. }
+            | ControlCommand::Upgrade { dry_run: true, .. }
+    )
+}
 
 impl Driver {
     /// Accepts new connections.
@@ -18,47 +33,82 @@ impl Driver {
 
     /// Reads from all clients that have sent something, and answers.
     pub(super) fn read_clients(&mut self, ready: &ReadySet<PollKey>, now: Time) {
+        let begin = clock::now();
+        let surplus = self.clients.may_read_surplus(begin);
+        let mut is_read = false;
         for number in self.clients.numbers() {
-            self.read_client(number, ready.of(PollKey::Client(number)), now);
+            is_read |= self.read_client(number, ready.of(PollKey::Client(number)), surplus, now);
+        }
+        if is_read && surplus {
+            self.clients.rest_from_surplus(begin, clock::now());
         }
     }
 
-    fn read_client(&mut self, number: u64, ready: Ready, now: Time) {
+    /// Reads what this client may have in this turn; whether it looked. `surplus`: also what was
+    /// received together with earlier requests.
+    fn read_client(&mut self, number: u64, ready: Ready, surplus: bool, now: Time) -> bool {
         let Some(client) = self.clients.get_mut(number) else {
-            return;
+            return false;
         };
-        if !(ready.read || ready.hangup || client.has_unread) {
-            if client.is_line_late(now) {
+        // A hang-up is reported again and again, so what that client has sent is read at once.
+        let is_due = if client.has_unread {
+            surplus || ready.hangup
+        } else {
+            ready.read || ready.hangup
+        };
+        if !is_due {
+            if !client.has_unread && client.is_line_late(now) {
                 let limit = LINE_WITHIN.as_secs();
                 let text = format!("the line was not finished within {limit} s");
                 client.fail(Code::BadRequest, text, None);
                 client.partial_since = None;
                 client.input_ended = true;
             }
-            return;
+            return false;
         }
-        let turn = client.conn.read();
-        client.has_unread = turn.more;
-        // A line has its full time from its first byte: a finished line starts the time anew.
-        let is_partial = client.conn.has_partial_line();
-        client.partial_since = client
-            .partial_since
-            .filter(|_| is_partial && turn.inputs.is_empty())
-            .or(is_partial.then_some(now));
-        for input in turn.inputs {
-            self.take_input(number, input);
+        for _ in 0..REQUESTS_A_TURN {
+            if !self.read_request(number, now) {
+                break;
+            }
         }
         if let Some(client) = self.clients.get_mut(number) {
             // There is no reader for a reply; and a connection that is closed on both sides would
             // wake the loop again and again.
             client.gone |= ready.hangup && client.input_ended;
         }
+        true
     }
 
-    fn take_input(&mut self, number: u64, input: Input) {
+    /// Reads at most one request of this client, and answers it; whether it may have another in
+    /// this turn.
+    fn read_request(&mut self, number: u64, now: Time) -> bool {
+        let Some(client) = self.clients.get_mut(number) else {
+            return false;
+        };
+        let batch = client.conn.read();
+        client.has_unread = batch.more;
+        // A line has its full time from its first byte: a finished line starts the time anew.
+        let is_partial = client.conn.has_partial_line();
+        client.partial_since = client
+            .partial_since
+            .filter(|_| is_partial && batch.inputs.is_empty())
+            .or(is_partial.then_some(now));
+        let mut is_cheap = true;
+        for input in batch.inputs {
+            is_cheap &= self.take_input(number, input);
+        }
+        batch.more && is_cheap
+    }
+
+    /// Answers; false if that has cost what a client may cost a turn.
+    fn take_input(&mut self, number: u64, input: Input) -> bool {
         match input {
             Input::Line(line) => match parse_request(&line) {
-                Ok(request) => self.request(number, request),
+                Ok(request) => {
+                    let is_cheap = !is_costly(&request.command);
+                    self.request(number, request);
+                    return is_cheap;
+                }
                 Err((failure, id)) => self.fail(number, failure.code, failure.message, id),
             },
             Input::TooLong => {
@@ -76,5 +126,6 @@ impl Driver {
                 }
             }
         }
+        true
     }
 }

@@ -23,7 +23,7 @@ pub(in crate::driver) struct Client {
     pub(in crate::driver) input_ended: bool,
     /// Since when the rest of a line is missing.
     pub(in crate::driver) partial_since: Option<Time>,
-    /// There is input that was received already, so no poll will report it.
+    /// There is input that was received already, so no poll will report it: a surplus request.
     pub(in crate::driver) has_unread: bool,
     pub(super) pending: Vec<Pending>,
 }
@@ -63,18 +63,15 @@ impl Client {
     /// What to poll its descriptor for.
     pub(super) fn interest(&self) -> Interest {
         Interest {
-            read: !self.input_ended && self.conn.wants_read(),
+            read: !self.input_ended && !self.has_unread && self.conn.wants_read(),
             write: self.conn.wants_write(),
         }
     }
 
-    /// When to look at it though its descriptor is not ready.
+    /// When the rest of a line is late.
     pub(super) fn deadline(&self) -> Option<Time> {
-        if self.has_unread {
-            Some(Time(0))
-        } else {
-            self.partial_since.map(|since| since + LINE_WITHIN)
-        }
+        let since = self.partial_since.filter(|_| !self.has_unread);
+        since.map(|since| since + LINE_WITHIN)
     }
 
     /// Whether a line has taken too long by now.

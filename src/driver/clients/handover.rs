@@ -52,6 +52,7 @@ impl Clients {
                 .map(|(key, op)| (key, op.into()))
                 .collect(),
             changes: BTreeMap::new(),
+            surplus_at: Time::default(),
             dropped: clients.dropped,
         })
     }

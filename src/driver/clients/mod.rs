@@ -5,6 +5,10 @@
 //! - `reply`: the model's refusals and outcomes as replies.
 //! - `handover`: the connections from one image of the master to the next.
 //!
+//! A client may send requests before it has its answers. The first is read at once. The others are
+//! its surplus: they are read one by one, at a pace that leaves the loop to the workers and to the
+//! other clients.
+//!
 //! The way of one request: [`Clients::ticket`] makes a ticket for it, which goes to the model with
 //! the command. The model's answer names the ticket: [`Clients::refused`] replies at once, and
 //! [`Clients::began`] replies with the operation's id or lets the request wait for the
@@ -12,6 +16,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -36,6 +41,9 @@ pub(super) use reply::{KnownOutcome, code_of, reply_of};
 /// How many requests of one connection may wait at once.
 pub(super) const MAX_PENDING: usize = 64;
 
+/// The least time between two surplus requests of a client.
+const SURPLUS_EVERY: Duration = Duration::from_millis(1);
+
 /// How many idempotency keys are remembered.
 const MAX_KEYS: usize = 256;
 
@@ -49,6 +57,8 @@ pub(super) struct Clients {
     /// What the reload of this ticket changes, until its generation is pinned or it is refused.
     /// Both happen in the turn that made the ticket, so an upgrade never hands any over.
     changes: BTreeMap<Ticket, Changes>,
+    /// When requests are read again that were sent before the one before them was answered.
+    surplus_at: Time,
     pub(super) dropped: u64,
 }
 
@@ -77,10 +87,23 @@ impl Clients {
         self.by_number.get_mut(&number)
     }
 
-    /// When the first unfinished line is too old; at once if a client has input that no poll
-    /// reports.
+    /// When the first unfinished line is too old, or a surplus request is read.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.by_number.values().filter_map(Client::deadline).min()
+        let lines = self.by_number.values().filter_map(Client::deadline);
+        let has_surplus = self.by_number.values().any(|client| client.has_unread);
+        lines.chain(has_surplus.then_some(self.surplus_at)).min()
+    }
+
+    /// Whether surplus requests are read now.
+    pub(super) fn may_read_surplus(&self, now: Time) -> bool {
+        now >= self.surplus_at
+    }
+
+    /// Clients were read from `begin` to `end`. The next surplus waits three times as long: a
+    /// master that is busy with such requests alone would lose its place in the scheduler's queue,
+    /// and then each step of a rollout waits for a processor.
+    pub(super) fn rest_from_surplus(&mut self, begin: Time, end: Time) {
+        self.surplus_at = end + (end.since(begin) * 3).max(SURPLUS_EVERY);
     }
 
     /// A ticket for a request that the model is to answer.

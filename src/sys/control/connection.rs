@@ -1,9 +1,8 @@
 //! One client of the control socket: reads lines, sends lines, never blocks.
 //!
 //! Both directions are bounded. A request has at most [`MAX_REQUEST`] bytes, and one read takes one
-//! line: a client has one request a turn of the loop, however many it has sent. So the workers and
-//! the other clients wait for one request at most. A client that does not read its replies is
-//! dropped.
+//! line, however many were sent: the caller decides how many it takes a turn of its loop. A client
+//! that does not read its replies is dropped.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -108,7 +107,10 @@ impl Conn {
         let mut taken = 0;
         loop {
             self.split(&mut batch.inputs);
-            if batch.inputs.len() >= BATCH_LINES || self.ended || taken >= BATCH_BYTES {
+            // The rest of a line that is too long is skipped with it: a connection that is closed
+            // with unread bytes is reset, and its client does not get the answer.
+            let is_full = batch.inputs.len() >= BATCH_LINES && !self.skipping;
+            if is_full || self.ended || taken >= BATCH_BYTES {
                 break;
             }
             match self.fill() {
@@ -149,7 +151,7 @@ impl Conn {
     }
 
     fn split(&mut self, inputs: &mut Vec<Input>) {
-        while inputs.len() < BATCH_LINES {
+        while inputs.len() < BATCH_LINES || self.skipping {
             let rest = self.chunk.get(self.split_to..).unwrap_or_default();
             let Some(piece) = rest.split_inclusive(|byte| *byte == b'\n').next() else {
                 return;
