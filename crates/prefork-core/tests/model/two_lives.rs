@@ -116,8 +116,7 @@ impl Life {
 
     /// The link fails at one end, and nothing comes or goes there any more.
     fn lose_link(&mut self, at: usize) {
-        let both_live = self.world.masters.iter().all(|it| it.ended.is_none());
-        if both_live && !self.lost && self.world.roll(6) == 0 {
+        if self.all_awake() && !self.lost && self.world.roll(6) == 0 {
             let lost = PeerEvent::LinkLost("cannot send to it".to_owned());
             self.world.masters[at].inbox.push_back(lost);
             self.lost = true;
@@ -212,11 +211,10 @@ fn live(seed: u64) {
     }
     for _ in 0..CALM {
         if let [at] = life.alive()[..]
-            && (life.stopped || life.manual || life.lost || life.world.took == Some(at))
+            && (life.stopped || life.manual || life.world.took == Some(at))
         {
-            // The other one has ended as it was told to, because the link to this one was lost, or
-            // after this one had said that it has the service. What freezes a lone master is not its
-            // business.
+            // The other one has ended as it was told to, or after this one had said that it has the
+            // service. What freezes a lone master is not its business.
             life.thaw();
         }
         if life.rests() {
