@@ -96,9 +96,13 @@ impl Life {
         }
     }
 
+    /// Whether each master could save the service without the other: a stop is never taken back.
     fn all_awake(&self) -> bool {
         let mut all = self.world.masters.iter();
-        all.all(|master| master.ended.is_none() && !master.frozen)
+        all.all(|master| {
+            let stops = master.supervisor.stopping().is_some() && !self.stopped;
+            master.ended.is_none() && !master.frozen && !stops
+        })
     }
 
     fn freeze(&mut self, at: usize) {

@@ -49,6 +49,10 @@ impl Supervisor {
 
     /// The other master was silent for a while: it is asked. If it was asked before, it is ended.
     pub(crate) fn ask_peer(&mut self, turn: &mut Turn<'_>) {
+        if self.stopping().is_some() && !self.outlives_peer() {
+            // This master leaves the service to the other one, and must not end it.
+            return;
+        }
         if self.was_late_for_peer(turn, Timer::Answer, ANSWER_WITHIN) {
             return;
         }
