@@ -12,8 +12,9 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::exports::Protocol;
+use super::handover::operations::{End, KnownOperations};
 use super::handover::releases::{KnownReleases, before_they_were_known};
-use super::handover::values::{End, KindName, KnownOperations, Learnt, Settings, Severity};
+use super::handover::values::{KindName, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
 use super::text::Text;

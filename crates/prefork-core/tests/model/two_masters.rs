@@ -166,11 +166,7 @@ impl World {
         match action {
             Action::Spawn { worker, .. } => {
                 let stuck = self.stuck > 0 && self.roll(self.stuck) == 0;
-                let process = if stuck {
-                    Process::Stuck
-                } else {
-                    Process::Starting
-                };
+                let process = [Process::Starting, Process::Stuck][usize::from(stuck)];
                 self.masters[at].processes.insert(worker, process);
                 events.push_back(Event::Forked(worker, 100 + worker.0 as i32));
                 events.push_back(Event::Executed(worker));
@@ -181,11 +177,7 @@ impl World {
                 if let Some(process) = self.masters[at].processes.get_mut(&worker)
                     && *process != Process::Stuck
                 {
-                    *process = if stuck {
-                        Process::Stuck
-                    } else {
-                        Process::Stopping
-                    };
+                    *process = [Process::Stopping, Process::Stuck][usize::from(stuck)];
                 }
             }
             Action::Pin(generation, _) => {

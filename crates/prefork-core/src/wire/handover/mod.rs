@@ -12,6 +12,7 @@
 //! - [`service`]: the model, in it; `worker`: one worker and the deadlines;
 //! - [`changes`]: rollouts and scalings; [`exits`]: how workers ended; [`releases`]: what can be
 //!   gone back to;
+//! - [`operations`]: the operations that are remembered;
 //! - [`clients`]: the control socket and who is connected to it;
 //! - [`values`]: the model's plain values as JSON has them;
 //! - [`preflight`]: the answer of an image that is only checked.
@@ -19,6 +20,7 @@
 pub mod changes;
 pub mod clients;
 pub mod exits;
+pub mod operations;
 pub mod preflight;
 pub mod releases;
 pub mod service;

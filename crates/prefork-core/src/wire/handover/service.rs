@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::{Rollout, Scale};
 use super::exits::KnownExit;
+use super::operations::KnownOperations;
 use super::releases::{self, KnownReleases};
-use super::values::{KnownOperations, Learnt, Moment, Settings, moment, time};
+use super::values::{Learnt, Moment, Settings, moment, time};
 use super::worker::{Deadline, KnownWorker, deadline, read, timer, written};
 use crate::model::backoff::Backoff;
 use crate::model::exit::LastExit;
