@@ -11,9 +11,9 @@ use crate::wire::changes::Text;
 /// What a shell sets by itself: it says where the shell was and how deep.
 const SHELL_OWN: [&str; 4] = ["PWD", "OLDPWD", "SHLVL", "_"];
 
-/// Whether a variable is a fact of the release. A shell that reads `--reexec` sets some by itself and
-/// drops those that it cannot name (POSIX, Shell Command Language, 2.9.1): an upgrade of the same
-/// files would be another release, and a rollback would go from a release to itself.
+/// Whether a variable is a fact of the release. A shell that reads `--reexec` sets some by itself
+/// and drops those that it cannot name (POSIX, Shell Command Language, 2.9.1): an upgrade of the
+/// same files would be another release, and a rollback would go from a release to itself.
 fn is_fact(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';

@@ -148,8 +148,8 @@ impl Worker {
         self.send_stop(now, StopSeverity::Abort, out);
     }
 
-    /// `EXTEND_TIMEOUT_USEC=`: also for what it does already, it has this long from now; never less than
-    /// before.
+    /// `EXTEND_TIMEOUT_USEC=`: also for what it does already, it has this long from now; never less
+    /// than before.
     fn extend(&mut self, now: Time, by: Duration, out: &mut Vec<Effect>) {
         let until = now + by;
         match self.phase {

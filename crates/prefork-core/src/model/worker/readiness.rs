@@ -105,7 +105,8 @@ impl Worker {
     pub(super) fn start_overdue(&mut self, now: Time, why: Option<String>, out: &mut Vec<Effect>) {
         let patience = self.policy.start_timeout.unwrap_or_default();
         let unheard = || {
-            // A client that knows no abstract addresses fails silently, and looks like a slow start.
+            // A client that knows no abstract addresses fails silently, and looks like a slow
+            // start.
             format!(
                 "not ready within its start timeout of {}, and no READY=1 came to its \
                  NOTIFY_SOCKET (a client that knows no abstract addresses needs --notify-path)",
