@@ -167,13 +167,13 @@ fn unusable_paths_are_one_error_and_leave_nothing() {
     nix::unistd::mkfifo(&scene.path("fifo.pid"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     fs::create_dir(scene.path("dir.pid")).expect("a directory");
     fs::write(scene.path("file.ctl"), "precious").expect("a file");
-    let long = format!("{dir}/{}.pid", "x".repeat(120));
+    let long = format!("{dir}/{}.pid", "n".repeat(120));
     let cases = [
         ("--pid nowhere/app.pid".to_owned(), "/nowhere: No such file"),
         ("--pid fifo.pid".to_owned(), "fifo.pid"),
         ("--pid dir.pid".to_owned(), "dir.pid"),
         ("--pid file.pid".to_owned(), "file.ctl"),
-        (format!("--pid {long}"), "xxx.ctl"),
+        (format!("--pid {long}"), "nnn.ctl"),
         (
             "--control nowhere/x.ctl".to_owned(),
             "/nowhere: No such file",

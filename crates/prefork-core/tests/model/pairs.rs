@@ -160,8 +160,7 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
     }
     for (sig, to) in signals {
         // KILL always goes to the group; without a leader every signal does.
-        let leaderless =
-            matches!(phase, Phase::Leaderless(_)) || matches!(input, Input::Exited(_, true));
+        let leaderless = phase.is_leaderless() || matches!(input, Input::Exited(_, true));
         assert_eq!(
             to == SignalTarget::Group,
             sig == Signal::Kill || leaderless,
@@ -176,10 +175,17 @@ fn check_end(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         .iter()
         .filter(|effect| matches!(effect, Effect::LeaderGone(_)))
         .count();
-    let has_leader = !matches!(phase, Phase::Leaderless(_) | Phase::Gone);
+    let has_leader = match phase {
+        Phase::Spawning | Phase::Starting | Phase::Ready | Phase::Stopping(_) => true,
+        Phase::Leaderless(_) | Phase::Gone => false,
+    };
+    let may_fail_to_spawn = match phase {
+        Phase::Spawning | Phase::Stopping(_) => true,
+        Phase::Starting | Phase::Ready | Phase::Leaderless(_) | Phase::Gone => false,
+    };
     let expected = match input {
         Input::Exited(..) => has_leader,
-        Input::SpawnFailed(_) => matches!(phase, Phase::Spawning | Phase::Stopping(_)),
+        Input::SpawnFailed(_) => may_fail_to_spawn,
         Input::Overdue => phase == Phase::Stopping(StopSeverity::Kill),
         _ => false,
     };
