@@ -75,8 +75,10 @@ cd "$work"
 step 'Start: each program does one thing to the process and then becomes the next'
 echo '    pf-listen binds a port, pf-master forks the workers, and hello is a worker,'
 echo '    which accepts on the inherited socket:'
-printf '    $ %s\n' 'pf-listen --port-file ports web=tcp:127.0.0.1:0 -- \'
-printf '      %s\n' '    pf-master -n 2 --pid app.pid -- hello &'
+cat <<'END'
+    $ pf-listen --port-file ports web=tcp:127.0.0.1:0 -- \
+          pf-master -n 2 --pid app.pid -- hello &
+END
 pf-listen --port-file ports web=tcp:127.0.0.1:0 -- pf-master -n 2 --pid app.pid -- hello >log 2>&1 &
 run pf-ctl wait app.pid --ready --timeout 30s
 read -r name address <ports

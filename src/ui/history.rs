@@ -1,20 +1,20 @@
 //! The table of generations.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Row;
 
+use super::columns::layout;
 use super::text::{command, duration, plain};
 use crate::wire::status::Generation;
+
+const HEADER: [&str; 9] = [
+    "GEN", "WHEN", "TOOK", "KIND", "RESULT", "KEPT", "RELEASE", "COMMAND", "WHY",
+];
 
 /// A row for each generation, oldest first: its number, when its rollout began and how long that
 /// took, what asked for it, how it ended, whether it can be gone back to, its release, its command,
 /// and why it was not done. An unknown value is `-`. Every line ends with a newline.
 pub fn table(generations: &[Generation]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "GEN", "WHEN", "TOOK", "KIND", "RESULT", "KEPT", "RELEASE", "COMMAND", "WHY",
-    ]);
-    for it in generations {
+    let rows = generations.iter().map(|it| {
         let known = |text: Option<&str>| match text {
             None | Some("") => "-".to_owned(),
             Some(text) => plain(text),
@@ -24,7 +24,7 @@ pub fn table(generations: &[Generation]) -> String {
             (false, true) => "kept",
             (false, false) => "-",
         };
-        table.add_row([
+        Row::from([
             it.generation.to_string(),
             known(it.at.as_deref()),
             it.took_s.map_or_else(|| "-".to_owned(), duration),
@@ -34,20 +34,9 @@ pub fn table(generations: &[Generation]) -> String {
             known(it.release.as_deref().or(it.cwd.as_deref())),
             known(Some(&command(&it.command))),
             it.error.as_deref().map_or_else(String::new, plain),
-        ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for number in [0, 2] {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+        ])
+    });
+    layout(&HEADER, &[1, 3, 4, 5, 6, 7, 8], rows)
 }
 
 #[cfg(test)]
@@ -78,11 +67,11 @@ mod tests {
         assert_eq!(
             table(&[one, two]),
             "GEN  WHEN                      TOOK  KIND    RESULT       KEPT  RELEASE          \
-             COMMAND        WHY\n  \
+             COMMAND      WHY\n  \
              9  2026-01-02T03:04:05.678Z  1.2s  start   done         kept  /srv/releases/1  \
              ./app 'a b'\n \
              10  -                            -  reload  rolled-back  -     v2               \
-             -              it was\\nbad\n"
+             -            it was\\nbad\n"
         );
     }
 }

@@ -1,18 +1,16 @@
 //! The table of listeners.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Row;
 
+use super::columns::layout;
 use super::text::plain;
 use crate::wire::status::Listener;
 
 /// A row for each listener: name, address, fd in the workers, and the accept queue as
 /// `queued/backlog`. An unknown value is `-`. Every line ends with a newline.
 pub fn table(listeners: &[Listener]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["NAME", "ADDRESS", "FD", "QUEUE"]);
-    for listener in listeners {
-        table.add_row([
+    let rows = listeners.iter().map(|listener| {
+        Row::from([
             listener
                 .name
                 .as_deref()
@@ -20,20 +18,9 @@ pub fn table(listeners: &[Listener]) -> String {
             plain(&listener.address),
             listener.fd.to_string(),
             queue(listener),
-        ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for number in [2, 3] {
-        if let Some(column) = table.column_mut(number) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+        ])
+    });
+    layout(&["NAME", "ADDRESS", "FD", "QUEUE"], &[0, 1], rows)
 }
 
 fn queue(listener: &Listener) -> String {

@@ -4,12 +4,14 @@
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
 //! - [`history`]: the generations so far, for `pf-ctl history`;
 //! - [`plan`]: what a rollout would change, for `pf-ctl reload --dry-run`;
+//! - `columns`: how the columns of a table are laid out;
 //! - [`progress`]: what a waiting command shows on stderr;
 //! - [`text`]: durations, sizes, command lines, and foreign strings made harmless.
 //!
 //! A foreign string (a name, an error, a worker's status text) always passes through [`text`], so
 //! that it cannot act on the terminal.
 
+mod columns;
 pub mod history;
 pub mod listeners;
 pub mod plan;

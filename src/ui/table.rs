@@ -1,6 +1,8 @@
 //! The status document as text: a summary line, the slots, the listeners, the last rollout.
 
-use comfy_table::{CellAlignment, Row, Table};
+use comfy_table::Row;
+
+use super::columns::layout;
 
 use super::text::{command, duration, plain, plain_cut, size};
 use crate::wire::changes::Changes;
@@ -168,29 +170,6 @@ fn rollout(last: &Rollout) -> String {
         line += &format!(": {}", plain(error));
     }
     line
-}
-
-/// Columns with two spaces between them, aligned right except the columns `left`. No rules, and no
-/// spaces at the end of a row.
-fn layout(header: &[&str], left: &[usize], rows: impl IntoIterator<Item = Row>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(header.iter().copied())
-        .add_rows(rows);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        let alignment = if left.contains(&index) {
-            CellAlignment::Left
-        } else {
-            CellAlignment::Right
-        };
-        column.set_cell_alignment(alignment);
-    }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned() + "\n")
-        .collect()
 }
 
 fn known<T: ToString>(value: Option<T>) -> String {

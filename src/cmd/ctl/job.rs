@@ -90,11 +90,6 @@ impl Job {
         }
     }
 
-    /// Whether the master has said which operation this is.
-    pub(super) fn has_operation(&self) -> bool {
-        self.op.borrow().is_some()
-    }
-
     /// What to do while waiting: `tick`, if there is a display that has to be kept alive.
     pub(super) fn idle<'a>(&self, tick: &'a dyn Fn()) -> Idle<'a> {
         self.display.is_alive().then_some(tick)

@@ -69,7 +69,7 @@ fn request_stop(
             {
                 return outcome;
             }
-            if !job.has_operation() {
+            if job.operation().is_none() {
                 job.display
                     .show_wait(reply.message.as_deref().unwrap_or("stopping"));
             }

@@ -39,14 +39,7 @@ impl LogWriter {
     /// # Errors
     /// What open(2) said; ENXIO: a fifo without a reader.
     pub fn append(path: &Path) -> io::Result<LogWriter> {
-        // O_NONBLOCK has no effect on a regular file. Opening a fifo without a reader would block.
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)?;
-        Ok(LogWriter::own(file))
+        Ok(LogWriter::own(open_to_append(path)?))
     }
 
     /// An open file description of our own.
@@ -146,4 +139,18 @@ fn write(mut file: &File, line: &[u8]) -> io::Result<usize> {
             done => return done,
         }
     }
+}
+
+/// Opens a file for lines at its end; it is created if it is missing.
+///
+/// # Errors
+/// What open(2) said; ENXIO: a fifo without a reader.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    // O_NONBLOCK has no effect on a regular file. Opening a fifo without a reader would block.
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
 }

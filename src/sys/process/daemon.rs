@@ -9,10 +9,9 @@
 #![expect(unsafe_code, reason = "fork")]
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -28,6 +27,7 @@ use super::wait::{self, WaitStatus};
 use crate::error::Exit;
 use crate::model::signal::Signal;
 use crate::sys::io::fd;
+use crate::sys::io::log_sink::open_to_append;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::process::pidfd::open_process;
 use crate::sys::signal;
@@ -267,12 +267,7 @@ impl Launcher {
 pub fn output_to(path: &Path) -> io::Result<()> {
     // Opened like the log, but as an open file description of its own: workers share its flags, so
     // O_NONBLOCK is cleared again.
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
+    let file = open_to_append(path)?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     dup2_stdout(&file)?;
     dup2_stderr(&file)?;

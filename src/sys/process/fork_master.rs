@@ -190,7 +190,7 @@ pub(crate) mod tests {
 
     /// The role of a test process with one thread: forks a master that runs beside it.
     pub fn play(talk: &mut Talk) {
-        let (read, write) = fd::pipe().expect("a pipe");
+        let (mut read, write) = std::io::pipe().expect("a pipe");
         let argv: Vec<OsString> = ["/bin/sh", "-c", SCRIPT, "sh", "one"]
             .map(Into::into)
             .into();
@@ -205,7 +205,7 @@ pub(crate) mod tests {
         // The script sends itself HUP: HUP stays ignored in it, so it lives on and exits 0.
         assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(0));
         let mut output = String::new();
-        File::from(read).read_to_string(&mut output).expect("text");
+        read.read_to_string(&mut output).expect("text");
         assert_eq!(forked.failure(), None);
         let group = nix::unistd::getpgrp();
         let output = output.trim_end().replace('\n', " ");
@@ -229,14 +229,13 @@ pub(crate) mod tests {
         talk.say(why.rsplit(": ").next().expect("a part"));
 
         // The child of the child is ended too: it holds the pipe.
-        let (read, write) = fd::pipe().expect("a pipe");
+        let (mut read, write) = std::io::pipe().expect("a pipe");
         let script = "sleep 1000 & echo >&7; exec sleep 1000";
         let argv: Vec<OsString> = ["/bin/sh", "-c", script].map(Into::into).into();
         let path = [("PATH".into(), "/usr/bin:/bin".into())];
         let placed = [(write.as_raw_fd(), 7)];
         let forked = fork_master(&next(&argv, &path), &placed, &[]).expect("forked");
         drop(write);
-        let mut read = File::from(read);
         read.read_exact(&mut [0]).expect("it runs");
         let pid = forked.pid;
         forked.end();

@@ -1,9 +1,9 @@
-//! Random lives of two masters: both are asked for things all the time, workers get stuck, one of the
-//! masters is killed, or is frozen (it answers nothing until it is killed or thawed).
+//! Random lives of two masters: both are asked for things all the time, workers get stuck, one of
+//! the masters is killed, or is frozen (it answers nothing until it is killed or thawed).
 //!
 //! In every life, every request is answered once, every operation ends once in the master that
-//! began it, and the one that stays knows how it ended. If both behave from some moment on, it comes
-//! to rest, with one service.
+//! began it, and the one that stays knows how it ended. If both behave from some moment on, it
+//! comes to rest, with one service.
 //!
 //! `PF_UPGRADES=N` sets how many are run, `PF_SEED=S` runs one again.
 
@@ -15,7 +15,7 @@ use prefork_core::model::peer::{PeerEvent, PeerMessage};
 use prefork_core::model::policy::StopSeverity;
 use prefork_core::model::releases::PinnedRelease;
 
-use super::two_masters::{Answer, World};
+use super::two_masters::{Answer, World, for_each_seed};
 
 /// How long the world misbehaves, in steps, and how long it may take to come to rest after that.
 const WILD: u64 = 120;
@@ -234,18 +234,5 @@ fn live(seed: u64) {
 
 #[test]
 fn u16_u19_u20_every_life_of_two_masters_comes_to_rest() {
-    let seeds = match std::env::var("PF_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().expect("PF_SEED is a number");
-            seed..seed + 1
-        }
-        Err(_) => {
-            let many = std::env::var("PF_UPGRADES");
-            0..many.map_or(5_000, |n| n.parse().expect("PF_UPGRADES is a number"))
-        }
-    };
-    for seed in seeds {
-        let tried = std::panic::catch_unwind(|| live(seed));
-        assert!(tried.is_ok(), "PF_SEED={seed} runs it again");
-    }
+    for_each_seed(5_000, live);
 }

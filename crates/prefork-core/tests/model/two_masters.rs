@@ -436,6 +436,11 @@ fn upgrade(seed: u64) {
 
 #[test]
 fn u16_u19_u20_one_master_and_enough_workers_are_left() {
+    for_each_seed(10_000, upgrade);
+}
+
+/// Runs one life for each seed: as many as `PF_UPGRADES` says, or the one that `PF_SEED` names.
+pub fn for_each_seed(usual: u64, life: fn(u64)) {
     let seeds = match std::env::var("PF_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("PF_SEED is a number");
@@ -443,11 +448,11 @@ fn u16_u19_u20_one_master_and_enough_workers_are_left() {
         }
         Err(_) => {
             let many = std::env::var("PF_UPGRADES");
-            0..many.map_or(10_000, |n| n.parse().expect("PF_UPGRADES is a number"))
+            0..many.map_or(usual, |n| n.parse().expect("PF_UPGRADES is a number"))
         }
     };
     for seed in seeds {
-        let tried = std::panic::catch_unwind(|| upgrade(seed));
+        let tried = std::panic::catch_unwind(|| life(seed));
         assert!(tried.is_ok(), "PF_SEED={seed} runs it again");
     }
 }

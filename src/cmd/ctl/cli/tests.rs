@@ -49,7 +49,8 @@ fn contradicting_options_are_refused() {
     for line in [
         "wait t",
         "wait t --ready --gone",
-        "wait t --op x",
+        "wait t --op",
+        "wait t --ready --op 1-k2v9",
         "signal t HUP --workers --slot 1",
         "signal t 15",
         "stop t --kill --no-wait",
