@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::driver::state::{Driver, ServiceManager};
+use crate::driver::state::{Driver, PeerMaster, ServiceManager};
 use crate::error::reason;
 use crate::sys::process::{image, proc_info};
 use crate::wire::handover::service::Service;
@@ -74,6 +74,7 @@ impl Driver {
                 path: file.path().into(),
             }),
             clients: self.clients.handed_over(),
+            draining_master: self.peer.as_ref().map(PeerMaster::handed_over),
             service_manager: self
                 .service_manager
                 .as_ref()

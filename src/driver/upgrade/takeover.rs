@@ -9,7 +9,7 @@ use crate::driver::clients::Clients;
 use crate::driver::pin::Pins;
 use crate::driver::process::{HandedOver, Processes};
 use crate::driver::state::{
-    Configured, Driver, End, Parts, PublishedPaths, ServiceListeners, Startup,
+    Configured, Driver, End, Parts, PeerMaster, PublishedPaths, ServiceListeners, Startup,
 };
 use crate::error::{Error, Result};
 use crate::model::event::Event;
@@ -92,6 +92,10 @@ pub fn take_over(
         pid_file.map(|file| PidFile::taken_over(file.fd, file.path.into_path(), &mut left));
     let pid_file = ManuallyDrop::new(pid_file.transpose().map_err(open)?);
     let clients = ManuallyDrop::new(Clients::taken_over(state.clients, &mut left).map_err(open)?);
+    let peer = state
+        .draining_master
+        .map(|known| PeerMaster::taken_over(known, &mut left));
+    let peer = peer.transpose().map_err(open)?;
     let way_back = [state_fd, state.image.fd].map(|fd| left.take(fd).map(ManuallyDrop::new));
     let [document, image] = way_back;
     let way_back = [document.map_err(open)?, image.map_err(open)?].map(ManuallyDrop::into_inner);
@@ -112,8 +116,7 @@ pub fn take_over(
             ManuallyDrop::into_inner(pid_file),
         ),
         startup: Startup::taken_over(state.started.into(), state.started_wall),
-        // An upgrade is refused while there is another master.
-        peer: None,
+        peer: peer.map(ManuallyDrop::into_inner),
     });
     driver.leftovers.look_soon(clock::now());
     Ok(ManuallyDrop::new(Taken {

@@ -55,6 +55,19 @@ impl Link {
         }
     }
 
+    /// The connection as the previous image of this process left it, with the messages that wait.
+    pub fn taken_over(socket: OwnedFd, waiting: impl IntoIterator<Item = Vec<u8>>) -> Link {
+        Link {
+            waiting: waiting.into_iter().collect(),
+            ..Link::new(socket)
+        }
+    }
+
+    /// The messages that wait for room.
+    pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        self.waiting.iter().map(Vec::as_slice)
+    }
+
     /// Sends a message with descriptors, now or not at all.
     ///
     /// # Errors

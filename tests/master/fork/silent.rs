@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{ForkService, OPTIONS, ends, family, pid_of};
 use crate::common::service::scene::{GATED, RESTING};
-use crate::common::service::{process, until};
+use crate::common::service::{Master, process, until};
 
 /// Later workers wait at a door. The reports of those that serve are read.
 fn gate(service: &ForkService) {
@@ -104,9 +104,12 @@ fn a_drain_of_the_old_master_holds_up_only_another_fork() {
         .failed(6, &["oldbin names process"]);
     service.old_ctl("reload").failed(6, &["only drains"]);
     service.old_ctl("wait --ready").failed(6, &["only drains"]);
-    // An upgrade in place goes on without it.
+    // The image that an upgrade in place executes knows of it too.
     service.ctl("upgrade").succeeded();
     assert_eq!(service.status()["workers"]["ready"], 2);
+    assert_eq!(service.status()["role"], "new");
+    let fork = service.ctl("upgrade --fork");
+    fork.failed(6, &["oldbin names process"]);
     service.old_ctl("stop --now").succeeded();
     ends(&mut master);
     until("the names are free", || {
@@ -114,4 +117,40 @@ fn a_drain_of_the_old_master_holds_up_only_another_fork() {
     });
     service.assert_one_master(2);
     service.stop();
+}
+
+/// A service whose old master drains beside the image that an upgrade in place of the new one has
+/// executed: the old master.
+fn drains_beside_upgraded_image(service: &ForkService) -> Master {
+    let options = "-n 1 --ready fd=9 --graceful-timeout 60s --listen 127.0.0.1:0";
+    service
+        .scene
+        .app("trap '' TERM; exec 3>&-; say up; up; rest");
+    let master = service.master(options).start();
+    service.scene.app(RESTING);
+    service.ctl("upgrade --fork").succeeded();
+    service.ctl("upgrade").succeeded();
+    master
+}
+
+#[test]
+fn a_stop_after_both_upgrades_is_one_of_both_masters() {
+    let service = ForkService::new();
+    let mut old = drains_beside_upgraded_image(&service);
+    service.ctl("stop --now").succeeded();
+    // It was told to stop, so it does not go back at the end of the new one.
+    ends(&mut old);
+    service.ctl("wait --gone").succeeded();
+}
+
+#[test]
+fn an_old_master_is_the_service_again_once_the_upgraded_image_is_killed() {
+    let service = ForkService::new();
+    let old = drains_beside_upgraded_image(&service);
+    process::signal(pid_of(&service.status()), Signal::SIGKILL);
+    let status = service.until("the old master serves", |status| {
+        status["pid"] == old.pid() && status["workers"]["ready"] == 1
+    });
+    assert_eq!(status["generation"], 1);
+    service.ctl("stop --now").succeeded();
 }

@@ -12,15 +12,17 @@ use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
 use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
+use prefork_core::model::peer::{PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Canary, Policy, Readiness};
 use prefork_core::model::releases::PinnedRelease;
-use prefork_core::model::state::snapshot::ServiceState;
+use prefork_core::model::state::snapshot::{Role, ServiceState};
 use prefork_core::model::time::Time;
 use prefork_core::wire::changes::Changes;
 use prefork_core::wire::handover::service::Service;
 use prefork_core::wire::handover::values::{Moment, Settings};
 use prefork_core::wire::handover::{
-    Beat, Client, Clients, FORMAT, Guard, Hold, Image, Listener, Needs, OLDEST, Pin, Process, State,
+    Beat, Client, Clients, DrainingMaster, FORMAT, Guard, Hold, Image, Listener, Needs, OLDEST,
+    Pin, Process, State,
 };
 
 /// The service in one state, and what the image that reads it must find.
@@ -32,7 +34,7 @@ struct Golden {
     check: fn(&Supervisor),
 }
 
-const GOLDEN: [Golden; 5] = [
+const GOLDEN: [Golden; 6] = [
     Golden {
         name: "running",
         listeners: &[&[10]],
@@ -85,6 +87,15 @@ const GOLDEN: [Golden; 5] = [
         listeners: &[&[10, 11, 12], &[10]],
         build: |world| world.roll(),
         check: |supervisor| assert_eq!(supervisor.generation(), Generation(2)),
+    },
+    Golden {
+        name: "beside-an-old-master",
+        listeners: &[&[10]],
+        build: World::take_over_from_old_master,
+        check: |supervisor| {
+            assert_eq!(supervisor.role(), Role::New);
+            assert!(supervisor.is_service());
+        },
     },
 ];
 
@@ -174,6 +185,21 @@ impl World {
                 rest: false,
             });
         }
+    }
+
+    /// An upgrade by fork, seen by the new master, until the old one drains.
+    fn take_over_from_old_master(&mut self) {
+        let policy = Policy {
+            ready: Readiness::Notify,
+            canary: Canary::Off,
+            ..Policy::default()
+        };
+        self.supervisor = super::beside::heir(&["2"], &policy);
+        self.step(Event::Start(PinnedRelease::default()));
+        for _ in 0..2 {
+            self.make_all_ready();
+        }
+        self.step(Event::Peer(PeerEvent::Said(PeerMessage::Take)));
     }
 
     /// A reload to its end.
@@ -289,6 +315,14 @@ impl World {
                 dropped: 0,
             },
             service_manager: None,
+            draining_master: (self.supervisor.role() == Role::New).then(|| DrainingMaster {
+                link: 12,
+                unsent: Vec::new(),
+                pid: 50,
+                process: Some(13),
+                pid_file: Some(Path::new("/run/app.pid.oldbin").into()),
+                control: None,
+            }),
             missing_dir: None,
             needs: Needs {
                 descriptors: 64,

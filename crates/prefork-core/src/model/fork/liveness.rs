@@ -94,7 +94,7 @@ impl Supervisor {
                 self.turn_back_without_peer(turn, format!("the link to {label} is lost: {why}"));
                 turn.act(Action::Peer(PeerAction::Kill));
             }
-            // An upgrade in place of the new master closes the link. Its end is seen all the same.
+            // The new one is the service. Its end is seen all the same.
             (PeerSide::Old, Some(_)) => self.timers.clear(Timer::Answer),
             (PeerSide::New, None) => {
                 let why = format!("{label} has given this one up: {why}");

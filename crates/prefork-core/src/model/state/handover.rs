@@ -1,7 +1,8 @@
 //! What the model takes along through an upgrade in place.
 //!
-//! An upgrade in place begins only while no rollout, no restart of a worker, no stop and no second
-//! master is under way, so [`HandOver`] has no room for these: it is what *can* be handed over.
+//! An upgrade in place begins only while no rollout, no restart of a worker, no stop and no upgrade
+//! by fork is under way, so [`HandOver`] has no room for these: it is what *can* be handed over. An
+//! old master that has handed the service over and drains is beside it at most.
 //! How it is written down is the business of [`wire::handover`](crate::wire::handover).
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::model::backoff::{Backoff, Dice};
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::{OperationKind, Operations};
+use crate::model::peer::PeerSide;
 use crate::model::policy::Policy;
 use crate::model::readiness_memory::ReadinessMemory;
 use crate::model::releases::Releases;
@@ -33,6 +35,21 @@ pub struct SlotHandOver {
     pub rests_until: Option<Time>,
     pub restarts: u64,
     pub last_exit: Option<LastExit>,
+}
+
+/// The old master beside this one, which has handed the service over and only drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainingMaster {
+    /// Its pid.
+    pub pid: i32,
+    /// The operation of the upgrade by fork, and the generation that it went to.
+    pub upgrade: (OpId, Generation),
+    /// Whether USR2 began that upgrade.
+    pub manual: bool,
+    /// It answers when it is asked.
+    pub answers: bool,
+    /// It has been asked, and must answer until then.
+    pub answer_by: Option<Time>,
 }
 
 /// The supervisor, as it can be handed over.
@@ -78,6 +95,8 @@ pub struct HandOver {
     pub consecutive_failed_starts: u32,
     /// The number of slots on the command line that started the service.
     pub configured: usize,
+    /// The old master that still drains.
+    pub draining_master: Option<DrainingMaster>,
 }
 
 impl Supervisor {
@@ -94,10 +113,9 @@ impl Supervisor {
             }
         };
         let serving = self.serving.ok_or("no generation serves yet")?;
-        // An old master that only drains does so without this one.
-        let beside = |peer: &Peer| peer.handed_over.is_none();
-        if self.rollout.is_some() || self.peer.as_ref().is_some_and(beside) {
-            return Err("a rollout is under way".to_owned());
+        let draining_master = self.peer.as_ref().map(draining_master).transpose()?;
+        if self.rollout.is_some() {
+            return Err(UNDER_WAY.to_owned());
         }
         if self.slots.iter().any(|slot| slot.restart.is_some()) {
             return Err("a worker is being replaced".to_owned());
@@ -137,6 +155,7 @@ impl Supervisor {
             readiness_memory: self.readiness_memory.clone(),
             consecutive_failed_starts: self.consecutive_failed_starts,
             configured: self.configured,
+            draining_master,
         })
     }
 
@@ -151,6 +170,8 @@ impl Supervisor {
         };
         let serving = policy(state.serving)?;
         let (op, to) = state.upgrade;
+        let mut operations = state.operations;
+        operations.share_except(state.draining_master.map(|master| master.upgrade.0));
         Ok(Supervisor {
             slots: Slots::taken_over(
                 state
@@ -177,16 +198,44 @@ impl Supervisor {
             scaling: state.scaling,
             retiring: state.retiring,
             deferred: state.deferred,
-            operations: state.operations,
+            operations,
             counters: state.counters,
             last_generation: state.last_generation,
             last_worker: state.last_worker,
             readiness_memory: state.readiness_memory,
             consecutive_failed_starts: state.consecutive_failed_starts,
             configured: state.configured,
+            peer: state.draining_master.map(peer_taken_over),
             dice: Dice::new(state.seed),
             ..Supervisor::new(0, serving, state.seed)
         })
+    }
+}
+
+const UNDER_WAY: &str = "a rollout is under way";
+
+/// An old master that only drains goes on to do so beside the next image.
+fn draining_master(peer: &Peer) -> Result<DrainingMaster, String> {
+    match (peer.side, peer.handed_over, peer.pid) {
+        (PeerSide::New, Some(to), Some(pid)) => Ok(DrainingMaster {
+            pid,
+            upgrade: (peer.op, to),
+            manual: peer.manual,
+            answers: peer.answers,
+            answer_by: peer.answer_by,
+        }),
+        _ => Err(UNDER_WAY.to_owned()),
+    }
+}
+
+fn peer_taken_over(known: DrainingMaster) -> Peer {
+    let (op, to) = known.upgrade;
+    Peer {
+        pid: Some(known.pid),
+        answers: known.answers,
+        answer_by: known.answer_by,
+        handed_over: Some(to),
+        ..Peer::new(PeerSide::New, known.manual, op)
     }
 }
 

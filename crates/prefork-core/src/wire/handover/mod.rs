@@ -100,6 +100,9 @@ pub struct State {
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub service_manager: Option<ServiceManager>,
+    /// The old master that still drains beside this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining_master: Option<DrainingMaster>,
     /// What the next image needs; its check finds out whether there is as much.
     #[serde(default)]
     pub needs: Needs,
@@ -133,6 +136,23 @@ pub struct ServiceManager {
     pub launch_pid: u32,
     /// What it was told.
     pub reported: ReportedToManager,
+}
+
+/// The old master beside this one after an upgrade by fork: its process, and the link to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainingMaster {
+    /// The link.
+    pub link: i32,
+    /// Messages that the link had no room for.
+    pub unsent: Vec<Text>,
+    /// Its pid.
+    pub pid: i32,
+    /// A pidfd of it; None: it is known to be gone.
+    pub process: Option<i32>,
+    /// The path that it has moved its pid file to.
+    pub pid_file: Option<Text>,
+    /// The path that it has moved its control socket to.
+    pub control: Option<Text>,
 }
 
 /// The image that hands over: an image that cannot take over goes back to it.
@@ -304,6 +324,10 @@ impl State {
         }
         all.extend(self.pid_file.as_ref().map(|file| file.fd));
         all.extend(self.clients.all.iter().map(|client| client.fd));
+        if let Some(master) = &self.draining_master {
+            all.push(master.link);
+            all.extend(master.process);
+        }
         for process in &self.processes {
             all.extend([process.beat.fd, process.notify.0]);
             all.extend(process.outcome);

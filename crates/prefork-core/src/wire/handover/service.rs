@@ -21,7 +21,7 @@ use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Counters;
 use crate::model::state::changes::{DeferredSignals, Retiring, Scaling};
-use crate::model::state::handover::{HandOver, SlotHandOver};
+use crate::model::state::handover::{DrainingMaster, HandOver, SlotHandOver};
 use crate::model::state::rollout::RolloutRecord;
 use crate::wire::operation_id::OpWord;
 
@@ -53,6 +53,8 @@ pub struct Service {
     readiness: Learnt,
     consecutive_failed_starts: u32,
     configured: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    draining_master: Option<KnownDrainingMaster>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -64,6 +66,16 @@ struct Upgrade {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Paused {
     op: Option<OpWord>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct KnownDrainingMaster {
+    pid: i32,
+    op: OpWord,
+    to: u64,
+    manual: bool,
+    answers: bool,
+    answer_by: Option<Moment>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,6 +148,7 @@ impl From<&HandOver> for Service {
             readiness: Learnt::from(&state.readiness_memory),
             consecutive_failed_starts: state.consecutive_failed_starts,
             configured: state.configured,
+            draining_master: state.draining_master.map(KnownDrainingMaster::from),
         }
     }
 }
@@ -208,7 +221,34 @@ impl TryFrom<Service> for HandOver {
             readiness_memory: state.readiness.into(),
             consecutive_failed_starts: state.consecutive_failed_starts,
             configured: state.configured,
+            draining_master: state.draining_master.map(DrainingMaster::from),
         })
+    }
+}
+
+impl From<DrainingMaster> for KnownDrainingMaster {
+    fn from(known: DrainingMaster) -> Self {
+        let (op, to) = known.upgrade;
+        KnownDrainingMaster {
+            pid: known.pid,
+            op: op.into(),
+            to: to.0,
+            manual: known.manual,
+            answers: known.answers,
+            answer_by: moment(known.answer_by),
+        }
+    }
+}
+
+impl From<KnownDrainingMaster> for DrainingMaster {
+    fn from(known: KnownDrainingMaster) -> Self {
+        DrainingMaster {
+            pid: known.pid,
+            upgrade: (known.op.into(), Generation(known.to)),
+            manual: known.manual,
+            answers: known.answers,
+            answer_by: time(known.answer_by),
+        }
     }
 }
 

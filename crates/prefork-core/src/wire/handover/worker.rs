@@ -59,6 +59,7 @@ pub(super) enum Deadline {
     Look,
     Listeners,
     Release,
+    Answer,
 }
 
 /// A worker; None: nothing of it lives.
@@ -156,6 +157,7 @@ pub(super) fn deadline(timer: Timer) -> Option<Deadline> {
         Timer::Look => Deadline::Look,
         Timer::Listeners => Deadline::Listeners,
         Timer::ReleaseDeadline => Deadline::Release,
+        Timer::Answer => Deadline::Answer,
         Timer::Canary
         | Timer::Probation
         | Timer::StopDelay
@@ -163,8 +165,7 @@ pub(super) fn deadline(timer: Timer) -> Option<Deadline> {
         | Timer::QueuesLate
         // The next image looks itself.
         | Timer::Leftovers
-        | Timer::Hello
-        | Timer::Answer => return None,
+        | Timer::Hello => return None,
     })
 }
 
@@ -178,5 +179,6 @@ pub(super) fn timer(deadline: Deadline) -> Timer {
         Deadline::Look => Timer::Look,
         Deadline::Listeners => Timer::Listeners,
         Deadline::Release => Timer::ReleaseDeadline,
+        Deadline::Answer => Timer::Answer,
     }
 }
