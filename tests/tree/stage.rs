@@ -120,9 +120,14 @@ impl Stage {
         command
     }
 
-    /// The processes that are left.
+    /// The processes that are left. One that has written its title over its environment, as nginx
+    /// does, is known by its directory.
     fn left(&self) -> BTreeSet<i32> {
         let marked = |pid: &i32| {
+            let cwd = fs::read_link(format!("/proc/{pid}/cwd"));
+            if cwd.is_ok_and(|cwd| cwd.starts_with(self.dir.path())) {
+                return true;
+            }
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment
                 .split(|byte| *byte == 0)

@@ -155,7 +155,7 @@ PROTOCOLS
   einhorn         EINHORN_FD_COUNT, EINHORN_FD_0, EINHORN_FD_1, ...
   server-starter  SERVER_STARTER_PORT: TCP, UDP, Unix paths without ';' and '='
   unicorn         UNICORN_FD: TCP, Unix stream sockets
-  nginx           NGINX: TCP, UDP, Unix paths
+  nginx           NGINX: TCP, UDP, Unix paths; nginx needs listeners with nonblock
   php-fpm         FPM_SOCKETS: TCP, absolute Unix paths without ',' and '='
 
 EXIT STATUS

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::common::service::process::environment;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Master, Scene};
 
 const LISTENERS: &str = "--listen web=127.0.0.1:0 --listen unix:x.sock";
@@ -145,6 +146,8 @@ fn without_a_listener_the_variables_are_empty() {
         "-n 2 --ready exec",
     ] {
         let scene = Scene::new();
+        // The new master of an upgrade by fork outlives this one.
+        let processes = SceneProcesses::of(&scene);
         let mut launch = scene.master(options).command(["sleep", "1000"]);
         if !options.contains("-e") {
             launch = launch
@@ -161,7 +164,8 @@ fn without_a_listener_the_variables_are_empty() {
             }
             master.ctl(verb).succeeded();
         }
-        drop(master);
+        master.ctl("stop").succeeded();
+        processes.gone();
     }
 }
 
