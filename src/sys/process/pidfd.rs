@@ -32,10 +32,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// ESRCH: there is no process with this number. Where the call is missing, the error names it.
 pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
     pidfd_open(number(pid)?, PidfdFlags::empty()).map_err(|errno| match errno {
-        Errno::NOSYS => io::Error::new(
+        // The kernel knows no EPERM here: a profile forbids the call.
+        Errno::NOSYS | Errno::PERM => io::Error::new(
             io::ErrorKind::Unsupported,
-            "pidfd_open(2) is missing (Linux 5.10 or newer is needed, and a container's profile \
-             that permits the call)",
+            "pidfd_open(2) is missing or forbidden (Linux 5.10 or newer is needed, and a \
+             container's profile that permits the call)",
         ),
         errno => errno.into(),
     })

@@ -2,6 +2,7 @@
 
 mod acting_worker;
 mod clients;
+mod deaf_guard;
 mod faults;
 mod heartbeat;
 mod held;

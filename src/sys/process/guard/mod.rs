@@ -225,10 +225,10 @@ fn become_guard(socket: OwnedFd, master: u32) -> ! {
     let socket = drop_inherited_state(socket);
     let mut guarded = Guarded::default();
     if let Some(socket) = &socket {
-        track_workers(socket.as_fd(), &mut guarded);
+        track_workers(socket.as_fd(), &mut guarded, master);
+        // Without a socket it is not known that the master is dead.
+        stop_workers(guarded, master);
     }
-    drop(socket);
-    stop_workers(guarded, master);
     // SAFETY: the end of a forked child; no destructor and no buffer of the master may run here.
     unsafe { libc::_exit(0) }
 }
@@ -255,15 +255,19 @@ fn drop_inherited_state(socket: OwnedFd) -> Option<OwnedFd> {
 }
 
 /// Reads announcements until the master is gone.
-fn track_workers(socket: BorrowedFd<'_>, guarded: &mut Guarded) {
+fn track_workers(socket: BorrowedFd<'_>, guarded: &mut Guarded, master: u32) {
     let mut poller = Poller::new();
     let mut sweep_at = 64;
     loop {
         if poller.wait(&[(socket, Interest::READ)], None).is_err() {
             clock::pause(CHECK_INTERVAL);
         }
-        if !read_lines(socket, guarded) {
-            return;
+        match read_lines(socket, guarded) {
+            Ok(Lines::Ended) => return,
+            Ok(Lines::AllRead) => {}
+            // Nothing could be read, which says nothing about the master. What waits is read later.
+            Err(_) if is_child_of(master) => clock::pause(CHECK_INTERVAL),
+            Err(_) => return,
         }
         let workers = &mut guarded.workers;
         if workers.len() > sweep_at {
@@ -275,14 +279,37 @@ fn track_workers(socket: BorrowedFd<'_>, guarded: &mut Guarded) {
     }
 }
 
-/// Reads all lines that are there; false at the end of file.
-fn read_lines(socket: BorrowedFd<'_>, guarded: &mut Guarded) -> bool {
+/// What is left to be read of the master.
+enum Lines {
+    /// Nothing for now.
+    AllRead,
+    /// Nothing any more: every copy of the master's end is closed.
+    Ended,
+}
+
+/// The guard is a child of the master as long as that lives.
+fn is_child_of(master: u32) -> bool {
+    nix::unistd::getppid().as_raw().unsigned_abs() == master
+}
+
+/// Reads all lines that are there.
+///
+/// # Errors
+/// What recvmsg(2) said: ENOMEM. That is no end of file.
+fn read_lines(socket: BorrowedFd<'_>, guarded: &mut Guarded) -> io::Result<Lines> {
     loop {
         let mut line = [0; MAX_LINE];
         match cmsg::receive(socket, &mut line) {
-            Ok(received) if received.len == 0 && received.fds.is_empty() => return false,
+            Ok(received) if received.len == 0 && received.fds.is_empty() => {
+                return Ok(Lines::Ended);
+            }
             Ok(received) => apply_line(&line[..received.len.min(MAX_LINE)], received.fds, guarded),
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(Lines::AllRead),
+                // Reported once, before the lines that still wait.
+                io::ErrorKind::ConnectionReset => {}
+                _ => return Err(error),
+            },
         }
     }
 }
