@@ -11,6 +11,8 @@ use std::path::Path;
 use super::alone;
 use super::kitchen::{Ask, Kitchen};
 use super::releases::{Change, Fault, Releases, program, text};
+use serde_json::Value;
+
 use crate::common::load::{Kind, Target, get, request};
 use crate::common::support::copies::executable;
 use crate::stage::{have, named};
@@ -251,6 +253,27 @@ fn r2_a_daemon_for_socket_activation() {
         program("lighttpd", CRASHES, EXITED),
     ];
     broken("lighttpd", &["lighttpd", "python3"], ask, &changes);
+}
+
+/// Two deploys at once: one comes after the other, and link and service agree.
+#[test]
+fn two_deploys_at_once_follow_each_other() {
+    let _alone = alone();
+    let kitchen = Kitchen::open("releases", |work, _| {
+        for (file, text) in named("file") {
+            fs::write(work.join(file), text).expect("written");
+        }
+    });
+    let both = "./deploy.sh 1 & first=$!; ./deploy.sh 2 && wait \"$first\"";
+    for _ in 0..2 {
+        let ended = kitchen.run(&["bash", "-c", both]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let serves = kitchen.run(&["pf-status", "app.pid", "--json"]).stdout;
+        let serves: Value = serde_json::from_str(&serves).expect("a status");
+        let current = fs::canonicalize(kitchen.at("current")).expect("a link");
+        assert_eq!(serves["cwd"].as_str().map(Path::new), Some(&*current));
+    }
+    kitchen.close();
 }
 
 /// The recipe's own releases, and its script that deploys them.
