@@ -371,13 +371,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__history)
-            opts="-q -h --timeout --json --quiet --help"
+            opts="-q -h --timeout --json --token --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -389,13 +393,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__listeners)
-            opts="-q -h --timeout --json --quiet --help"
+            opts="-q -h --timeout --json --token --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -407,13 +415,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__pause)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -425,13 +437,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__pid)
-            opts="-q -h --timeout --json --quiet --help"
+            opts="-q -h --timeout --json --token --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -443,13 +459,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__reload)
-            opts="-q -h --timeout --json --quiet --no-wait --dry-run --set --unset --chdir --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --dry-run --set --unset --chdir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -473,13 +493,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__reopen)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -491,13 +515,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__restart__subcmd__worker)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -509,13 +537,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__resume)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -527,13 +559,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__retire)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -545,13 +581,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__rollback)
-            opts="-q -h --timeout --json --quiet --no-wait --to --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --to --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -567,13 +607,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__scale)
-            opts="-q -h --timeout --json --quiet --no-wait --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -585,13 +629,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__signal)
-            opts="-q -h --timeout --json --quiet --no-wait --workers --slot --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --workers --slot --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -607,13 +655,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__stop)
-            opts="-q -h --timeout --json --quiet --no-wait --now --kill --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --now --kill --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -625,13 +677,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__upgrade)
-            opts="-q -h --timeout --json --quiet --no-wait --dry-run --fork --manual --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --dry-run --fork --manual --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -643,13 +699,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__wait)
-            opts="-q -h --timeout --json --quiet --ready --appear --gone --op --help"
+            opts="-q -h --timeout --json --token --quiet --ready --appear --gone --op --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

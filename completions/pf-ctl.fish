@@ -43,6 +43,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "wait" -d 'Waits for a
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "listeners" -d 'Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)'
 complete -c pf-ctl -n "__fish_pf_ctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l set -d 'Set a variable of the workers\' environment from now on; repeatable' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l unset -d 'Remove a variable from the workers\' environment from now on; repeatable' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l chdir -d 'The workers\' directory from now on; relative to where the master was started' -r
@@ -52,6 +53,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l no-wait -d 'Do 
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -l dry-run -d 'Only print what would change: program, directory, environment, listeners, peak workers'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
@@ -60,21 +62,25 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l fork -d 'Start
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -l manual -d 'With --fork: both masters serve with all workers until one of them gets QUIT'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l to -d 'Roll to the release of this generation, which must be kept (see history)' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand history" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand scale" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
@@ -82,31 +88,37 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l now -d 'Stop quic
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -l kill -d 'When --timeout has passed, kill the master and all its descendants (needs --timeout)'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand stop" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pause" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand restart-worker" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand retire" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -l no-wait -d 'Do not wait; print the operation\'s id, which wait --op takes'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand reopen" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l slot -d 'Send it to the worker of this slot' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s q -l quiet -d 'Print only errors on stderr'
@@ -114,10 +126,12 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l no-wait -d 'Do 
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -l workers -d 'Send it to every worker'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand signal" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand pid" -s h -l help -d 'Print help'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l appear -d 'With --ready: how long the master may take to appear (off: for ever)' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l op -d 'Until this operation has ended; the exit code is that of its own command' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
@@ -126,6 +140,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until a
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s q -l quiet -d 'Print only errors on stderr'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand listeners" -s h -l help -d 'Print help'

@@ -8,6 +8,7 @@ nginx\t''
 php-fpm\t''"
 complete -c pf-master -s p -l pid -d 'Pid file: the pid and a newline; the master holds a lock on it as long as it runs' -r -F
 complete -c pf-master -l control -d 'Control socket: a Unix path with the options mode=, owner=, group=' -r
+complete -c pf-master -l control-token -d 'Clients of the control socket must present the content of this file too' -r -F
 complete -c pf-master -s r -l ready -d 'When a worker is ready: auto, notify, heartbeat, delay=D, exec, or fd=N' -r
 complete -c pf-master -l start-timeout -d 'A worker that is not ready after D is killed, which is a failed start (off: no limit)' -r
 complete -c pf-master -s t -l timeout -d 'A worker without a heartbeat for D gets the abort signal, and KILL 1s later' -r

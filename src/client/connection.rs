@@ -10,8 +10,9 @@ use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
+use crate::sys::control::token::Token;
 use crate::sys::machine::clock;
-use crate::wire::control::{ControlCommand, Request, Response, parse_response};
+use crate::wire::control::{ControlCommand, Request, Response, parse_response, token_line};
 
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.
 const MAX_LINE: usize = 64 * 1024 * 1024;
@@ -24,6 +25,11 @@ const SHORTEST: Duration = Duration::from_micros(1);
 pub struct ControlConnection {
     stream: UnixStream,
     deadline: Option<Time>,
+    /// What is sent before the first request: the token.
+    greeting: Vec<u8>,
+    presents_token: bool,
+    /// A line has come.
+    heard: bool,
     /// Until when the first line of an answer must arrive. `None`: it has arrived, or the request
     /// may stay unanswered for long.
     answer_by: Option<Time>,
@@ -55,10 +61,29 @@ impl ControlConnection {
         Ok(ControlConnection {
             stream,
             deadline,
+            greeting: Vec::new(),
+            presents_token: false,
+            heard: false,
             answer_by: None,
             buffer: Vec::new(),
             scanned: 0,
         })
+    }
+
+    /// Presents this token before the first request.
+    pub fn present(&mut self, token: &Token) {
+        self.greeting = token_line(token.text());
+        self.presents_token = true;
+    }
+
+    /// Whether a token is presented.
+    pub(crate) fn presents_token(&self) -> bool {
+        self.presents_token
+    }
+
+    /// Whether anything has come on this connection.
+    pub fn has_heard(&self) -> bool {
+        self.heard || !self.buffer.is_empty()
     }
 
     /// The process at the other end. `None`: it runs in another pid namespace.
@@ -76,8 +101,10 @@ impl ControlConnection {
     /// # Errors
     /// Exit 5: the master does not read.
     pub fn send(&mut self, request: &Request) -> Result<()> {
-        let mut line = serde_json::to_vec(request)
+        let request_line = serde_json::to_vec(request)
             .map_err(|error| Error::system("cannot write the request", error))?;
+        let mut line = std::mem::take(&mut self.greeting);
+        line.extend(request_line);
         line.push(b'\n');
         let until = self
             .deadline
@@ -116,6 +143,7 @@ impl ControlConnection {
         loop {
             while let Some(bytes) = self.take_line() {
                 self.answer_by = None;
+                self.heard = true;
                 if !bytes.trim_ascii().is_empty() {
                     let mut text =
                         String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))?;
@@ -221,6 +249,9 @@ mod tests {
             ControlConnection {
                 stream,
                 deadline,
+                greeting: Vec::new(),
+                presents_token: false,
+                heard: false,
                 answer_by: None,
                 buffer: Vec::new(),
                 scanned: 0,

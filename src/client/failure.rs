@@ -9,6 +9,21 @@ pub(crate) fn master_died() -> Error {
     Error::new(Exit::NotRunning, "the master died before it answered", "")
 }
 
+/// The master lives, and has closed the connection without a word: it asks for a token.
+/// `presented`: it was shown one.
+pub(crate) fn no_word(presented: bool) -> Error {
+    let (why, hint) = if presented {
+        (
+            "it asks for another token than this one",
+            "present its own with --token FILE",
+        )
+    } else {
+        ("it asks for a token", "present it with --token FILE")
+    };
+    let what = "the master has closed the connection without an answer";
+    Error::new(Exit::Permission, what, why).hint(hint)
+}
+
 /// No master runs.
 pub(super) fn not_running(why: impl Into<String>) -> Error {
     Error::new(Exit::NotRunning, "not running", why.into())

@@ -25,39 +25,3 @@ pub use connection::{AnswerLine, ControlConnection};
 pub use deadline::{ANSWER_WITHIN, Idle};
 pub use master::Master;
 pub use target::{POLL_INTERVAL, Reach, Target};
-
-use crate::error::{Error, Exit, Result};
-use crate::model::time::Time;
-use crate::wire::control::{ControlCommand, Reply, Request, Response};
-
-/// Sends one command and returns its reply, for callers that only read (`status`, `listeners`).
-///
-/// # Errors
-/// Exit 3: nothing runs, or the master dies before it answers. Exit 4: no permission. Exit 5:
-/// `deadline` has passed. Exit 6: the master has no control socket. A reply that reports a failure
-/// is not an error here.
-pub fn ask(target: &Target, command: ControlCommand, deadline: Option<Time>) -> Result<Reply> {
-    let mut reach = target.reach(deadline)?;
-    let Some(mut connection) = reach.control.take() else {
-        return Err(Error::new(Exit::Refused, target.no_control(), ""));
-    };
-    connection.send(&Request {
-        command,
-        id: None,
-        wait: true,
-        key: None,
-    })?;
-    loop {
-        match connection.next_line(None)? {
-            Some(AnswerLine {
-                answer: Response::Reply(reply),
-                ..
-            }) => return Ok(*reply),
-            Some(AnswerLine {
-                answer: Response::Progress(_),
-                ..
-            }) => {}
-            None => return Err(reach.unanswered()),
-        }
-    }
-}

@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::connection::ControlConnection;
-use super::failure::{denied_or_system, master_died, not_running};
+use super::failure::{denied_or_system, master_died, no_word, not_running};
 use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
+use crate::sys::control::token::Token;
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::Owner;
 use crate::sys::machine::clock;
@@ -25,9 +27,10 @@ const LEAVING: Duration = Duration::from_millis(200);
 pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A pid file or a control socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Target {
     path: PathBuf,
+    token: Option<Rc<Token>>,
 }
 
 /// How long after the end of a connection a master that dies may take to be gone: a process closes
@@ -47,12 +50,19 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// The connection ended before the reply. A master that is known by its lock and lives has not
-    /// died; otherwise the end of the connection is all that is known of it.
-    pub(crate) fn unanswered(&self) -> Error {
+    /// The connection ended before the reply. A master that lives and has not said a word asks for
+    /// a token. One that is known by its lock and lives has not died; otherwise the end of the
+    /// connection is all that is known of it.
+    pub(crate) fn unanswered(&self, connection: &ControlConnection) -> Error {
         let until = Some(clock::now() + END_WITHIN);
-        let master = self.master.as_ref().filter(|_| self.holds_lock);
-        if master.is_none_or(|master| master.wait_gone(until).unwrap_or(false)) {
+        let lives = |master: &Master| !master.wait_gone(until).unwrap_or(true);
+        if !self.master.as_ref().is_some_and(lives) {
+            return master_died();
+        }
+        if !connection.has_heard() {
+            return no_word(connection.presents_token());
+        }
+        if !self.holds_lock {
             return master_died();
         }
         let why = "the connection broke, and the master lives";
@@ -69,7 +79,34 @@ enum TargetKind {
 impl Target {
     /// A target. Each use finds out anew whether it is a pid file or a socket.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Target { path: path.into() }
+        let path = path.into();
+        Target { path, token: None }
+    }
+
+    /// The target, whose master is presented the content of this file (`--token`).
+    ///
+    /// # Errors
+    /// Exit 4: no permission. Exit 111: there is no such file, or it holds no token.
+    pub fn with_token(self, file: Option<&Path>) -> Result<Self> {
+        let read = |file: &Path| {
+            let what = format!("cannot read token {}", file.display());
+            Token::read(file).map_err(|error| denied_or_system(what, &error))
+        };
+        let token = file.map(read).transpose()?.map(Rc::new);
+        Ok(Target { token, ..self })
+    }
+
+    fn at(&self, path: PathBuf) -> Target {
+        let token = self.token.clone();
+        Target { path, token }
+    }
+
+    fn open(&self, path: &Path, deadline: Option<Time>) -> io::Result<ControlConnection> {
+        let mut connection = ControlConnection::open(path, deadline)?;
+        if let Some(token) = &self.token {
+            connection.present(token);
+        }
+        Ok(connection)
     }
 
     /// The path as the user wrote it.
@@ -98,7 +135,7 @@ impl Target {
             // whether the master is exiting or has no control socket.
             TargetKind::PidFile => (control_path(&self.path), Some(self.owner()?)),
         };
-        match (ControlConnection::open(&path, deadline), owner) {
+        match (self.open(&path, deadline), owner) {
             (Ok(control), Some(master)) => Ok(Reach {
                 control: Some(control),
                 master,
@@ -115,7 +152,7 @@ impl Target {
                 }
                 // A starting master may hold its lock before its socket listens: try once more.
                 Ok(Reach {
-                    control: ControlConnection::open(&path, deadline).ok(),
+                    control: self.open(&path, deadline).ok(),
                     master,
                     holds_lock: true,
                 })
@@ -152,7 +189,7 @@ impl Target {
             old_control(&self.path, Some(&pid_file)),
         ];
         for path in places {
-            match look(&Target::new(path)) {
+            match look(&self.at(path)) {
                 Err(error) if error.exit == Exit::NotRunning => {}
                 found => return found,
             }

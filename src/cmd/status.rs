@@ -52,6 +52,10 @@ struct Args {
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 
+    /// Present the content of this file to a master that was started with --control-token
+    #[arg(long, value_name = "FILE")]
+    token: Option<PathBuf>,
+
     /// Print nothing; the exit code is the answer
     #[arg(short, long)]
     quiet: bool,
@@ -71,7 +75,8 @@ pub fn main() -> ExitCode {
 }
 
 fn status(args: &Args) -> Result<Exit> {
-    let answer = match fetch(&Target::new(&args.target)) {
+    let target = Target::new(&args.target).with_token(args.token.as_deref());
+    let answer = match target.and_then(|target| fetch(&target)) {
         Ok(answer) => answer,
         // With --quiet, an error is only its exit code.
         Err(error) if args.quiet => return Ok(error.exit),
@@ -103,8 +108,8 @@ impl StatusReply {
 
 /// Asks the master for its status.
 fn fetch(target: &Target) -> Result<StatusReply> {
-    let control = target.reach(None).map_err(state_unknown)?.control;
-    let Some(mut control) = control else {
+    let mut reach = target.reach(None).map_err(state_unknown)?;
+    let Some(mut control) = reach.control.take() else {
         return Err(Error::new(
             Exit::Failed,
             "status not known",
@@ -128,11 +133,12 @@ fn fetch(target: &Target) -> Result<StatusReply> {
             });
         }
     }
-    Err(Error::new(
-        Exit::NotRunning,
-        "not running",
-        "the master has just exited",
-    ))
+    let why = reach.unanswered(&control);
+    if why.exit != Exit::NotRunning {
+        return Err(why);
+    }
+    let why = "the master has just exited";
+    Err(Error::new(Exit::NotRunning, "not running", why))
 }
 
 /// The place of the status document in a line, and the exit code. `None`: the line is no reply.

@@ -7,7 +7,8 @@ use crate::model::time::Time;
 use crate::sys::control::Input;
 use crate::sys::io::poll::{Ready, ReadySet};
 use crate::sys::machine::clock;
-use crate::wire::control::{Code, ControlCommand, MAX_REQUEST, parse_request};
+use crate::wire::control::{Code, ControlCommand, MAX_REQUEST, parse_request, parse_token};
+use crate::wire::handover::Entry;
 
 /// How many requests of one client a turn of the loop takes; after a costly one, no other.
 const REQUESTS_A_TURN: usize = 4;
@@ -58,6 +59,10 @@ impl Driver {
         };
         if !is_due {
             if !client.has_unread && client.is_line_late(now) {
+                if client.entry == Entry::AwaitsToken {
+                    client.gone = true;
+                    return false;
+                }
                 let limit = LINE_WITHIN.as_secs();
                 let text = format!("the line was not finished within {limit} s");
                 client.fail(Code::BadRequest, text, None);
@@ -89,9 +94,10 @@ impl Driver {
         client.has_unread = batch.more;
         // A line has its full time from its first byte: a finished line starts the time anew.
         let is_partial = client.conn.has_partial_line();
+        let goes_on = is_partial && batch.inputs.is_empty() || client.entry == Entry::AwaitsToken;
         client.partial_since = client
             .partial_since
-            .filter(|_| is_partial && batch.inputs.is_empty())
+            .filter(|_| goes_on)
             .or(is_partial.then_some(now));
         let mut is_cheap = true;
         for input in batch.inputs {
@@ -100,8 +106,40 @@ impl Driver {
         batch.more && is_cheap
     }
 
+    /// Whether this input is to be obeyed: it comes from a client that is let in, and presents no
+    /// token. A wrong token, and whatever else comes before the right one, ends the connection
+    /// without a word.
+    fn let_in(&mut self, number: u64, input: &Input) -> bool {
+        let Some(client) = self.clients.get_mut(number) else {
+            return false;
+        };
+        let token = match input {
+            Input::Line(line) if client.entry != Entry::Admitted => parse_token(line),
+            _ => None,
+        };
+        match client.entry {
+            Entry::Admitted => true,
+            Entry::FirstLine => {
+                client.entry = Entry::Admitted;
+                token.is_none()
+            }
+            Entry::AwaitsToken => {
+                if token.is_some_and(|token| self.admission.is_token(&token)) {
+                    client.entry = Entry::Admitted;
+                    client.partial_since = None;
+                } else {
+                    client.gone = true;
+                }
+                false
+            }
+        }
+    }
+
     /// Answers; false if that has cost what a client may cost a turn.
     fn take_input(&mut self, number: u64, input: Input) -> bool {
+        if !self.let_in(number, &input) {
+            return true;
+        }
         match input {
             Input::Line(line) => match parse_request(&line) {
                 Ok(request) => {

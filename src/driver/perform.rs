@@ -85,7 +85,10 @@ impl Driver {
             Action::LookAtQueues => {
                 events.push_back(Event::QueueDepths(self.listeners.queue_depths()));
             }
-            Action::ReopenLogs => self.reopen_logs(),
+            Action::ReopenLogs => {
+                self.reopen_logs();
+                self.admission.read_token_again(&self.log);
+            }
             Action::PassUsr1 => self.pass_usr1(),
             Action::CloseListeners => {
                 // The pins share the master's copies; workers have their own.

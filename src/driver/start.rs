@@ -18,7 +18,9 @@ use super::clients::Clients;
 use super::fork::InheritedFork;
 use super::pin::Pins;
 use super::process::Processes;
-use super::state::{Configured, Driver, End, Parts, PublishedPaths, ServiceListeners, Startup};
+use super::state::{
+    Admission, Configured, Driver, End, Parts, PublishedPaths, ServiceListeners, Startup,
+};
 
 /// Everything that is made before the first worker is started.
 #[expect(missing_docs, reason = "the names say it")]
@@ -59,6 +61,7 @@ pub fn run(setup: Setup) -> Result<End> {
         listeners,
         origin,
         service_manager,
+        control_token,
     } = configured;
     let mut published = PublishedPaths::new(control, pid_file);
     let listeners = ServiceListeners::new(listeners);
@@ -91,6 +94,7 @@ pub fn run(setup: Setup) -> Result<End> {
         listeners,
         processes,
         clients: Clients::default(),
+        admission: Admission::by(control_token),
         published,
         startup: Startup::now(launcher),
         peer: None,

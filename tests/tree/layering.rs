@@ -83,6 +83,7 @@ const HOUSE: &[Room] = &[
             "rustix",
             "signal_hook",
             "socket2",
+            "subtle",
         ],
         closed: &[],
     },

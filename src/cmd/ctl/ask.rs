@@ -33,7 +33,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         }
     );
     let answered = job.exchange(&mut connection, command)?;
-    let answer = answered.ok_or_else(|| reach.unanswered())?;
+    let answer = answered.ok_or_else(|| reach.unanswered(&connection))?;
     let (reply, text) = if Job::has_moved(&answer.0) {
         ask_new_master(job).unwrap_or(Ok(answer))?
     } else {

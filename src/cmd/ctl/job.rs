@@ -29,7 +29,7 @@ pub(super) struct Job {
 
 impl Job {
     /// The job of a command line. `--timeout` counts from this call.
-    pub(super) fn new(verb: &Verb) -> Self {
+    pub(super) fn new(verb: &Verb) -> Result<Self> {
         let (common, no_wait) = verb.options();
         let style = Style::choose(
             common.quiet,
@@ -41,15 +41,15 @@ impl Job {
         } else {
             None
         };
-        Job {
-            target: Target::new(&common.target),
+        Ok(Job {
+            target: Target::new(&common.target).with_token(common.token.as_deref())?,
             timeout: common.timeout.on(),
             deadline: common.timeout.on().map(|timeout| clock::now() + timeout),
             no_wait,
             json: common.json,
             display: ProgressDisplay::new(style, PROGRAM, verb.name()),
             op: RefCell::new(op),
-        }
+        })
     }
 
     /// Sends a request and waits for its reply. `None`: the connection ended before the reply.

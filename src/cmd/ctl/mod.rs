@@ -59,7 +59,7 @@ fn run(verb: &Verb) -> Result<Exit> {
 
 fn perform(verb: &Verb) -> Result<Exit> {
     let command = verb.command()?;
-    let job = Job::new(verb);
+    let job = Job::new(verb)?;
     match (verb, command) {
         (Verb::Stop(stop), Some(command)) if !job.no_wait => {
             process::stop(&job, command, stop.kill)

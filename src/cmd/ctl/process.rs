@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::job::Job;
 use super::signal_fallback;
+use crate::client::failure::no_word;
 use crate::client::{ANSWER_WITHIN, ControlConnection, Master};
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
@@ -14,6 +15,10 @@ use crate::wire::control::ControlCommand;
 
 /// How long a master may take to exit after KILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a master that has closed the connection without a word may take to be gone: one that
+/// lives on has refused the client.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often to look for a master of another pid namespace: there is no descriptor to wait on.
 const FOREIGN_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -79,10 +84,18 @@ fn request_stop(
         // The connection was closed before the reply. This does not prove that the master exited,
         // so wait for its process.
         None => {
-            let soon = clock::now() + ANSWER_WITHIN;
+            let within = if connection.has_heard() {
+                ANSWER_WITHIN
+            } else {
+                REFUSED_WITHIN
+            };
+            let soon = clock::now() + within;
             let until = job.deadline.map_or(soon, |deadline| deadline.min(soon));
             match until_gone(job, connection, master, Some(until)) {
                 Ok(()) => Err(ended_by_another(holder)),
+                Err(error) if error.exit == Exit::Timeout && !connection.has_heard() => {
+                    Err(no_word(connection.presents_token()))
+                }
                 Err(error) if error.exit == Exit::Timeout && until == soon => Err(Error::new(
                     Exit::Failed,
                     "the master closed the connection without an answer, and still runs",

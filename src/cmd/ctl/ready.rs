@@ -40,7 +40,7 @@ pub(super) fn wait(
         // The same master closed the connection, or one in another pid namespace, which cannot be
         // told from it.
         if before.is_none() || reach.master.as_ref().map(Master::pid) == before {
-            return Err(master_died());
+            return Err(reach.unanswered(&connection));
         }
     }
 }

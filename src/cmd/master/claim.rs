@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cli::{Args, ControlSpec};
 use crate::error::{Error, Exit, Result};
+use crate::sys::control::token::TokenFile;
 use crate::sys::control::{self, ControlSocket};
 use crate::sys::files::pidfile;
 use crate::sys::files::pidfile::{Owner, PidFile};
@@ -85,6 +86,20 @@ impl ControlPlace {
     fn bind(&self) -> Result<ControlSocket> {
         ControlSocket::bind(&self.path, self.mode, self.owner, self.group)
     }
+}
+
+/// What the options say that control clients must present.
+///
+/// # Errors
+/// Exit 111: the file cannot be read, or holds no token.
+pub(super) fn control_token(args: &Args) -> Result<Option<TokenFile>> {
+    let read = |path: &PathBuf| {
+        // Read again after a change of directory too.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let what = format!("control token {}", path.display());
+        TokenFile::read(path).map_err(|error| Error::system(what, error))
+    };
+    args.control_token.as_ref().map(read).transpose()
 }
 
 /// Where the options say that the control socket is. `None`: there is none.

@@ -65,6 +65,14 @@ pub(super) struct Args {
         conflicts_with = "no_control")]
     pub(super) control: Option<ControlSpec>,
 
+    /// Clients of the control socket must present the content of this file too
+    ///
+    /// pf-ctl and pf-status do so with --token. Whoever presents another one, or none within 5 s,
+    /// is disconnected without an answer. A newline at the end of the file does not count. The file
+    /// is read at the start, on HUP and USR1, and by each new image of the master.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_control")]
+    pub(super) control_token: Option<PathBuf>,
+
     /// No control socket
     #[arg(long)]
     pub(super) no_control: bool,

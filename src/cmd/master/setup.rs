@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::claim::{claim, control_of, remove_stale_old_names};
+use super::claim::{claim, control_of, control_token, remove_stale_old_names};
 use super::cli::{Args, LogFormat, PROGRAM};
 use super::recipe::{origin, settings};
 use crate::driver::Setup;
@@ -50,6 +50,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
     }
     // The directories of the pid file and the control socket must exist. Whether the names are free
     // is not checked: that may change until the start.
+    control_token(args)?;
     let control = control_of(args)?.map(|place| place.path);
     for path in args.pid.iter().chain(&control) {
         let dir = path
@@ -147,6 +148,7 @@ pub(super) fn prepare(
             workers
         }
     };
+    let control_token = control_token(&args)?;
     let (control, pid_file) = claim(&args)?;
     if inherited_fork.is_none() {
         remove_stale_old_names(control.as_ref(), pid_file.as_ref());
@@ -159,6 +161,7 @@ pub(super) fn prepare(
             listeners,
             origin: Origin { nofile, ..origin },
             service_manager,
+            control_token,
         },
         workers,
         control,

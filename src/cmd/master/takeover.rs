@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::claim::control_token;
 use super::cli::Args;
 use super::recipe::{origin, settings};
 use super::setup::{check_exports, check_numbers, log};
@@ -85,6 +86,7 @@ pub(super) fn take_over(
             listeners,
             origin,
             service_manager,
+            control_token: control_token(&args)?,
         },
     })
 }

@@ -9,6 +9,7 @@ use crate::model::time::Time;
 use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
 use crate::wire::control::{Code, Failure, Reply};
+use crate::wire::handover::Entry;
 
 /// How long a line may take from its first byte to its last.
 pub(in crate::driver) const LINE_WITHIN: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ pub(in crate::driver) struct Client {
     pub(in crate::driver) input_ended: bool,
     /// Since when the rest of a line is missing.
     pub(in crate::driver) partial_since: Option<Time>,
+    /// Whether it is let in.
+    pub(in crate::driver) entry: Entry,
     /// There is input that was received already, so no poll will report it: a surplus request.
     pub(in crate::driver) has_unread: bool,
     pub(super) pending: Vec<Pending>,
@@ -49,12 +52,14 @@ pub(super) enum Awaited {
 }
 
 impl Client {
-    pub(super) fn new(conn: Conn) -> Self {
+    pub(super) fn new(conn: Conn, entry: Entry, now: Time) -> Self {
         Client {
             conn,
             gone: false,
             input_ended: false,
-            partial_since: None,
+            // A token may take as long as a line, from the connect on.
+            partial_since: (entry == Entry::AwaitsToken).then_some(now),
+            entry,
             has_unread: false,
             pending: Vec::new(),
         }

@@ -63,6 +63,7 @@ impl Client {
         let mut client = handover::Client {
             number,
             silent: self.input_ended,
+            entry: self.entry,
             owing_since: self.partial_since.map(Moment::from),
             pending: self.pending.iter().map(Pending::handed_over).collect(),
             ..handover::Client::default()
@@ -76,6 +77,7 @@ impl Client {
             conn: Conn::taken_over(&client, left)?,
             gone: false,
             input_ended: client.silent,
+            entry: client.entry,
             partial_since: client.owing_since.map(Time::from),
             // What the image before received and did not parse is parsed in the first turn.
             has_unread: !client.unread.0.is_empty(),

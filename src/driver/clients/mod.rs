@@ -28,6 +28,7 @@ use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
+use crate::wire::handover::Entry;
 
 mod client;
 mod handover;
@@ -67,9 +68,10 @@ impl Clients {
         self.by_number.len()
     }
 
-    pub(super) fn add(&mut self, conn: Conn) {
+    pub(super) fn add(&mut self, conn: Conn, entry: Entry, now: Time) {
         self.last_client += 1;
-        self.by_number.insert(self.last_client, Client::new(conn));
+        let client = Client::new(conn, entry, now);
+        self.by_number.insert(self.last_client, client);
     }
 
     /// What to poll for: each connection by its number.

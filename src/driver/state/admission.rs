@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use crate::driver::clients::Clients;
+use crate::error::reason;
 use crate::log::Log;
 use crate::model::time::Time;
+use crate::sys::control::token::TokenFile;
 use crate::sys::control::{Conn, ControlSocket};
 use crate::sys::machine::{clock, limits};
 use crate::wire::control::{Code, Failure, Reply};
+use crate::wire::handover::Entry;
 
 /// How many clients may be connected at once.
 const MAX_CLIENTS: usize = 1024;
@@ -22,9 +25,38 @@ pub(in crate::driver) struct Admission {
     paused_until: Option<Time>,
     /// That clients cannot be let in is logged once, until one is let in again.
     is_logged: bool,
+    /// What clients must present first (`--control-token`).
+    token: Option<TokenFile>,
 }
 
 impl Admission {
+    /// Clients must present this token, if there is one.
+    pub(in crate::driver) fn by(token: Option<TokenFile>) -> Admission {
+        Admission {
+            token,
+            ..Admission::default()
+        }
+    }
+
+    /// Whether this is the token. Where none is asked for, none is.
+    pub(in crate::driver) fn is_token(&self, presented: &str) -> bool {
+        let file = self.token.as_ref();
+        file.is_some_and(|file| file.token().is(presented))
+    }
+
+    /// Reads the token anew; one that cannot be read leaves the one before.
+    pub(in crate::driver) fn read_token_again(&mut self, log: &Log) {
+        if let Some(file) = &mut self.token
+            && let Err(error) = file.read_again()
+        {
+            let path = file.path().display();
+            let why = reason(error);
+            log.error(format_args!(
+                "control token {path}: {why}: the one before stays in use"
+            ));
+        }
+    }
+
     /// Whether the control socket is to be polled.
     pub(in crate::driver) fn is_open(&self) -> bool {
         self.paused_until.is_none()
@@ -79,7 +111,11 @@ impl Admission {
             self.is_logged = false;
             let (pid, uid, _) = conn.peer();
             if control.allows(uid) {
-                clients.add(conn);
+                let entry = match self.token {
+                    Some(_) => Entry::AwaitsToken,
+                    None => Entry::FirstLine,
+                };
+                clients.add(conn, entry, clock::now());
             } else {
                 log.warn(format_args!("control client {pid} of uid {uid} refused"));
                 let text = format!("uid {uid} may not use this control socket");

@@ -29,6 +29,7 @@ mod startup;
 
 use crate::log::Log;
 use crate::model::Supervisor;
+use crate::sys::control::token::TokenFile;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
@@ -62,6 +63,8 @@ pub struct Configured {
     pub origin: Origin,
     /// None: the environment names no service manager.
     pub service_manager: Option<ServiceManager>,
+    /// What control clients must present.
+    pub control_token: Option<TokenFile>,
 }
 
 /// How the master ended.
@@ -84,6 +87,7 @@ pub(super) struct Parts {
     pub(super) listeners: ServiceListeners,
     pub(super) processes: Processes,
     pub(super) clients: Clients,
+    pub(super) admission: Admission,
     pub(super) published: PublishedPaths,
     pub(super) startup: Startup,
     pub(super) peer: Option<PeerMaster>,
@@ -128,6 +132,7 @@ impl Driver {
             listeners,
             processes,
             clients,
+            admission,
             published,
             startup,
             peer,
@@ -142,7 +147,7 @@ impl Driver {
             listeners,
             processes,
             clients,
-            admission: Admission::default(),
+            admission,
             published,
             startup,
             preflight: None,

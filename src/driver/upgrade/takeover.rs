@@ -9,7 +9,8 @@ use crate::driver::clients::Clients;
 use crate::driver::pin::Pins;
 use crate::driver::process::{HandedOver, Processes};
 use crate::driver::state::{
-    Configured, Driver, End, Parts, PeerMaster, PublishedPaths, ServiceListeners, Startup,
+    Admission, Configured, Driver, End, Parts, PeerMaster, PublishedPaths, ServiceListeners,
+    Startup,
 };
 use crate::error::{Error, Result};
 use crate::model::event::Event;
@@ -60,6 +61,7 @@ pub fn take_over(
         listeners,
         origin,
         service_manager,
+        control_token,
     } = fresh.configured;
     let listeners = ManuallyDrop::new(ServiceListeners::new(listeners));
     let ignored: Vec<Signal> = state.ignored.iter().map(|name| name.0).collect();
@@ -111,6 +113,7 @@ pub fn take_over(
         listeners: ManuallyDrop::into_inner(listeners),
         processes: ManuallyDrop::into_inner(processes),
         clients: ManuallyDrop::into_inner(clients),
+        admission: Admission::by(control_token),
         published: PublishedPaths::new(
             ManuallyDrop::into_inner(control),
             ManuallyDrop::into_inner(pid_file),

@@ -10,6 +10,7 @@
 //! | `connection` | [`Conn`]: one client; [`Input`] and [`ReadBatch`]: what one read returned |
 //! | `rename` | another path for our socket while two masters run; [`remove_dead`] |
 //! | `handover` | socket and clients go from one image of the master to the next |
+//! | [`token`] | the secret of `--control-token`, compared in constant time |
 //! | [`connect`] | the client's side: connect(2) with a time limit, and the server's process |
 //!
 //! The way of one request: the socket is readable, and [`ControlSocket::accept`] makes a [`Conn`];
@@ -21,6 +22,7 @@ mod connection;
 mod handover;
 mod rename;
 mod socket;
+pub mod token;
 
 pub use connection::{Conn, Input, ReadBatch};
 pub use rename::remove_dead;

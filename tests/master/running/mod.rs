@@ -1,5 +1,6 @@
 //! A running master: signals, the terminal, crashes, shortages, clients, and its service manager.
 
+mod control_token;
 mod crash;
 mod einhorn_acks;
 mod hardship;

@@ -51,7 +51,7 @@ fn stop_waits_for_the_master_also_if_something_of_the_service_is_left() {
 #[test]
 fn a_wait_that_loses_its_master_does_not_reconnect() {
     let scene = Scene::new();
-    let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", true);
+    let _master = Holder::listening(&scene.pid_file(), &scene.control(), "", false);
     let ended = ctl([
         "wait".as_ref(),
         scene.pid_file().as_os_str(),

@@ -1,5 +1,7 @@
 //! What goes over the wire, what comes out, and the exit code.
 
+use std::ffi::{OsStr, OsString};
+
 use serde_json::{Value, json};
 
 use super::fake::{Scene, ctl};
@@ -149,7 +151,6 @@ fn an_answer_without_its_data_is_an_error() {
 #[test]
 fn a_master_that_dies_is_exit_3() {
     let last_words = [
-        "",
         "{\"event\":\"progress\",\"op\":7,\"done\":0,\"total\":4}\n",
         "{\"ok\":tr",
         "{\"event\":\"progress\",\"op\":\"x\"}\n",
@@ -160,6 +161,29 @@ fn a_master_that_dies_is_exit_3() {
         ctl(["reload".as_ref(), scene.control().as_os_str()]).failed(3, "the master died");
         master.end();
     }
+}
+
+#[test]
+fn p2_a_master_that_lives_and_says_nothing_asks_for_a_token() {
+    let scene = Scene::new();
+    let control = scene.control();
+    let without = "it asks for a token";
+    let with = "it asks for another token";
+    for (token, expected) in [(None, without), (Some("wrong\n"), with)] {
+        let mut args = vec!["reload".into(), control.clone().into_os_string()];
+        if let Some(token) = token {
+            let file = scene.dir().join("token");
+            std::fs::write(&file, token).expect("written");
+            args.extend(["--token".into(), file.into_os_string()]);
+        }
+        let master = scene.play(|mut peer| peer.request());
+        ctl(args.iter().map(OsString::as_os_str)).failed(4, expected);
+        let first = master.end();
+        assert_eq!(first.get("token").is_some(), token.is_some(), "{first}");
+        std::fs::remove_file(&control).expect("removed");
+    }
+    ctl(["reload", "T", "--token", "/nowhere/at/all"].map(OsStr::new))
+        .failed(111, "cannot read token /nowhere/at/all");
 }
 
 #[test]

@@ -312,6 +312,27 @@ pub fn parse_response(line: &str) -> Result<Response, String> {
     answer.map_err(|error| error.to_string())
 }
 
+/// The token in the first line of a connection, `{"token": "..."}`; `None`: the line is no such
+/// one.
+pub fn parse_token(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct First {
+        token: String,
+    }
+    let first: First = serde_json::from_slice(line).ok()?;
+    Some(first.token)
+}
+
+/// The line that presents a token.
+pub fn token_line(token: &str) -> Vec<u8> {
+    let mut line = serde_json::json!({ "token": token })
+        .to_string()
+        .into_bytes();
+    line.push(b'\n');
+    line
+}
+
 /// Parses one request line of any bytes.
 ///
 /// The error has the request's id, if the line has one, so that a client that sent several

@@ -118,6 +118,10 @@ pub(super) struct Common {
     #[arg(long)]
     pub json: bool,
 
+    /// Present the content of this file to a master that was started with --control-token
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+
     /// Print only errors on stderr
     #[arg(short, long)]
     pub quiet: bool,

@@ -1,9 +1,12 @@
 //! The master beside this one: its process, and the link to it (a socketpair).
+//!
+//! - [`PeerMaster`]: this file;
+//! - `handover`: an old master that drains goes from one image of this master to the next.
+
+mod handover;
 
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,16 +18,13 @@ use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::control;
 use crate::sys::files::pidfile;
-use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, NestedEpoll, Poller};
 use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::process::fork_master::ForkedMaster;
 use crate::sys::process::pidfd;
 use crate::sys::process::{descendants, wait};
-use crate::wire::handover;
 use crate::wire::names::ack_path;
 use crate::wire::peer::{LONGEST, parse, render};
-use crate::wire::text::Text;
 
 /// How long after the end of the link the process itself may take to end: a process closes its
 /// descriptors a moment before it is gone.
@@ -148,57 +148,6 @@ impl PeerMaster {
             old_paths,
             ..peer
         })
-    }
-
-    /// The old master that still drains, as the next image is to have it.
-    pub(in crate::driver) fn handed_over(&self) -> handover::DrainingMaster {
-        let path = |path: &Option<PathBuf>| path.as_deref().map(Text::from);
-        handover::DrainingMaster {
-            link: self.link.as_fd().as_raw_fd(),
-            unsent: self
-                .link
-                .waiting()
-                .map(|text| text.to_vec().into())
-                .collect(),
-            pid: self.pid,
-            process: self.process.as_ref().map(AsRawFd::as_raw_fd),
-            pid_file: path(&self.old_paths.pid_file),
-            control: path(&self.old_paths.control),
-        }
-    }
-
-    /// The other side of [`PeerMaster::handed_over`]. On an error nothing is closed.
-    ///
-    /// # Errors
-    /// A descriptor is not there, or epoll refuses.
-    pub(in crate::driver) fn taken_over(
-        known: handover::DrainingMaster,
-        left: &mut LeftOpen,
-    ) -> io::Result<ManuallyDrop<PeerMaster>> {
-        let unsent = known.unsent.into_iter().map(|text| text.0.into_vec());
-        let link = ManuallyDrop::new(Link::taken_over(left.take(known.link)?, unsent));
-        let process = known.process.map(|fd| left.take(fd)).transpose()?;
-        let process = ManuallyDrop::new(process);
-        let epoll = NestedEpoll::new()?;
-        epoll.add(link.as_fd(), LINK, Interest::READ)?;
-        if let Some(process) = &*process {
-            epoll.add(process.as_fd(), PROCESS, Interest::READ)?;
-        }
-        let old_paths = OldPaths {
-            pid_file: known.pid_file.map(Text::into_path),
-            control: known.control.map(Text::into_path),
-        };
-        let (link, process) = (
-            ManuallyDrop::into_inner(link),
-            ManuallyDrop::into_inner(process),
-        );
-        Ok(ManuallyDrop::new(PeerMaster {
-            pid: known.pid,
-            process,
-            is_up: true,
-            old_paths,
-            ..PeerMaster::over(link, epoll)
-        }))
     }
 
     fn watch_process(&mut self, pid: i32) -> io::Result<()> {

@@ -67,10 +67,26 @@ pub struct Client {
     pub output: Text,
     /// It goes once it has its answers.
     pub silent: bool,
+    /// What its first line may be.
+    #[serde(default)]
+    pub entry: Entry,
     /// Since when it owes the rest of a line.
     pub owing_since: Option<Moment>,
     /// What it waits for.
     pub pending: Vec<Pending>,
+}
+
+/// Whether a client has been let in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// Its first line must present the token.
+    AwaitsToken,
+    /// Its first line may present a token, which no one asks for.
+    FirstLine,
+    /// It is let in.
+    #[default]
+    Admitted,
 }
 
 /// A request without a reply.

@@ -33,7 +33,7 @@ use super::changes::Changes;
 use super::exports::Protocol;
 use super::text::Text;
 use crate::model::Supervisor;
-pub use clients::{Acks, Awaited, Client, Clients, Control, Pending};
+pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Pending};
 use service::Service;
 use values::{Moment, ReportedToManager, Settings, SignalName};
 
