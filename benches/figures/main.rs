@@ -8,6 +8,7 @@ mod accept;
 mod beat;
 mod chain;
 mod footprint;
+mod growth;
 mod hold;
 mod load;
 mod machine;
@@ -40,7 +41,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 10] = [
+const FIGURES: [(&str, Figure); 11] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
@@ -50,6 +51,7 @@ const FIGURES: [(&str, Figure); 10] = [
     ("chain", chain::measure),
     ("accept", accept::measure),
     ("status", status::measure),
+    ("growth", growth::measure),
     ("beat", beat::measure),
 ];
 

@@ -138,6 +138,7 @@ impl Driver {
             self.clients.deadline(),
             self.admission.deadline(),
             self.processes.guard_deadline(),
+            self.processes.orphans_deadline(),
             self.leftovers.deadline(),
             self.preflight.as_ref().map(|it| it.deadline()),
             service_manager
@@ -160,8 +161,10 @@ impl Driver {
         let signals = self.signals.pending();
         let sigchld = signals.iter().any(|(signal, _)| *signal == Signal::Chld);
         let workers = ready.is_ready(PollKey::Workers);
-        if sigchld || workers {
-            self.turn_of_workers(sigchld, workers, now);
+        let orphans = self.processes.orphans_deadline();
+        let orphans = orphans.is_some_and(|at| at <= now);
+        if sigchld || workers || orphans {
+            self.turn_of_workers(sigchld || orphans, workers, now);
         }
         if sigchld || self.processes.guard_deadline().is_some_and(|at| at <= now) {
             self.check_guard(now);
@@ -223,7 +226,7 @@ impl Driver {
                 self.feed(Event::Rebound(label));
             }
         }
-        let orphans = self.processes.reap_orphans();
+        let orphans = self.processes.reap_orphans(now);
         if !orphans.is_empty() {
             let count = orphans.len();
             self.log.debug(format_args!(

@@ -7,22 +7,59 @@
 //! `waitid(P_ALL)` could not do it: the first child that has ended hides all others until it is
 //! reaped, and a leader must not be reaped before its last messages were read.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::token::{Source, Token};
 use super::{Processes, WorkerProcess};
 use crate::model::event::Event;
 use crate::model::exit::ExitStatus;
 use crate::model::ids::WorkerId;
+use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
 use crate::sys::process::pidfd::open_process;
 use crate::sys::process::wait;
+
+/// The least time between two looks for ended orphans.
+const ORPHANS_EVERY: Duration = Duration::from_millis(100);
+
+/// When ended orphans are looked for.
+///
+/// Each look makes the kernel go through all children. So there is one in [`ORPHANS_EVERY`] at
+/// most, however many leaders end meanwhile.
+#[derive(Default)]
+pub(super) struct Orphans {
+    looked: Option<Time>,
+    /// A child has ended since.
+    is_due: bool,
+}
+
+impl Orphans {
+    /// A child has ended: whether to look now. If not, [`deadline`](Self::deadline) says when.
+    fn may_look(&mut self, now: Time) -> bool {
+        let may = self.looked.is_none_or(|at| now >= at + ORPHANS_EVERY);
+        if may {
+            self.looked = Some(now);
+        }
+        self.is_due = !may;
+        may
+    }
+
+    /// When to look; None: no child has ended since the last look.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let looked = self.looked.filter(|_| self.is_due)?;
+        Some(looked + ORPHANS_EVERY)
+    }
+}
 
 /// The pidfds of all leaders that have not been reaped, as one descriptor.
 pub(super) struct Exits {
     epoll: NestedEpoll,
     found: Vec<(u64, Ready)>,
+    /// Those that have no pidfd and are not reaped.
+    unwatched: BTreeSet<WorkerId>,
     /// Descriptors are short: leaders stay unwatched.
     paused: bool,
 }
@@ -36,28 +73,41 @@ impl Exits {
         Ok(Exits {
             epoll,
             found: Vec::new(),
+            unwatched: BTreeSet::new(),
             paused: false,
         })
     }
 
     /// Watches the leader of this process, which has not been reaped. Without a pidfd it stays
     /// unwatched.
-    pub(super) fn watch(&self, process: &mut WorkerProcess) {
-        if process.leaderless || self.paused {
+    pub(super) fn watch(&mut self, process: &mut WorkerProcess) {
+        if process.leaderless {
             return;
         }
-        // Not reaped, so the number is its own.
-        process.exit = open_process(process.group.leader()).ok().filter(|pidfd| {
-            let added = self.epoll.add(pidfd.as_fd(), process.id.0, Interest::READ);
-            added.is_ok()
-        });
+        if !self.paused {
+            // Not reaped, so the number is its own.
+            process.exit = open_process(process.group.leader()).ok().filter(|pidfd| {
+                let added = self.epoll.add(pidfd.as_fd(), process.id.0, Interest::READ);
+                added.is_ok()
+            });
+        }
+        if process.exit.is_none() {
+            self.unwatched.insert(process.id);
+        }
     }
 
-    /// Watches it no more, and closes the pidfd.
-    pub(super) fn unwatch(&self, process: &mut WorkerProcess) {
+    /// Closes the pidfd: its end is found at a SIGCHLD.
+    pub(super) fn unwatch(&mut self, process: &mut WorkerProcess) {
         if let Some(pidfd) = process.exit.take() {
             let _ = self.epoll.remove(pidfd.as_fd());
+            self.unwatched.insert(process.id);
         }
+    }
+
+    /// Its leader is reaped, or not known any more: it is not looked at again.
+    pub(super) fn forget(&mut self, process: &mut WorkerProcess) {
+        self.unwatch(process);
+        self.unwatched.remove(&process.id);
     }
 
     /// Watches none any more, so that their pidfds are free for something else; false if none was
@@ -97,10 +147,8 @@ impl Processes {
     pub(in crate::driver) fn ended_leaders(&mut self, sigchld: bool) -> Vec<WorkerId> {
         let mut ended = self.exits.ended();
         if sigchld {
-            let unwatched = self
-                .by_id
-                .values()
-                .filter(|process| process.exit.is_none() && !process.leaderless);
+            let unwatched = self.exits.unwatched.iter();
+            let unwatched = unwatched.filter_map(|id| self.by_id.get(id));
             // An error means that it was reaped elsewhere.
             let ended_unwatched = unwatched.filter(|process| {
                 matches!(wait::peek(process.group.leader()), Ok(Some(_)) | Err(_))
@@ -127,7 +175,10 @@ impl Processes {
         };
         let rest = !process.group.is_empty();
         process.leaderless = true;
-        if !rest {
+        self.exits.forget(process);
+        if rest {
+            self.leaderless.insert(id);
+        } else {
             self.remove(id);
         }
         Some(Event::Exited {
@@ -139,13 +190,12 @@ impl Processes {
 
     /// Forgets the leaderless groups that have become empty.
     pub(in crate::driver) fn forget_empty_groups(&mut self) -> Vec<Event> {
-        let empty = |process: &&WorkerProcess| process.leaderless && process.group.is_empty();
-        let gone: Vec<WorkerId> = self
-            .by_id
-            .values()
-            .filter(empty)
-            .map(|process| process.id)
-            .collect();
+        let is_empty = |id: &WorkerId| {
+            let process = self.by_id.get(id);
+            process.is_some_and(|process| process.group.is_empty())
+        };
+        let leaderless = self.leaderless.iter().copied();
+        let gone: Vec<WorkerId> = leaderless.filter(is_empty).collect();
         gone.into_iter().map(|id| self.forget_group(id)).collect()
     }
 
@@ -161,11 +211,19 @@ impl Processes {
         Event::Emptied(id)
     }
 
-    /// Reaps orphans of workers that have become our children; their pids.
-    ///
-    /// A leader that ends meanwhile stays for the next turn: its last messages have to be read
-    /// first.
-    pub(in crate::driver) fn reap_orphans(&self) -> Vec<i32> {
+    /// Reaps orphans of workers that have become our children, if it is time to look for them;
+    /// their pids.
+    pub(in crate::driver) fn reap_orphans(&mut self, now: Time) -> Vec<i32> {
+        if self.orphans.may_look(now) {
+            self.reap_orphans_now()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The same at once. A leader that ends meanwhile stays for the next turn: its last messages
+    /// have to be read first.
+    pub(super) fn reap_orphans_now(&self) -> Vec<i32> {
         let is_known = |pid| self.is_known_child(pid);
         std::iter::from_fn(|| wait::reap_orphan(&is_known)).collect()
     }
@@ -181,5 +239,23 @@ impl Processes {
         let mut all = self.by_id.values();
         all.find(|process| process.notify.address() == address)
             .map(|process| process.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_orphans_are_looked_for_at_a_pace_and_none_is_left() {
+        let at = |millis| Time(0) + Duration::from_millis(millis);
+        let mut orphans = Orphans::default();
+        assert!(orphans.may_look(at(1000)));
+        assert_eq!(orphans.deadline(), None);
+        assert!(!orphans.may_look(at(1001)));
+        assert!(!orphans.may_look(at(1099)));
+        assert_eq!(orphans.deadline(), Some(at(1100)));
+        assert!(orphans.may_look(at(1100)));
+        assert_eq!(orphans.deadline(), None);
     }
 }

@@ -1,14 +1,14 @@
 //! The workers' processes from one image of the master to the next: an exec keeps all children.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::ack_socket::AckSocket;
-use super::exits::Exits;
+use super::exits::{Exits, Orphans};
 use super::guard_keeper::GuardKeeper;
 use super::{Processes, WorkerProcess};
 use crate::model::ids::WorkerId;
@@ -58,6 +58,8 @@ impl Processes {
         let mut processes = ManuallyDrop::new(Processes {
             by_id: BTreeMap::new(),
             by_pid: BTreeMap::new(),
+            leaderless: BTreeSet::new(),
+            orphans: Orphans::default(),
             exits: Exits::new(&epoll)?,
             null: fd::null()?,
             keep: Vec::new(),
@@ -77,6 +79,9 @@ impl Processes {
         for process in from.processes {
             let process = WorkerProcess::taken_over(process, left)?;
             self.by_pid.insert(process.group.leader(), process.id);
+            if process.leaderless {
+                self.leaderless.insert(process.id);
+            }
             self.by_id.insert(process.id, process);
         }
         for (fd, number) in from.keep {

@@ -20,7 +20,7 @@
 //! turn.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -52,7 +52,7 @@ mod token;
 mod worker_process;
 
 use ack_socket::AckSocket;
-use exits::Exits;
+use exits::{Exits, Orphans};
 use guard_keeper::GuardKeeper;
 use worker_process::stop_terms;
 
@@ -64,6 +64,9 @@ pub(super) use worker_process::WorkerProcess;
 pub(super) struct Processes {
     by_id: BTreeMap<WorkerId, WorkerProcess>,
     by_pid: BTreeMap<i32, WorkerId>,
+    /// Those whose leader is reaped, and whose group has other members.
+    leaderless: BTreeSet<WorkerId>,
+    orphans: Orphans,
     epoll: NestedEpoll,
     exits: Exits,
     null: File,
@@ -84,6 +87,8 @@ impl Processes {
         Ok(Processes {
             by_id: BTreeMap::new(),
             by_pid: BTreeMap::new(),
+            leaderless: BTreeSet::new(),
+            orphans: Orphans::default(),
             exits: Exits::new(&epoll)?,
             epoll,
             null: fd::null()?,
@@ -209,12 +214,13 @@ impl Processes {
             return;
         };
         self.by_pid.remove(&process.group.leader());
+        self.leaderless.remove(&id);
         if process.group.reap_kept_leader() {
             // A leader that was not reaped until now hid the orphans behind it.
-            self.reap_orphans();
+            self.reap_orphans_now();
         }
         self.guard.forget(process.group.leader());
-        self.exits.unwatch(&mut process);
+        self.exits.forget(&mut process);
         for (fd, _) in process.watched() {
             let _ = self.epoll.remove(fd);
         }
@@ -244,6 +250,11 @@ impl Processes {
     /// The group of this child, which was announced to the guard, is empty.
     pub(super) fn forget_in_guard(&self, pid: i32) {
         self.guard.forget(pid);
+    }
+
+    /// When to look for ended orphans again.
+    pub(super) fn orphans_deadline(&self) -> Option<Time> {
+        self.orphans.deadline()
     }
 
     /// When to try again to start the guard.

@@ -1,7 +1,7 @@
 //! One table of timers: all of the supervisor's waiting is visible here, except for slots that rest
 //! ([`Slots`](super::state::slots::Slots)), and the next wake-up is one minimum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::WorkerId;
 use super::time::Time;
@@ -43,45 +43,60 @@ pub enum Timer {
     Answer,
 }
 
-/// The table: at most one deadline a timer.
+/// The table: at most one deadline a timer. It is kept by timer and by time, so that neither a
+/// timer nor the next deadline is searched for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timers(BTreeMap<Timer, Time>);
+pub struct Timers {
+    by_timer: BTreeMap<Timer, Time>,
+    by_time: BTreeSet<(Time, Timer)>,
+}
 
 impl Timers {
     /// The table as another image wrote it down.
     pub fn taken_over(deadlines: impl IntoIterator<Item = (Timer, Time)>) -> Timers {
-        Timers(deadlines.into_iter().collect())
+        let by_timer: BTreeMap<Timer, Time> = deadlines.into_iter().collect();
+        Timers {
+            by_time: by_timer.iter().map(|(timer, at)| (*at, *timer)).collect(),
+            by_timer,
+        }
     }
 
     /// Every deadline.
     pub fn all(&self) -> impl Iterator<Item = (Timer, Time)> + '_ {
-        self.0.iter().map(|(timer, at)| (*timer, *at))
+        self.by_timer.iter().map(|(timer, at)| (*timer, *at))
     }
 
     /// Sets a deadline, in place of an earlier one of the same timer.
     pub fn set(&mut self, timer: Timer, at: Time) {
-        self.0.insert(timer, at);
+        self.clear(timer);
+        self.by_timer.insert(timer, at);
+        self.by_time.insert((at, timer));
     }
 
     /// Sets a deadline unless the timer runs already.
     pub fn ensure(&mut self, timer: Timer, at: Time) {
-        self.0.entry(timer).or_insert(at);
+        if !self.runs(timer) {
+            self.set(timer, at);
+        }
     }
 
     /// Sets a deadline unless the timer runs and is due earlier.
     pub fn advance(&mut self, timer: Timer, at: Time) {
-        let known = self.0.entry(timer).or_insert(at);
-        *known = at.min(*known);
+        if self.by_timer.get(&timer).is_none_or(|known| at < *known) {
+            self.set(timer, at);
+        }
     }
 
     /// Whether the timer runs.
     pub fn runs(&self, timer: Timer) -> bool {
-        self.0.contains_key(&timer)
+        self.by_timer.contains_key(&timer)
     }
 
     /// Stops a timer.
     pub fn clear(&mut self, timer: Timer) {
-        self.0.remove(&timer);
+        if let Some(at) = self.by_timer.remove(&timer) {
+            self.by_time.remove(&(at, timer));
+        }
     }
 
     /// Stops everything that waits for this worker.
@@ -99,22 +114,15 @@ impl Timers {
 
     /// The next deadline, or None: nothing is waited for.
     pub fn next(&self) -> Option<Time> {
-        self.0.values().min().copied()
+        self.by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes out every timer whose deadline has come, earliest first.
     pub fn take_due(&mut self, now: Time) -> Vec<Timer> {
-        let mut due: Vec<(Time, Timer)> = self
-            .0
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(timer, at)| (*at, *timer))
-            .collect();
-        due.sort();
-        for (_, timer) in &due {
-            self.0.remove(timer);
-        }
-        due.into_iter().map(|(_, timer)| timer).collect()
+        let over = self.by_time.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<Timer> = over.map(|(_, timer)| *timer).collect();
+        due.iter().for_each(|timer| self.clear(*timer));
+        due
     }
 }
 

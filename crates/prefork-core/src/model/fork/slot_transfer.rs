@@ -6,6 +6,7 @@ use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::peer::Peer;
 use crate::model::state::rollout::Direction;
+use crate::model::state::workers::WorkerSet;
 use crate::model::turn::Turn;
 
 /// What a master does while the service moves.
@@ -55,11 +56,7 @@ impl Supervisor {
         {
             return usize::MAX;
         }
-        let starting = self
-            .workers
-            .values()
-            .filter(|worker| worker.is_starting())
-            .count();
+        let starting = self.workers.count(WorkerSet::Starting);
         self.transfer_surge().max(1).saturating_sub(starting)
     }
 
@@ -166,7 +163,7 @@ impl Supervisor {
         };
         let workers = &self.workers;
         peer.requested_by_peer.retain(|slot| {
-            let busy = workers.values().any(|worker| worker.slot == *slot);
+            let busy = workers.has_any(WorkerSet::OfSlot(*slot));
             if !busy {
                 turn.send_to_peer(PeerMessage::Free(*slot));
             }

@@ -6,11 +6,10 @@ use crate::model::ids::{Generation, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Direction;
-use crate::model::state::slots::Slot;
+use crate::model::state::slot_sets::{Losing, SlotSet};
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
-use crate::model::worker::Worker;
 
 impl Supervisor {
     pub(crate) fn roll_forward(&mut self, turn: &mut Turn<'_>) {
@@ -23,26 +22,21 @@ impl Supervisor {
         let slots = self.slots.len();
         let surge = policy.surge.of(slots);
         let reach = if canary_passed { slots } else { slots.min(1) };
-        let is_old = |worker: &Worker| worker.generation != to;
+        let old = Losing::AllBut(to);
         if surge == 0 {
-            self.vacate_next_slot(turn, reach, is_old, |_| false);
+            self.vacate_next_slot(turn, reach, old);
         } else {
-            let has_new = |slot: &Slot| {
-                self.is_ready_of(slot.current, to) || self.is_ready_of(slot.replacement, to)
-            };
             // `--surge 100%`: no old worker is told anything before all new ones are ready.
-            if canary_passed && (surge < slots || self.slots.iter().all(has_new)) {
+            if canary_passed && (surge < slots || self.all_slots_in(SlotSet::HasReady(to))) {
                 self.give_slots_to_new(turn, to);
             }
             // After it: a replacement that has taken its slot makes room for the next one to start.
-            self.start_replacements(turn, reach, is_old, (to, policy));
+            self.start_replacements(turn, reach, old, (to, policy));
         }
-        let settled = canary_passed
-            && self
-                .slots
-                .iter()
-                .all(|slot| self.is_ready_of(slot.current, to));
-        if let Some(warnings) = self.await_rollout_release(turn, settled, is_old) {
+        let settled = canary_passed && self.all_slots_in(SlotSet::ReadyOf(to));
+        if let Some(warnings) =
+            self.await_rollout_release(turn, settled, |worker| old.has(worker.generation))
+        {
             self.rollout_has_every_slot(turn, warnings);
         }
     }
@@ -96,27 +90,24 @@ impl Supervisor {
         rollout.direction == Direction::Forward && !rollout.canary_passed && of_new
     }
 
-    /// Starts replacements for slots whose current worker `must_go`, within `--surge` of `policy`,
-    /// lowest slot first.
+    /// Starts replacements for slots whose current worker is `losing`, within `--surge` of
+    /// `policy`, lowest slot first.
     pub(crate) fn start_replacements(
         &mut self,
         turn: &mut Turn<'_>,
         reach: usize,
-        must_go: impl Fn(&Worker) -> bool,
+        losing: Losing,
         (generation, policy): (Generation, Rc<Policy>),
     ) {
         let mut room = self.surge_room(&policy);
-        // Most of the time one of these holds, and this runs after every event.
-        if room == 0 || !self.workers.values().any(&must_go) {
-            return;
-        }
-        for index in 0..reach {
-            let slot = &self.slots[index];
-            let needed = slot.replacement.is_none()
-                && slot.down != Some(generation)
-                && slot.rests_until.is_none()
-                && self.worker(slot.current).is_some_and(&must_go);
-            if needed && room > 0 {
+        let mut from = 0;
+        while room > 0
+            && let Some(index) = self.next_replaceable_slot(from, losing)
+            && index < reach
+        {
+            from = index + 1;
+            let is_down = self.slots[index].down == Some(generation);
+            if !is_down && !self.gives_up_slot(index, losing) {
                 let worker = self.start_worker(turn, index, generation, Rc::clone(&policy));
                 self.slots[index].replacement = Some(worker);
                 room -= 1;
@@ -128,50 +119,50 @@ impl Supervisor {
     /// rollout has no ready new worker: a release whose workers die must not take one slot after
     /// the other.
     fn give_slots_to_new(&mut self, turn: &mut Turn<'_>, to: Generation) {
-        let has_hole = |slot: &Slot| slot.given_to_new && !self.is_ready_of(slot.current, to);
-        if self.slots.iter().any(has_hole) {
+        if self.count_slots(SlotSet::GivenReady(to)) < self.count_slots(SlotSet::Given) {
             return;
         }
-        for index in 0..self.slots.len() {
-            if self.is_ready_of(self.slots[index].replacement, to) {
-                self.promote(turn, index);
-                self.slots[index].given_to_new = true;
-            }
+        for index in self.slots_in(SlotSet::ReplacementReady(to)) {
+            self.promote(turn, index);
+            self.slots[index].given_to_new = true;
         }
     }
 
     /// Ready replacements of this generation take their slots; the workers that had them are told
     /// to finish.
     pub(crate) fn promote_ready(&mut self, turn: &mut Turn<'_>, generation: Generation) {
-        for index in 0..self.slots.len() {
-            if self.is_ready_of(self.slots[index].replacement, generation) {
-                self.promote(turn, index);
-            }
+        for index in self.slots_in(SlotSet::ReplacementReady(generation)) {
+            self.promote(turn, index);
         }
     }
 
-    /// `--surge 0`: the next slot whose current worker `must_go` is vacated, one at a time;
+    /// `--surge 0`: the next slot whose current worker is `losing` is vacated, one at a time;
     /// [`Supervisor::fill_slots`] fills it once the old worker is gone. The others wait until its
-    /// new worker is ready, unless the rollout `gives_up` that slot.
-    pub(crate) fn vacate_next_slot(
-        &mut self,
-        turn: &mut Turn<'_>,
-        reach: usize,
-        must_go: impl Fn(&Worker) -> bool,
-        gives_up: impl Fn(usize) -> bool,
-    ) {
-        let between = |slot: &Slot| {
-            slot.blocked_by.is_some() || (slot.given_to_new && !self.is_ready_worker(slot.current))
-        };
-        if (0..self.slots.len()).any(|index| between(&self.slots[index]) && !gives_up(index)) {
+    /// new worker is ready, unless the rollout gives up that slot.
+    pub(crate) fn vacate_next_slot(&mut self, turn: &mut Turn<'_>, reach: usize, losing: Losing) {
+        let between = self.slots_in(SlotSet::Between);
+        if !between
+            .into_iter()
+            .all(|index| self.gives_up_slot(index, losing))
+        {
             return;
         }
-        let next = (0..reach).find(|index| {
-            self.worker(self.slots[*index].current)
-                .is_some_and(&must_go)
-        });
-        if let Some(index) = next {
-            self.vacate_slot(turn, index);
+        let mut from = 0;
+        while let Some(index) = self.next_losing_slot(from, losing)
+            && index < reach
+        {
+            if !self.gives_up_slot(index, losing) {
+                return self.vacate_slot(turn, index);
+            }
+            from = index + 1;
+        }
+    }
+
+    /// Whether the losing worker keeps this slot: a rollback cannot bring the old one back there.
+    fn gives_up_slot(&self, index: usize, losing: Losing) -> bool {
+        match losing {
+            Losing::AllBut(_) => false,
+            Losing::Of(_) => self.cannot_roll_back(index),
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::model::ids::WorkerId;
 use crate::model::policy::RELEASE_WITHIN;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Release;
+use crate::model::state::slot_sets::SlotSet;
+use crate::model::state::workers::WorkerSet;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
@@ -42,8 +44,7 @@ impl Supervisor {
         since: Time,
         which: impl Fn(&Worker) -> bool,
     ) -> Release {
-        let holding = self.still_accepting(which);
-        if holding.is_empty() {
+        if !self.workers.members(WorkerSet::Accepting).any(&which) {
             return Release::Over(Vec::new());
         }
         let deadline = since + RELEASE_WITHIN;
@@ -55,14 +56,14 @@ impl Supervisor {
             return Release::Waiting;
         }
         let mut warnings = Vec::new();
-        for id in holding {
-            let Some(worker) = self.workers.get_mut(&id) else {
-                continue;
-            };
+        for id in self.still_accepting(which) {
             // Waited for once: a worker that drains for an hour must not hold up every rollout of
             // that hour.
-            worker.released_listeners = true;
-            warnings.push(Fact::ListenerStillHeld(worker.label(), RELEASE_WITHIN));
+            let label = self.change_worker(id, |worker| {
+                worker.released_listeners = true;
+                worker.label()
+            });
+            warnings.extend(label.map(|label| Fact::ListenerStillHeld(label, RELEASE_WITHIN)));
         }
         let texts = warnings.iter().map(Fact::to_string).collect();
         warnings.into_iter().for_each(|fact| turn.tell(fact));
@@ -71,11 +72,9 @@ impl Supervisor {
 
     /// Workers that were told to finish and may still accept, among those that `which` picks.
     fn still_accepting(&self, which: impl Fn(&Worker) -> bool) -> Vec<WorkerId> {
-        self.workers
-            .values()
-            .filter(|worker| worker.may_still_accept() && which(worker))
-            .map(|worker| worker.id)
-            .collect()
+        let accepting = self.workers.members(WorkerSet::Accepting);
+        let wanted = accepting.filter(|worker| which(worker));
+        wanted.map(|worker| worker.id).collect()
     }
 
     /// Has every told worker looked at that may still accept.
@@ -93,7 +92,7 @@ impl Supervisor {
             .rollout
             .as_ref()
             .is_some_and(|rollout| !rollout.on_probation());
-        let restart_waits = self.slots.iter().any(|slot| slot.restart.is_some());
+        let restart_waits = self.count_slots(SlotSet::Restarting) > 0;
         if !rollout_waits && !restart_waits {
             self.listener_looks = 0;
             self.timers.clear(Timer::Listeners);

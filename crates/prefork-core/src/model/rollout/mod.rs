@@ -34,6 +34,7 @@ use super::releases::PinnedRelease;
 use super::state::Supervisor;
 use super::state::changes::Mode;
 use super::state::rollout::{Direction, Pinning, Rollout, RolloutRecord, RolloutResult};
+use super::state::slot_sets::SlotSet;
 use super::time::Time;
 use super::timer::Timer;
 use super::turn::Turn;
@@ -251,23 +252,11 @@ impl Supervisor {
                 Direction::Peer => return,
                 Direction::Back(..) => rollout.from.unwrap_or(rollout.to),
             };
-            let is_one = |id: Option<WorkerId>| {
-                self.worker(id)
-                    .is_some_and(|worker| worker.generation == target && worker.is_ready())
-            };
-            let ready = self
-                .slots
-                .iter()
-                .filter(|slot| is_one(slot.current) || is_one(slot.replacement))
-                .count();
+            let ready = self.count_slots(SlotSet::HasReady(target));
             turn.progress(rollout.op, ready, slots, text.clone());
         }
         if let Some(scaling) = &self.scaling {
-            let ready = self
-                .slots
-                .iter()
-                .filter(|slot| self.is_ready_worker(slot.current))
-                .count();
+            let ready = self.count_slots(SlotSet::Ready);
             for op in &scaling.ops {
                 turn.progress(*op, ready, slots, text.clone());
             }

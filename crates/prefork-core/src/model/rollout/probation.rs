@@ -13,6 +13,7 @@ use crate::model::fact::text::human;
 use crate::model::ids::Generation;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Probation;
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
 use crate::model::worker::exit::Death;
@@ -49,7 +50,7 @@ impl Supervisor {
         let Some(probation) = rollout.and_then(|rollout| rollout.probation.clone()) else {
             return;
         };
-        if turn.now >= probation.until && self.all_slots_ready() {
+        if turn.now >= probation.until && self.all_slots_in(SlotSet::Ready) {
             self.rollout_done(turn, probation.warnings);
         }
     }

@@ -10,9 +10,9 @@ use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::{Direction, Rollout, RolloutResult};
+use crate::model::state::slot_sets::{Losing, SlotSet};
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
-use crate::model::worker::Worker;
 
 impl Supervisor {
     /// `rollback`: ends a running rollout, or rolls to the release before, under a new number:
@@ -102,26 +102,35 @@ impl Supervisor {
         };
         let policy = Rc::clone(&self.policy);
         let slots = self.slots.len();
-        let stuck: Vec<bool> = (0..slots)
-            .map(|index| self.cannot_roll_back(index))
-            .collect();
-        let can_go = |slot: u32| stuck.get(slot as usize).is_some_and(|stuck| !stuck);
-        let must_go = |worker: &Worker| worker.generation == to && can_go(worker.slot);
+        let new = Losing::Of(to);
         if policy.surge.of(slots) == 0 {
-            self.vacate_next_slot(turn, slots, must_go, |index| stuck[index]);
+            self.vacate_next_slot(turn, slots, new);
         } else {
             self.promote_ready(turn, from);
-            self.start_replacements(turn, slots, must_go, (from, policy));
+            self.start_replacements(turn, slots, new, (from, policy));
         }
-        let settled = (0..slots).all(|index| {
-            let current = self.worker(self.slots[index].current);
-            stuck[index]
-                || current.is_some_and(|worker| worker.generation != to && worker.is_ready())
-        });
-        let is_new = |worker: &Worker| worker.generation == to;
-        if let Some(warnings) = self.await_rollout_release(turn, settled, is_new) {
+        let back = self.count_slots(SlotSet::Ready) - self.count_slots(SlotSet::ReadyOf(to));
+        let mut stuck = self.stuck_slots();
+        stuck.retain(|index| !self.is_back(*index, to));
+        let settled = back + stuck.len() == slots;
+        if let Some(warnings) =
+            self.await_rollout_release(turn, settled, |worker| new.has(worker.generation))
+        {
             self.rolled_back(turn, warnings);
         }
+    }
+
+    /// Whether the slot's worker is ready and not of the generation that is being left.
+    fn is_back(&self, index: usize, left: Generation) -> bool {
+        let current = self.worker(self.slots[index].current);
+        current.is_some_and(|worker| worker.generation != left && worker.is_ready())
+    }
+
+    /// The slots in which the old generation cannot be brought back.
+    fn stuck_slots(&self) -> Vec<usize> {
+        let mut troubled = self.slots_in(SlotSet::Troubled);
+        troubled.retain(|index| self.cannot_roll_back(*index));
+        troubled
     }
 
     /// Whether the old generation cannot be brought back in this slot.
@@ -170,10 +179,8 @@ impl Supervisor {
         if self.awaits_new_master_exit() {
             return;
         }
-        let stuck: Vec<String> = (0..self.slots.len())
-            .filter(|index| self.cannot_roll_back(*index))
-            .map(|index| index.to_string())
-            .collect();
+        let stuck = self.stuck_slots();
+        let stuck: Vec<String> = stuck.iter().map(usize::to_string).collect();
         let Some(rollout) = self.rollout.take() else {
             return;
         };

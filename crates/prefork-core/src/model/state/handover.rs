@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
 use super::peer::Peer;
 use super::rollout::{Pinning, RolloutRecord};
+use super::slot_sets::SlotSet;
 use super::slots::{Slot, Slots};
 use super::{Counters, Supervisor};
 use crate::model::backoff::{Backoff, Dice};
@@ -117,7 +118,7 @@ impl Supervisor {
         if self.rollout.is_some() {
             return Err(UNDER_WAY.to_owned());
         }
-        if self.slots.iter().any(|slot| slot.restart.is_some()) {
+        if self.count_slots(SlotSet::Restarting) > 0 {
             return Err("a worker is being replaced".to_owned());
         }
         // A rehearsal is no operation: it hands over what an upgrade would.
@@ -180,11 +181,7 @@ impl Supervisor {
                     .map(|slot| slot_taken_over(slot, &serving))
                     .collect(),
             ),
-            workers: state
-                .workers
-                .into_iter()
-                .map(|worker| (worker.id, worker))
-                .collect(),
+            workers: state.workers.into_iter().collect(),
             timers: Timers::taken_over(state.timers),
             mode: state.paused.map_or(Mode::Running, Mode::Paused),
             serving: Some(state.serving),

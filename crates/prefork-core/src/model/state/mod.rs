@@ -6,6 +6,8 @@
 //!
 //! - [`Supervisor`]: the whole;
 //! - [`slots`]: a worker's place, its back-off and how its last process ended;
+//! - `slot_sets`, `workers`: what is asked of all slots and all workers at once, as `sets`; in
+//!   tests `looks` counts what is looked at;
 //! - [`rollout`]: from one generation to the next, and the record of the last one;
 //! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
 //! - `leftovers`: what workers left behind outside their process groups;
@@ -16,12 +18,16 @@
 pub mod changes;
 pub mod handover;
 pub(crate) mod leftovers;
+mod looks;
 pub mod peer;
 pub mod rollout;
+mod sets;
+pub(crate) mod slot_sets;
 pub mod slots;
 pub mod snapshot;
+pub(crate) mod workers;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::backoff::Dice;
@@ -37,7 +43,9 @@ use changes::{DeferredSignals, Mode, Retiring, Scaling};
 use leftovers::Leftovers;
 use peer::Peer;
 use rollout::{Pinning, Rollout, RolloutRecord};
+use slot_sets::{SlotSet, SlotSets};
 use slots::Slots;
+use workers::Workers;
 
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,7 +72,9 @@ pub struct Supervisor {
     /// The settings of the generation that serves.
     pub(crate) policy: Rc<Policy>,
     pub(crate) slots: Slots,
-    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    /// What is asked of all slots; current once the marked ones are filed anew.
+    slot_sets: RefCell<SlotSets>,
+    pub(crate) workers: Workers,
     pub(crate) timers: Timers,
     pub(crate) dice: Dice,
     pub(crate) mode: Mode,
@@ -102,7 +112,8 @@ impl Supervisor {
         Supervisor {
             slots: Slots::new(workers, &policy),
             policy,
-            workers: BTreeMap::new(),
+            slot_sets: RefCell::default(),
+            workers: Workers::default(),
             timers: Timers::default(),
             dice: Dice::new(seed),
             mode: Mode::Idle,
@@ -178,17 +189,21 @@ impl Supervisor {
         self.worker(id).is_some_and(Worker::is_ready)
     }
 
-    /// Whether every slot's worker is ready.
-    pub(crate) fn all_slots_ready(&self) -> bool {
-        self.slots
-            .iter()
-            .all(|slot| self.is_ready_worker(slot.current))
+    /// Changes one worker; None: nothing of it lives.
+    pub(crate) fn change_worker<T>(
+        &mut self,
+        id: WorkerId,
+        change: impl FnOnce(&mut Worker) -> T,
+    ) -> Option<T> {
+        let slot = self.workers.get(&id)?.slot;
+        self.slots.mark(slot as usize);
+        self.workers.change(id, change)
     }
 
     /// How many workers may be started now beyond the slots, within `--surge` of this policy.
     pub(crate) fn surge_room(&self, policy: &Policy) -> usize {
         let surge = policy.surge.of(self.slots.len());
-        surge.saturating_sub(self.slots.replacements())
+        surge.saturating_sub(self.count_slots(SlotSet::HasReplacement))
     }
 
     /// The next worker's number.

@@ -1,8 +1,10 @@
 //! The slots: who has each, and what is remembered about it between two workers.
 
+use std::cell::RefCell;
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
+use super::looks;
 use crate::model::backoff::{Backoff, Dice};
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
@@ -90,9 +92,13 @@ impl Slot {
     }
 }
 
-/// All slots, from 0 on, with the waits before their next starts.
+/// All slots, from 0 on, with the waits before their next starts. Every slot that is lent for a
+/// change is marked, so that `slot_sets` looks at it again.
 #[derive(Debug, Clone, Default)]
-pub struct Slots(Vec<Slot>);
+pub struct Slots {
+    all: Vec<Slot>,
+    marked: RefCell<Vec<usize>>,
+}
 
 impl Slots {
     /// This many empty slots.
@@ -104,55 +110,75 @@ impl Slots {
 
     /// Slots as another image had them.
     pub fn taken_over(slots: Vec<Slot>) -> Slots {
-        Slots(slots)
+        Slots {
+            marked: RefCell::new((0..slots.len()).collect()),
+            all: slots,
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Each, from 0 on.
     pub fn iter(&self) -> std::slice::Iter<'_, Slot> {
-        self.0.iter()
+        looks::add(self.all.len());
+        self.all.iter()
     }
 
     /// Each, from 0 on.
     pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Slot> {
-        self.0.iter_mut()
+        looks::add(self.all.len());
+        self.marked.get_mut().extend(0..self.all.len());
+        self.all.iter_mut()
+    }
+
+    /// The slot, or a worker in it, may have changed.
+    pub(super) fn mark(&mut self, slot: usize) {
+        let marked = self.marked.get_mut();
+        if marked.last() != Some(&slot) {
+            marked.push(slot);
+        }
+    }
+
+    /// Takes the marks: the slots that may have changed since the last call.
+    pub(super) fn take_marked(&self) -> Vec<usize> {
+        self.marked.take()
     }
 
     /// A slot by its number.
     pub fn get(&self, slot: usize) -> Option<&Slot> {
-        self.0.get(slot)
+        self.all.get(slot)
     }
 
     /// A slot by its number.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
-        self.0.get_mut(slot)
+        self.mark(slot);
+        self.all.get_mut(slot)
     }
 
     /// Adds empty slots until there are this many.
     pub fn grow_to(&mut self, count: usize, policy: &Policy) {
-        if count > self.0.len() {
-            self.0.resize_with(count, || Slot::new(policy));
+        if count > self.all.len() {
+            self.marked.get_mut().extend(self.all.len()..count);
+            self.all.resize_with(count, || Slot::new(policy));
         }
     }
 
     /// Takes the highest slot away if there are more than this many.
     pub fn shrink_to(&mut self, count: usize) -> Option<Slot> {
-        (self.0.len() > count).then(|| self.0.pop()).flatten()
-    }
-
-    /// How many replacements there are beside the current workers: what `--surge` limits.
-    pub fn replacements(&self) -> usize {
-        let extra = |slot: &&Slot| slot.replacement.is_some();
-        self.0.iter().filter(extra).count()
+        let last = self.all.len().checked_sub(1)?;
+        if last < count {
+            return None;
+        }
+        self.mark(last);
+        self.all.pop()
     }
 
     /// A worker died here by itself, after it had been ready for so long (None: it never was): the
@@ -165,7 +191,7 @@ impl Slots {
         now: Time,
         dice: &mut Dice,
     ) -> bool {
-        let Some(slot) = self.0.get_mut(slot as usize) else {
+        let Some(slot) = self.get_mut(slot as usize) else {
             return false;
         };
         if ready_for.is_some_and(|ready_for| ready_for >= PROVEN_AFTER) {
@@ -179,28 +205,16 @@ impl Slots {
 
     /// The slot need not rest any longer; its wait stays as long as it is.
     pub fn end_rest(&mut self, slot: u32) {
-        if let Some(slot) = self.0.get_mut(slot as usize) {
+        if let Some(slot) = self.get_mut(slot as usize) {
             slot.rests_until = None;
         }
     }
 
     /// Whether the slot waits before its next start.
     pub fn rests(&self, slot: usize) -> bool {
-        self.0
+        self.all
             .get(slot)
             .is_some_and(|slot| slot.rests_until.is_some())
-    }
-
-    /// When the first of the resting slots may start a worker.
-    pub fn next_start(&self) -> Option<Time> {
-        self.0.iter().filter_map(|slot| slot.rests_until).min()
-    }
-
-    /// Ends every rest whose time has come.
-    pub fn wake(&mut self, now: Time) {
-        for slot in &mut self.0 {
-            slot.rests_until = slot.rests_until.filter(|until| *until > now);
-        }
     }
 }
 
@@ -208,12 +222,14 @@ impl Index<usize> for Slots {
     type Output = Slot;
 
     fn index(&self, slot: usize) -> &Slot {
-        &self.0[slot]
+        looks::add(1);
+        &self.all[slot]
     }
 }
 
 impl IndexMut<usize> for Slots {
     fn index_mut(&mut self, slot: usize) -> &mut Slot {
-        &mut self.0[slot]
+        self.mark(slot);
+        &mut self.all[slot]
     }
 }

@@ -15,6 +15,7 @@ use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::turn::Turn;
 
 impl Supervisor {
@@ -34,7 +35,8 @@ impl Supervisor {
         if let Some(pinning) = &self.pinning {
             return under_way(pinning.op, pinning.kind);
         }
-        let restart = self.slots.iter().find_map(|slot| slot.restart.as_ref())?;
+        let restarting = self.first_slot_in(SlotSet::Restarting)?;
+        let restart = self.slots.get(restarting)?.restart.as_ref()?;
         under_way(restart.op, OperationKind::RestartWorker)
     }
 
@@ -140,7 +142,7 @@ impl Supervisor {
 
     fn deliver(&mut self, turn: &mut Turn<'_>, signal: Signal, slot: Option<u32>, ticket: Ticket) {
         let to: Vec<_> = match slot {
-            None => self.workers.keys().copied().collect(),
+            None => self.workers.ids(),
             Some(number) => {
                 let current = self
                     .slots

@@ -112,11 +112,11 @@ impl Supervisor {
             Holds::Perhaps(_) => self.mode.stopping().is_some(),
         };
         let worker_is_gone = match leftover.found.left_by {
-            LeftBy::Worker(worker) => !self.workers.contains_key(&worker),
+            LeftBy::Worker(worker) => self.workers.get(&worker).is_none(),
             LeftBy::GoneWorker | LeftBy::OtherMaster => true,
             LeftBy::Unknown => {
-                let mut known = self.workers.keys();
-                !known.any(|worker| *worker <= leftover.newest_worker)
+                let oldest = self.workers.oldest();
+                oldest.is_none_or(|oldest| oldest > leftover.newest_worker)
             }
         };
         holds && worker_is_gone

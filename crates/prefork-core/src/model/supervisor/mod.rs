@@ -50,7 +50,7 @@ use super::worker::Input;
 impl Supervisor {
     /// When [`Event::Due`] is wanted; None: nothing is waited for, however long it takes.
     pub fn deadline(&self) -> Option<Time> {
-        [self.timers.next(), self.slots.next_start()]
+        [self.timers.next(), self.next_start()]
             .into_iter()
             .flatten()
             .min()
@@ -65,9 +65,7 @@ impl Supervisor {
         match event {
             Event::Start(release) => self.start_service(turn, release),
             Event::Forked(worker, pid) => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.pid = Some(pid);
-                }
+                self.change_worker(worker, |worker| worker.pid = Some(pid));
                 // A label, which no plan depends on.
                 return;
             }
@@ -90,9 +88,7 @@ impl Supervisor {
             } => self.feed(turn, worker, Input::Exited(ended, rest)),
             Event::Emptied(worker) => self.feed(turn, worker, Input::Emptied),
             Event::ListenersReleased(worker) => {
-                if let Some(worker) = self.workers.get_mut(&worker) {
-                    worker.released_listeners = true;
-                }
+                self.change_worker(worker, |worker| worker.released_listeners = true);
             }
             Event::Held(worker, held) => self.feed(turn, worker, Input::Held(held)),
             Event::Dumping(worker, dumping) => self.feed(turn, worker, Input::Dumping(dumping)),

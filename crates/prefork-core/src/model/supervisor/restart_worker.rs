@@ -7,6 +7,7 @@ use crate::model::ids::Ticket;
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::state::Supervisor;
 use crate::model::state::rollout::Release;
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::state::slots::SlotRestart;
 use crate::model::turn::Turn;
 use crate::model::worker::exit::Death;
@@ -72,14 +73,14 @@ impl Supervisor {
         if self.rollout.is_some() {
             return;
         }
+        let restarting = self.slots_in(SlotSet::Restarting);
         // Those that are ready first: they make room for others to start.
-        for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
-            if slot.restart.is_some() && self.is_ready_worker(slot.replacement) {
+        for index in restarting.iter().copied() {
+            if self.is_ready_worker(self.slots[index].replacement) {
                 self.promote(turn, index);
             }
         }
-        for index in 0..self.slots.len() {
+        for index in restarting {
             let Some(restart) = self.slots[index].restart.clone() else {
                 continue;
             };
@@ -175,14 +176,14 @@ impl Supervisor {
 
     /// The workers are sent away: there is none to restart any more.
     pub(crate) fn restarts_fail(&mut self, turn: &mut Turn<'_>, why: &str) {
-        for index in 0..self.slots.len() {
+        for index in self.slots_in(SlotSet::Restarting) {
             self.restart_failed(turn, index, why.to_owned());
         }
     }
 
     /// A stop ends every restart.
     pub(crate) fn abort_restarts(&mut self, turn: &mut Turn<'_>, why: &str) {
-        for index in 0..self.slots.len() {
+        for index in self.slots_in(SlotSet::Restarting) {
             if let Some(restart) = self.slots[index].restart.take() {
                 turn.end(
                     &mut self.operations,

@@ -8,14 +8,9 @@ use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Retiring;
-use crate::model::time::Time;
+use crate::model::state::workers::WorkerSet;
 use crate::model::turn::Turn;
-use crate::model::worker::{Input, Worker};
-
-fn drains(worker: &Worker) -> bool {
-    let told = worker.phase.told();
-    worker.asked && told.is_some_and(|severity| severity < StopSeverity::Kill)
-}
+use crate::model::worker::Input;
 
 impl Supervisor {
     /// `retire`: the workers of that generation that drain are told to go at once.
@@ -29,12 +24,9 @@ impl Supervisor {
             return;
         }
         let op = turn.begin(&mut self.operations, OperationKind::Retire, Some(ticket));
-        let draining: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.generation == generation && drains(worker))
-            .map(|worker| worker.id)
-            .collect();
+        let told = self.workers.members(WorkerSet::ToldOf(generation));
+        let draining = told.filter(|worker| worker.drains());
+        let draining: Vec<WorkerId> = draining.map(|worker| worker.id).collect();
         let count = draining.len();
         turn.tell_with_progress(Fact::RetireBegan(generation, count), op, 0, count);
         for id in draining {
@@ -47,23 +39,16 @@ impl Supervisor {
     /// whose workers are gone is over.
     pub(crate) fn settle_drains(&mut self, turn: &mut Turn<'_>) {
         if let Some(limit) = self.policy.max_draining {
-            let mut draining: Vec<(Option<Time>, WorkerId)> = self
-                .workers
-                .values()
-                .filter(|worker| drains(worker))
-                .map(|worker| (worker.told_at, worker.id))
-                .collect();
-            draining.sort();
-            let surplus = draining.len().saturating_sub(limit);
-            for (_, id) in draining.into_iter().take(surplus) {
+            let draining = self.workers.count(WorkerSet::Draining);
+            let surplus = draining.saturating_sub(limit);
+            let oldest: Vec<WorkerId> = self.workers.draining().take(surplus).collect();
+            for id in oldest {
                 self.feed(turn, id, Input::OverLimit);
             }
         }
         let over = |retiring: &Retiring| {
-            !self
-                .workers
-                .values()
-                .any(|worker| worker.generation == retiring.generation && worker.is_told())
+            let told = WorkerSet::ToldOf(retiring.generation);
+            !self.workers.has_any(told)
         };
         let (done, open): (Vec<Retiring>, Vec<Retiring>) =
             self.retiring.iter().copied().partition(over);

@@ -12,7 +12,7 @@ use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{MAX_SLOTS, StopSeverity};
 use crate::model::state::Supervisor;
 use crate::model::state::changes::{FailingSlot, Mode, Scaling, SlotsBefore};
-use crate::model::state::slots::Slot;
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::turn::Turn;
 use crate::model::worker::exit::Death;
 
@@ -116,18 +116,17 @@ impl Supervisor {
         let Some(scaling) = &self.scaling else { return };
         let want = scaling.want;
         let limit = self.policy.start_failures;
-        let is_given_up = |index: usize| {
-            let failing = scaling.failing.get(&(index as u32));
-            failing.is_some_and(|failing| failing.deaths >= limit)
+        let is_given_up = |(index, failing): (&u32, &FailingSlot)| {
+            let slot = self.slots.get(*index as usize);
+            failing.deaths >= limit
+                && slot
+                    .is_some_and(|slot| slot.down.is_none() && !self.is_ready_worker(slot.current))
         };
-        let is_done = |(index, slot): (usize, &Slot)| {
-            slot.down.is_some() || self.is_ready_worker(slot.current) || is_given_up(index)
-        };
-        let surplus = self
-            .workers
-            .values()
-            .any(|worker| worker.slot as usize >= want);
-        if surplus || !self.slots.iter().enumerate().all(is_done) {
+        let highest = self.workers.highest_slot();
+        let surplus = highest.is_some_and(|slot| slot as usize >= want);
+        let given_up = scaling.failing.iter().filter(|it| is_given_up(*it)).count();
+        let done = self.count_slots(SlotSet::ReadyOrDown) + given_up;
+        if surplus || done < self.slots.len() {
             return;
         }
         let Some(scaling) = self.scaling.take() else {

@@ -11,6 +11,7 @@ use crate::model::signal::Signal;
 use crate::model::state::Supervisor;
 use crate::model::state::leftovers::LastLook;
 use crate::model::state::rollout::Direction;
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
 use crate::model::worker::{Effect, Input, Worker};
@@ -19,12 +20,11 @@ impl Supervisor {
     /// Every empty slot gets a worker, unless something speaks against it.
     pub(crate) fn fill_slots(&mut self, turn: &mut Turn<'_>) {
         let mut room = self.start_room_beside_peer();
-        for index in 0..self.slots.len() {
-            // Nearly always all are filled, and this runs after every event.
-            if self.slots[index].current.is_some() || self.slots[index].blocked_by.is_some() {
-                continue;
+        for index in self.slots_in(SlotSet::Vacant) {
+            if room == 0 {
+                break;
             }
-            if room == 0 || self.peer_owns_slot(index) {
+            if self.peer_owns_slot(index) {
                 continue;
             }
             let Some((generation, policy)) = self.generation_for_empty_slot(index) else {
@@ -97,7 +97,7 @@ impl Supervisor {
             self.timers.set(Timer::Start(worker), turn.now + timeout);
         }
         let known = Worker::new(worker, slot, generation, policy, turn.now);
-        self.workers.insert(worker, known);
+        self.workers.insert(known);
         turn.act(Action::Spawn {
             worker,
             slot,
@@ -118,8 +118,7 @@ impl Supervisor {
 
     /// Tells every worker to finish.
     pub(crate) fn request_stop_of_all(&mut self, turn: &mut Turn<'_>, severity: StopSeverity) {
-        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for worker in all {
+        for worker in self.workers.ids() {
             self.request_stop(turn, worker, severity);
         }
     }
@@ -150,14 +149,16 @@ impl Supervisor {
 
     /// Hands an input to one worker and acts on the effects.
     pub(crate) fn feed(&mut self, turn: &mut Turn<'_>, id: WorkerId, input: Input) {
-        let Some(worker) = self.workers.get_mut(&id) else {
+        let Some(worker) = self.workers.get(&id) else {
             return;
         };
         let mut effects = Vec::new();
         let must_notify = self
             .readiness_memory
             .requires_notification(worker.generation);
-        worker.handle(turn.now, input, must_notify, &mut effects);
+        self.change_worker(id, |worker| {
+            worker.handle(turn.now, input, must_notify, &mut effects);
+        });
         for effect in effects {
             match effect {
                 Effect::Act(action) => {
@@ -175,9 +176,9 @@ impl Supervisor {
                 Effect::LeaderGone(exit) => self.leader_gone(turn, id, exit),
                 Effect::Gone => {
                     self.timers.clear_worker(id);
-                    self.workers.remove(&id);
                     self.leftovers.last_look = LastLook::Wanted;
-                    for slot in self.slots.iter_mut() {
+                    let slot = self.workers.remove(id).map(|worker| worker.slot as usize);
+                    if let Some(slot) = slot.and_then(|slot| self.slots.get_mut(slot)) {
                         slot.blocked_by.take_if(|gone| *gone == id);
                     }
                 }

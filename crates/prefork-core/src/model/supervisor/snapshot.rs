@@ -11,8 +11,10 @@ use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::changes::Mode;
 use crate::model::state::rollout::{Direction, Rollout};
+use crate::model::state::slot_sets::SlotSet;
 use crate::model::state::slots::Slot;
 use crate::model::state::snapshot::{Role, ServiceState, SlotState, SlotView, Snapshot};
+use crate::model::state::workers::WorkerSet;
 use crate::model::worker::{Phase, Worker};
 
 impl Supervisor {
@@ -41,11 +43,7 @@ impl Supervisor {
             generation: self.generation(),
             wanted: self.slots.len(),
             ready: count(SlotState::Ready),
-            starting: self
-                .workers
-                .values()
-                .filter(|worker| worker.is_starting())
-                .count(),
+            starting: self.workers.count(WorkerSet::Starting),
             backoff: count(SlotState::Backoff),
             replacements: without_slot(false),
             retiring: without_slot(true),
@@ -80,7 +78,7 @@ impl Supervisor {
         is_running
             && (self.rollout.is_none() || self.on_probation().is_some())
             && self.pinning.is_none()
-            && self.all_slots_ready()
+            && self.all_slots_in(SlotSet::Ready)
             && self.why_it_only_drains().is_none()
     }
 
@@ -230,22 +228,13 @@ impl Supervisor {
             Mode::Running | Mode::Paused(_) if under_way => ServiceStage::Reloading,
             Mode::Running | Mode::Paused(_) => ServiceStage::Ready,
         };
-        let serves = |id| {
-            let worker = self.worker(id);
-            worker.filter(|worker| worker.is_ready() && !worker.is_held())
-        };
-        let count =
-            |which: &dyn Fn(&Slot) -> bool| self.slots.iter().filter(|slot| which(slot)).count();
-        let rolled = |to: Generation| {
-            let is_new = |id| serves(id).is_some_and(|worker| worker.generation == to);
-            count(&|slot| is_new(slot.current) || is_new(slot.replacement))
-        };
+        let rolled = |to| self.count_slots(SlotSet::HasServing(to));
         ServiceSummary {
             stage,
             state: self.service_state(),
             generation: self.generation(),
             wanted: self.slots.len(),
-            ready: count(&|slot| serves(slot.current).is_some()),
+            ready: self.count_slots(SlotSet::Serves),
             workers: self.workers.len(),
             rollout: self
                 .rollout

@@ -2,18 +2,18 @@
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
-use crate::model::ids::WorkerId;
 use crate::model::policy::LOOK_EVERY;
 use crate::model::state::Supervisor;
+use crate::model::state::workers::WorkerSet;
 use crate::model::time::Time;
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
-use crate::model::worker::{Input, Worker};
+use crate::model::worker::Input;
 
 impl Supervisor {
     pub(crate) fn due(&mut self, turn: &mut Turn<'_>) {
         self.pardon_if_late(turn);
-        self.slots.wake(turn.now);
+        self.wake_slots(turn.now);
         for timer in self.timers.take_due(turn.now) {
             match timer {
                 Timer::Start(worker) => self.feed(turn, worker, Input::StartOverdue),
@@ -24,12 +24,8 @@ impl Supervisor {
                 Timer::Beat(worker) => self.feed(turn, worker, Input::BeatOverdue),
                 Timer::Group(worker) => self.feed(turn, worker, Input::LookAtGroup),
                 Timer::Look => {
-                    let waiting = self
-                        .workers
-                        .values()
-                        .filter(|worker| worker.awaits_first_beat() || worker.is_timed());
-                    turn.out
-                        .extend(waiting.map(|worker| Action::LookAtBeat(worker.id)));
+                    let awaited = self.workers.awaited_beats().into_iter();
+                    turn.out.extend(awaited.map(Action::LookAtBeat));
                 }
                 Timer::Listeners => self.look_for_listeners(turn),
                 Timer::Queues => turn.act(Action::LookAtQueues),
@@ -47,17 +43,9 @@ impl Supervisor {
     /// Heartbeat pages are looked at often while readiness hangs on one, every quarter of the
     /// shortest timeout otherwise, and never when neither is asked for.
     pub(crate) fn plan_next_look(&mut self, now: Time) {
-        let starting = self
-            .workers
-            .values()
-            .any(Worker::awaits_first_beat)
-            .then_some(LOOK_EVERY);
-        let timed = self
-            .workers
-            .values()
-            .filter(|worker| worker.is_timed())
-            .filter_map(|worker| worker.heartbeat.timeout);
-        let quarter = timed.min().map(|timeout| timeout / 4);
+        let awaits_beat = self.workers.has_any(WorkerSet::AwaitsBeat);
+        let starting = awaits_beat.then_some(LOOK_EVERY);
+        let quarter = self.workers.shortest_timeout().map(|timeout| timeout / 4);
         match [starting, quarter].into_iter().flatten().min() {
             Some(pace) => self.timers.advance(Timer::Look, now + pace),
             None => self.timers.clear(Timer::Look),
@@ -71,18 +59,7 @@ impl Supervisor {
             .deadline()
             .map(|due| turn.now.since(due))
             .unwrap_or_default();
-        let timed: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| {
-                worker.is_timed()
-                    && worker
-                        .heartbeat
-                        .timeout
-                        .is_some_and(|timeout| late > timeout / 4)
-            })
-            .map(|worker| worker.id)
-            .collect();
+        let timed = self.workers.timed_with_quarter_below(late);
         if timed.is_empty() {
             return;
         }

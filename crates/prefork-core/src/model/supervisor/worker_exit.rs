@@ -8,6 +8,7 @@ use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::fact::Fact;
 use crate::model::ids::WorkerId;
 use crate::model::state::Supervisor;
+use crate::model::state::workers::WorkerSet;
 use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 use crate::model::worker::exit::Death;
@@ -90,7 +91,7 @@ impl Supervisor {
             return;
         }
         self.counters.failed_starts += 1;
-        let service_is_up = self.workers.values().any(Worker::is_ready);
+        let service_is_up = self.workers.has_any(WorkerSet::Ready);
         self.consecutive_failed_starts = if service_is_up {
             0
         } else {

@@ -248,6 +248,12 @@ impl Worker {
         self.is_told() && !self.released_listeners
     }
 
+    /// Whether it was told to finish, and has its time to do so.
+    pub fn drains(&self) -> bool {
+        let told = self.phase.told();
+        self.asked && told.is_some_and(|severity| severity < StopSeverity::Kill)
+    }
+
     /// How messages name it.
     pub fn label(&self) -> WorkerLabel {
         WorkerLabel {

@@ -82,6 +82,9 @@ impl World {
     pub(super) fn check(&mut self, may_lower: bool) -> Check {
         self.is_settled()?;
         self.check_liveness()?;
+        if !self.supervisor.sets_are_current() {
+            return Err("a set of slots or workers is not what a look at all of them finds".into());
+        }
         let snapshot = self.supervisor.snapshot();
         let surges = self.policies.iter();
         let surges = surges.map(|policy| policy.surge.of(snapshot.wanted));
