@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::model::ids::{Generation, WorkerId};
 use crate::model::policy::Policy;
 use crate::model::state::Supervisor;
-use crate::model::state::rollout::Direction;
+use crate::model::state::rollout::{Direction, Rollout};
 use crate::model::state::slot_sets::{Losing, SlotSet};
 use crate::model::time::Time;
 use crate::model::timer::Timer;
@@ -54,27 +54,31 @@ impl Supervisor {
         }
         let (to, canary) = (rollout.to, rollout.policy.canary);
         let Some(slot) = self.slots.get(0) else {
-            return self.canary_passes(); // no slot, no canary
+            return self.canary_passes(None); // no slot, no canary
         };
         let until = [slot.replacement, slot.current]
             .into_iter()
             .filter(|id| self.is_ready_of(*id, to))
             .find_map(|id| {
                 let worker = self.worker(id)?;
-                Some(worker.ready_at? + canary.trial(worker.readiness_guessed))
+                Some((
+                    id,
+                    worker.ready_at? + canary.trial(worker.readiness_guessed),
+                ))
             });
         match until {
             None => {}
-            Some(until) if now < until => self.timers.set(Timer::Canary, until),
-            Some(_) => self.canary_passes(),
+            Some((_, until)) if now < until => self.timers.set(Timer::Canary, until),
+            Some((id, _)) => self.canary_passes(id),
         }
     }
 
-    /// The rollout may go on.
-    pub(crate) fn canary_passes(&mut self) {
+    /// The rollout may go on. `canary`: the worker that has passed, if it lives.
+    pub(crate) fn canary_passes(&mut self, canary: Option<WorkerId>) {
         self.timers.clear(Timer::Canary);
         if let Some(rollout) = &mut self.rollout {
             rollout.canary_passed = true;
+            rollout.canary = canary;
         }
     }
 
@@ -88,6 +92,14 @@ impl Supervisor {
             .get(&id)
             .is_some_and(|worker| worker.generation == rollout.to);
         rollout.direction == Direction::Forward && !rollout.canary_passed && of_new
+    }
+
+    /// Whether this worker is the canary of a rollout that goes forward: on trial, or passed.
+    pub(crate) fn is_canary(&self, id: WorkerId) -> bool {
+        let passed = |rollout: &Rollout| {
+            rollout.direction == Direction::Forward && rollout.canary == Some(id)
+        };
+        self.is_canary_on_trial(id) || self.rollout.as_ref().is_some_and(passed)
     }
 
     /// Starts replacements for slots whose current worker is `losing`, within `--surge` of

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::ids::{Generation, OpId};
+use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::OperationKind;
 use crate::model::policy::Policy;
 pub use crate::model::releases::RolloutResult;
@@ -58,6 +58,8 @@ pub(crate) struct Rollout {
     pub(crate) policy: Rc<Policy>,
     pub(crate) direction: Direction,
     pub(crate) canary_passed: bool,
+    /// The canary that has passed: as long as the rollout runs, its death ends it.
+    pub(crate) canary: Option<WorkerId>,
     pub(crate) began: Time,
     /// Failed starts, and deaths of new workers.
     pub(crate) failures: u32,
@@ -109,6 +111,7 @@ impl Rollout {
             from,
             to: pinning.to,
             canary_passed: !policy.canary.is_wanted(replaces && is_newer),
+            canary: None,
             policy,
             direction: Direction::Forward,
             began: now,

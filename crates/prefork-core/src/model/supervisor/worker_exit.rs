@@ -23,7 +23,9 @@ impl Supervisor {
         let explained = worker.explain_exit(&exit);
         turn.tell(Fact::WorkerExited(explained.clone()));
         self.counters.died += u64::from(!worker.asked && !explained.finished);
-        let was_canary = self.is_canary_on_trial(id) && worker.ready_at.is_some();
+        let was_ready = worker.ready_at.is_some();
+        let was_canary = self.is_canary(id) && was_ready;
+        let on_trial = self.is_canary_on_trial(id) && was_ready;
         let Some(slot) = self.slots.get_mut(worker.slot as usize) else {
             return;
         };
@@ -46,7 +48,7 @@ impl Supervisor {
         let fatal = exit.cause == Cause::Exited
             && exit_code(&exit).is_some_and(|code| worker.policy.fatal_exit.contains(&code));
         if explained.finished && !fatal {
-            return self.worker_finished(turn, &worker, was_canary);
+            return self.worker_finished(turn, &worker, on_trial);
         }
         // A replacement never had the slot: its end is no restart of the worker that has it.
         slot.restarts += u64::from(was_current);
@@ -73,14 +75,14 @@ impl Supervisor {
 
     /// A worker has finished: its slot is filled again at once, but starts at most one in the
     /// shortest wait, and a canary that finishes has passed.
-    fn worker_finished(&mut self, turn: &mut Turn<'_>, worker: &Worker, was_canary: bool) {
+    fn worker_finished(&mut self, turn: &mut Turn<'_>, worker: &Worker, on_trial: bool) {
         self.consecutive_failed_starts = 0;
         if let Some(slot) = self.slots.get_mut(worker.slot as usize) {
             let again = worker.started_at + slot.backoff.shortest();
             slot.rests_until = Some(again).filter(|at| *at > turn.now);
         }
-        if was_canary {
-            self.canary_passes();
+        if on_trial {
+            self.canary_passes(None);
         }
     }
 

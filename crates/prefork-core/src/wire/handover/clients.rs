@@ -68,7 +68,7 @@ pub struct Client {
     /// It goes once it has its answers.
     pub silent: bool,
     /// What its first line may be.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Entry::is_admitted")]
     pub entry: Entry,
     /// Since when it owes the rest of a line.
     pub owing_since: Option<Moment>,
@@ -87,6 +87,12 @@ pub enum Entry {
     /// It is let in.
     #[default]
     Admitted,
+}
+
+impl Entry {
+    fn is_admitted(&self) -> bool {
+        *self == Entry::Admitted
+    }
 }
 
 /// A request without a reply.
