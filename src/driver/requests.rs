@@ -11,7 +11,7 @@ use crate::sys::signal;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, ControlCommand, Failure, Reply, Request};
 
-use super::clients::{KnownOutcome, MAX_PENDING, reply_of};
+use super::clients::{Key, KnownOutcome, MAX_PENDING, reply_of};
 use super::pin::is_ours;
 use super::state::Driver;
 
@@ -28,8 +28,21 @@ impl Driver {
             let text = format!("{MAX_PENDING} requests of this connection wait already");
             return self.fail(number, Code::Busy, text, id);
         }
-        if let Some(op) = key.as_deref().and_then(|key| self.clients.known_key(key)) {
-            return self.join(number, op, wait, id);
+        // What makes two requests the same, whatever order their fields came in.
+        let key = key.map(|key| Key {
+            key,
+            command: serde_json::to_string(&command).unwrap_or_default(),
+        });
+        match key.as_ref().map(|key| self.clients.keys.find(key)) {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some(op))) => return self.join(number, op, wait, id),
+            Some(Err(op)) => {
+                let text = format!(
+                    "the key was used for another command, which began operation {op}: take a new \
+                     key for each"
+                );
+                return self.fail(number, Code::Refused, text, id);
+            }
         }
         let command = match command {
             ControlCommand::Status => {
@@ -167,7 +180,7 @@ impl Driver {
         &mut self,
         number: u64,
         id: Option<Value>,
-        (key, wait): (Option<String>, bool),
+        (key, wait): (Option<Key>, bool),
         changes: Changes,
     ) {
         let renewed = changes.command.is_some();

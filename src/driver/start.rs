@@ -93,7 +93,7 @@ pub fn run(setup: Setup) -> Result<End> {
         pins,
         listeners,
         processes,
-        clients: Clients::default(),
+        clients: Clients::with_keys(inherited.as_ref().map(InheritedFork::keys)),
         admission: Admission::by(control_token),
         published,
         startup: Startup::now(launcher),

@@ -11,6 +11,8 @@ use crate::sys::io::poll::Interest;
 use crate::wire::control::{Code, Failure, Reply};
 use crate::wire::handover::Entry;
 
+use super::keys::Key;
+
 /// How long a line may take from its first byte to its last.
 pub(in crate::driver) const LINE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -35,7 +37,7 @@ pub(in crate::driver) struct Client {
 pub(super) struct Pending {
     pub(super) ticket: Ticket,
     pub(super) id: Option<Value>,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<Key>,
     pub(super) wait: bool,
     pub(super) awaited: Awaited,
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use super::Clients;
 use super::client::{Awaited, Client, Pending};
+use super::keys::{Key, Keys};
 use crate::model::ids::Ticket;
 use crate::model::time::Time;
 use crate::sys::control::Conn;
@@ -15,6 +16,7 @@ use crate::wire::handover::values::Moment;
 impl Clients {
     /// For the next image.
     pub(in crate::driver) fn handed_over(&self) -> handover::Clients {
+        let (keys, key_commands) = self.keys.handed_over();
         let all = self
             .by_number
             .iter()
@@ -24,11 +26,8 @@ impl Clients {
             all: all.collect(),
             last_client: self.last_client,
             last_ticket: self.last_ticket,
-            keys: self
-                .keys
-                .iter()
-                .map(|(key, op)| (key.clone(), (*op).into()))
-                .collect(),
+            keys,
+            key_commands,
             dropped: self.dropped,
         }
     }
@@ -46,11 +45,7 @@ impl Clients {
             by_number: all.collect::<io::Result<_>>()?,
             last_client: clients.last_client,
             last_ticket: clients.last_ticket,
-            keys: clients
-                .keys
-                .into_iter()
-                .map(|(key, op)| (key, op.into()))
-                .collect(),
+            keys: Keys::taken_over((clients.keys, clients.key_commands)),
             changes: BTreeMap::new(),
             surplus_at: Time::default(),
             dropped: clients.dropped,
@@ -95,7 +90,8 @@ impl Pending {
         handover::Pending {
             ticket: self.ticket.0,
             id: self.id.clone(),
-            key: self.key.clone(),
+            key: self.key.as_ref().map(|it| it.key.clone()),
+            command: self.key.as_ref().map(|it| it.command.clone()),
             wait: self.wait,
             what: match self.awaited {
                 Awaited::Acceptance => handover::Awaited::Acceptance,
@@ -109,7 +105,10 @@ impl Pending {
         Pending {
             ticket: Ticket(pending.ticket),
             id: pending.id,
-            key: pending.key,
+            key: pending.key.map(|key| Key {
+                key,
+                command: pending.command.unwrap_or_default(),
+            }),
             wait: pending.wait,
             awaited: match pending.what {
                 handover::Awaited::Acceptance => Awaited::Acceptance,

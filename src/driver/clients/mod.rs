@@ -2,6 +2,7 @@
 //!
 //! - [`Clients`]: all connections, the idempotency keys, and what reloads change.
 //! - [`Client`]: one connection, with its requests that have no reply yet.
+//! - [`Keys`]: which request has begun which operation already.
 //! - `reply`: the model's refusals and outcomes as replies.
 //! - `handover`: the connections from one image of the master to the next.
 //!
@@ -14,7 +15,7 @@
 //! [`Clients::began`] replies with the operation's id or lets the request wait for the
 //! operation. [`Clients::progress`] and [`Clients::finished`] then go to all that wait for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -32,11 +33,13 @@ use crate::wire::handover::Entry;
 
 mod client;
 mod handover;
+mod keys;
 mod reply;
 
 use client::{Awaited, Pending};
 
 pub(super) use client::{Client, LINE_WITHIN};
+pub(super) use keys::{Key, Keys};
 pub(super) use reply::{KnownOutcome, code_of, reply_of};
 
 /// How many requests of one connection may wait at once.
@@ -45,16 +48,13 @@ pub(super) const MAX_PENDING: usize = 64;
 /// The least time between two surplus requests of a client.
 const SURPLUS_EVERY: Duration = Duration::from_millis(1);
 
-/// How many idempotency keys are remembered.
-const MAX_KEYS: usize = 256;
-
 /// All control connections.
 #[derive(Default)]
 pub(super) struct Clients {
     by_number: BTreeMap<u64, Client>,
     last_client: u64,
     last_ticket: u64,
-    keys: VecDeque<(String, OpId)>,
+    pub(super) keys: Keys,
     /// What the reload of this ticket changes, until its generation is pinned or it is refused.
     /// Both happen in the turn that made the ticket, so an upgrade never hands any over.
     changes: BTreeMap<Ticket, Changes>,
@@ -64,6 +64,14 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// No clients; `keys`: what clients of another master have begun.
+    pub(super) fn with_keys(keys: Option<Keys>) -> Clients {
+        Clients {
+            keys: keys.unwrap_or_default(),
+            ..Clients::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
     }
@@ -113,7 +121,7 @@ impl Clients {
         &mut self,
         number: u64,
         id: Option<Value>,
-        key: Option<String>,
+        key: Option<Key>,
         wait: bool,
     ) -> Ticket {
         self.add_pending(number, id, key, wait, Awaited::Acceptance)
@@ -129,7 +137,7 @@ impl Clients {
         &mut self,
         number: u64,
         id: Option<Value>,
-        key: Option<String>,
+        key: Option<Key>,
         wait: bool,
         awaited: Awaited,
     ) -> Ticket {
@@ -164,14 +172,6 @@ impl Clients {
             .is_some_and(|client| client.pending.len() >= MAX_PENDING)
     }
 
-    /// The operation that this key has begun before.
-    pub(super) fn known_key(&self, key: &str) -> Option<OpId> {
-        self.keys
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, op)| *op)
-    }
-
     /// The model has begun an operation for a request.
     pub(super) fn began(&mut self, ticket: Ticket, op: OpId) {
         let Some((number, place)) = self.find(ticket) else {
@@ -182,10 +182,7 @@ impl Clients {
         };
         let pending = &mut client.pending[place];
         if let Some(key) = pending.key.take() {
-            self.keys.push_back((key, op));
-            if self.keys.len() > MAX_KEYS {
-                self.keys.pop_front();
-            }
+            self.keys.remember(key, op);
         }
         if pending.wait {
             pending.awaited = Awaited::Operation(op);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use crate::driver::clients::Keys;
 use crate::driver::pin::{Pin, Pins};
 use crate::driver::state::{OldPaths, PeerMaster};
 use crate::error::{Error, Result, reason};
@@ -69,6 +70,12 @@ impl InheritedFork {
     /// Tells the old master why this one will not run.
     pub fn refuse(&mut self, why: &Error) {
         refuse(&mut self.link, why);
+    }
+
+    /// The keys of requests that the old master has begun operations for.
+    pub(in crate::driver) fn keys(&self) -> Keys {
+        let known = &self.handover;
+        Keys::taken_over((known.keys.clone(), known.key_commands.clone()))
     }
 
     /// Copies of the listeners.

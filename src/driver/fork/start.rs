@@ -100,7 +100,10 @@ impl Driver {
             .filter_map(|generation| self.pins.get(generation))
             .map(|pin| pin.handed_over(&mut sets))
             .collect();
+        let (keys, key_commands) = self.clients.keys.handed_over();
         Ok(ForkHandover {
+            keys,
+            key_commands,
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),

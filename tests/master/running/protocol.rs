@@ -9,6 +9,7 @@ use prefork::sys::machine::clock;
 use serde_json::{Value, json};
 
 use crate::common::service::control::error;
+use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Control, Master, Scene, process};
 
 fn service(scene: &Scene) -> Master {
@@ -327,6 +328,12 @@ fn the_same_key_runs_once() {
     assert_eq!((number(&other["op"]), &other["generation"]), (3, &json!(3)));
     assert_eq!(master.status()["generation"], 3);
 
+    // The same key for something else is a mistake of the client.
+    let scale = json!({"cmd": "scale", "workers": "2", "key": "a"});
+    let (code, message) = error(&control.ask(&scale));
+    assert_eq!(code, "refused");
+    assert!(message.contains("another command"), "{message}");
+
     // A refused request did not run: the same key may try again.
     scene.app(crate::common::service::scene::GATED);
     let running = control.ask(&reload("c", false));
@@ -338,6 +345,26 @@ fn the_same_key_runs_once() {
     scene.app(crate::common::service::scene::RESTING);
     assert_eq!(control.ask(&reload("d", true))["generation"], 5);
     master.stop();
+}
+
+#[test]
+fn a_key_is_known_after_both_upgrades() {
+    let scene = Scene::new();
+    let processes = SceneProcesses::of(&scene);
+    let master = scene.master("-n 1 --ready fd=9").start();
+    let request = |cmd: &str| json!({"cmd": cmd, "key": "deploy-7"});
+    let first = master.control().ask(&request("reload"));
+    for verb in ["upgrade", "upgrade --fork"] {
+        master.ctl(verb).succeeded();
+        let again = master.control().ask(&request("reload"));
+        assert_eq!(again["op"], first["op"], "{verb}: {again}");
+        let (code, _) = error(&master.control().ask(&request("pause")));
+        assert_eq!(code, "refused", "{verb}");
+    }
+    // Two reloads would have made two more generations.
+    assert_eq!(master.status()["generation"], 4);
+    master.ctl("stop").succeeded();
+    processes.gone();
 }
 
 #[test]

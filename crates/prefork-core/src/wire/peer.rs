@@ -73,6 +73,12 @@ pub struct ForkHandover {
     pub pid_file: Option<Text>,
     /// The name that its control socket has now.
     pub control: Option<Text>,
+    /// Idempotency keys and their operations, oldest first.
+    #[serde(default)]
+    pub keys: Vec<(String, OpWord)>,
+    /// The commands that the keys were used for, as JSON.
+    #[serde(default)]
+    pub key_commands: BTreeMap<String, String>,
 }
 
 impl ForkHandover {

@@ -312,6 +312,7 @@ impl World {
                     "deploy-1".into(),
                     "2".parse::<OpId>().expect("an operation").into(),
                 )],
+                key_commands: [("deploy-1".into(), r#"{"cmd":"reload"}"#.into())].into(),
                 dropped: 0,
             },
             service_manager: None,

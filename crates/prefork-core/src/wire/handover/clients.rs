@@ -1,5 +1,7 @@
 //! The control socket and its connections, as JSON has them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,6 +44,9 @@ pub struct Clients {
     pub last_ticket: u64,
     /// Idempotency keys and their operations, oldest first.
     pub keys: Vec<(String, OpWord)>,
+    /// The commands that the keys were used for, as JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub key_commands: BTreeMap<String, String>,
     /// How many were dropped.
     pub dropped: u64,
 }
@@ -104,6 +109,9 @@ pub struct Pending {
     pub id: Option<Value>,
     /// Its idempotency key, until it is an operation.
     pub key: Option<String>,
+    /// The command that the key is for, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Whether the end of the operation is waited for.
     pub wait: bool,
     /// What it waits for.
