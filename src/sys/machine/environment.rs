@@ -1,10 +1,17 @@
-//! This process's own environment: the only code that changes it.
+//! This process's own environment: reading all of it, and the only code that changes it.
 #![expect(
     unsafe_code,
     reason = "removing a variable, which another thread might be reading"
 )]
 
 use std::ffi::{OsStr, OsString};
+
+use crate::wire::environment::Environment;
+
+/// All variables of this process.
+pub fn own() -> Environment {
+    std::env::vars_os().collect()
+}
 
 /// Removes the variables whose names `which` accepts, so that no child takes them for its own.
 /// Returns whether it did.

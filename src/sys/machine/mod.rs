@@ -7,7 +7,8 @@
 //! - [`users`]: users and groups by name or number.
 //! - [`limits`]: RLIMIT_NOFILE, raised for the master and restored for its workers.
 //! - [`random`]: names that cannot be guessed.
-//! - [`environment`]: removing variables from our own environment, while there is one thread.
+//! - [`environment`]: our own environment, and removing variables from it while there is one
+//!   thread.
 
 pub mod clock;
 pub mod cpus;
