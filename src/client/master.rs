@@ -51,7 +51,7 @@ impl Master {
     /// The `pf-listen --hold` whose child the master is, if there is one.
     pub fn holder(&self) -> Option<Master> {
         let holder = proc_info::parent(self.pid)?;
-        let named = proc_info::Environment::of(self.pid)?.number(HOLD_VARIABLE);
+        let named = proc_info::environment(self.pid)?.number(HOLD_VARIABLE);
         if named != Some(holder) || proc_info::name(holder)? != HOLDER {
             return None;
         }

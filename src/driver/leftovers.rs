@@ -6,8 +6,9 @@ use crate::model::ids::WorkerId;
 use crate::model::leftover::{Holds, LeftBehind, LeftBy};
 use crate::sys::process::descendants;
 use crate::sys::process::group::group_of;
-use crate::sys::process::proc_info::{self, Environment};
+use crate::sys::process::proc_info;
 use crate::sys::process::wait;
+use crate::wire::environment::Environment;
 
 use super::state::Driver;
 
@@ -31,7 +32,7 @@ impl Driver {
         Event::LeftBehind(
             found
                 .filter_map(|(pid, id)| {
-                    let environment = Environment::of(pid);
+                    let environment = proc_info::environment(pid);
                     let environment = environment.as_ref();
                     Some(LeftBehind {
                         id: id?,
@@ -53,7 +54,9 @@ impl Driver {
         let Some(environment) = environment else {
             return LeftBy::Unknown;
         };
-        let address = environment.get("NOTIFY_SOCKET").and_then(|it| it.to_str());
+        let address = environment
+            .value("NOTIFY_SOCKET")
+            .and_then(|it| it.to_str());
         let worker = address.and_then(|address| self.processes.by_notify_address(address));
         match (worker, environment.number::<u32>("PF_MASTER_PID")) {
             (Some(worker), _) => LeftBy::Worker(worker),
@@ -69,7 +72,7 @@ impl Driver {
         let mut started = descendants::descendants(leader);
         let adopted = descendants::adopted(&|pid| self.processes.is_known_child(pid));
         started.extend(adopted.into_iter().filter(|pid| {
-            let environment = Environment::of(*pid);
+            let environment = proc_info::environment(*pid);
             self.left_by(environment.as_ref()) == LeftBy::Worker(worker)
         }));
         started

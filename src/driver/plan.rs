@@ -1,7 +1,7 @@
 //! What a rollout would change: its generation is pinned, and nothing is started.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::model::ids::Generation;
 use crate::sys::process::proc_info;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};
+use crate::wire::environment::Environment;
 
 use super::clients::code_of;
 use super::pin::Pin;
@@ -123,12 +124,13 @@ fn change<T>(fact: impl Fn(&Pin) -> T, now: &Pin, then: &Pin) -> Change<T> {
     }
 }
 
-fn environment_changes(old: &[(OsString, OsString)], new: &[(OsString, OsString)]) -> Vec<String> {
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (
-        old.iter().map(|(k, v)| (k, v)).collect(),
-        new.iter().map(|(k, v)| (k, v)).collect(),
-    );
-    let line = |sign: char, name: &OsString, value: &OsString| {
+fn environment_changes(old: &Environment, new: &Environment) -> Vec<String> {
+    fn by_name(environment: &Environment) -> BTreeMap<&OsStr, &OsStr> {
+        let all = environment.iter();
+        all.map(|it| (it.name(), it.value())).collect()
+    }
+    let (old, new) = (by_name(old), by_name(new));
+    let line = |sign: char, name: &OsStr, value: &OsStr| {
         format!(
             "{sign}{}={}",
             name.to_string_lossy(),

@@ -1,6 +1,6 @@
 //! Restart without a master: the program starts itself again, on the same listeners (G6 to G8).
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +25,9 @@ const PREDECESSOR: &str = "PF_PREDECESSOR";
 
 /// The variable with the pid of the master of a worker. A worker is replaced by its master.
 const MASTER: &str = "PF_MASTER_PID";
+
+/// The variable with the pid that a watchdog watches; the new process gets its own there.
+const WATCHED: &str = "WATCHDOG_PID";
 
 /// How long the new process may take until it has executed the program.
 const EXEC_WITHIN: Duration = Duration::from_secs(10);
@@ -69,7 +72,7 @@ impl Restart {
         let asked = shutdown::signal_pipe(Signal::Usr2)
             .map_err(|error| Error::system("cannot handle signals", error))?;
         Ok(Restart {
-            origin: Origin::of_this_process(None, dir),
+            origin: Origin::of_this_process(None, std::env::vars_os().collect(), dir),
             asked,
             successor: Mutex::new(None),
         })
@@ -182,33 +185,19 @@ impl Restart {
             (PREDECESSOR, std::process::id().to_string()),
         ];
         let mut own_pid_in = vec!["LISTEN_PID"];
-        let is_watched = |name: &OsStr| name == "WATCHDOG_PID";
-        let given = self.origin.environment.iter().filter(|(name, _)| {
-            !is_listener_variable(name) && name != PREDECESSOR && !is_watched(name)
-        });
-        let variable = |name: &OsStr, value: &OsStr| {
-            let mut variable = OsString::from(name);
-            variable.push("=");
-            variable.push(value);
-            text(&variable)
-        };
-        let given = given.map(|(name, value)| variable(name, value));
-        let ours = ours
-            .iter()
-            .map(|(name, value)| variable(name.as_ref(), value.as_ref()));
-        if self
-            .origin
-            .environment
-            .iter()
-            .any(|(name, _)| is_watched(name))
-        {
-            own_pid_in.push("WATCHDOG_PID");
+        let mut env = self.origin.environment.clone();
+        if env.value(WATCHED).is_some() {
+            own_pid_in.push(WATCHED);
+        }
+        env.retain(|name| !is_listener_variable(name) && name != PREDECESSOR && name != WATCHED);
+        for (name, value) in ours {
+            env.push(name, value)?;
         }
         let argv = self.origin.argv.iter().map(|word| text(word));
         Ok(Launch {
             program: text(program)?,
             argv: argv.collect::<std::io::Result<_>>()?,
-            env: given.chain(ours).collect::<std::io::Result<_>>()?,
+            env,
             own_pid_in,
             cwd: Some(text(self.origin.dir.as_os_str())?),
             leads: Leads::Nothing,
@@ -262,8 +251,8 @@ mod tests {
                 ("PF_PREDECESSOR", "1"),
                 ("WATCHDOG_PID", "2"),
             ]
-            .map(|(name, value)| (name.into(), value.into()))
-            .into(),
+            .into_iter()
+            .collect(),
             dir: "/srv".into(),
             nofile: None,
         };
@@ -280,9 +269,10 @@ mod tests {
                 .map(|one| one.to_string_lossy().into_owned())
                 .collect()
         };
+        let given: Vec<CString> = launch.env.iter().map(|it| it.text().into()).collect();
         let own = format!("PF_PREDECESSOR={}", std::process::id());
         let env = ["A=b", "LISTEN_FDS=2", "LISTEN_FDNAMES=web:unknown", &own];
-        assert_eq!(text(&launch.env), env);
+        assert_eq!(text(&given), env);
         assert_eq!(text(&launch.argv), ["./current/app", "--verbose"]);
         assert_eq!(
             text(&[launch.program, launch.cwd.expect("a directory")]),

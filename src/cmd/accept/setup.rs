@@ -16,7 +16,7 @@ use crate::sys::io::fd;
 use crate::sys::listener::shared_accept;
 use crate::sys::listener::shared_accept::SharedListeners;
 use crate::sys::listener::{self, Listener};
-use crate::sys::machine::{clock, limits};
+use crate::sys::machine::{clock, environment, limits};
 use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::process::{program, wait};
 use crate::sys::signal::Signals;
@@ -150,10 +150,8 @@ fn launch(args: &Args, nofile: Option<(u64, u64)>) -> Result<Launch> {
             error,
         )
     })?;
-    let env = std::env::vars_os()
-        .filter(|(name, _)| !is_about_worker(name))
-        .map(|(name, value)| text(&[name.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
-        .collect::<Result<_>>()?;
+    let mut env = environment::own();
+    env.retain(|name| !is_about_worker(name));
     Ok(Launch {
         program: text(program.as_os_str())?,
         argv: args

@@ -34,6 +34,7 @@ use clap::CommandFactory;
 
 use super::program;
 use crate::error::{Error, Exit, Result};
+use crate::sys::machine::memory;
 use crate::sys::signal::Signals;
 use cli::{Args, PROGRAM};
 
@@ -44,6 +45,8 @@ pub fn command() -> clap::Command {
 
 /// Runs `pf-master`.
 pub fn main() -> ExitCode {
+    // Before anything large is freed.
+    memory::give_large_blocks_back();
     if let Some(exit) = successor::main().or_else(beside::main) {
         return exit;
     }

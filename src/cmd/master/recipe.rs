@@ -5,20 +5,23 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::cli::{Args, Term};
-use crate::driver::pin::{Environment, Recipe, Settings, is_ours};
+use crate::driver::pin::{Recipe, Settings, is_ours};
 use crate::error::{Error, Result};
 use crate::model::policy::{Policy, StopSeverity};
 use crate::sys::process::program;
 use crate::sys::process::successor::Origin;
+use crate::wire::environment::Environment;
 use crate::wire::exports::Exports;
 
-/// What the operator asked for. `nofile`: RLIMIT_NOFILE as the master inherited it.
+/// What the operator asked for. `given`: the environment of this process; `nofile`: RLIMIT_NOFILE
+/// as the master inherited it.
 pub(super) fn settings(
     args: &Args,
+    given: &Environment,
     exports: Exports,
     nofile: Option<(u64, u64)>,
 ) -> Result<Settings> {
-    let mut recipe = recipe(args, exports)?;
+    let mut recipe = recipe(args, given, exports)?;
     recipe.nofile = nofile;
     Ok(Settings {
         workers: args.workers,
@@ -57,16 +60,14 @@ fn policy(args: &Args) -> Policy {
 }
 
 /// What generations are pinned from.
-fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
-    let own: Environment = std::env::vars_os()
-        .filter(|(name, _)| !is_ours(name))
-        .collect();
-    let variable = |name: &str| {
-        own.iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
-    };
-    let start_dir = program::start_dir(variable("PWD").as_deref())
+fn recipe(args: &Args, given: &Environment, exports: Exports) -> Result<Recipe> {
+    let mut own = given.clone();
+    own.retain(|name| !is_ours(name));
+    let mut set = Environment::default();
+    for setting in &args.env {
+        add_setting(&mut set, setting)?;
+    }
+    let start_dir = program::start_dir(own.value("PWD"))
         .map_err(|error| Error::system("cannot find the working directory", error))?;
     Ok(Recipe {
         command: args.command.clone(),
@@ -74,19 +75,19 @@ fn recipe(args: &Args, exports: Exports) -> Result<Recipe> {
         chdir: args.chdir.clone(),
         notify_dir: args.notify_path.clone(),
         keep: args.keep_fd.clone(),
-        path: variable("PATH"),
-        set: args
-            .env
-            .iter()
-            .map(variable_setting)
-            .collect::<Result<_>>()?,
-        environment: if args.clear_env { Vec::new() } else { own },
+        path: own.value("PATH").map(OsStr::to_owned),
+        set,
+        environment: if args.clear_env {
+            Environment::default()
+        } else {
+            own
+        },
         exports,
         nofile: None,
     })
 }
 
-fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
+fn add_setting(set: &mut Environment, setting: &OsStr) -> Result<()> {
     let bytes = setting.as_bytes();
     let wrong = || {
         Error::usage(format!(
@@ -110,11 +111,11 @@ fn variable_setting(setting: &OsString) -> Result<(OsString, OsString)> {
         );
         return Err(Error::usage(text));
     }
-    Ok((name.to_owned(), value.to_owned()))
+    set.push(name, value).map_err(|_| wrong())
 }
 
-/// How this process was started: what an upgrade executes again.
-pub(super) fn origin(args: &Args, recipe: &Recipe) -> Origin {
+/// How this process was started: what an upgrade executes again. `given`: its environment.
+pub(super) fn origin(args: &Args, given: Environment, recipe: &Recipe) -> Origin {
     let reexec = args.reexec.clone().map(OsString::from);
-    Origin::of_this_process(reexec, recipe.start_dir.clone())
+    Origin::of_this_process(reexec, given, recipe.start_dir.clone())
 }

@@ -19,7 +19,7 @@ use crate::model::policy::Readiness;
 use crate::sys::io::fd;
 use crate::sys::listener::unix_path;
 use crate::sys::listener::{self, Bound, Inherited, Retry};
-use crate::sys::machine::{cpus, limits};
+use crate::sys::machine::{cpus, environment, limits};
 use crate::sys::process::daemon::Launcher;
 use crate::sys::process::successor::Origin;
 use crate::sys::process::{parent, program, wait};
@@ -63,8 +63,9 @@ pub(super) fn check(args: &Args) -> Result<()> {
     if let Some(path) = control {
         unix_path::check_length(&path)?;
     }
-    let settings = settings(args, exports, None)?;
-    match origin(args, &settings.recipe).check() {
+    let given = environment::own();
+    let settings = settings(args, &given, exports, None)?;
+    match origin(args, given, &settings.recipe).check() {
         Err(error) if args.reexec.is_none() => {
             log.warn(format_args!("an upgrade would fail: {error}"))
         }
@@ -109,7 +110,8 @@ pub(super) fn prepare(
     }
     let exports = Exports::new(&args.export, &protocols);
     check_exports(&exports, &args.listen)?;
-    let mut settings = settings(&args, exports, None)?;
+    let given = environment::own();
+    let mut settings = settings(&args, &given, exports, None)?;
     let listeners = listener::arrange(held, &args.listen, true, &Retry::default(), &mut tell)?;
     check_numbers(&args, listeners.len())?;
     let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
@@ -128,7 +130,7 @@ pub(super) fn prepare(
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
-    let origin = origin(&args, &settings.recipe);
+    let origin = origin(&args, given, &settings.recipe);
     let nofile = limits::raise_nofile();
     settings.recipe.nofile = nofile;
     for listener in &listeners {

@@ -16,10 +16,12 @@ use crate::log::Log;
 use crate::model::ids::Generation;
 use crate::sys::io::left_open::LeftOpen;
 use crate::sys::listener::{self, Listener, Retry};
+use crate::sys::machine::environment;
 use crate::sys::process::program;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
 use crate::wire::address::{Address, ListenSpec};
+use crate::wire::environment::Environment;
 use crate::wire::exports::Exports;
 use crate::wire::handover::State;
 
@@ -44,7 +46,7 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
-    let Settings { policy, recipe, .. } = settings_for(args, state, exports)?;
+    let Settings { policy, recipe, .. } = settings_for(args, &environment::own(), state, exports)?;
     recipe.pin(Generation(1), Rc::new(policy), Rc::default(), changes)?;
     Ok(())
 }
@@ -71,10 +73,11 @@ pub(super) fn take_over(
         known.map(|known| known.reported.into()).unwrap_or_default(),
     );
     let exports = Exports::new(&args.export, &state.inherited_exports);
-    let settings = settings_for(&args, state, exports)?;
+    let given = environment::own();
+    let settings = settings_for(&args, &given, state, exports)?;
     let origin = Origin {
         nofile: state.nofile,
-        ..origin(&args, &settings.recipe)
+        ..origin(&args, given, &settings.recipe)
     };
     check_kept(&args, state)?;
     let listeners = listeners(&args, state, &log, left)?;
@@ -124,8 +127,13 @@ fn listeners(args: &Args, state: &State, log: &Log, left: &mut LeftOpen) -> Resu
 /// The settings of this command line. If the directory in which the first image was started is
 /// gone, it is still the one that is meant: what lies in it is missed, and nothing else is taken
 /// for it.
-fn settings_for(args: &Args, state: &State, exports: Exports) -> Result<Settings> {
-    let mut settings = settings(args, exports, state.nofile)?;
+fn settings_for(
+    args: &Args,
+    given: &Environment,
+    state: &State,
+    exports: Exports,
+) -> Result<Settings> {
+    let mut settings = settings(args, given, exports, state.nofile)?;
     let recipe = &mut settings.recipe;
     if let Some(missing) = &state.missing_dir
         // A wrapper script of `--reexec` may have changed the directory.

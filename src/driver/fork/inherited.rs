@@ -19,6 +19,7 @@ use crate::sys::listener::Listener;
 use crate::sys::process::image;
 use crate::sys::process::pidfd;
 use crate::wire::changes::Changes;
+use crate::wire::environment::VariablePool;
 use crate::wire::exports::Protocol;
 use crate::wire::handover;
 use crate::wire::peer::{ForkHandover, LONGEST, render};
@@ -102,12 +103,15 @@ impl InheritedFork {
         listeners: &Rc<Vec<Listener>>,
     ) -> Result<()> {
         let sets = vec![Rc::new(self.listeners()?)];
-        let taken = |pin: &handover::Pin| {
+        let known = pins.recipe().workers_environment();
+        let mut variables = VariablePool::new(&known);
+        let nofile = pins.recipe().nofile;
+        let mut taken = |pin: &handover::Pin| {
             let pin = handover::Pin {
                 listeners: 0,
                 ..pin.clone()
             };
-            Pin::taken_over(pin, &sets, pins.recipe().nofile)
+            Pin::taken_over(pin, &sets, &mut variables, nofile)
         };
         let old = taken(&self.handover.pin)?;
         let earlier = self.handover.earlier.iter().map(taken);

@@ -1,5 +1,7 @@
 //! Why no second master may be started here, also if the model would.
 
+use std::ffi::OsStr;
+
 use crate::driver::state::Driver;
 use crate::sys::files::pidfile::{self, Owner};
 use crate::sys::process::parent;
@@ -14,9 +16,8 @@ impl Driver {
                 "pid 1 cannot leave its place to another: {in_place}"
             ));
         }
-        let environment = &self.origin.environment;
-        let holder = environment.iter().find(|(name, _)| name == "PF_HOLD");
-        if parent::is_holder(holder.and_then(|(_, pid)| pid.to_str())) {
+        let holder = self.origin.environment.value("PF_HOLD");
+        if parent::is_holder(holder.and_then(OsStr::to_str)) {
             return Some(format!(
                 "pf-listen --hold keeps this one master running: {in_place}"
             ));

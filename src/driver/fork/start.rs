@@ -1,7 +1,7 @@
 //! The old master's side: it starts a new master.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use crate::sys::io::seqpacket::{Link, MAX_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
+use crate::wire::environment::Environment;
 use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::peer::{FOR_ONE_PROCESS, FORMAT, ForkHandover, LINK_FD};
@@ -64,7 +65,7 @@ impl Driver {
             &Next {
                 program: &successor.program,
                 argv: &successor.argv,
-                environment: &self.environment_of_new_master(at),
+                environment: &self.environment_of_new_master(at).map_err(failed)?,
                 dir: Some(&self.origin.dir),
                 nofile: self.origin.nofile,
                 fds: &[],
@@ -78,14 +79,14 @@ impl Driver {
 
     /// The environment that this master was started with, without what was meant for its process
     /// alone.
-    fn environment_of_new_master(&self, link: RawFd) -> Vec<(OsString, OsString)> {
-        let given = self.origin.environment.iter();
-        let for_one = |name: &OsString| {
-            FOR_ONE_PROCESS.iter().any(|ours| name == ours) || exports::is_listener_variable(name)
-        };
-        let mut environment: Vec<_> = given.filter(|(name, _)| !for_one(name)).cloned().collect();
-        environment.push((LINK_FD.into(), link.to_string().into()));
-        environment
+    fn environment_of_new_master(&self, link: RawFd) -> io::Result<Environment> {
+        let mut environment = self.origin.environment.clone();
+        environment.retain(|name| {
+            let is_for_one = FOR_ONE_PROCESS.iter().any(|ours| name == *ours);
+            !is_for_one && !exports::is_listener_variable(name)
+        });
+        environment.push(LINK_FD, link.to_string())?;
+        Ok(environment)
     }
 
     fn fork_handover(&self, state: ForkState) -> Result<ForkHandover, String> {

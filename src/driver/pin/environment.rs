@@ -2,15 +2,16 @@
 //! variables.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use super::{Environment, Pin, c_string};
+use super::{Pin, failed};
 use crate::error::{Error, Result};
 use crate::model::ids::Generation;
 use crate::model::policy::{Policy, Readiness};
 use crate::sys::listener::{Bound, Listener};
 use crate::wire::changes::{Changes, Text};
+use crate::wire::environment::Environment;
 use crate::wire::exports::{self, Protocol};
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::listen_env::{self, FIRST_FD};
@@ -72,7 +73,7 @@ pub(super) fn common_env(
     listeners: &[Listener],
     protocols: &[Protocol],
     beat_fd: i32,
-) -> Result<Vec<CString>> {
+) -> Result<Environment> {
     let master = std::process::id().to_string();
     let mut own: Vec<(&str, String)> = vec![
         ("PF_GENERATION", generation.to_string()),
@@ -105,14 +106,12 @@ pub(super) fn common_env(
         .iter()
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)))
         .chain(exported);
-    let theirs = environment
-        .iter()
-        .filter(|(name, _)| !is_ours(name))
-        .map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-    theirs
-        .chain(ours)
-        .map(|(name, value)| variable(name, value))
-        .collect()
+    let mut all = environment.clone();
+    all.retain(|name| !is_ours(name));
+    for (name, value) in ours {
+        set(&mut all, name, value)?;
+    }
+    Ok(all)
 }
 
 /// Whether the variable belongs to the master. What the master itself was given of these protocols
@@ -138,48 +137,23 @@ pub fn is_ours(name: &OsStr) -> bool {
         || exports::is_master_variable(name)
 }
 
-/// `base` with the variables of `set`, which win; of several settings of one name the last counts.
-pub(super) fn merged(base: &Environment, set: &Environment) -> Environment {
-    let mut merged: Environment = base
-        .iter()
-        .filter(|(name, _)| !set.iter().any(|(other, _)| other == name))
-        .cloned()
-        .collect();
-    for (index, (name, value)) in set.iter().enumerate() {
-        if !set[index + 1..].iter().any(|(later, _)| later == name) {
-            merged.push((name.clone(), value.clone()));
-        }
-    }
-    merged
-}
-
 /// The environment after `reload --set` and `--unset`, which overrule everything else.
-pub(super) fn changed(environment: Environment, changes: &Changes) -> Environment {
-    let touched = |name: &OsString| {
+pub(super) fn changed(mut environment: Environment, changes: &Changes) -> Result<Environment> {
+    environment.retain(|name| {
         let name = name.to_str();
-        name.is_some_and(|name| changes.set.contains_key(name) || changes.unset.contains(name))
-    };
-    let set = changes.set.iter();
-    environment
-        .into_iter()
-        .filter(|(name, _)| !touched(name))
-        .chain(set.map(|(name, Text(value))| (name.into(), value.clone())))
-        .collect()
+        !name.is_some_and(|name| changes.set.contains_key(name) || changes.unset.contains(name))
+    });
+    for (name, Text(value)) in &changes.set {
+        set(&mut environment, OsStr::new(name), value)?;
+    }
+    Ok(environment)
 }
 
-/// The value of the variable `name`.
-pub(super) fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {
-    environment
-        .iter()
-        .find(|(own, _)| own == name)
-        .map(|(_, value)| value.as_os_str())
-}
-
-fn variable(name: &OsStr, value: &OsStr) -> Result<CString> {
-    let mut bytes = name.to_os_string().into_vec();
-    bytes.push(b'=');
-    bytes.extend_from_slice(value.as_bytes());
-    c_string(OsStr::from_bytes(&bytes))
+fn set(environment: &mut Environment, name: &OsStr, value: &OsStr) -> Result<()> {
+    environment.push(name, value).map_err(|_| {
+        let variable = [name, value].map(OsStr::to_string_lossy).join("=");
+        failed(format!("'{variable}'"), "holds a NUL byte")
+    })
 }
 
 #[cfg(test)]
@@ -187,20 +161,7 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()))
-            .collect()
-    }
-
-    #[test]
-    fn env_options_overrule_and_the_last_of_a_name_counts() {
-        let base = environment(&[("A", "1"), ("B", "2")]);
-        let set = environment(&[("B", "3"), ("C", "4"), ("B", "5")]);
-        assert_eq!(
-            merged(&base, &set),
-            environment(&[("A", "1"), ("C", "4"), ("B", "5")])
-        );
+        pairs.iter().copied().collect()
     }
 
     #[test]
@@ -209,7 +170,7 @@ mod tests {
             serde_json::from_str(r#"{"set":{"A":"2","N":"3"},"unset":["B"]}"#).expect("changes");
         let base = environment(&[("A", "1"), ("B", "2"), ("C", "3")]);
         assert_eq!(
-            changed(base, &changes),
+            changed(base, &changes).expect("no NUL"),
             environment(&[("C", "3"), ("A", "2"), ("N", "3")])
         );
     }

@@ -1,13 +1,12 @@
 //! Pins from one image of the master to the next, and to a new master beside this one.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::rc::Rc;
 
 use super::{Pin, Pins};
 use crate::error::{Error, Result};
 use crate::model::ids::Generation;
 use crate::sys::listener::Listener;
+use crate::wire::environment::VariablePool;
 use crate::wire::handover;
 use crate::wire::text::Text;
 
@@ -25,8 +24,11 @@ impl Pins {
         pins: Vec<handover::Pin>,
         sets: &ListenerSets,
     ) -> Result<()> {
+        let known = self.recipe().workers_environment();
+        let mut variables = VariablePool::new(&known);
         for pin in pins {
-            self.insert(Pin::taken_over(pin, sets, self.recipe().nofile)?);
+            let nofile = self.recipe().nofile;
+            self.insert(Pin::taken_over(pin, sets, &mut variables, nofile)?);
         }
         Ok(())
     }
@@ -40,11 +42,6 @@ impl Pin {
             sets.push(Rc::clone(&self.listeners));
             sets.len() - 1
         });
-        let environment: BTreeMap<&OsString, &OsString> = self
-            .environment
-            .iter()
-            .map(|(name, value)| (name, value))
-            .collect();
         handover::Pin {
             generation: self.generation.0,
             policy: (&*self.policy).into(),
@@ -55,10 +52,7 @@ impl Pin {
                 .iter()
                 .map(|arg| arg.as_os_str().into())
                 .collect(),
-            environment: environment
-                .into_iter()
-                .map(|(name, value)| (Text::from(name.as_os_str()), value.as_os_str().into()))
-                .collect(),
+            environment: self.environment.clone(),
             listeners,
             changes: self.changes.clone(),
             exports: self.exports.clone(),
@@ -67,13 +61,15 @@ impl Pin {
         }
     }
 
-    /// From the image before, or from the old master; `nofile` as in the recipe.
+    /// From the image before, or from the old master; `variables`: those that this image has
+    /// already; `nofile` as in the recipe.
     ///
     /// # Errors
     /// Exit 111: `sets` has no such set. Else as [`Pin::new`].
     pub(in crate::driver) fn taken_over(
         pin: handover::Pin,
         sets: &ListenerSets,
+        variables: &mut VariablePool<'_>,
         nofile: Option<(u64, u64)>,
     ) -> Result<Pin> {
         let listeners = sets
@@ -85,10 +81,7 @@ impl Pin {
             pin.cwd.into_path(),
             pin.program.into_path(),
             pin.command.into_iter().map(|arg| arg.0).collect(),
-            pin.environment
-                .into_iter()
-                .map(|(name, value)| (name.0, value.0))
-                .collect(),
+            variables.share(&pin.environment),
             Rc::clone(listeners),
             pin.exports,
             pin.beat_fd,

@@ -35,17 +35,15 @@ use crate::sys::listener::Listener;
 use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::process::{proc_info, program};
 use crate::wire::changes::{Changes, Text};
+use crate::wire::environment::Environment;
 use crate::wire::exports::{Exports, Protocol};
 
-use environment::{beat_fd, changed, common_env, merged, own_pid_in, value};
+use environment::{beat_fd, changed, common_env, own_pid_in};
 
 pub use environment::is_ours;
 pub(super) use environment::own_env;
 pub(super) use pins::Pins;
 pub use settings::Settings;
-
-/// An environment: names and values, each name once.
-pub type Environment = Vec<(OsString, OsString)>;
 
 /// What the operator wrote, unresolved: it is resolved anew for each generation.
 #[derive(Debug, Clone)]
@@ -104,6 +102,11 @@ pub struct Pin {
 }
 
 impl Recipe {
+    /// The environment of workers before any reload has changed it.
+    pub(super) fn workers_environment(&self) -> Environment {
+        self.environment.overruled_by(&self.set)
+    }
+
     /// Resolves the recipe with these changes, as the file system stands now.
     ///
     /// # Errors
@@ -125,7 +128,7 @@ impl Recipe {
             failed(format!("working directory {}", wanted.display()), error)
                 .hint("make it, or name another one with --chdir")
         })?;
-        let environment = changed(merged(&self.environment, &self.set), &changes);
+        let environment = changed(self.workers_environment(), &changes)?;
         let command = match &changes.command {
             Some(command) => command.iter().map(|Text(arg)| arg.clone()).collect(),
             None => self.command.clone(),
@@ -133,7 +136,7 @@ impl Recipe {
         let name = command
             .first()
             .ok_or_else(|| Error::usage("no worker COMMAND"))?;
-        let path = value(&environment, "PATH").or(self.path.as_deref());
+        let path = environment.value("PATH").or(self.path.as_deref());
         let program = program::find(name, &cwd, path).map_err(|error| {
             failed(
                 format!("worker program {}", Path::new(name).display()),
@@ -255,7 +258,8 @@ impl Pin {
 
     /// The generation's `PF_RELEASE`.
     pub fn release(&self) -> Option<String> {
-        value(&self.environment, "PF_RELEASE").map(|value| value.to_string_lossy().into_owned())
+        let name = self.environment.value("PF_RELEASE")?;
+        Some(name.to_string_lossy().into_owned())
     }
 }
 

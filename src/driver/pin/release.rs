@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Environment, Pin, Pins, Recipe};
+use super::{Pin, Pins, Recipe};
 use crate::model::releases::{PinnedRelease, ReleaseLabel};
 use crate::wire::changes::Text;
+use crate::wire::environment::Variable;
 
 /// What a shell sets by itself: it says where the shell was and how deep.
 const SHELL_OWN: [&str; 4] = ["PWD", "OLDPWD", "SHLVL", "_"];
@@ -35,16 +36,17 @@ impl Pin {
     /// Whether it holds the same facts as another. The program's inode is none of them: a file that
     /// was replaced under its name cannot be gone back to.
     fn is_same_release(&self, other: &Pin) -> bool {
-        let facts = |pin: &Pin| {
+        fn facts(pin: &Pin) -> Vec<Variable<'_>> {
             let is_set = |name: &OsStr| {
                 name.to_str()
                     .is_some_and(|it| pin.changes.set.contains_key(it))
             };
-            let mut sorted: Environment = pin.environment.clone();
-            sorted.retain(|(name, _)| is_fact(name) || is_set(name));
-            sorted.sort();
+            let facts = pin.environment.iter();
+            let facts = facts.filter(|it| is_fact(it.name()) || is_set(it.name()));
+            let mut sorted: Vec<_> = facts.collect();
+            sorted.sort_unstable();
             sorted
-        };
+        }
         let listeners = |pin: &Pin| -> Vec<_> {
             let listeners = pin.listeners.iter();
             listeners

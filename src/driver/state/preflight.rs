@@ -1,7 +1,7 @@
 //! The check of a successor image: it runs as a child, so a fault of it costs a message
 //! and nothing else.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -281,14 +281,10 @@ impl Drop for Child {
 }
 
 fn launch(successor: &Successor, origin: &Origin, dir: &Path) -> io::Result<Launch> {
-    let own = [(CHECK_FD, ANSWER_AT), (STATE_FD, STATE_AT)];
-    let given = origin
-        .environment
-        .iter()
-        .map(|(name, value)| variable(name, value));
-    let ours = own
-        .iter()
-        .map(|(name, number)| variable(OsStr::new(name), OsStr::new(&number.to_string())));
+    let mut env = origin.environment.clone();
+    for (name, number) in [(CHECK_FD, ANSWER_AT), (STATE_FD, STATE_AT)] {
+        env.push(name, number.to_string())?;
+    }
     Ok(Launch {
         program: text(successor.program.as_os_str())?,
         argv: successor
@@ -296,20 +292,13 @@ fn launch(successor: &Successor, origin: &Origin, dir: &Path) -> io::Result<Laun
             .iter()
             .map(|arg| text(arg))
             .collect::<io::Result<_>>()?,
-        env: given.chain(ours).collect::<io::Result<_>>()?,
+        env,
         own_pid_in: Vec::new(),
         cwd: Some(text(dir.as_os_str())?),
         leads: Leads::Session,
         death_signal: Some(Signal::Kill),
         nofile: origin.nofile,
     })
-}
-
-fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
-    let mut variable = OsString::from(name);
-    variable.push("=");
-    variable.push(value);
-    text(&variable)
 }
 
 fn text(text: &OsStr) -> io::Result<CString> {

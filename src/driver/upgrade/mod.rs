@@ -208,7 +208,9 @@ impl Driver {
         let mut fds = state.descriptors();
         fds.push(document.as_raw_fd());
         let mut environment = self.origin.environment.clone();
-        environment.push((STATE_FD.into(), document.as_raw_fd().to_string().into()));
+        if let Err(why) = environment.push(STATE_FD, document.as_raw_fd().to_string()) {
+            return failed(why.to_string());
+        }
         let error = image::become_next(&Next {
             program: &successor.program,
             argv: &successor.argv,

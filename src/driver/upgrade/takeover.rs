@@ -226,9 +226,13 @@ pub fn go_back(state_fd: RawFd, why: &str) -> String {
         Err(error) => return error,
     };
     let argv: Vec<OsString> = image.argv.into_iter().map(|arg| arg.0).collect();
-    let mut environment: Vec<(OsString, OsString)> = image::environment();
-    environment.push((STATE_FD.into(), state_fd.to_string().into()));
-    environment.push((FAILED.into(), why.replace('\0', " ").into()));
+    let mut environment = image::environment();
+    let told = environment
+        .push(STATE_FD, state_fd.to_string())
+        .and_then(|()| environment.push(FAILED, why.replace('\0', " ")));
+    if let Err(error) = told {
+        return error.to_string();
+    }
     let error = image::become_next(&Next {
         program: &image::path_of(image.fd),
         argv: &argv,

@@ -1,10 +1,23 @@
-//! This process's own environment: the only code that changes it.
+//! This process's own environment: reading all of it, and the only code that changes it.
 #![expect(
     unsafe_code,
     reason = "removing a variable, which another thread might be reading"
 )]
 
 use std::ffi::{OsStr, OsString};
+
+use super::memory;
+use crate::wire::environment::Environment;
+
+/// All variables of this process. It has to be one of our programs: what is free in the heap goes
+/// back to the kernel, which in the process of a worker is not ours to decide.
+pub fn own() -> Environment {
+    let own = std::env::vars_os().collect();
+    // The standard library has copied each name and each value to an allocation of its own: for a
+    // long environment several times its length, which nothing needs any more.
+    memory::give_free_pages_back();
+    own
+}
 
 /// Removes the variables whose names `which` accepts, so that no child takes them for its own.
 /// Returns whether it did.

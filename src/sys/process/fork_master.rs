@@ -9,7 +9,7 @@
     reason = "fork, signal dispositions, and _exit where exec has failed"
 )]
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -26,6 +26,7 @@ use crate::model::signal::Signal;
 use crate::sys::io::fd;
 use crate::sys::machine::limits;
 use crate::sys::signal;
+use crate::wire::environment::Variable;
 
 /// A master that has been forked.
 #[derive(Debug)]
@@ -127,14 +128,11 @@ fn prepare(placed: &[(RawFd, RawFd)], above: RawFd, ignored: &[Signal]) -> io::R
 
 /// Executes the program itself. execvp(3) would have sh run a file that is no program.
 fn execute(next: &Next<'_>) -> io::Error {
-    let (Ok(program), Ok(argv), Ok(environment)) = (
-        c_string(next.program.as_os_str()),
-        next.argv.iter().map(|word| c_string(word)).collect(),
-        next.environment.iter().map(variable).collect(),
-    ) else {
+    let argv: io::Result<Vec<CString>> = next.argv.iter().map(|word| c_string(word)).collect();
+    let (Ok(program), Ok(argv)) = (c_string(next.program.as_os_str()), argv) else {
         return io::ErrorKind::InvalidInput.into();
     };
-    let (argv, environment): (Vec<CString>, Vec<CString>) = (argv, environment);
+    let environment: Vec<&CStr> = next.environment.iter().map(Variable::text).collect();
     if let Some(dir) = next.dir
         && let Err(errno) = chdir(dir)
     {
@@ -150,22 +148,17 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     Ok(CString::new(text.as_bytes())?)
 }
 
-fn variable((name, value): &(OsString, OsString)) -> io::Result<CString> {
-    let mut text = name.clone();
-    text.push("=");
-    text.push(value);
-    c_string(&text)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::sys::process::wait;
     use crate::sys::process::wait::WaitStatus;
     use crate::sys::testing::{Peer, Talk};
+    use crate::wire::environment::Environment;
+    use std::ffi::OsString;
     use std::path::Path;
 
-    fn next<'a>(argv: &'a [OsString], environment: &'a [(OsString, OsString)]) -> Next<'a> {
+    fn next<'a>(argv: &'a [OsString], environment: &'a Environment) -> Next<'a> {
         Next {
             program: Path::new(&argv[0]),
             argv,
@@ -194,10 +187,8 @@ pub(crate) mod tests {
         let argv: Vec<OsString> = ["/bin/sh", "-c", SCRIPT, "sh", "one"]
             .map(Into::into)
             .into();
-        let environment = [
-            ("A".into(), "b c".into()),
-            ("PATH".into(), "/usr/bin:/bin".into()),
-        ];
+        let environment = [("A", "b c"), ("PATH", "/usr/bin:/bin")];
+        let environment = environment.into_iter().collect();
         let placed = [(write.as_raw_fd(), 7)];
         let forked = fork_master(&next(&argv, &environment), &placed, &[Signal::Hup]);
         let mut forked = forked.expect("forked");
@@ -212,7 +203,8 @@ pub(crate) mod tests {
         talk.say(&output.replace(&format!("|{group}|"), "|our group|"));
 
         let argv = [OsString::from("/nowhere/at/all")];
-        let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
+        let none = Environment::default();
+        let mut forked = fork_master(&next(&argv, &none), &[], &[]).expect("forked");
         assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(126));
         talk.say(&forked.failure().expect("a reason"));
 
@@ -223,7 +215,7 @@ pub(crate) mod tests {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&corrupt, mode).expect("made executable");
         let argv = [corrupt.into_os_string()];
-        let mut forked = fork_master(&next(&argv, &[]), &[], &[]).expect("forked");
+        let mut forked = fork_master(&next(&argv, &none), &[], &[]).expect("forked");
         assert_eq!(reap_ended(forked.pid), WaitStatus::Exited(126));
         let why = forked.failure().expect("a reason");
         talk.say(why.rsplit(": ").next().expect("a part"));
@@ -232,7 +224,7 @@ pub(crate) mod tests {
         let (mut read, write) = std::io::pipe().expect("a pipe");
         let script = "sleep 1000 & echo >&7; exec sleep 1000";
         let argv: Vec<OsString> = ["/bin/sh", "-c", script].map(Into::into).into();
-        let path = [("PATH".into(), "/usr/bin:/bin".into())];
+        let path = [("PATH", "/usr/bin:/bin")].into_iter().collect();
         let placed = [(write.as_raw_fd(), 7)];
         let forked = fork_master(&next(&argv, &path), &placed, &[]).expect("forked");
         drop(write);

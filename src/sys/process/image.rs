@@ -15,7 +15,8 @@ use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
 
 use crate::sys::io::fd;
-use crate::sys::machine::limits;
+use crate::sys::machine::{environment, limits};
+use crate::wire::environment::Environment;
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 
 /// What is executed in place of this image.
@@ -26,7 +27,7 @@ pub struct Next<'a> {
     /// The arguments; the first is the name that the program is called by.
     pub argv: &'a [OsString],
     /// Its environment.
-    pub environment: &'a [(OsString, OsString)],
+    pub environment: &'a Environment,
     /// Its working directory.
     pub dir: Option<&'a Path>,
     /// RLIMIT_NOFILE, soft and hard.
@@ -105,10 +106,14 @@ pub fn is_between_images() -> bool {
 
 /// The environment that this image was given, without the hand-over's variables, which are for this
 /// image alone.
-pub fn environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os()
-        .filter(|(name, _)| [CHECK_FD, STATE_FD, FAILED].iter().all(|ours| name != ours))
-        .collect()
+pub fn environment() -> Environment {
+    let mut given = environment::own();
+    given.retain(|name| {
+        [CHECK_FD, STATE_FD, FAILED]
+            .iter()
+            .all(|ours| name != *ours)
+    });
+    given
 }
 
 /// Executes `next`. The caller has blocked all signals, and they stay blocked until the next image
@@ -130,7 +135,7 @@ pub fn become_next(next: &Next<'_>) -> io::Error {
     }
     command
         .env_clear()
-        .envs(next.environment.iter().map(|(name, value)| (name, value)));
+        .envs(next.environment.iter().map(|it| (it.name(), it.value())));
     if let Some(dir) = next.dir {
         command.current_dir(dir);
     }

@@ -6,11 +6,9 @@
 //! must not take 20 ms.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -20,6 +18,8 @@ use nix::errno::Errno;
 use nix::sys::signal::killpg;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, getpgid, sysconf};
+
+use crate::wire::environment::Environment;
 
 /// What a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,31 +290,11 @@ pub fn name(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
 }
 
-/// The environment that a process was executed with.
-#[derive(Debug)]
-pub struct Environment(Vec<u8>);
-
-impl Environment {
-    /// That of the process `pid`. `None` if it may not be read, or the process has none.
-    pub fn of(pid: i32) -> Option<Environment> {
-        let bytes = fs::read(format!("/proc/{}/environ", positive(pid)?)).ok()?;
-        (!bytes.is_empty()).then_some(Environment(bytes))
-    }
-
-    /// The value of a variable. `None` also where the process has written over it.
-    pub fn get(&self, variable: &str) -> Option<&OsStr> {
-        let mut settings = self.0.split(|byte| *byte == 0);
-        let value = settings.find_map(|setting| {
-            let rest = setting.strip_prefix(variable.as_bytes())?;
-            rest.strip_prefix(b"=")
-        })?;
-        Some(OsStr::from_bytes(value))
-    }
-
-    /// The value of a variable that is a number.
-    pub fn number<T: std::str::FromStr>(&self, variable: &str) -> Option<T> {
-        self.get(variable)?.to_str()?.parse().ok()
-    }
+/// The environment that the process `pid` was executed with, as far as the process has not written
+/// over it. `None` if it may not be read, or the process has none.
+pub fn environment(pid: i32) -> Option<Environment> {
+    let texts = fs::read(format!("/proc/{}/environ", positive(pid)?)).ok()?;
+    (!texts.is_empty()).then(|| Environment::parse(&texts))
 }
 
 /// The inode of a program file, symlinks followed: it differs when the path leads to another

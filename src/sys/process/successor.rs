@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use super::program;
 use crate::error::{Error, Exit, Result};
+use crate::wire::environment::Environment;
 use crate::wire::handover::{CHECK_FD, FAILED, STATE_FD};
 use crate::wire::peer::LINK_FD;
 
@@ -29,7 +30,7 @@ pub struct Origin {
     /// `--reexec`: what sh runs instead.
     pub reexec: Option<OsString>,
     /// Its environment, without the variables that an image of the master hands to the next.
-    pub environment: Vec<(OsString, OsString)>,
+    pub environment: Environment,
     /// Where it was started, as `$PWD` named it (U17).
     pub dir: PathBuf,
     /// RLIMIT_NOFILE as it was given, soft and hard; None: never changed. See
@@ -59,14 +60,18 @@ impl fmt::Display for Successor {
 }
 
 impl Origin {
-    /// How this process was started. `dir`: see [`program::start_dir`].
-    pub fn of_this_process(reexec: Option<OsString>, dir: PathBuf) -> Self {
+    /// How this process was started. `environment`: all of its variables; `dir`: see
+    /// [`program::start_dir`].
+    pub fn of_this_process(
+        reexec: Option<OsString>,
+        mut environment: Environment,
+        dir: PathBuf,
+    ) -> Self {
+        environment.retain(|name| BETWEEN_IMAGES.iter().all(|ours| name != *ours));
         Origin {
             argv: std::env::args_os().collect(),
             reexec,
-            environment: std::env::vars_os()
-                .filter(|(name, _)| BETWEEN_IMAGES.iter().all(|ours| name != ours))
-                .collect(),
+            environment,
             dir,
             nofile: None,
         }
@@ -97,7 +102,7 @@ impl Origin {
             )
             .hint("say it with --reexec")
         })?;
-        let path = self.variable("PATH");
+        let path = self.environment.value("PATH");
         let program = program::find(own, &self.dir, path).map_err(|error| {
             let what = format!("successor {}", own.to_string_lossy());
             Error::new(Exit::Failed, what, error)
@@ -131,11 +136,6 @@ impl Origin {
         wrong.why = stderr.trim().to_owned();
         Err(wrong)
     }
-
-    fn variable(&self, name: &str) -> Option<&OsStr> {
-        let found = self.environment.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_os_str())
-    }
 }
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
         Origin {
             argv: argv.iter().map(OsString::from).collect(),
             reexec: reexec.map(OsString::from),
-            environment: vec![("PATH".into(), path.into())],
+            environment: [("PATH", path)].into_iter().collect(),
             dir: dir.to_owned(),
             nofile: None,
         }

@@ -5,6 +5,7 @@ mod carried;
 mod deaths;
 mod faults;
 mod in_place;
+mod long_environment;
 mod rehearsal;
 mod room;
 mod signals;

@@ -10,6 +10,7 @@
 //! | [`notify`] | datagrams from a worker to `NOTIFY_SOCKET` | systemd, sd_notify(3) |
 //! | [`einhorn`] | `worker:ack` and `worker:ping` lines | <https://github.com/contribsys/einhorn> |
 //! | [`heartbeat`] | the page behind `PF_HEARTBEAT_FD` | ours |
+//! | [`environment`] | `NAME=VALUE`, as execve(2) takes it | POSIX |
 //! | [`ucspi`] | environment of a handler | tcpserver, <https://cr.yp.to/proto/ucspi.txt> |
 //!
 //! What operators and their tools see; these are ours and API, but for the last:
@@ -38,6 +39,7 @@ pub mod address;
 pub mod changes;
 pub mod control;
 pub mod einhorn;
+pub mod environment;
 pub mod exports;
 pub mod handover;
 pub mod heartbeat;

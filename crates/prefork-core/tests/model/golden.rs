@@ -235,7 +235,7 @@ impl World {
             cwd: Path::new("/srv/app").into(),
             program: Path::new("/srv/app/hello").into(),
             command: vec![Path::new("./hello").into()],
-            environment: vec![(Path::new("A").into(), Path::new("b").into())],
+            environment: [("A", "b")].into_iter().collect(),
             listeners,
             changes: serde_json::from_str::<Changes>(r#"{"set":{"A":"b"}}"#).expect("changes"),
             exports: Vec::new(),

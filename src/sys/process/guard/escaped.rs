@@ -15,7 +15,7 @@ use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::process::group::group_of;
 use crate::sys::process::pidfd;
-use crate::sys::process::proc_info::{self, Environment};
+use crate::sys::process::proc_info;
 use crate::sys::signal;
 
 /// How often all processes are looked at.
@@ -116,7 +116,7 @@ impl Escaped {
     fn is_ours(&self, pid: i32) -> bool {
         let in_group = || group_of(pid).is_some_and(|group| self.groups.contains(&group));
         let holds = || proc_info::held_sockets(pid, &self.listeners).is_ok_and(|it| !it.is_empty());
-        let master = Environment::of(pid).and_then(|it| it.number("PF_MASTER_PID"));
+        let master = proc_info::environment(pid).and_then(|it| it.number("PF_MASTER_PID"));
         master == Some(self.master) && !in_group() && holds() && proc_info::is_live(pid)
     }
 }

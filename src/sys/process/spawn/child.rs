@@ -16,6 +16,7 @@ use super::syscall::{Returned, call};
 use crate::sys::io::fd;
 use crate::sys::machine::limits::at_most_present;
 use crate::sys::signal;
+use crate::wire::environment::Environment;
 
 /// The step that failed, and its error number.
 type FailedStep = (SpawnStep, i32);
@@ -25,6 +26,9 @@ type FailedStep = (SpawnStep, i32);
 pub(super) struct PreparedChild {
     /// The strings that the pointers below point into.
     _texts: Vec<u8>,
+    /// The same for the variables of `env` that all workers share. No copy, since the environment
+    /// may be long: the master never changes it, and this value keeps it from being freed.
+    _shared: Environment,
     program: *const libc::c_char,
     /// Null: ours.
     cwd: *const libc::c_char,
@@ -60,7 +64,6 @@ impl PreparedChild {
         let strings: Vec<&CStr> = std::iter::once(&launch.program)
             .chain(&launch.cwd)
             .chain(&launch.argv)
-            .chain(&launch.env)
             .chain(plumbing.env)
             .map(|text| text.as_c_str())
             .collect();
@@ -79,7 +82,9 @@ impl PreparedChild {
         let cwd = launch.cwd.as_ref().and_then(|_| pointers.next());
         let mut argv: Vec<_> = pointers.by_ref().take(launch.argv.len()).collect();
         argv.push(std::ptr::null());
-        let mut env: Vec<_> = pointers.collect();
+        let shared = launch.env.clone();
+        let mut env: Vec<_> = shared.iter().map(|it| it.text().as_ptr()).collect();
+        env.extend(pointers);
         let mut pid_texts: Vec<PidText> = launch
             .own_pid_in
             .iter()
@@ -103,6 +108,7 @@ impl PreparedChild {
         targets.sort_unstable();
         PreparedChild {
             _texts: texts,
+            _shared: shared,
             program,
             cwd: cwd.unwrap_or_else(std::ptr::null),
             leads: launch.leads,

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use crate::model::signal::Signal;
+use crate::wire::environment::Environment;
 
 /// What is started; prepared once for a generation.
 #[derive(Debug, Clone)]
@@ -12,8 +13,8 @@ pub struct Launch {
     pub program: CString,
     /// The arguments, the program's name first.
     pub argv: Vec<CString>,
-    /// The environment that all workers share, `K=V` each, without `LISTEN_PID`.
-    pub env: Vec<CString>,
+    /// The environment that all workers share, without `LISTEN_PID`.
+    pub env: Environment,
     /// The variables that are added with the child's own pid: `LISTEN_PID`, `WATCHDOG_PID`.
     pub own_pid_in: Vec<&'static str>,
     /// The working directory; `None`: ours.

@@ -30,7 +30,9 @@ fn launch(words: &[&str]) -> Launch {
     Launch {
         program: c(words.first().expect("a program")),
         argv: words.iter().map(|word| c(word)).collect(),
-        env: vec![c("PATH=/usr/bin:/bin"), c("K=v")],
+        env: [("PATH", "/usr/bin:/bin"), ("K", "v")]
+            .into_iter()
+            .collect(),
         own_pid_in: vec!["LISTEN_PID"],
         cwd: Some(c("/")),
         leads: Leads::Session,

@@ -30,6 +30,7 @@ mod worker;
 use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
+use super::environment::Environment;
 use super::exports::Protocol;
 use super::text::Text;
 use crate::model::Supervisor;
@@ -191,7 +192,7 @@ pub struct Pin {
     /// The command as given.
     pub command: Vec<Text>,
     /// The environment before the master's own variables.
-    pub environment: Vec<(Text, Text)>,
+    pub environment: Environment,
     /// Which set of listeners.
     pub listeners: usize,
     /// What reloads changed of what the master was started with.
