@@ -1,7 +1,7 @@
 //! Finds shared variables again: an environment that was read from a document has a copy of its
 //! own of what this process has already.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use super::{Environment, Variable};
 pub struct VariablePool<'a> {
     base: &'a Environment,
     /// Where each variable stands in the block of `base`.
-    places: HashMap<&'a CStr, u32>,
+    places: BTreeMap<&'a CStr, u32>,
     /// How many variables that block has.
     length: u32,
-    others: HashSet<Arc<CStr>>,
+    others: BTreeSet<Arc<CStr>>,
 }
 
 impl<'a> VariablePool<'a> {
     /// A pool of the variables that `base` is made of, also of those that it leaves out.
     pub fn new(base: &'a Environment) -> Self {
         let variables = base.block.variables().map(Variable::text);
-        let places: HashMap<_, _> = variables.zip(0..).collect();
+        let places: BTreeMap<_, _> = variables.zip(0..).collect();
         VariablePool {
             base,
             length: (0..).zip(base.block.variables()).count() as u32,
