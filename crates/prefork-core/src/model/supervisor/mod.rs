@@ -36,6 +36,7 @@ use std::rc::Rc;
 
 use super::action::Action;
 use super::event::{Event, WorkerMessage};
+use super::fact::Fact;
 use super::operation::OperationKind;
 use super::peer::ASK_AFTER;
 use super::releases::PinnedRelease;
@@ -67,6 +68,7 @@ impl Supervisor {
             Event::Forked(worker, pid) => {
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.pid = Some(pid);
+                    turn.tell(Fact::WorkerStarted(worker.label()));
                 }
                 // A label, which no plan depends on.
                 return;

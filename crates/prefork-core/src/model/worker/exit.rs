@@ -59,6 +59,9 @@ impl Worker {
         out: &mut Vec<Effect>,
     ) {
         self.asked |= self.killed_for.is_none();
+        if self.told_at.is_none() {
+            out.push(Effect::tell(Fact::WorkerRetiring(self.label())));
+        }
         if self.phase.told().is_none_or(|told| severity > told) {
             self.send_stop(now, severity, out);
         }
