@@ -2,6 +2,7 @@
 //!
 //! - [`Clients`]: all connections, the idempotency keys, and what reloads change.
 //! - [`Client`]: one connection, with its requests that have no reply yet.
+//! - `follower`: the clients that follow events, each with its place among them.
 //! - `reply`: the model's refusals and outcomes as replies.
 //! - `handover`: the connections from one image of the master to the next.
 //!
@@ -30,6 +31,7 @@ use crate::wire::changes::Changes;
 use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
 
 mod client;
+mod follower;
 mod handover;
 mod reply;
 
@@ -288,6 +290,7 @@ impl Clients {
     /// The master is about to exit, and another one is the service: requests that wait for what
     /// ends there are not left without an answer.
     pub(super) fn send_away(&mut self) {
+        self.send_followers_away();
         for client in self.by_number.values_mut() {
             for pending in std::mem::take(&mut client.pending) {
                 let text = match pending.awaited {
