@@ -61,6 +61,16 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// The connection ended, and with it perhaps the master: waits a moment for its end. Whether it
+    /// is known to be over.
+    pub(crate) fn has_ended(&self) -> Result<bool> {
+        let until = Some(clock::now() + END_WITHIN);
+        let master = self.master.as_ref();
+        master.map_or(Ok(false), |master| master.wait_gone(until))
+    }
+}
+
 enum TargetKind {
     PidFile,
     Socket,
