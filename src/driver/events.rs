@@ -34,6 +34,11 @@ impl Driver {
     /// The other master has said something about events.
     pub(super) fn hear_event(&mut self, message: EventMessage) {
         match message {
+            EventMessage::Event(event) if events::tells_again(&event, self.events.kept()) => {
+                // Under a number that it has: so it waits for this one no more, and tells it to no
+                // client.
+                self.send_event(EventMessage::Numbered(self.events.last(), true, event));
+            }
             EventMessage::Event(event) => {
                 let number = self.events.happened_there(event.clone());
                 if let Some(number) = number {

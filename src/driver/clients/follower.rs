@@ -1,5 +1,5 @@
-//! Clients that follow events. Each has its own place in the log, so a slow one costs no more memory
-//! than its unsent lines, which are limited, and holds up neither the master nor the others.
+//! Clients that follow events. Each has its own place in the log, so a slow one costs no more
+//! memory than its unsent lines, which are limited, and holds up neither the master nor the others.
 
 use serde_json::Value;
 

@@ -116,6 +116,7 @@ impl<E: Clone> EventLog<E> {
             unnumbered.pop_front();
         }
         if number <= self.last {
+            // It was told already, or is not to be told.
             return;
         }
         if number != self.last + 1 {

@@ -131,6 +131,35 @@ pub fn parse(line: &str) -> Option<FollowedEvent> {
     serde_json::from_str(line).ok()
 }
 
+/// Whether an event tells again what an event before it has told. Two masters may stop the service,
+/// or end the upgrade from one to the other, at the same moment: the first to be numbered counts.
+pub fn tells_again<'a>(event: &str, mut before: impl Iterator<Item = &'a String>) -> bool {
+    let told_once = told_once(event);
+    told_once.is_some() && before.any(|before| self::told_once(before) == told_once)
+}
+
+/// What a service is told of once: its stop, the end of this operation.
+#[derive(PartialEq, Eq)]
+enum ToldOnce {
+    Stop,
+    End(String),
+}
+
+fn told_once(event: &str) -> Option<ToldOnce> {
+    #[derive(Deserialize)]
+    struct Named {
+        event: String,
+        #[serde(default)]
+        op: Option<String>,
+    }
+    let Named { event, op } = serde_json::from_str(event).ok()?;
+    match event.as_str() {
+        STOPPING => Some(ToldOnce::Stop),
+        "rollout-done" | "rollout-failed" => op.map(ToldOnce::End),
+        _ => None,
+    }
+}
+
 fn happening(fact: &Fact) -> Option<Happening> {
     Some(match fact {
         Fact::WorkerStarted(worker) => Happening::WorkerStarted(worker_fields(worker)),

@@ -174,6 +174,26 @@ fn a_rollout_over_two_masters_is_told_once() {
 }
 
 #[test]
+fn two_masters_tell_the_end_of_a_rollout_and_the_stop_once() {
+    let end =
+        |event: &str, op: &str| format!("{{\"at\":\"\",\"event\":\"{event}\",\"op\":\"{op}\"}}");
+    let stop = r#"{"at":"","event":"stopping","severity":"quick"}"#.to_owned();
+    let before = [end("rollout-started", "1"), end("rollout-failed", "2")];
+    let again = |event: &str| tells_again(event, before.iter());
+    assert!(again(&end("rollout-done", "2")) && again(&end("rollout-failed", "2")));
+    for other in [
+        end("rollout-done", "1"),
+        end("rollout-started", "2"),
+        stop.clone(),
+    ] {
+        assert!(!again(&other), "{other}");
+    }
+    assert!(tells_again(&stop, [stop.clone()].iter()));
+    let paused = r#"{"at":"","event":"paused"}"#.to_owned();
+    assert!(!tells_again(&paused, [paused.clone()].iter()));
+}
+
+#[test]
 fn lines_have_the_number_and_the_id_of_the_request() {
     let event = render(&Fact::Paused, AT).expect("an event");
     let paused = format!("{{\"seq\":4,\"at\":\"{AT}\",\"event\":\"paused\"}}");
