@@ -102,9 +102,9 @@ pub(super) enum Verb {
     Wait(Wait),
     /// Follows what happens, as one JSON object a line, until the service has stopped
     ///
-    /// Every event has seq (its number, without gaps), at (RFC 3339, UTC) and event. Goes on with the
-    /// next master by itself when the master is upgraded. Ends with 0 when the service has stopped,
-    /// and with 3 if the master died.
+    /// Every event has seq (its number, without gaps), at (RFC 3339, UTC) and event. Goes on with
+    /// the next master by itself when the master is upgraded. Ends with 0 when the service has
+    /// stopped, and with 3 if the master died.
     Events(Events),
     /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
     Listeners(Common),
