@@ -65,8 +65,8 @@ impl Driver {
         }
     }
 
-    /// A client asks for events: from now on, or from the one after `since`. `log`: only if they are
-    /// those of this service.
+    /// A client asks for events: from now on, or from the one after `since`. `log`: only if they
+    /// are those of this service.
     pub(super) fn follow_events(
         &mut self,
         number: u64,
