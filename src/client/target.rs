@@ -62,8 +62,8 @@ impl Reach {
 }
 
 impl Reach {
-    /// The connection ended, and with it perhaps the master: waits a moment for its end. Whether the
-    /// master is known to be gone.
+    /// The connection ended, and with it perhaps the master: waits a moment for its end. Whether
+    /// the master is known to be gone.
     ///
     /// # Errors
     /// Exit 111: the system does not let us wait.

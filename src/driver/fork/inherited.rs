@@ -126,8 +126,8 @@ impl InheritedFork {
         Supervisor::beside_old_master(Rc::clone(policy), slots, seed, old_pid, state)
     }
 
-    /// The events so far, which the old master numbers as long as it lives. None: it has none, being
-    /// older.
+    /// The events so far, which the old master numbers as long as it lives. None: it has none,
+    /// being older.
     pub(in crate::driver) fn events(&self) -> Option<EventLog<String>> {
         let known = self.handover.events.clone()?;
         Some(EventLog::from(known).beside_old_master([]))

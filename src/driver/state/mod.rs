@@ -16,7 +16,8 @@
 //! - [`Preflight`], in `preflight`: a successor image that is being checked.
 //! - [`PeerMaster`], in `peer_master`: the other master during an upgrade by fork.
 //!
-//! The events are a machine of the model, [`EventLog`]. Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
+//! The events are a machine of the model, [`EventLog`]. Three parts are rooms of their own:
+//! [`Pins`], [`Processes`] and [`Clients`].
 
 mod admission;
 mod leftovers;

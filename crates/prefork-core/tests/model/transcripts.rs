@@ -2,8 +2,8 @@
 //!
 //! In `tests/scenarios/*.txt` a line that starts with `#` is prose, an indented line is an action,
 //! and every other line is a command ([`Session::command`]) that the actions below it answer.
-//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff. Facts of the level
-//! debug are left out.
+//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff. Facts of the
+//! level debug are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -7,8 +7,8 @@
 //!   again. Run by `cmd/listen`.
 //! - [`service_manager`]: what a service manager above the master is told, and when. Run by the
 //!   driver after each turn.
-//! - [`event_log`]: the last events of the service, and their numbers, also while two masters serve.
-//!   Run by the driver.
+//! - [`event_log`]: the last events of the service, and their numbers, also while two masters
+//!   serve. Run by the driver.
 //! - [`log_throttle`]: one line of a kind a second, and a count of those that were left out.
 
 pub mod acceptor;

@@ -1,7 +1,7 @@
 //! Events of the service, for programs that follow it: the model's facts as JSON, a line each.
 //!
 //! ```json
-//! {"seq":12,"at":"2026-01-31T12:00:00.000Z","event":"worker-ready","slot":0,"pid":7,"generation":2}
+//! {"seq":12,"at":"2026-01-31T12:00:00.000Z","event":"worker-ready","slot":0, ...}
 //! ```
 //!
 //! Not every fact is an event: an event says that a worker, a rollout or the service has another
