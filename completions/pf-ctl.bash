@@ -16,6 +16,9 @@ _pf__ctl() {
             ",$1")
                 cmd="pf__ctl"
                 ;;
+            pf__ctl,events)
+                cmd="pf__ctl__subcmd__events"
+                ;;
             pf__ctl,help)
                 cmd="pf__ctl__subcmd__help"
                 ;;
@@ -63,6 +66,9 @@ _pf__ctl() {
                 ;;
             pf__ctl,wait)
                 cmd="pf__ctl__subcmd__wait"
+                ;;
+            pf__ctl__subcmd__help,events)
+                cmd="pf__ctl__subcmd__help__subcmd__events"
                 ;;
             pf__ctl__subcmd__help,help)
                 cmd="pf__ctl__subcmd__help__subcmd__help"
@@ -119,7 +125,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -132,9 +138,45 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help)
-            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait listeners help"
+        pf__ctl__subcmd__events)
+            opts="-q -h --timeout --json --quiet --since --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__help)
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__help__subcmd__events)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

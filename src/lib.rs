@@ -130,7 +130,8 @@
 //! | stop, drain the queue | [`StopSeverity`](model::policy::StopSeverity) | [`model::supervisor::stop`] |
 //! | option, setting | [`Policy`](model::policy::Policy), [`Recipe`](driver::pin::Recipe) | [`model::policy`], [`driver::pin`] |
 //! | back-off | [`Backoff`](model::backoff::Backoff) | [`model::backoff`] |
-//! | log line, event | [`Fact`](model::fact::Fact) | [`model::fact`] |
+//! | log line | [`Fact`](model::fact::Fact) | [`model::fact`] |
+//! | event | a fact as a line of JSON: [`events::render`](wire::events::render); [`EventLog`](model::machines::event_log::EventLog) | [`wire::events`], [`model::machines`] |
 //! | status document | [`Snapshot`](model::state::snapshot::Snapshot), [`Status`](wire::status::Status) | [`wire::status`] |
 //! | guard | [`Guard`](sys::process::guard::Guard) | [`sys::process::guard`] |
 //! | backlog, accept queue | [`QueueReader`](sys::listener::accept_queue::QueueReader) | [`sys::listener::accept_queue`] |
@@ -175,7 +176,9 @@
 //!
 //! *A fact.* The model states what happened as a [`Fact`](model::fact::Fact); `driver/perform.rs`
 //! writes its text ([`model::fact::text`]) to the log, and the status document shows what of it
-//! lasts.
+//! lasts. A fact that is an event is rendered once ([`wire::events`]), gets its number and is kept
+//! ([`model::machines::event_log`]); each client that follows has a place of its own there
+//! (`driver/clients/follower.rs`).
 //!
 //! *Status.* The model's snapshot and what `/proc` and the sockets show make one document
 //! ([`wire::status`]), which `pf-status` prints as it is, or as a table.

@@ -1,6 +1,7 @@
 //! A connection to a control socket: one request out, lines in.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
 use crate::sys::control::token::Token;
+use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Request, Response, parse_response, token_line};
 
@@ -45,6 +47,17 @@ pub struct AnswerLine {
     pub answer: Response,
     /// The line as received, with the fields that only a newer master knows.
     pub text: String,
+}
+
+/// What came of waiting for a line that is for the reader of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// A line.
+    Line(String),
+    /// The master has closed the connection.
+    End,
+    /// The output has no reader any more.
+    NoReader,
 }
 
 impl ControlConnection {
@@ -159,6 +172,27 @@ impl ControlConnection {
                 return Ok(None);
             }
         }
+    }
+
+    /// As [`next_text`](Self::next_text), for a line that goes on to `output`: ends the wait when
+    /// that has no reader any more.
+    pub fn next_text_for(&mut self, output: BorrowedFd<'_>) -> Result<Followed> {
+        let has_line = self.buffer.contains(&b'\n');
+        let until = self.answer_by.or(self.deadline);
+        if !has_line {
+            let fds = [
+                (self.stream.as_fd(), Interest::READ),
+                (output, Interest::NONE),
+            ];
+            let mut poller = Poller::new();
+            let ready = poller.wait(&fds, until).map_err(connection_broken)?;
+            match ready {
+                [_, output] if output.hangup => return Ok(Followed::NoReader),
+                _ => {}
+            }
+        }
+        let text = self.next_text(None)?;
+        Ok(text.map_or(Followed::End, Followed::Line))
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {

@@ -71,6 +71,19 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// The connection ended, and with it perhaps the master: waits a moment for its end. Whether
+    /// the master is known to be gone.
+    ///
+    /// # Errors
+    /// Exit 111: the system does not let us wait.
+    pub fn has_ended(&self) -> Result<bool> {
+        let until = Some(clock::now() + END_WITHIN);
+        let master = self.master.as_ref();
+        master.map_or(Ok(false), |master| master.wait_gone(until))
+    }
+}
+
 enum TargetKind {
     PidFile,
     Socket,

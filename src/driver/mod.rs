@@ -21,8 +21,8 @@
 //! - [`fork`]: another master beside this one.
 //! - the files here: `start` makes a driver; `turn` is the loop; `perform` turns actions into
 //!   system calls; `requests` and `client_input` turn control lines into events; `plan` tells what
-//!   a rollout would change; `leftovers` finds what workers left behind; `status` is the status
-//!   document; `ack_socket` opens einhorn's socket.
+//!   a rollout would change; `events` numbers what happened; `leftovers` finds what workers left
+//!   behind; `status` is the status document; `ack_socket` opens einhorn's socket.
 //!
 //! The way of one event: a method of `turn` makes it and calls `feed` (in `perform`), which hands
 //! it to the model and performs the actions; facts that come out of an action (a fork failed:
@@ -31,6 +31,7 @@
 mod ack_socket;
 mod client_input;
 mod clients;
+mod events;
 mod leftovers;
 mod perform;
 mod plan;

@@ -108,7 +108,10 @@ impl Driver {
                 self.clients.finished(op, &outcome);
             }
             Action::Peer(action) => events.extend(self.perform_for_peer(action)),
-            Action::Tell(fact) => self.write_fact(&fact),
+            Action::Tell(fact) => {
+                self.write_fact(&fact);
+                self.record_event(&fact);
+            }
             Action::Exit(code, reason) => self.end = Some(End { code, reason }),
         }
     }
@@ -134,12 +137,7 @@ impl Driver {
             }
         };
         match spawned {
-            Ok(pid) => {
-                self.log.debug(format_args!(
-                    "slot {slot}: worker {pid} of generation {generation} started"
-                ));
-                Event::Forked(worker, pid)
-            }
+            Ok(pid) => Event::Forked(worker, pid),
             Err(failed) => Event::SpawnFailed(worker, failed.why),
         }
     }

@@ -60,6 +60,9 @@ impl Driver {
                     reply.generations = Some(driver.generations())
                 });
             }
+            ControlCommand::Events { since, log } => {
+                return self.follow_events(number, id, since, log);
+            }
             ControlCommand::Wait { ready, op } => return self.wait_request(number, id, ready, op),
             ControlCommand::Reload { dry_run, changes } => {
                 return match changes.check(is_ours) {

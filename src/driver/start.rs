@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::Supervisor;
 use crate::model::event::Event;
 use crate::model::ids::{Generation, MasterId};
+use crate::model::machines::event_log::EventLog;
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
 use crate::sys::machine::{clock, random};
@@ -84,6 +85,7 @@ pub fn run(setup: Setup) -> Result<End> {
         None => Supervisor::new(workers, pins.policy().clone(), seed()),
     };
     let supervisor = supervisor.of_master(own_id());
+    let events = inherited.as_ref().and_then(InheritedFork::events);
     let mut driver = Driver::new(Parts {
         log,
         signals,
@@ -98,6 +100,7 @@ pub fn run(setup: Setup) -> Result<End> {
         published,
         startup: Startup::now(launcher),
         peer: None,
+        events: events.unwrap_or_else(new_events),
     });
     if let Err(error) = driver.prepare(inherited) {
         driver.close();
@@ -141,6 +144,12 @@ fn own_id() -> MasterId {
     MasterId(bits.unwrap_or_else(seed).max(1))
 }
 
+/// The events of a service that begins here. Its random word tells them from those of the next
+/// service under the same names.
+pub(super) fn new_events() -> EventLog<String> {
+    EventLog::new(own_id().0)
+}
+
 impl Driver {
     /// The last steps that can fail.
     fn prepare(&mut self, inherited: Option<InheritedFork>) -> Result<()> {
@@ -154,6 +163,8 @@ impl Driver {
         self.end_preflight();
         if self.peer.is_some() {
             self.clients.send_away();
+        } else {
+            self.clients.end_of_events();
         }
         self.clients.flush_and_close();
         self.close();

@@ -85,6 +85,7 @@ impl Driver {
         loop {
             // First, so that the last turn is reported too.
             self.report_state();
+            self.clients.tell_events(&self.events);
             if let Some(end) = self.end.take() {
                 return end;
             }

@@ -4,6 +4,7 @@
 mod common;
 
 mod death;
+mod events;
 mod fork;
 mod load;
 mod loss;

@@ -129,6 +129,11 @@ impl Job {
         for warning in &reply.warnings {
             self.display.warn(warning);
         }
+        Self::failure_of(reply)
+    }
+
+    /// The failure that a reply reports, as the error.
+    pub(super) fn failure_of(reply: &Reply) -> Result<()> {
         match &reply.error {
             None if reply.ok => Ok(()),
             None => Err(malformed_reply("it is neither ok nor an error")),

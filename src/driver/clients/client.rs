@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::follower::Follower;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::time::Time;
 use crate::sys::control::Conn;
@@ -31,6 +32,8 @@ pub(in crate::driver) struct Client {
     /// There is input that was received already, so no poll will report it: a surplus request.
     pub(in crate::driver) has_unread: bool,
     pub(super) pending: Vec<Pending>,
+    /// What it has been told of events, if it follows them.
+    pub(super) follower: Option<Follower>,
 }
 
 /// A request that has no reply yet.
@@ -64,6 +67,7 @@ impl Client {
             entry,
             has_unread: false,
             pending: Vec::new(),
+            follower: None,
         }
     }
 
@@ -97,16 +101,21 @@ impl Client {
 
     /// Whether the connection is of no more use.
     pub(super) fn is_over(&self) -> bool {
-        let answered = self.pending.is_empty() && !self.conn.wants_write();
+        let waits = !self.pending.is_empty() || self.follower.is_some();
+        let answered = !waits && !self.conn.wants_write();
         self.gone || (self.input_ended && answered)
     }
 
     /// Queues one line. A client that does not read what it asked for is disconnected.
     pub(super) fn send(&mut self, line: &impl serde::Serialize) {
         match serde_json::to_string(line) {
-            Ok(line) => self.gone |= !self.conn.send(line),
+            Ok(line) => self.send_line(line),
             Err(_) => self.gone = true,
         }
+    }
+
+    pub(super) fn send_line(&mut self, line: String) {
+        self.gone |= !self.conn.send(line);
     }
 
     pub(in crate::driver) fn reply(&mut self, reply: Reply) {

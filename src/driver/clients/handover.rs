@@ -5,6 +5,7 @@ use std::io;
 
 use super::Clients;
 use super::client::{Awaited, Client, Pending};
+use super::follower::Follower;
 use super::keys::{Key, Keys};
 use crate::model::ids::Ticket;
 use crate::model::time::Time;
@@ -61,6 +62,7 @@ impl Client {
             entry: self.entry,
             owing_since: self.partial_since.map(Moment::from),
             pending: self.pending.iter().map(Pending::handed_over).collect(),
+            follows: self.follower.as_ref().map(Follower::handed_over),
             ..handover::Client::default()
         };
         self.conn.hand_over(&mut client);
@@ -70,6 +72,7 @@ impl Client {
     fn taken_over(client: handover::Client, left: &mut LeftOpen) -> io::Result<Self> {
         Ok(Client {
             conn: Conn::taken_over(&client, left)?,
+            follower: client.follows.map(Follower::taken_over),
             gone: false,
             input_ended: client.silent,
             entry: client.entry,

@@ -3,6 +3,7 @@
 //! - [`Clients`]: all connections, the idempotency keys, and what reloads change.
 //! - [`Client`]: one connection, with its requests that have no reply yet.
 //! - [`Keys`]: which request has begun which operation already.
+//! - `follower`: the clients that follow events, each with its place among them.
 //! - `reply`: the model's refusals and outcomes as replies.
 //! - `handover`: the connections from one image of the master to the next.
 //!
@@ -32,6 +33,7 @@ use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
 use crate::wire::handover::Entry;
 
 mod client;
+mod follower;
 mod handover;
 mod keys;
 mod reply;
@@ -287,6 +289,7 @@ impl Clients {
     /// The master is about to exit, and another one is the service: requests that wait for what
     /// ends there are not left without an answer.
     pub(super) fn send_away(&mut self) {
+        self.send_followers_away();
         for client in self.by_number.values_mut() {
             for pending in std::mem::take(&mut client.pending) {
                 let text = match pending.awaited {

@@ -11,6 +11,7 @@ use crate::driver::state::{OldPaths, PeerMaster};
 use crate::error::{Error, Result, reason};
 use crate::model::Supervisor;
 use crate::model::ids::Generation;
+use crate::model::machines::event_log::EventLog;
 use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::sys::io::fd;
@@ -134,6 +135,13 @@ impl InheritedFork {
     ) -> Supervisor {
         let (old_pid, state) = (self.handover.pid, self.handover.state.clone().into());
         Supervisor::beside_old_master(Rc::clone(policy), slots, seed, old_pid, state)
+    }
+
+    /// The events so far, which the old master numbers as long as it lives. None: it has none,
+    /// being older.
+    pub(in crate::driver) fn events(&self) -> Option<EventLog<String>> {
+        let known = self.handover.events.clone()?;
+        Some(EventLog::from(known).beside_old_master([]))
     }
 
     /// The old master, as a part of the driver.

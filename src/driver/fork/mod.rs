@@ -83,6 +83,7 @@ impl Driver {
     /// There is no other master any more: this one is the service.
     fn forget_peer(&mut self) {
         self.peer = None;
+        self.events.number_alone();
         self.processes.leave_unreaped(None);
         if let Some(service_manager) = &mut self.service_manager {
             service_manager.say_again();
@@ -94,7 +95,11 @@ impl Driver {
         let Some(peer) = &mut self.peer else {
             return;
         };
-        for event in peer.read(now) {
+        let told = peer.read(now);
+        for message in peer.take_events() {
+            self.hear_event(message);
+        }
+        for event in told {
             if let PeerEvent::Said(message) = &event {
                 self.log
                     .debug(format_args!("the other master says: {message:?}"));

@@ -13,6 +13,7 @@ use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
 use crate::wire::environment::Environment;
+use crate::wire::events::kept::KnownEvents;
 use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::peer::{FOR_ONE_PROCESS, FORMAT, ForkHandover, LINK_FD};
@@ -111,6 +112,7 @@ impl Driver {
             state: (&state).into(),
             pin: pin.handed_over(&mut sets),
             earlier,
+            events: Some(KnownEvents::from(&self.events)),
             listeners: self
                 .listeners
                 .iter()

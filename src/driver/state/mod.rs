@@ -16,7 +16,8 @@
 //! - [`Preflight`], in `preflight`: a successor image that is being checked.
 //! - [`PeerMaster`], in `peer_master`: the other master during an upgrade by fork.
 //!
-//! Three parts are rooms of their own: [`Pins`], [`Processes`] and [`Clients`].
+//! The events are a machine of the model, [`EventLog`]. Three parts are rooms of their own:
+//! [`Pins`], [`Processes`] and [`Clients`].
 
 mod admission;
 mod leftovers;
@@ -29,6 +30,7 @@ mod startup;
 
 use crate::log::Log;
 use crate::model::Supervisor;
+use crate::model::machines::event_log::EventLog;
 use crate::sys::control::token::TokenFile;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
@@ -91,6 +93,7 @@ pub(super) struct Parts {
     pub(super) published: PublishedPaths,
     pub(super) startup: Startup,
     pub(super) peer: Option<PeerMaster>,
+    pub(super) events: EventLog<String>,
 }
 
 /// The driver: owns every descriptor, and the map between processes and the model's worker ids.
@@ -111,6 +114,8 @@ pub(super) struct Driver {
     pub(super) preflight: Option<Preflight>,
     /// The other master, during an upgrade by fork.
     pub(super) peer: Option<PeerMaster>,
+    /// What has happened, for those who follow it.
+    pub(super) events: EventLog<String>,
     /// What workers left behind.
     pub(super) leftovers: Leftovers,
     /// The status document that this turn has made already, until an event changes what it says.
@@ -136,6 +141,7 @@ impl Driver {
             published,
             startup,
             peer,
+            events,
         } = parts;
         Driver {
             log,
@@ -153,6 +159,7 @@ impl Driver {
             preflight: None,
             leftovers: Leftovers::default(),
             peer,
+            events,
             status_of_turn: None,
             end: None,
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::driver::state::{Driver, PeerMaster, ServiceManager};
 use crate::error::reason;
 use crate::sys::process::{image, proc_info};
+use crate::wire::events::kept::KnownEvents;
 use crate::wire::handover::service::Service;
 use crate::wire::handover::values::SignalName;
 use crate::wire::handover::{self, FORMAT, MissingDir, Needs, State};
@@ -74,6 +75,7 @@ impl Driver {
                 path: file.path().into(),
             }),
             clients: self.clients.handed_over(),
+            events: Some(KnownEvents::from(&self.events)),
             draining_master: self.peer.as_ref().map(PeerMaster::handed_over),
             service_manager: self
                 .service_manager

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use crate::driver::clients::Clients;
 use crate::driver::pin::Pins;
 use crate::driver::process::{HandedOver, Processes};
+use crate::driver::start::new_events;
 use crate::driver::state::{
     Admission, Configured, Driver, End, Parts, PeerMaster, PublishedPaths, ServiceListeners,
     Startup,
 };
 use crate::error::{Error, Result};
 use crate::model::event::Event;
+use crate::model::machines::event_log::EventLog;
 use crate::model::signal::Signal;
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
@@ -120,6 +122,7 @@ pub fn take_over(
         ),
         startup: Startup::taken_over(state.started.into(), state.started_wall),
         peer: peer.map(ManuallyDrop::into_inner),
+        events: state.events.map_or_else(new_events, EventLog::from),
     });
     driver.leftovers.look_soon(clock::now());
     Ok(ManuallyDrop::new(Taken {

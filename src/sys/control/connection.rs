@@ -221,7 +221,8 @@ impl Conn {
         self.unsent() > 0
     }
 
-    fn unsent(&self) -> usize {
+    /// How many bytes wait to be sent.
+    pub fn unsent(&self) -> usize {
         self.output.len().saturating_sub(self.written)
     }
 }

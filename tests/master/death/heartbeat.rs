@@ -360,8 +360,10 @@ fn r36_only_displayed_dates_use_the_wall_clock() {
     }
     assert_eq!(looking, ["sys/machine/clock.rs"]);
     asking.sort_unstable();
-    // Dates in the status document and in the log; the clock itself.
+    // Dates in the status document, in events and in the log; the clock itself.
     let display = [
+        "driver/clients/follower.rs",
+        "driver/events.rs",
         "driver/state/startup.rs",
         "driver/status.rs",
         "log/mod.rs",

@@ -310,3 +310,43 @@ fn help_and_version_are_data() {
     }
     assert!(ctl(["--help"]).stdout.contains("Exit codes:"));
 }
+
+#[test]
+fn events_are_printed_as_they_come_and_a_refusal_is_no_event() {
+    let scene = Scene::new();
+    let event = "{\"seq\":4,\"at\":\"2026-01-31T12:00:00.000Z\",\"event\":\"of-a-newer-master\"}\n";
+    let master = scene.answer(&format!(
+        "{{\"seq\":3,\"event\":\"following\",\"log\":\"z\"}}\n{event}{}",
+        "{\"ok\":false,\"error\":{\"code\":\"refused\",\"message\":\"no more\"}}\n"
+    ));
+    let ended = ctl([
+        "events".as_ref(),
+        scene.control().as_os_str(),
+        "--since=3".as_ref(),
+        "--json".as_ref(),
+    ]);
+    ended.failed(6, "pf-ctl: events: no more");
+    assert_eq!(ended.stdout, event);
+    assert_eq!(master.end(), json!({"cmd": "events", "since": 3}));
+}
+
+#[test]
+fn events_end_with_5_at_the_timeout() {
+    let scene = Scene::new();
+    let master = scene.play(|mut peer| {
+        let request = peer.request();
+        peer.say("{\"seq\":3,\"event\":\"following\",\"log\":\"z\"}\n");
+        peer.until_left();
+        request
+    });
+    let ended = ctl([
+        "events".as_ref(),
+        scene.control().as_os_str(),
+        "--timeout=300ms".as_ref(),
+    ]);
+    ended.failed(5, "not finished after 300ms");
+    assert_eq!(
+        (master.end(), ended.stdout),
+        (json!({"cmd": "events"}), String::new())
+    );
+}

@@ -82,6 +82,15 @@ pub enum ControlCommand {
     },
     /// Return the generations, with their releases.
     History,
+    /// Follow events: a line each, until the master ends.
+    Events {
+        /// From the event after the one with this number on; None: from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+        /// Only if these are the events of this service: a word that was told before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log: Option<String>,
+    },
     /// End the running rollout, or roll to the release before.
     Rollback {
         /// Roll to the release of this generation instead.

@@ -20,6 +20,7 @@
 //! | [`address`] | addresses and options of listeners, as people write them: pf-listen(1) |
 //! | [`address::size`] | sizes: `512M` |
 //! | [`control`], [`changes`], [`status`] | requests, replies, the status document: JSON lines |
+//! | [`events`] | events of the service: JSON lines; facts of the model as such lines |
 //! | [`names`] | the paths beside a pid file: control socket, `.oldbin` |
 //! | [`service_manager`] | `READY=1` and so on to the manager above: systemd, sd_notify(3) |
 //!
@@ -29,6 +30,7 @@
 //! | --- | --- |
 //! | [`handover`] | the state that an image hands to the next at an upgrade in place |
 //! | [`handover::preflight`] | the answer of an image that is only checked before that |
+//! | [`events::kept`] | the events that are kept, from one image or master to the next |
 //! | [`peer`] | what an old and a new master exchange during an upgrade by fork |
 //! | [`operation_id`] | an operation's id, one word |
 //! | [`text`] | bytes that are nearly always text, in JSON |
@@ -40,6 +42,7 @@ pub mod changes;
 pub mod control;
 pub mod einhorn;
 pub mod environment;
+pub mod events;
 pub mod exports;
 pub mod handover;
 pub mod heartbeat;

@@ -11,13 +11,14 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::events::kept::KnownEvents;
 use super::exports::Protocol;
 use super::handover::operations::{End, KnownOperations};
 use super::handover::releases::{KnownReleases, before_they_were_known};
 use super::handover::values::{KindName, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
-use super::text::Text;
+use super::text::{self, Text};
 use crate::model::ids::Generation;
 use crate::model::operation::Outcome;
 use crate::model::peer::{ForkState, PeerMessage};
@@ -64,6 +65,9 @@ pub struct ForkHandover {
     /// What the releases that can be gone back to were pinned to.
     #[serde(default)]
     pub earlier: Vec<Pin>,
+    /// Its events; None: it has none, being older.
+    #[serde(default)]
+    pub events: Option<KnownEvents>,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
     pub listeners: Vec<Listener>,
     /// The protocols in which it was told of listeners.
@@ -226,8 +230,7 @@ pub fn render(message: &PeerMessage) -> Vec<u8> {
 
 /// What of a text fits into one message.
 fn cut(text: &str) -> String {
-    let fits = text.char_indices().take_while(|(at, _)| *at < LONGEST_TEXT);
-    fits.map(|(_, letter)| letter).collect()
+    text::cut(text, LONGEST_TEXT)
 }
 
 fn cut_outcome(outcome: &Outcome) -> End {

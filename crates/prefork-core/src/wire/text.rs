@@ -71,6 +71,12 @@ impl Text {
     }
 }
 
+/// What begins in the first `longest` bytes of a text.
+pub(super) fn cut(text: &str, longest: usize) -> String {
+    let fits = text.char_indices().take_while(|(at, _)| *at < longest);
+    fits.map(|(_, letter)| letter).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,18 +11,22 @@ use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
-use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId};
+use prefork_core::model::fact::Fact;
+use prefork_core::model::ids::{Generation, OpId, Ticket, WorkerId, WorkerLabel};
+use prefork_core::model::machines::event_log::EventLog;
 use prefork_core::model::peer::{PeerEvent, PeerMessage};
 use prefork_core::model::policy::{Canary, Policy, Readiness};
 use prefork_core::model::releases::PinnedRelease;
 use prefork_core::model::state::snapshot::{Role, ServiceState};
 use prefork_core::model::time::Time;
 use prefork_core::wire::changes::Changes;
+use prefork_core::wire::events::kept::KnownEvents;
+use prefork_core::wire::events::render;
 use prefork_core::wire::handover::service::Service;
 use prefork_core::wire::handover::values::{Moment, Settings};
 use prefork_core::wire::handover::{
-    Beat, Client, Clients, DrainingMaster, FORMAT, Guard, Hold, Image, Listener, Needs, OLDEST,
-    Pin, Process, State,
+    Beat, Client, Clients, DrainingMaster, FORMAT, Follows, Guard, Hold, Image, Listener, Needs,
+    OLDEST, Pin, Process, State,
 };
 
 /// The service in one state, and what the image that reads it must find.
@@ -218,6 +222,29 @@ impl World {
         }
     }
 
+    /// Three events; beside an old master one of this master has no number yet.
+    fn events(&self) -> KnownEvents {
+        let event = |pid: i32| {
+            let worker = WorkerLabel {
+                slot: 0,
+                pid: Some(pid),
+                generation: Generation(1),
+            };
+            let at = "2026-01-31T12:00:00.000Z";
+            render(&Fact::WorkerStarted(worker), at).expect("an event")
+        };
+        let mut log = EventLog::new(7);
+        for pid in 4001..=4003 {
+            log.happened(event(pid));
+        }
+        let is_beside = self.supervisor.role() == Role::New;
+        let log = match is_beside {
+            true => log.beside_old_master([event(4004)]),
+            false => log,
+        };
+        KnownEvents::from(&log)
+    }
+
     /// The document of an upgrade that begins now.
     fn state(&mut self, sets: &[&[i32]]) -> State {
         self.ask(Command::Upgrade);
@@ -304,6 +331,7 @@ impl World {
                 all: vec![Client {
                     number: 1,
                     fd: 8,
+                    follows: Some(Follows { id: None, seen: 2 }),
                     ..Client::default()
                 }],
                 last_client: 1,
@@ -315,6 +343,7 @@ impl World {
                 key_commands: [("deploy-1".into(), r#"{"cmd":"reload"}"#.into())].into(),
                 dropped: 0,
             },
+            events: Some(self.events()),
             service_manager: None,
             draining_master: (self.supervisor.role() == Role::New).then(|| DrainingMaster {
                 link: 12,
@@ -362,6 +391,13 @@ fn every_golden_state_is_read_and_goes_on() {
             let pinned = Event::Pinned(to, Rc::new(Policy::default()), PinnedRelease::default());
             supervisor.step(world.now, pinned, &mut out);
             assert_eq!(supervisor.service_state(), ServiceState::Rolling);
+            let events = EventLog::from(read.events.clone().expect("this format has events"));
+            assert_eq!((events.last(), events.kept().count()), (3, 3));
+            // An image that is older has no events.
+            let mut older: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            older.as_object_mut().expect("an object").remove("events");
+            let older = State::parse(older.to_string().as_bytes()).expect("it is understood");
+            assert_eq!(older.events, None);
             let descriptors = read.descriptors();
             for fd in golden.listeners.iter().flat_map(|set| set.iter()) {
                 assert!(descriptors.contains(fd), "{fd}");

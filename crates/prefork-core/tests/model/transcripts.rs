@@ -2,7 +2,8 @@
 //!
 //! In `tests/scenarios/*.txt` a line that starts with `#` is prose, an indented line is an action,
 //! and every other line is a command ([`Session::command`]) that the actions below it answer.
-//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff.
+//! `PF_REWRITE=1 cargo test transcripts` writes the actions anew; review the diff. Facts of the
+//! level debug are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
 use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::fact::Level;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
@@ -250,7 +252,10 @@ impl Session {
                 if let (Action::Pin(..), Some(notifier)) = (&action, &mut self.notifier) {
                     notifier.reload_begins(now);
                 }
-                self.answers.push(super::render::action(&action));
+                // What a log shows of a worker only on request, its actions show here.
+                if !matches!(&action, Action::Tell(fact) if fact.level() == Level::Debug) {
+                    self.answers.push(super::render::action(&action));
+                }
                 events.extend(self.answer(&action));
             }
         }

@@ -26,6 +26,7 @@ use prefork_core::model::time::Time;
 use prefork_core::wire::operation_id::plain;
 
 use super::render;
+use super::told::Told;
 
 pub const SLOTS: usize = 3;
 
@@ -98,6 +99,8 @@ pub struct World {
     pub took: Option<usize>,
     /// One worker of so many gets stuck; 0: none.
     pub stuck: u64,
+    /// The events of both masters.
+    pub told: Told,
 }
 
 impl World {
@@ -133,6 +136,7 @@ impl World {
             killed: false,
             took: None,
             stuck: 0,
+            told: Told::default(),
         }
     }
 
@@ -196,6 +200,7 @@ impl World {
                 }
             }
             Action::Exit(code, _) => self.ends(at, code),
+            Action::Tell(fact) => self.told.hear(at, &fact),
             Action::Peer(deed) => self.perform_beside(at, deed, events),
             Action::LookForLeftovers => events.push_back(Event::LeftBehind(Vec::new())),
             _ => {}

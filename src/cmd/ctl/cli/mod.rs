@@ -100,6 +100,12 @@ pub(super) enum Verb {
     Pid(Common),
     /// Waits for a state of the service or for the end of an operation
     Wait(Wait),
+    /// Follows what happens, as one JSON object a line, until the service has stopped
+    ///
+    /// Every event has seq (its number, without gaps), at (RFC 3339, UTC) and event. Goes on with
+    /// the next master by itself when the master is upgraded. Ends with 0 when the service has
+    /// stopped, and with 3 if the master died.
+    Events(Events),
     /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
     Listeners(Common),
 }
@@ -254,6 +260,19 @@ pub(super) struct SignalArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Events {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Begin with the event after this number; 0: with the oldest that is kept
+    ///
+    /// The last 1000 events are kept, also through upgrades. Older ones that are asked for are told
+    /// as one event, missed, with their count. Without this option the events begin from now on.
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 #[group(id = "state", required = true, multiple = false, args = ["ready", "gone", "op"])]
 pub(super) struct Wait {
     #[command(flatten)]
@@ -302,6 +321,7 @@ impl Verb {
             Verb::Signal(_) => "signal",
             Verb::Pid(_) => "pid",
             Verb::Wait(_) => "wait",
+            Verb::Events(_) => "events",
             Verb::Listeners(_) => "listeners",
         }
     }
@@ -322,6 +342,7 @@ impl Verb {
                 return (common, false);
             }
             Verb::Wait(wait) => return (&wait.common, false),
+            Verb::Events(events) => return (&events.common, false),
         };
         (&plain.common, plain.no_wait)
     }
@@ -368,6 +389,10 @@ impl Verb {
             Verb::Wait(wait) => ControlCommand::Wait {
                 ready: wait.ready,
                 op: wait.op.clone(),
+            },
+            Verb::Events(events) => ControlCommand::Events {
+                since: events.since,
+                log: None,
             },
             Verb::Listeners(_) => ControlCommand::Listeners,
         }))

@@ -23,6 +23,7 @@ use crate::sys::io::seqpacket::{Link, Message};
 use crate::sys::process::fork_master::ForkedMaster;
 use crate::sys::process::pidfd;
 use crate::sys::process::{descendants, wait};
+use crate::wire::events::kept::EventMessage;
 use crate::wire::names::ack_path;
 use crate::wire::peer::{LONGEST, parse, render};
 
@@ -63,6 +64,8 @@ pub(in crate::driver) struct PeerMaster {
     trouble: Option<Trouble>,
     /// That the link is lost was told.
     is_lost: bool,
+    /// What it has said of events.
+    about_events: Vec<EventMessage>,
     /// Empty for a new master.
     old_paths: OldPaths,
 }
@@ -104,6 +107,7 @@ impl PeerMaster {
             link_ended_at: None,
             trouble: None,
             is_lost: false,
+            about_events: Vec::new(),
             old_paths: OldPaths::default(),
         }
     }
@@ -183,7 +187,16 @@ impl PeerMaster {
 
     /// Sends a message, at once or when the link has room for it.
     pub(in crate::driver) fn send(&mut self, message: &PeerMessage, now: Time) {
-        if let Err(error) = self.link.send(render(message)) {
+        self.send_text(render(message), now);
+    }
+
+    /// The same, about events.
+    pub(in crate::driver) fn send_event(&mut self, message: &EventMessage, now: Time) {
+        self.send_text(message.render(), now);
+    }
+
+    fn send_text(&mut self, text: Vec<u8>, now: Time) {
+        if let Err(error) = self.link.send(text) {
             self.fails(now, "cannot send to it", &error);
         }
         self.watch_link(now);
@@ -244,6 +257,11 @@ impl PeerMaster {
         }
     }
 
+    /// What it has said of events since this was asked last.
+    pub(in crate::driver) fn take_events(&mut self) -> Vec<EventMessage> {
+        std::mem::take(&mut self.about_events)
+    }
+
     /// What it has sent, and its end.
     pub(in crate::driver) fn read(&mut self, now: Time) -> Vec<PeerEvent> {
         // Asked before its messages are read: so none of them is missed.
@@ -283,6 +301,8 @@ impl PeerMaster {
                 break;
             };
             let Some(message) = parse(&datagram.text) else {
+                self.about_events
+                    .extend(EventMessage::parse(&datagram.text));
                 continue;
             };
             if let PeerMessage::Hello(pid) = message
@@ -369,32 +389,4 @@ impl PeerMaster {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_received_before_is_read_first() {
-        let (mut old, new) = Link::pair().expect("a pair");
-        let (first, second) = (
-            PeerMessage::Back("first".to_owned()),
-            PeerMessage::Back("second".to_owned()),
-        );
-        old.send(render(&second)).expect("sent");
-        let early = Message {
-            text: render(&first),
-            fds: Vec::new(),
-        };
-        let pid = i32::try_from(std::process::id()).expect("a pid");
-        let process = pidfd::open_process(pid).expect("a pidfd");
-        let mut peer = PeerMaster::old_master(
-            (Link::new(new), Some(early)),
-            (pid, Some(process)),
-            OldPaths::default(),
-        )
-        .expect("watched");
-        assert_eq!(peer.deadline(), Some(Time(0)));
-        let messages = [PeerEvent::Said(first), PeerEvent::Said(second)];
-        assert_eq!(peer.read(Time(1)), messages);
-        assert_eq!(peer.deadline(), None);
-    }
-}
+mod tests;

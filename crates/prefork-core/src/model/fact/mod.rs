@@ -9,7 +9,7 @@ pub mod text;
 use std::time::Duration;
 
 use crate::model::exit::LastExit;
-use crate::model::ids::{Generation, WorkerLabel};
+use crate::model::ids::{Generation, OpId, WorkerLabel};
 use crate::model::leftover::LeftBehind;
 use crate::model::operation::OperationKind;
 use crate::model::peer::PeerLabel;
@@ -51,6 +51,10 @@ pub struct WorkerExit {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
+    /// A worker's process exists.
+    WorkerStarted(WorkerLabel),
+    /// A worker was told to finish, for the first time.
+    WorkerRetiring(WorkerLabel),
     /// A worker became ready, this long after its start.
     WorkerReady(WorkerLabel, Duration),
     /// A worker's leader ended.
@@ -89,9 +93,11 @@ pub enum Fact {
     LoopWasLate(Duration),
     /// A rollout began.
     RolloutBegan {
+        /// The operation.
+        op: OpId,
         /// What asked for it.
         kind: OperationKind,
-        /// The generation that served; None: the first rollout.
+        /// The generation that served; None: the first rollout of this master.
         from: Option<Generation>,
         /// The new generation.
         to: Generation,
@@ -109,8 +115,12 @@ pub enum Fact {
     },
     /// A rollout is done.
     RolloutDone {
+        /// The operation.
+        op: OpId,
         /// What asked for it.
         kind: OperationKind,
+        /// The generation that served before, also in another master.
+        from: Option<Generation>,
         /// The generation that serves now.
         to: Generation,
         /// How many slots.
@@ -129,17 +139,38 @@ pub enum Fact {
     },
     /// A rollout is undone.
     RolledBack {
+        /// The operation.
+        op: OpId,
         /// What asked for the rollout.
         kind: OperationKind,
+        /// The generation that serves again.
+        from: Option<Generation>,
         /// The generation that failed.
+        to: Generation,
+        /// Why.
+        why: String,
+    },
+    /// A rollout has ended where it stood: a stop came between, or there is nothing to go back to.
+    RolloutGivenUp {
+        /// The operation.
+        op: OpId,
+        /// What asked for the rollout.
+        kind: OperationKind,
+        /// The generation that served before.
+        from: Option<Generation>,
+        /// The new generation.
         to: Generation,
         /// Why.
         why: String,
     },
     /// A generation could not be pinned: nothing has changed.
     PinFailed {
+        /// The operation.
+        op: OpId,
         /// What asked for it.
         kind: OperationKind,
+        /// The generation that serves.
+        from: Option<Generation>,
         /// Why.
         why: String,
     },
@@ -190,8 +221,15 @@ pub enum Fact {
     ResumeBegan(usize),
     /// They are ready.
     Resumed(usize),
-    /// A stop began, this hard, with this many workers.
-    StopBegan(StopSeverity, usize),
+    /// A stop began.
+    StopBegan {
+        /// How hard.
+        severity: StopSeverity,
+        /// How many workers this master has.
+        workers: usize,
+        /// The service ends, and no other master has told of it: not this master alone.
+        of_service: bool,
+    },
     /// A stop became harder.
     StopHardened(StopSeverity),
     /// The service serves on for this long before its workers are told.
@@ -204,6 +242,10 @@ pub enum Fact {
     Stopped,
     /// A new master is started beside this one.
     ForkBegan {
+        /// The operation.
+        op: OpId,
+        /// The generation that serves.
+        from: Generation,
         /// Its first generation.
         to: Generation,
         /// Both serve until one is told to quit.
@@ -268,11 +310,13 @@ impl Fact {
             | Fact::ScaleRefused(_)
             | Fact::QueuesNotEmpty
             | Fact::ForkGoesOn => Level::Warn,
+            Fact::WorkerStarted(_) | Fact::WorkerRetiring(_) => Level::Debug,
             Fact::WorkerReady(..)
             | Fact::WorkerHeld(..)
             | Fact::RolloutBegan { .. }
             | Fact::RolloutOnProbation { .. }
             | Fact::RolloutDone { .. }
+            | Fact::RolloutGivenUp { .. }
             | Fact::SignalDeferred(..)
             | Fact::SignalIgnored(_)
             | Fact::DeferredPauseDropped(_)
@@ -285,7 +329,7 @@ impl Fact {
             | Fact::Paused
             | Fact::ResumeBegan(_)
             | Fact::Resumed(_)
-            | Fact::StopBegan(..)
+            | Fact::StopBegan { .. }
             | Fact::StopHardened(_)
             | Fact::StopDelayed(_)
             | Fact::QueuesAwaited
@@ -300,7 +344,9 @@ impl Fact {
     /// The worker that it is about, if it is about one.
     pub fn worker(&self) -> Option<WorkerLabel> {
         match self {
-            Fact::WorkerReady(worker, _)
+            Fact::WorkerStarted(worker)
+            | Fact::WorkerRetiring(worker)
+            | Fact::WorkerReady(worker, _)
             | Fact::WorkerOverdue(worker, _)
             | Fact::AbortOverdue(worker, _)
             | Fact::WorkerUnkillable(worker)
@@ -323,6 +369,7 @@ impl Fact {
             | Fact::RolloutDone { .. }
             | Fact::RollingBack { .. }
             | Fact::RolledBack { .. }
+            | Fact::RolloutGivenUp { .. }
             | Fact::PinFailed { .. }
             | Fact::SignalDeferred(..)
             | Fact::SignalIgnored(_)
@@ -340,7 +387,7 @@ impl Fact {
             | Fact::Paused
             | Fact::ResumeBegan(_)
             | Fact::Resumed(_)
-            | Fact::StopBegan(..)
+            | Fact::StopBegan { .. }
             | Fact::StopHardened(_)
             | Fact::StopDelayed(_)
             | Fact::QueuesAwaited

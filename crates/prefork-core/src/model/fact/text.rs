@@ -149,6 +149,8 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Fact::WorkerStarted(worker) => write!(f, "{worker} started"),
+            Fact::WorkerRetiring(worker) => write!(f, "{worker} is told to finish"),
             Fact::WorkerReady(worker, after) => {
                 write!(f, "{worker} is ready after {}", human(*after))
             }
@@ -239,6 +241,7 @@ impl fmt::Display for Fact {
                 from,
                 to,
                 slots,
+                op: _,
             } => match from {
                 Some(from) => write!(f, "{kind}: from generation {from} to {to}"),
                 None => write!(f, "{kind}: generation {to}, {}", workers(*slots)),
@@ -253,6 +256,8 @@ impl fmt::Display for Fact {
                 to,
                 slots,
                 took,
+                op: _,
+                from: _,
             } => write!(
                 f,
                 "{kind} done: generation {to}, {} ready, {}",
@@ -262,10 +267,13 @@ impl fmt::Display for Fact {
             Fact::RollingBack { kind, to, why } => {
                 write!(f, "{kind} of generation {to}: rolling back: {why}")
             }
-            Fact::RolledBack { kind, to, why } => {
+            Fact::RolledBack { kind, to, why, .. } => {
                 write!(f, "{kind} of generation {to}: rolled back: {why}")
             }
-            Fact::PinFailed { kind, why } => {
+            Fact::RolloutGivenUp { kind, to, why, .. } => {
+                write!(f, "{kind} of generation {to}: given up: {why}")
+            }
+            Fact::PinFailed { kind, why, .. } => {
                 write!(f, "{kind} refused, nothing has changed: {why}")
             }
             Fact::SignalDeferred(signal, busy) => write!(f, "{signal} is remembered: {busy}"),
@@ -296,7 +304,11 @@ impl fmt::Display for Fact {
             Fact::Paused => f.write_str("paused"),
             Fact::ResumeBegan(slots) => write!(f, "resume: {}", workers(*slots)),
             Fact::Resumed(slots) => write!(f, "resumed: {} ready", workers(*slots)),
-            Fact::StopBegan(severity, count) => {
+            Fact::StopBegan {
+                severity,
+                workers: count,
+                of_service: _,
+            } => {
                 write!(f, "stop: {}, {}", severity.name(), workers(*count))
             }
             Fact::StopHardened(severity) => write!(f, "stop: {}", severity.name()),
@@ -308,7 +320,7 @@ impl fmt::Display for Fact {
                 f.write_str("stop: the accept queues are not empty, and the time is over")
             }
             Fact::Stopped => f.write_str("stopped"),
-            Fact::ForkBegan { to, manual } => {
+            Fact::ForkBegan { to, manual, .. } => {
                 let how = if *manual {
                     "both serve until one is told to quit"
                 } else {

@@ -7,6 +7,7 @@
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
+use crate::model::ids::Generation;
 use crate::model::operation::Outcome;
 use crate::model::peer::{PeerAction, PeerMessage, PeerSide};
 use crate::model::signal::Signal;
@@ -28,6 +29,15 @@ impl Supervisor {
         Some(format!(
             "{label} is the service, and this one only drains: ask that one"
         ))
+    }
+
+    /// The generation that an old master beside this one serves from; None: there is none, or this
+    /// master is the service by now.
+    pub(crate) fn generation_of_old_master(&self) -> Option<Generation> {
+        let peer = self.peer.as_ref()?;
+        let is_beside = peer.side == PeerSide::New && peer.handed_over.is_none();
+        let kept = self.releases.kept.last().filter(|_| is_beside)?;
+        Some(kept.generation)
     }
 
     /// Whether the service manager is told about this master: not about a new one before it is the

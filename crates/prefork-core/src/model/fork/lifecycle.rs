@@ -30,7 +30,13 @@ impl Supervisor {
         let to = self.next_generation();
         self.readiness_memory.begins(to, Some(from));
         let slots = self.slots.len();
-        turn.tell_with_progress(Fact::ForkBegan { to, manual }, op, 0, slots);
+        let began = Fact::ForkBegan {
+            op,
+            from,
+            to,
+            manual,
+        };
+        turn.tell_with_progress(began, op, 0, slots);
         let policy = Rc::clone(&self.policy);
         let mut releases = self.releases.clone();
         releases.kept.push(KeptRelease {
@@ -135,7 +141,9 @@ impl Supervisor {
         self.readiness_memory.forget(rollout.to);
         self.releases.cancel(rollout.to);
         turn.tell(Fact::PinFailed {
+            op: rollout.op,
             kind: rollout.kind,
+            from: self.serving,
             why: why.clone(),
         });
         turn.end(&mut self.operations, rollout.op, Outcome::Failed(why));

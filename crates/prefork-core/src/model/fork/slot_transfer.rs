@@ -273,19 +273,19 @@ impl Supervisor {
     }
 
     /// A stop while the service moves stops both masters: it is one service. With `--manual` they
-    /// are two.
+    /// are two. Whether the service ends with this master, and the other one has not told of it.
     pub(crate) fn stop_peer_too(
         &mut self,
         turn: &mut Turn<'_>,
         severity: StopSeverity,
         reason: Option<&str>,
-    ) {
+    ) -> bool {
         let Some(peer) = &mut self.peer else {
-            return;
+            return true;
         };
         if peer.side == PeerSide::Old && peer.handed_over.is_some() {
             // The service is the new master's.
-            return;
+            return false;
         }
         if peer.settled || peer.manual {
             // A stop of the old master commits to the new one; a stop of the new one backs out.
@@ -293,25 +293,28 @@ impl Supervisor {
                 turn.act(Action::Peer(PeerAction::Succeeded));
             }
             peer.stop = peer.stop.max(Some(severity));
-            return;
+            return false;
         }
         if !peer.is_up {
             // It has no worker to end yet, and a new master that hangs would never read the
             // message.
             peer.stop = peer.stop.max(Some(severity));
             turn.act(Action::Peer(PeerAction::Kill));
-            return;
+            return true;
         }
         if let Some(why) = reason {
             // A new master that gives up leaves the service to the old one.
             if peer.side == PeerSide::New && peer.handed_over.is_none() {
                 turn.send_to_peer(PeerMessage::Back(why.to_owned()));
             }
-        } else if peer.stop.is_none_or(|known| known < severity) {
+            return peer.side == PeerSide::New && peer.handed_over.is_some();
+        }
+        if peer.stop.is_none_or(|known| known < severity) {
             peer.stop = Some(severity);
             peer.told_to_stop = true;
             turn.send_to_peer(PeerMessage::Stop(severity));
         }
+        !peer.was_told_to_stop
     }
 
     /// An old master that ends waits until it is known whether there is a new one: until that one

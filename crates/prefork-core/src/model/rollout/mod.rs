@@ -53,6 +53,7 @@ impl Supervisor {
         self.releases.begin(to, kind, pinned, turn.now);
         let (from, slots) = (self.serving, self.slots.len());
         let began = Fact::RolloutBegan {
+            op,
             kind,
             from,
             to,
@@ -135,6 +136,7 @@ impl Supervisor {
         if rollout.from.is_none() {
             let error = Some(why.clone());
             let rollout = rollout.clone();
+            self.tell_given_up(turn, &rollout, &why);
             self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
             self.rollout = None;
             self.counters.rolled_back += 1;
@@ -161,7 +163,9 @@ impl Supervisor {
         self.end_of_rollout();
         let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::RolloutDone {
+            op: rollout.op,
             kind: rollout.kind,
+            from: rollout.from.or(self.generation_of_old_master()),
             to: rollout.to,
             slots: self.slots.len(),
             took: record.took.unwrap_or_default(),
@@ -216,6 +220,7 @@ impl Supervisor {
             self.policy = Rc::clone(&rollout.policy);
         }
         let error = Some(why.to_owned());
+        self.tell_given_up(turn, &rollout, why);
         self.end_record(turn.now, &rollout, RolloutResult::Aborted, error);
         let asked_by = match rollout.direction {
             Direction::Back(_, asked_by) => asked_by,
@@ -224,6 +229,21 @@ impl Supervisor {
         for op in [rollout.op].into_iter().chain(asked_by) {
             turn.end(&mut self.operations, op, Outcome::Aborted(why.to_owned()));
         }
+    }
+
+    /// Tells that the rollout has ended where it stood. A new master beside an old one is silent:
+    /// the upgrade by fork is one rollout, and the old master tells its end.
+    fn tell_given_up(&self, turn: &mut Turn<'_>, rollout: &Rollout, why: &str) {
+        if rollout.from.is_none() && self.peer.is_some() {
+            return;
+        }
+        turn.tell(Fact::RolloutGivenUp {
+            op: rollout.op,
+            kind: rollout.kind,
+            from: rollout.from,
+            to: rollout.to,
+            why: why.to_owned(),
+        });
     }
 
     /// What a rollout leaves in slots and timers goes with it.

@@ -68,7 +68,9 @@ impl Supervisor {
         self.last_generation -= 1;
         self.readiness_memory.forget(generation);
         turn.tell(Fact::PinFailed {
+            op: pinning.op,
             kind: pinning.kind,
+            from: self.serving,
             why: why.clone(),
         });
         turn.end(&mut self.operations, pinning.op, Outcome::Failed(why));

@@ -200,7 +200,9 @@ impl Supervisor {
         self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         self.forget(turn, rollout.to);
         turn.tell(Fact::RolledBack {
+            op: rollout.op,
             kind: rollout.kind,
+            from: rollout.from,
             to: rollout.to,
             why: why.clone(),
         });

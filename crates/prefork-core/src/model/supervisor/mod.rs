@@ -36,6 +36,7 @@ use std::rc::Rc;
 
 use super::action::Action;
 use super::event::{Event, WorkerMessage};
+use super::fact::Fact;
 use super::operation::OperationKind;
 use super::peer::ASK_AFTER;
 use super::releases::PinnedRelease;
@@ -66,6 +67,9 @@ impl Supervisor {
             Event::Start(release) => self.start_service(turn, release),
             Event::Forked(worker, pid) => {
                 self.change_worker(worker, |worker| worker.pid = Some(pid));
+                if let Some(worker) = self.workers.get(&worker) {
+                    turn.tell(Fact::WorkerStarted(worker.label()));
+                }
                 // A label, which no plan depends on.
                 return;
             }

@@ -80,7 +80,7 @@ impl Supervisor {
             }
             return;
         }
-        self.stop_peer_too(turn, severity, reason.as_deref());
+        let of_service = self.stop_peer_too(turn, severity, reason.as_deref());
         let paused = self.mode.is_paused();
         let why = reason.as_deref().unwrap_or("the service was told to stop");
         self.abort_rollout(turn, why);
@@ -90,7 +90,11 @@ impl Supervisor {
             let outcome = Outcome::Aborted(why.to_owned());
             turn.end(&mut self.operations, pinning.op, outcome);
         }
-        turn.tell(Fact::StopBegan(severity, self.workers.len()));
+        turn.tell(Fact::StopBegan {
+            severity,
+            workers: self.workers.len(),
+            of_service,
+        });
         self.deferred = DeferredSignals::default();
         self.mode = Mode::Stopping(Stopping {
             severity,

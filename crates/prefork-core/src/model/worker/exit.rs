@@ -59,6 +59,10 @@ impl Worker {
         out: &mut Vec<Effect>,
     ) {
         self.asked |= self.killed_for.is_none();
+        // One that has died, and left a group behind, is told nothing any more.
+        if self.told_at.is_none() && !self.phase.is_leaderless() {
+            out.push(Effect::tell(Fact::WorkerRetiring(self.label())));
+        }
         if self.phase.told().is_none_or(|told| severity > told) {
             self.send_stop(now, severity, out);
         }

@@ -79,6 +79,18 @@ pub struct Client {
     pub owing_since: Option<Moment>,
     /// What it waits for.
     pub pending: Vec<Pending>,
+    /// The events that it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
+}
+
+/// A client that follows events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Follows {
+    /// The id of its request.
+    pub id: Option<Value>,
+    /// The number of the last event that it was told.
+    pub seen: u64,
 }
 
 /// Whether a client has been let in.

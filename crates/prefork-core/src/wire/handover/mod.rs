@@ -31,10 +31,11 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
 use super::environment::Environment;
+use super::events::kept::KnownEvents;
 use super::exports::Protocol;
 use super::text::Text;
 use crate::model::Supervisor;
-pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Pending};
+pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Follows, Pending};
 use service::Service;
 use values::{Moment, ReportedToManager, Settings, SignalName};
 
@@ -98,6 +99,9 @@ pub struct State {
     pub pid_file: Option<PidFile>,
     /// Who is connected to the control socket.
     pub clients: Clients,
+    /// The events; None: the image that wrote this has none, being older.
+    #[serde(default)]
+    pub events: Option<KnownEvents>,
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub service_manager: Option<ServiceManager>,

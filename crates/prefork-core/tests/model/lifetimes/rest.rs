@@ -94,7 +94,11 @@ impl World {
         if !self.open.is_empty() {
             return Err(format!("operations without an end: {:?}", self.open));
         }
-        Ok(())
+        match (self.told.wrong(), &self.told.open()[..]) {
+            (Some(wrong), _) => Err(wrong),
+            (None, []) => Ok(()),
+            (None, open) => Err(format!("rollouts that are never told to end: {open:?}")),
+        }
     }
 
     /// If everybody behaves from now on, it comes to rest: every operation ends, every slot has its

@@ -21,6 +21,7 @@ use prefork_core::model::state::rollout::RolloutResult;
 use prefork_core::model::state::snapshot::{ServiceState, SlotView, Snapshot};
 use prefork_core::model::time::Time;
 
+use super::super::told::Told;
 use super::super::{handover, render};
 
 /// A process of the fake world.
@@ -78,6 +79,8 @@ pub(super) struct World {
     pub(super) given: BTreeSet<u32>,
     pub(super) steps: u64,
     record: bool,
+    /// Its events.
+    pub(super) told: Told,
     pub(super) transcript: String,
 }
 
@@ -172,6 +175,7 @@ impl World {
             given: BTreeSet::new(),
             steps: 0,
             record,
+            told: Told::default(),
             transcript,
         }
     }
@@ -464,6 +468,9 @@ impl World {
             for action in out {
                 if self.record {
                     let _ = writeln!(self.transcript, "  {}", render::action(&action));
+                }
+                if let Action::Tell(fact) = &action {
+                    self.told.hear(0, fact);
                 }
                 // Undoing a scale ends workers; a request that superseded a pause asked for it.
                 let lowers = |fact: &Fact| {
