@@ -107,7 +107,7 @@ const HOUSE: &[Room] = &[
     Room {
         name: "ui",
         rooms: &["model", "wire"],
-        crates: &["comfy_table", "indicatif"],
+        crates: &["comfy_table", "console", "indicatif"],
         closed: &[
             "std::fs",
             "std::net",
