@@ -15,7 +15,9 @@ use super::{Processes, WorkerProcess};
 use crate::model::event::Event;
 use crate::model::exit::ExitStatus;
 use crate::model::ids::WorkerId;
+use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
+use crate::sys::machine::clock;
 use crate::sys::process::pidfd::open_process;
 use crate::sys::process::wait;
 
@@ -111,6 +113,11 @@ impl Processes {
         ended
     }
 
+    /// What the worker has done since that was last told; its leader has ended and is not reaped.
+    pub(in crate::driver) fn last_work(&mut self, id: WorkerId, now: Time) -> Option<Event> {
+        self.by_id.get_mut(&id)?.last_work(now)
+    }
+
     /// Reaps the leader: how it ended, and whether its group has other members. A worker without
     /// other members is forgotten.
     pub(in crate::driver) fn reap_leader(&mut self, id: WorkerId) -> Option<Event> {
@@ -146,19 +153,24 @@ impl Processes {
             .filter(empty)
             .map(|process| process.id)
             .collect();
-        gone.into_iter().map(|id| self.forget_group(id)).collect()
+        let forgotten = gone.into_iter().flat_map(|id| self.forget_group(id));
+        forgotten.collect()
     }
 
     /// Whether this leaderless group has become empty; it is forgotten if so.
-    pub(in crate::driver) fn look_at_group(&mut self, id: WorkerId) -> Option<Event> {
-        let process = self.by_id.get(&id)?;
-        let is_empty = process.leaderless && process.group.is_empty();
-        is_empty.then(|| self.forget_group(id))
+    pub(in crate::driver) fn look_at_group(&mut self, id: WorkerId) -> Vec<Event> {
+        let is_empty = |process: &WorkerProcess| process.leaderless && process.group.is_empty();
+        if self.by_id.get(&id).is_some_and(is_empty) {
+            return self.forget_group(id);
+        }
+        Vec::new()
     }
 
-    fn forget_group(&mut self, id: WorkerId) -> Event {
+    /// Forgets a group that is empty; what it has done since that was last told comes first.
+    fn forget_group(&mut self, id: WorkerId) -> Vec<Event> {
+        let work = self.last_work(id, clock::now());
         self.remove(id);
-        Event::Emptied(id)
+        work.into_iter().chain([Event::Emptied(id)]).collect()
     }
 
     /// Reaps orphans of workers that have become our children; their pids.

@@ -240,6 +240,11 @@ impl PeerMaster {
         self.watch_link(now);
     }
 
+    /// Whether a message would be sent at once: the link works, and nothing waits in it.
+    pub(in crate::driver) fn has_room(&self) -> bool {
+        !self.is_lost && !self.link.wants_write()
+    }
+
     fn fails(&mut self, now: Time, what: &str, error: &io::Error) {
         let why = format!("{what}: {}", reason(error));
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
@@ -420,32 +425,4 @@ impl PeerMaster {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_received_before_is_read_first() {
-        let (mut old, new) = Link::pair().expect("a pair");
-        let (first, second) = (
-            PeerMessage::Back("first".to_owned()),
-            PeerMessage::Back("second".to_owned()),
-        );
-        old.send(render(&second)).expect("sent");
-        let early = Message {
-            text: render(&first),
-            fds: Vec::new(),
-        };
-        let pid = i32::try_from(std::process::id()).expect("a pid");
-        let process = pidfd::open_process(pid).expect("a pidfd");
-        let mut peer = PeerMaster::old_master(
-            (Link::new(new), Some(early)),
-            (pid, Some(process)),
-            OldPaths::default(),
-        )
-        .expect("watched");
-        assert_eq!(peer.deadline(), Some(Time(0)));
-        let messages = [PeerEvent::Said(first), PeerEvent::Said(second)];
-        assert_eq!(peer.read(Time(1)), messages);
-        assert_eq!(peer.deadline(), None);
-    }
-}
+mod tests;

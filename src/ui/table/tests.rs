@@ -58,6 +58,7 @@ fn healthy() -> Status {
                 fd: 3,
                 queued: Some(7),
                 backlog: Some(4096),
+                ..Listener::default()
             },
             Listener {
                 address: "unixgram:/run/app.log".into(),

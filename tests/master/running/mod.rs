@@ -8,3 +8,4 @@ mod protocol;
 mod service_manager;
 mod signals;
 mod terminal;
+mod totals;

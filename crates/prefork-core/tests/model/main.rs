@@ -6,6 +6,7 @@
 //! - `two_masters`: random upgrades by fork.
 //! - `golden`: states that this version has written, for later versions to read.
 //! - `handover`: what an upgrade in place takes along, written and read.
+//! - `totals`: what is counted, through deaths and both upgrades.
 //! - `pairs`: every phase of a worker with every input.
 
 mod beside;
@@ -15,6 +16,7 @@ mod handover;
 mod lifetimes;
 mod pairs;
 mod render;
+mod totals;
 mod transcripts;
 mod two_lives;
 mod two_masters;
