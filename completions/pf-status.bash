@@ -23,7 +23,7 @@ _pf__status() {
 
     case "${cmd}" in
         pf__status)
-            opts="-q -h -V --json --quiet --timeout --help --version"
+            opts="-q -h -V --json --metrics --quiet --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

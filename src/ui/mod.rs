@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: the status document, for `pf-status`;
 //! - [`services`]: a line for each of several services, for the same;
+//! - [`metrics`]: the status document in the OpenMetrics format, for the same;
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
 //! - [`history`]: the generations so far, for `pf-ctl history`;
 //! - [`plan`]: what a rollout would change, for `pf-ctl reload --dry-run`;
@@ -17,6 +18,7 @@ mod columns;
 pub mod history;
 pub mod lines;
 pub mod listeners;
+pub mod metrics;
 pub mod plan;
 pub mod progress;
 pub mod services;

@@ -43,6 +43,13 @@ pub(super) struct Args {
     #[arg(long, group = "form")]
     pub(super) json: bool,
 
+    /// Print metrics in the OpenMetrics text format
+    ///
+    /// Those of several targets have the label service. A target that does not answer has pf_up 0,
+    /// and its exit code.
+    #[arg(long, group = "form")]
+    pub(super) metrics: bool,
+
     /// Print nothing; the exit code is the answer
     #[arg(short, long, group = "form")]
     pub(super) quiet: bool,

@@ -1,4 +1,5 @@
-//! `pf-status`: shows what masters and their workers do, as a table, as JSON, or as an exit code.
+//! `pf-status`: shows what masters and their workers do, as a table, as JSON, as metrics, or
+//! as an exit code.
 //!
 //! In reading order:
 //!
@@ -27,7 +28,7 @@ use crate::error::{Error, Exit, Result};
 use crate::sys::io::terminal;
 use crate::ui::lines::Line;
 use crate::ui::services::{self, Service};
-use crate::ui::{table, text};
+use crate::ui::{metrics, table, text};
 use answer::{StatusReply, fetch};
 use cli::{Args, PROG};
 
@@ -49,6 +50,13 @@ fn status(args: &Args) -> Result<Exit> {
     let exit = worst(&asked);
     if args.quiet {
         // An error is only its exit code.
+        return Ok(exit);
+    }
+    if args.metrics {
+        let text = metrics::text(&services(args, &asked))
+            .map_err(|error| Error::system("cannot write the metrics", error))?;
+        print(&[&text])?;
+        report(args, &asked);
         return Ok(exit);
     }
     match <[_; 1]>::try_from(asked) {
