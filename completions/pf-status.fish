@@ -1,3 +1,4 @@
+complete -c pf-status -l watch -d 'Show it again and again, every second or at this interval (5s, 500ms)' -r
 complete -c pf-status -l timeout -d 'How long each master may take to answer (30s, 250ms)' -r
 complete -c pf-status -l json -d 'Print the status document of the control protocol, as JSON on one line'
 complete -c pf-status -l metrics -d 'Print metrics in the OpenMetrics text format'

@@ -7,6 +7,9 @@ use super::lines::{columns, cut_beginning};
 /// The most space between two columns.
 const GAP: u16 = 2;
 
+/// The least of a path that is shown where columns are too wide.
+const SHORTEST_PATH: usize = 12;
+
 /// Columns with two spaces between them, aligned right except the columns `left`. No rules, and no
 /// spaces at the end of a row.
 pub(super) fn layout(
@@ -27,14 +30,13 @@ pub(super) struct Fitted<'a> {
     pub(super) left: &'a [usize],
     /// The column whose cells may be cut at their beginning.
     pub(super) path: Option<usize>,
-    /// The last column may be cut at its end, so it is no reason to make the others narrower.
-    pub(super) last_is_cut: bool,
     pub(super) width: Option<usize>,
 }
 
 impl Fitted<'_> {
     /// The lines. A column without any value is left out; the first one stays. Columns that are
-    /// still too wide are nearer to each other. What does not fit then is for the caller to cut.
+    /// still too wide are nearer to each other, and a path is cut at its beginning. What does not
+    /// fit then is for the caller to cut, at the end.
     pub(super) fn lines(&self, mut rows: Vec<Vec<String>>) -> Vec<String> {
         let all = 0..self.header.len();
         let is_shown = |column: &usize| {
@@ -44,19 +46,15 @@ impl Fitted<'_> {
         let shown: Vec<usize> = all.filter(is_shown).collect();
         let mut gap = GAP;
         if let Some(width) = self.width {
-            let last = self.header.len() - 1;
-            let widths = self.widths(&shown, &rows, |column| {
-                !(self.last_is_cut && column == last) && Some(column) != self.path
-            });
-            let path = self.path.filter(|path| shown.contains(path));
-            let taken = |gap: u16| widths + usize::from(gap) * (shown.len() - 1);
-            // Of a path, its last part is to be read.
-            let wanted = path.map_or(0, |path| self.header[path].len().max(12));
-            if taken(gap) + wanted > width {
+            let taken = |widths: usize, gap: u16| widths + usize::from(gap) * (shown.len() - 1);
+            if taken(self.widths(&shown, &rows, None), gap) > width {
                 gap = 1;
             }
-            if let Some(path) = path {
-                let room = width.saturating_sub(taken(gap)).max(wanted);
+            if let Some(path) = self.path.filter(|path| shown.contains(path)) {
+                let others = self.widths(&shown, &rows, Some(path));
+                let room = width.saturating_sub(taken(others, gap));
+                // The last part of a path is to be read.
+                let room = room.max(SHORTEST_PATH);
                 for cell in rows.iter_mut().filter_map(|row| row.get_mut(path)) {
                     *cell = cut_beginning(cell, room);
                 }
@@ -72,19 +70,14 @@ impl Fitted<'_> {
         lay_out(&header, &left, rows, gap)
     }
 
-    /// The columns of text that the columns of this kind take together.
-    fn widths(
-        &self,
-        shown: &[usize],
-        rows: &[Vec<String>],
-        is_counted: impl Fn(usize) -> bool,
-    ) -> usize {
+    /// How wide these columns are together, without the spaces between them and without `omitted`.
+    fn widths(&self, shown: &[usize], rows: &[Vec<String>], omitted: Option<usize>) -> usize {
         let width = |column: &usize| {
             let cells = rows.iter().filter_map(|row| row.get(*column));
             let widest = cells.map(|cell| columns(cell)).max().unwrap_or(0);
             widest.max(columns(self.header[*column]))
         };
-        let counted = shown.iter().filter(|column| is_counted(**column));
+        let counted = shown.iter().filter(|column| Some(**column) != omitted);
         counted.map(width).sum()
     }
 }
@@ -129,39 +122,30 @@ mod tests {
             header: &["N", "ADDRESS", "BEAT", "NOTE"],
             left: &[1, 3],
             path: Some(1),
-            last_is_cut: true,
             width,
         };
         let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
         fitted.lines(vec![
-            row(["-", "unix:/srv/app/run/app.sock", "-", "a long story"]),
+            row(["-", "unix:/srv/app/run/app.sock", "-", "story"]),
             row(["-", "tcp::80", "", ""]),
         ])
     }
 
     #[test]
     fn a_column_without_a_value_is_left_out_and_the_first_stays() {
-        assert_eq!(
-            table(None),
-            [
-                "N  ADDRESS                     NOTE",
-                "-  unix:/srv/app/run/app.sock  a long story",
-                "-  tcp::80",
-            ]
-        );
+        let expected = [
+            "N  ADDRESS                     NOTE",
+            "-  unix:/srv/app/run/app.sock  story",
+            "-  tcp::80",
+        ];
+        assert_eq!(table(None), expected);
+        assert_eq!(table(Some(36)), expected);
     }
 
     #[test]
-    fn a_path_is_cut_at_its_beginning_and_the_last_column_is_no_reason() {
-        assert_eq!(
-            table(Some(22)),
-            [
-                "N  ADDRESS        NOTE",
-                "-  …/run/app.sock  a long story",
-                "-  tcp::80",
-            ]
-            .map(|line| line.replace("ADDRESS        NOTE", "ADDRESS         NOTE"))
-        );
-        assert_eq!(table(Some(12))[2], "- tcp::80");
+    fn columns_that_are_too_wide_are_nearer_and_a_path_loses_its_beginning() {
+        assert_eq!(table(Some(22))[1], "- …/run/app.sock story");
+        assert_eq!(table(Some(35))[1], "- unix:/srv/app/run/app.sock story");
+        assert_eq!(table(Some(5))[1], "- …/app.sock story");
     }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use console::{Style, measure_text_width, truncate_str};
 
+use super::text::plain;
+
 /// One line, without its newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -20,6 +22,13 @@ impl Line {
             text: text.into(),
             is_well: true,
         }
+    }
+
+    /// A line that wants attention, of a foreign text, not wider than `width`.
+    pub fn bad(text: &str, width: Option<usize>) -> Line {
+        let text = plain(text);
+        let text = width.map_or_else(|| text.clone(), |width| cut_end(&text, width).into_owned());
+        Line::new(text, false)
     }
 
     /// A line that wants attention, if not `is_well`.

@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: the status document, for `pf-status`;
 //! - [`services`]: a line for each of several services, for the same;
+//! - [`screen`]: lines drawn in place, for `pf-status --watch`;
 //! - [`metrics`]: the status document in the OpenMetrics format, for the same;
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
 //! - [`history`]: the generations so far, for `pf-ctl history`;
@@ -21,6 +22,7 @@ pub mod listeners;
 pub mod metrics;
 pub mod plan;
 pub mod progress;
+pub mod screen;
 pub mod services;
 pub mod table;
 pub mod text;

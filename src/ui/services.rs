@@ -26,7 +26,6 @@ pub fn lines(services: &[Service], width: Option<usize>) -> Vec<Line> {
         header: &HEADER,
         left: &[0, 1, 3],
         path: Some(3),
-        last_is_cut: false,
         width,
     };
     let texts = table.lines(services.iter().map(row).collect());
@@ -127,7 +126,7 @@ mod tests {
         let lines = lines(&services(), Some(52));
         assert_eq!(
             lines[1].text,
-            "shop  running       12  …/releases/7    4/4  1m 1s"
+            "shop running      12 …/shop/releases/7   4/4 1m 1s"
         );
     }
 }

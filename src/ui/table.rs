@@ -34,7 +34,6 @@ pub fn lines(status: &Status, width: Option<usize>) -> Vec<Line> {
             header: &SLOTS,
             left: &[3, 11],
             path: None,
-            last_is_cut: true,
             width,
         };
         parts.push(marked(table.lines(rows), marks));
@@ -44,7 +43,6 @@ pub fn lines(status: &Status, width: Option<usize>) -> Vec<Line> {
             header: &LISTENERS,
             left: &[0, 1],
             path: Some(1),
-            last_is_cut: false,
             width,
         };
         let (rows, marks) = status.listeners.iter().map(listener).unzip();

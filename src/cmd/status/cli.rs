@@ -50,6 +50,23 @@ pub(super) struct Args {
     #[arg(long, group = "form")]
     pub(super) metrics: bool,
 
+    /// Show it again and again, every second or at this interval (5s, 500ms)
+    ///
+    /// On a terminal it is drawn in place, and what is not well has a colour, unless the variable
+    /// NO_COLOR is set. Else an empty line is between two rounds. A master that is away, or being
+    /// upgraded, is shown as such and asked again. It ends by a signal (Ctrl-C), or when stdout is
+    /// closed.
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        group = "form",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        value_parser = time
+    )]
+    pub(super) watch: Option<Duration>,
+
     /// Print nothing; the exit code is the answer
     #[arg(short, long, group = "form")]
     pub(super) quiet: bool,

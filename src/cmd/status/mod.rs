@@ -5,13 +5,15 @@
 //!
 //! - `cli`: the command line;
 //! - `answer`: the question to one master: its status document, found within the reply, and the
-//!   exit code that is derived from it.
+//!   exit code that is derived from it;
+//! - `watch`: the same again and again, in place on a terminal.
 //!
 //! One run: each target is asked in turn. The document of a single one becomes a table, those of
 //! several a line each. The worst exit code is that of the program.
 
 mod answer;
 mod cli;
+mod watch;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -46,6 +48,9 @@ pub fn main() -> ExitCode {
 }
 
 fn status(args: &Args) -> Result<Exit> {
+    if let Some(interval) = args.watch {
+        return watch::watch(args, interval);
+    }
     let asked = ask_all(args);
     let exit = worst(&asked);
     if args.quiet {
@@ -60,8 +65,8 @@ fn status(args: &Args) -> Result<Exit> {
         return Ok(exit);
     }
     match <[_; 1]>::try_from(asked) {
-        Ok([one]) if args.json => print(&[&escaped(one?.document()), "\n"])?,
-        Ok([one]) => print_lines(&table::lines(&one?.status()?, width()))?,
+        Ok([one]) if args.json => drop(print(&[&escaped(one?.document()), "\n"])?),
+        Ok([one]) => drop(print_lines(&table::lines(&one?.status()?, width()))?),
         Err(several) if args.json => print_documents(args, &several)?,
         Err(several) => {
             print_lines(&services::lines(&services(args, &several), width()))?;
@@ -110,9 +115,25 @@ fn print_documents(args: &Args, asked: &[Asked]) -> Result<()> {
         match asked {
             Ok(reply) => print(&[&escaped(reply.document()), "\n"])?,
             Err(error) => print(&[&escaped(&unknown(error)?), "\n"])?,
-        }
+        };
     }
     Ok(())
+}
+
+/// What is shown of the targets: the table of a single one, or why there is none; a line for each
+/// of several.
+fn lines(args: &Args, asked: &[Asked], width: Option<usize>) -> Vec<Line> {
+    let [one] = asked else {
+        return services::lines(&services(args, asked), width);
+    };
+    let status = one
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(StatusReply::status);
+    match status {
+        Ok(status) => table::lines(&status, width),
+        Err(error) => vec![Line::bad(&error.to_string(), width)],
+    }
 }
 
 /// What the line of each target shows.
@@ -185,23 +206,23 @@ fn escaped(json: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Writes lines to stdout.
-fn print_lines(lines: &[Line]) -> Result<()> {
-    let pieces = lines.iter().flat_map(|line| [line.text.as_str(), "\n"]);
-    print(&pieces.collect::<Vec<_>>())
+/// Writes lines to stdout, in one piece.
+fn print_lines(lines: &[Line]) -> Result<bool> {
+    let text: String = lines.iter().map(|line| line.text.clone() + "\n").collect();
+    print(&[&text])
 }
 
-/// Writes to stdout. A closed pipe is no error: the reader has read what it wanted.
-fn print(pieces: &[&str]) -> Result<()> {
+/// Writes to stdout. False: the pipe is closed, which is no error, as the reader has read what it
+/// wanted.
+fn print(pieces: &[&str]) -> Result<bool> {
     let mut out = io::stdout().lock();
     let written = pieces
         .iter()
         .try_for_each(|piece| out.write_all(piece.as_bytes()));
     match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::system("cannot write to standard output", error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::system("cannot write to standard output", error)),
     }
 }
 

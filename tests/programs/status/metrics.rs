@@ -20,7 +20,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 /// What the parser of the Python client has read. `None`: it is not there.
 fn parsed(text: &str) -> Option<Vec<String>> {
     use std::io::Write;
-    // Debian's package is for Debian's own python3, which may be another one than the first in PATH.
+    // Debian's package is for Debian's own python3, which may not be the first one in PATH.
     let is_there = |python: &&str| {
         let mut command = Command::new(python);
         command.args(["-c", "import prometheus_client.openmetrics.parser"]);

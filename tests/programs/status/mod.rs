@@ -1,6 +1,7 @@
 //! `pf-status` against a master played by the test, which knows what it answers.
 
 mod metrics;
+mod watch;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -64,7 +64,8 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
 
 /// An event of the other master: `other born PID|unborn WHY|gone HOW|lost WHY`, or a message of it:
 /// `other hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`,
-/// `other counted REQUESTS`, `other ask|alive|take|taken`, `other began OP KIND`, `other ended OP KIND done|failed TEXT`.
+/// `other counted REQUESTS`,
+/// `other ask|alive|take|taken`, `other began OP KIND`, `other ended OP KIND done|failed TEXT`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
     let text = rest.join(" ");
