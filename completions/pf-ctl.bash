@@ -139,13 +139,17 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__events)
-            opts="-q -h --timeout --json --quiet --since --help"
+            opts="-q -h --timeout --json --token --quiet --since --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -141,6 +141,7 @@ complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l ready -d 'Until a
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -l gone -d 'Until the master is gone; done at once where nothing runs'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand wait" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand events" -l timeout -d 'Stop waiting after this time (30s, 1m 30s, 250ms; off); the operation goes on' -r
+complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand events" -l token -d 'Present the content of this file to a master that was started with --control-token' -r -F
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand events" -l since -d 'Begin with the event after this number; 0: with the oldest that is kept' -r
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand events" -l json -d 'Print the master\'s reply as one line of JSON on stdout'
 complete -c pf-ctl -n "__fish_pf_ctl_using_subcommand events" -s q -l quiet -d 'Print only errors on stderr'

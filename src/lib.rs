@@ -181,7 +181,10 @@
 //! (`driver/clients/follower.rs`).
 //!
 //! *Status.* The model's snapshot and what `/proc` and the sockets show make one document
-//! ([`wire::status`]), which `pf-status` prints as it is, or as a table.
+//! ([`wire::status`]), which `pf-status` prints as it is, as a table, or as metrics. What only ever
+//! grows is in it as totals ([`model::counters`]): the driver tells the model what is new in each
+//! worker's heartbeat page whenever it looks at one, and before it reaps the worker; two masters
+//! tell each other.
 
 pub mod client;
 #[cfg(feature = "programs")]

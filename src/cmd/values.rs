@@ -40,6 +40,14 @@ pub(super) fn duration_or_off(text: &str) -> Result<Off<Duration>, String> {
     }
 }
 
+/// Parses a duration above 0.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("0 is not allowed".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// Parses a duration above 0, or `off`.
 pub(super) fn time_or_off(text: &str) -> Result<Off<Duration>, String> {
     match duration_or_off(text)? {

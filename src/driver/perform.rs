@@ -76,6 +76,7 @@ impl Driver {
             Action::LookForListeners(worker) => maybe_released.push(worker),
             Action::LookAtGroup(worker) => events.extend(self.processes.look_at_group(worker)),
             Action::Abandon(worker) => {
+                events.extend(self.processes.last_work(worker, clock::now()));
                 self.processes.remove(worker);
             }
             Action::LookForLeftovers => events.push_back(self.find_leftovers()),

@@ -1,14 +1,14 @@
 //! The status document: the model's snapshot, with what the processes and the sockets show.
 
 use crate::model::event::Event;
-use crate::model::exit::{ExitStatus, LastExit};
+use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::operation::Operation;
 use crate::model::operation::Outcome;
 use crate::model::releases::GenerationRecord;
 use crate::model::state::rollout::RolloutRecord;
 use crate::model::state::snapshot::{SlotView, Snapshot};
 use crate::model::time::Time;
-use crate::sys::listener::accept_queue::QueueReader;
+use crate::sys::listener::accept_queue::{self, QueueReader};
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info::Usage;
 use crate::wire::listen_env::FIRST_FD;
@@ -42,6 +42,8 @@ impl Driver {
         // First, since a beat is something that happens.
         if self.status_of_turn.is_none() {
             self.look_at_all_beats();
+            self.count_totals();
+            self.tell_peer_counts();
         }
         let known = self.status_of_turn.take();
         let status = known.unwrap_or_else(|| Box::new(self.make_status()));
@@ -57,7 +59,6 @@ impl Driver {
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(snapshot.generation).cloned();
         let pin = pin.as_deref();
-        self.processes.look_at_usage(now.mono);
         let views = |views: &[SlotView]| -> Vec<status::Slot> {
             let views = views.iter();
             views.map(|view| self.slot(view, &now)).collect()
@@ -140,6 +141,7 @@ impl Driver {
                 fd,
                 queued: depth.map(|depth| depth.queued),
                 backlog: depth.map(|depth| depth.backlog),
+                drops: accept_queue::drops(std::os::fd::AsFd::as_fd(listener)),
             }
         });
         described.collect()
@@ -158,6 +160,18 @@ impl Driver {
             .collect();
         for event in beats {
             self.feed(event);
+        }
+    }
+
+    /// Counts what workers have done, and what the log has lost, since that was last done.
+    pub(super) fn count_totals(&mut self) {
+        for event in self.processes.count_work(clock::now()) {
+            self.feed(event);
+        }
+        let lost = self.log.lost();
+        let new = lost.saturating_sub(std::mem::replace(&mut self.lost_lines_told, lost));
+        if new > 0 {
+            self.feed(Event::LogLinesLost(new));
         }
     }
 
@@ -194,9 +208,10 @@ impl Driver {
             requests: counts.map(|page| page.finished),
             connections: counts.map(|page| page.open),
             status: process.and_then(|process| process.status.clone()),
-            restarts: view.restarts,
+            restarts: view.totals.restarts,
             rss_bytes: usage.map(|usage| usage.rss_bytes),
             cpu_s: usage.map(|usage| seconds(usage.cpu)),
+            cpu_total_s: seconds(view.totals.cpu),
             last_exit: view.last_exit.as_ref().map(|exit| last_exit(exit, now)),
         }
     }
@@ -211,8 +226,14 @@ impl Driver {
             killed: counters.killed,
             rollouts: counters.rollouts,
             rolled_back: counters.rolled_back,
-            log_lines_lost: self.log.lost(),
+            log_lines_lost: counters.log_lines_lost,
             clients_dropped: self.clients.dropped,
+            requests: counters.requests,
+            connections: counters.connections,
+            exits: Cause::ALL
+                .into_iter()
+                .map(|cause| (cause.name().to_owned(), counters.exits.of(cause)))
+                .collect(),
         }
     }
 }

@@ -218,6 +218,10 @@ impl Driver {
             for event in self.processes.read_last_messages(*id, now) {
                 self.feed(event);
             }
+            // Before the reap: after it, what the worker has used is not known.
+            if let Some(event) = self.processes.last_work(*id, now) {
+                self.feed(event);
+            }
             if let Some(event) = self.processes.reap_leader(*id) {
                 self.feed(event);
             }
@@ -244,6 +248,9 @@ impl Driver {
         }
         if self.leftovers.forget(&orphans) {
             self.look_for_leftovers();
+        }
+        if !ended.is_empty() {
+            self.tell_peer_counts();
         }
     }
 

@@ -44,13 +44,13 @@ mod tests {
                 fd: 3,
                 queued: Some(2),
                 backlog: Some(4096),
+                ..Listener::default()
             },
             Listener {
                 name: None,
                 address: "udp:127.0.0.1:53".into(),
                 fd: 4,
-                queued: None,
-                backlog: None,
+                ..Listener::default()
             },
         ];
         assert_eq!(

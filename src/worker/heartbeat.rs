@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::sys::heartbeat::page;
 use crate::sys::io::fd;
 use crate::sys::machine::environment;
-use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, MAGIC, OPEN, Page};
+use crate::wire::heartbeat::{BEATS, BEGUN, CONNECTIONS, FINISHED, MAGIC, OPEN, Page};
 use crate::wire::service_manager;
 
 /// The variable with the descriptor of the page.
@@ -106,8 +106,9 @@ impl Heartbeat {
         Request(*self)
     }
 
-    /// Counts a connection as open until the returned value is dropped.
+    /// Counts a connection, and counts it as open until the returned value is dropped.
     pub fn connection(&self) -> OpenConnection {
+        self.add(CONNECTIONS, 1);
         self.add(OPEN, 1);
         OpenConnection(*self)
     }
@@ -120,6 +121,7 @@ impl Heartbeat {
             begun: number(BEGUN),
             finished: number(FINISHED),
             open: number(OPEN),
+            connections: number(CONNECTIONS),
         }
     }
 
@@ -204,12 +206,13 @@ mod tests {
     use super::*;
     use crate::sys::heartbeat::file::HeartbeatFile;
 
-    fn page(beats: u64, [begun, finished, open]: [u64; 3]) -> Page {
+    fn page(beats: u64, [begun, finished, open, connections]: [u64; 4]) -> Page {
         Page {
             beats,
             begun,
             finished,
             open,
+            connections,
         }
     }
 
@@ -223,11 +226,11 @@ mod tests {
         let request = heartbeat.request();
         drop(one);
         assert!(master.check_for_beat().expect("looked"));
-        let expected = page(2, [1, 0, 1]);
+        let expected = page(2, [1, 0, 1, 2]);
         assert_eq!((master.page(), heartbeat.counts()), (expected, expected));
         drop((two, request));
         assert!(master.check_for_beat().expect("looked"));
-        assert_eq!(master.page(), page(3, [1, 1, 0]));
+        assert_eq!(master.page(), page(3, [1, 1, 0, 2]));
     }
 
     #[test]
@@ -242,7 +245,7 @@ mod tests {
             }
         });
         assert!(master.check_for_beat().expect("looked"));
-        assert_eq!(master.page(), page(8000, [4000, 4000, 0]));
+        assert_eq!(master.page(), page(8000, [4000, 4000, 0, 4000]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use prefork::Heartbeat;
 use prefork::sys::io::fd;
 use signal_hook::consts::SIGTERM;
 use socket2::Socket;
@@ -18,6 +19,9 @@ use crate::common::support::service::Worker;
 
 /// Names the collector's directory, if there is one.
 const COLLECTOR: &str = "PF_TEST_COLLECTOR";
+
+/// Makes the worker count its requests in the heartbeat page.
+pub const COUNTS: &str = "PF_TEST_COUNTS";
 
 /// A worker that accepts in a thread for each listener and answers as `examples/hello.rs` does.
 pub fn plain() -> Worker {
@@ -57,6 +61,10 @@ fn accept(listener: &Socket, stop: &AtomicBool, collector: Option<&Path>) {
         .set_read_timeout(Some(Duration::from_millis(50)))
         .expect("a timeout");
     let mut held = Vec::new();
+    // Not always: a heartbeat would be readiness as well.
+    let counts = std::env::var_os(COUNTS).is_some();
+    let page = counts.then(|| Heartbeat::inherit().expect("a page"));
+    let page = page.unwrap_or_else(Heartbeat::none);
     while !stop.load(Ordering::Relaxed) {
         let client = match listener.accept() {
             Ok((client, _)) => client,
@@ -67,6 +75,7 @@ fn accept(listener: &Socket, stop: &AtomicBool, collector: Option<&Path>) {
                 _ => panic!("accept: {error}"),
             },
         };
+        let _counted = (page.connection(), page.request());
         let hold = collector.is_some_and(|directory| directory.join("hold").exists());
         answer(&client, collector, hold);
         if hold {

@@ -52,6 +52,7 @@ fn play() {
             "notify" => notify(&rest.replace('|', "\n")),
             "barrier" => barrier(),
             "beat" => beat(),
+            "count" => count(rest),
             "einhorn" => einhorn(rest),
             "exit" => exit(rest),
             "catch" => catch(rest),
@@ -123,15 +124,29 @@ fn einhorn(text: &str) {
     }
 }
 
-/// Raises the beat counter of the heartbeat page.
-fn beat() {
-    use std::os::unix::fs::FileExt;
+fn page() -> std::fs::File {
     let path = format!("/proc/self/fd/{}", variable("PF_HEARTBEAT_FD"));
     let page = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(path)
-        .expect("the page");
+        .open(path);
+    page.expect("the page")
+}
+
+/// Writes how many requests were finished and how many connections there were so far.
+fn count(numbers: &str) {
+    use std::os::unix::fs::FileExt;
+    for (number, offset) in numbers.split(' ').zip([24, 40]) {
+        let number: u64 = number.parse().expect("a number");
+        let written = page().write_all_at(&number.to_ne_bytes(), offset);
+        written.expect("written");
+    }
+}
+
+/// Raises the beat counter of the heartbeat page.
+fn beat() {
+    use std::os::unix::fs::FileExt;
+    let page = page();
     let mut counter = [0; 8];
     page.read_exact_at(&mut counter, 8).expect("read");
     page.write_all_at(&(u64::from_ne_bytes(counter) + 1).to_ne_bytes(), 8)

@@ -108,7 +108,13 @@ const HOUSE: &[Room] = &[
     Room {
         name: "ui",
         rooms: &["model", "wire"],
-        crates: &["comfy_table", "indicatif"],
+        crates: &[
+            "comfy_table",
+            "console",
+            "humantime",
+            "indicatif",
+            "prometheus_client",
+        ],
         closed: &[
             "std::fs",
             "std::net",

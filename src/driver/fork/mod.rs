@@ -108,6 +108,17 @@ impl Driver {
         }
     }
 
+    /// Tells the other master what this one has counted: before a client sees the totals, since the
+    /// other master may be the service in the end and must not show less; and when a worker has
+    /// ended, which may be the last one. What the link has no room for is in the next message.
+    pub(super) fn tell_peer_counts(&mut self) {
+        if let Some(peer) = self.peer.as_mut().filter(|peer| peer.has_room())
+            && let Some(counts) = self.supervisor.counts_for_peer()
+        {
+            peer.send(&counts, clock::now());
+        }
+    }
+
     /// Tells the old master that this one is up.
     pub(super) fn send_hello(&mut self) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);

@@ -19,6 +19,7 @@ use crate::model::exit::ExitStatus;
 use crate::model::ids::WorkerId;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
+use crate::sys::machine::clock;
 use crate::sys::process::pidfd::open_process;
 use crate::sys::process::wait;
 
@@ -159,6 +160,11 @@ impl Processes {
         ended
     }
 
+    /// What the worker has done since that was last told; its leader has ended and is not reaped.
+    pub(in crate::driver) fn last_work(&mut self, id: WorkerId, now: Time) -> Option<Event> {
+        self.by_id.get_mut(&id)?.last_work(now)
+    }
+
     /// Reaps the leader: how it ended, and whether its group has other members. A worker without
     /// other members is forgotten.
     pub(in crate::driver) fn reap_leader(&mut self, id: WorkerId) -> Option<Event> {
@@ -196,19 +202,24 @@ impl Processes {
         };
         let leaderless = self.leaderless.iter().copied();
         let gone: Vec<WorkerId> = leaderless.filter(is_empty).collect();
-        gone.into_iter().map(|id| self.forget_group(id)).collect()
+        let forgotten = gone.into_iter().flat_map(|id| self.forget_group(id));
+        forgotten.collect()
     }
 
     /// Whether this leaderless group has become empty; it is forgotten if so.
-    pub(in crate::driver) fn look_at_group(&mut self, id: WorkerId) -> Option<Event> {
-        let process = self.by_id.get(&id)?;
-        let is_empty = process.leaderless && process.group.is_empty();
-        is_empty.then(|| self.forget_group(id))
+    pub(in crate::driver) fn look_at_group(&mut self, id: WorkerId) -> Vec<Event> {
+        let is_empty = |process: &WorkerProcess| process.leaderless && process.group.is_empty();
+        if self.by_id.get(&id).is_some_and(is_empty) {
+            return self.forget_group(id);
+        }
+        Vec::new()
     }
 
-    fn forget_group(&mut self, id: WorkerId) -> Event {
+    /// Forgets a group that is empty; what it has done since that was last told comes first.
+    fn forget_group(&mut self, id: WorkerId) -> Vec<Event> {
+        let work = self.last_work(id, clock::now());
         self.remove(id);
-        Event::Emptied(id)
+        work.into_iter().chain([Event::Emptied(id)]).collect()
     }
 
     /// Reaps orphans of workers that have become our children, if it is time to look for them;

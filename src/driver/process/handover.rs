@@ -11,6 +11,7 @@ use super::ack_socket::AckSocket;
 use super::exits::{Exits, Orphans};
 use super::guard_keeper::GuardKeeper;
 use super::{Processes, WorkerProcess};
+use crate::model::counters::Work;
 use crate::model::ids::WorkerId;
 use crate::model::time::Time;
 use crate::sys::heartbeat::file::HeartbeatFile;
@@ -125,6 +126,11 @@ impl WorkerProcess {
             beat: self.beat.handed_over(),
             last_beat: self.last_beat.map(Moment::from),
             status: self.status.clone(),
+            counted: (
+                self.counted.requests,
+                self.counted.connections,
+                self.counted.cpu,
+            ),
             notify: (
                 self.notify.fd().as_raw_fd(),
                 self.notify.address().to_owned(),
@@ -157,6 +163,11 @@ impl WorkerProcess {
             spawn_outcome,
             about_to_execute: process.about_to_execute,
             ready_pipe: ready_pipe.map(Into::into),
+            counted: Work {
+                requests: process.counted.0,
+                connections: process.counted.1,
+                cpu: process.counted.2,
+            },
             usage: Cell::default(),
         })
     }

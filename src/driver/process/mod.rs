@@ -26,6 +26,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::reason;
+use crate::model::counters::Work;
 use crate::model::ids::WorkerId;
 use crate::model::policy::Readiness;
 use crate::model::signal::Signal;
@@ -184,6 +185,7 @@ impl Processes {
             spawn_outcome: Some(spawned.outcome),
             about_to_execute: false,
             ready_pipe: ready_pipe.map(|pipe| pipe.read.into()),
+            counted: Work::default(),
             usage: Cell::default(),
         };
         self.add(process)

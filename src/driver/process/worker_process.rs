@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Processes;
 use super::token::{Source, Token};
 use crate::driver::pin::Pin;
+use crate::model::counters::Work;
 use crate::model::event::{Event, WorkerMessage};
 use crate::model::ids::WorkerId;
 use crate::model::time::Time;
@@ -44,6 +45,8 @@ pub(in crate::driver) struct WorkerProcess {
     pub(super) spawn_outcome: Option<OwnedFd>,
     pub(super) about_to_execute: bool,
     pub(super) ready_pipe: Option<File>,
+    /// What it has done, as far as that was told to the model.
+    pub(super) counted: Work,
     /// What its group used when that was last looked at, and when that was.
     pub(super) usage: Cell<Option<(Time, Usage)>>,
 }
@@ -65,6 +68,34 @@ impl WorkerProcess {
     pub(in crate::driver) fn beat(&mut self, now: Time) -> Event {
         self.last_beat = Some(now);
         Event::Said(self.id, WorkerMessage::Beat)
+    }
+
+    /// What it has done since that was last told, as its page and its group's usage show.
+    fn new_work(&mut self) -> Option<Event> {
+        let page = self.beat.page();
+        // A worker may count only those that are open. One that miscounts has fewer than none.
+        let open = page.open.cast_signed().max(0).cast_unsigned();
+        let seen = Work {
+            requests: page.finished,
+            connections: page.connections.max(open),
+            cpu: self
+                .usage
+                .get()
+                .map_or(Duration::ZERO, |(_, usage)| usage.cpu),
+        };
+        let new = seen.since(&self.counted);
+        self.counted = seen.at_least(&self.counted);
+        (new != Work::default()).then_some(Event::Worked(self.id, new))
+    }
+
+    /// The same, now that its leader has ended, or its group: the last look.
+    pub(super) fn last_work(&mut self, now: Time) -> Option<Event> {
+        let _ = self.beat.check_for_beat();
+        // A leader that is not reaped yet still has its times.
+        if let Some(last) = proc_info::usage(self.group.leader()).filter(|_| !self.leaderless) {
+            self.usage.set(Some((now, last)));
+        }
+        self.new_work()
     }
 
     /// What a notification means to the model.
@@ -114,6 +145,13 @@ pub(super) fn stop_terms(pin: &Pin) -> StopTerms {
 }
 
 impl Processes {
+    /// What all workers have done since that was last told. Their pages have just been looked at.
+    pub(in crate::driver) fn count_work(&mut self, now: Time) -> Vec<Event> {
+        self.look_at_usage(now);
+        let each = self.all_mut();
+        each.filter_map(WorkerProcess::new_work).collect()
+    }
+
     /// Looks at what the groups use, where that is not known well enough: one scan for all.
     pub(in crate::driver) fn look_at_usage(&self, now: Time) {
         let wanted = self

@@ -120,6 +120,8 @@ pub(super) struct Driver {
     pub(super) leftovers: Leftovers,
     /// The status document that this turn has made already, until an event changes what it says.
     pub(super) status_of_turn: Option<Box<Status>>,
+    /// How many lost lines of the log the model knows of.
+    pub(super) lost_lines_told: u64,
     /// Set by the model's last action.
     pub(super) end: Option<End>,
 }
@@ -161,6 +163,7 @@ impl Driver {
             peer,
             events,
             status_of_turn: None,
+            lost_lines_told: 0,
             end: None,
         }
     }

@@ -197,6 +197,8 @@ impl Driver {
     fn hand_over(&mut self, successor: &Successor) -> String {
         let failed = |why: String| format!("cannot hand over to the successor: {why}");
         let dir = self.upgrade_dir();
+        // The next image has a log of its own, which has lost nothing.
+        self.count_totals();
         let (image, state) = match self.state(&dir) {
             Ok(state) => state,
             Err(why) => return failed(why),

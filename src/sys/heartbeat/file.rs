@@ -176,7 +176,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::wire::heartbeat::{BEATS, BEGUN, FINISHED, OPEN};
+    use crate::wire::heartbeat::{BEATS, BEGUN, CONNECTIONS, FINISHED, OPEN};
 
     fn mode(beat: &HeartbeatFile, mode: u32) {
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
@@ -253,7 +253,14 @@ mod tests {
     fn the_counters_are_read() {
         let mut beat = HeartbeatFile::create().expect("made");
         let file = File::from(beat.fd().try_clone_to_owned().expect("a copy"));
-        for (offset, value) in [(BEATS, 5u64), (BEGUN, 4), (FINISHED, 3), (OPEN, 1)] {
+        let numbers = [
+            (BEATS, 5u64),
+            (BEGUN, 4),
+            (FINISHED, 3),
+            (OPEN, 1),
+            (CONNECTIONS, 2),
+        ];
+        for (offset, value) in numbers {
             let offset = u64::try_from(offset).expect("small");
             file.write_all_at(&value.to_ne_bytes(), offset)
                 .expect("pwrite");
@@ -263,6 +270,7 @@ mod tests {
             begun: 4,
             finished: 3,
             open: 1,
+            connections: 2,
         };
         assert!(beat.check_for_beat().expect("checked"));
         assert_eq!(beat.page(), page);

@@ -11,6 +11,7 @@
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
 //! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |
 //! | [`seqpacket`] | [`seqpacket::Link`], the connection between two masters |
+//! | [`terminal`] | how much fits on a terminal |
 //! | [`log_sink`] | [`log_sink::LogWriter`], which drops bytes rather than block |
 //!
 //! The way of one event: a descriptor is added to a [`poll::NestedEpoll`] under a token; the loop
@@ -24,4 +25,5 @@ pub mod log_sink;
 pub mod nonblocking;
 pub mod poll;
 pub mod seqpacket;
+pub mod terminal;
 pub mod wakeup;

@@ -31,6 +31,15 @@ pub fn depth(fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
     QueueReader::new().depth(fd)
 }
 
+/// How many connections a TCP listener has dropped because its queue was full, or datagrams a UDP
+/// socket. `None` for other sockets (the clients of a Unix socket wait), and before Linux 4.12.
+pub fn drops(fd: BorrowedFd<'_>) -> Option<u32> {
+    let domain = SockRef::from(&fd).domain().ok()?;
+    let is_inet = domain == Domain::IPV4 || domain == Domain::IPV6;
+    let [.., drops] = getsockopt(&fd, MemInfo).ok().filter(|_| is_inet)?;
+    Some(drops)
+}
+
 /// Reads the queues of many listeners over one netlink socket, which the first Unix listener opens.
 #[derive(Debug, Default)]
 pub struct QueueReader {
@@ -112,6 +121,15 @@ sockopt_impl!(
     /// `TCP_INFO`, cut to its beginning: nix's own getter fails if the structure of the kernel has
     /// another size than its own.
     TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfoHead
+);
+
+/// What `SO_MEMINFO` tells of a socket; the last number is that of the drops (`SK_MEMINFO_DROPS`).
+type MemInfoWords = [u32; 9];
+
+sockopt_impl!(
+    /// The memory and the drops of a socket. A kernel with fewer numbers than these returns a
+    /// shorter structure, which is an error here.
+    MemInfo, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, MemInfoWords
 );
 
 fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {

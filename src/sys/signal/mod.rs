@@ -9,6 +9,7 @@
 //! - `handlers`: [`Signals`], the handlers of the master and of `pf-accept`.
 //! - [`forward`]: the signals of `pf-listen --hold`, which passes all of them on to its child.
 //! - [`shutdown`]: the request to finish, for workers written in Rust.
+//! - [`farewell`]: what a terminal is told before a signal ends the process.
 //! - [`interruptible`]: blocking calls that a signal or a deadline interrupts.
 //!
 //! The way of a TERM to the master: the handler that [`Signals::install`] has installed records the
@@ -20,6 +21,7 @@
 //! handlers, and one of them could swallow a signal that was meant for the child.
 
 mod disposition;
+pub mod farewell;
 pub mod forward;
 pub(super) mod handlers;
 pub mod interruptible;

@@ -136,3 +136,21 @@ fn u12_the_old_master_restarts_its_paused_workers() {
     assert_eq!(pid_of(&service.assert_one_master(2)), master.pid());
     service.stop();
 }
+
+#[test]
+fn what_a_new_master_has_shown_the_old_one_knows() {
+    let service = ForkService::new();
+    service.scene.app("helper 'count 5 2'; up; rest");
+    let master = service.master(OPTIONS).start();
+    let requests = |status: &serde_json::Value| status["counters"]["requests"].as_u64();
+    assert_eq!(requests(&master.status()), Some(10));
+    master.signal(Signal::SIGUSR2);
+    let (_, new) = service.both();
+    // With those that its own two workers have counted.
+    assert_eq!(requests(&new), Some(20), "{new}");
+    process::signal(pid_of(&new), Signal::SIGKILL);
+    let old = service.assert_one_master(2);
+    assert_eq!(requests(&old), Some(20), "{old}");
+    assert_eq!(old["counters"]["spawned"], 4, "{old}");
+    service.stop();
+}

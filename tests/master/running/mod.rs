@@ -9,3 +9,4 @@ mod protocol;
 mod service_manager;
 mod signals;
 mod terminal;
+mod totals;

@@ -403,19 +403,26 @@ fn the_status_document_has_every_field_of_the_contract() {
     );
     assert_eq!(
         fields(&status["listeners"][0]),
-        all("name address fd queued backlog")
+        all("name address fd queued backlog drops")
     );
     assert_eq!(
         fields(&status["slots"][0]),
         all(
             "slot pid generation state started_at uptime_s ready_after_s heartbeat_age_s beats \
              requests connections status restarts rss_bytes cpu_s \
-             last_exit"
+             cpu_total_s last_exit"
         )
     );
     assert_eq!(
         fields(&status["slots"][0]["last_exit"]),
         all("cause code signal core at output")
+    );
+    assert_eq!(
+        fields(&status["counters"]),
+        all(
+            "spawned readied died failed_starts killed rollouts rolled_back log_lines_lost \
+             clients_dropped requests connections exits"
+        )
     );
     assert_eq!(
         fields(&status["rollout"]),

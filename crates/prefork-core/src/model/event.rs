@@ -11,6 +11,7 @@
 //! | `Rebound`, `Signal`, `Command` | `supervisor/commands.rs`, which sends each verb to its file |
 //! | `Pinned`, `PinFailed` | `rollout/pin.rs` |
 //! | `Peer` | `fork/lifecycle.rs`, `fork/slot_transfer.rs` |
+//! | `Worked`, `LogLinesLost` | `supervisor/count.rs` |
 //! | `Due` | `supervisor/timers_due.rs`, a line a timer |
 //!
 //! [`Supervisor::step`]: super::Supervisor::step
@@ -18,6 +19,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::counters::Work;
 use super::exit::ExitStatus;
 use super::ids::{Generation, Ticket, WorkerId};
 use super::leftover::LeftBehind;
@@ -151,6 +153,10 @@ pub enum Event {
     PinFailed(Generation, String),
     /// Something happened to the other master, during an upgrade by fork.
     Peer(PeerEvent),
+    /// The worker has done this since that was last told.
+    Worked(WorkerId, Work),
+    /// So many lines of the log could not be written.
+    LogLinesLost(u64),
     /// Time has passed: look at the deadlines.
     Due,
 }

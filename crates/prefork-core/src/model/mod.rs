@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`event`], [`action`], [`fact`] | the vocabulary: what can happen, what is to be done, what is told |
 //! | [`ids`], [`time`], [`signal`], [`policy`], [`exit`], [`operation`], [`backoff`], [`timer`] | plain values |
+//! | [`counters`] | totals that never go down |
 //! | [`turn`] | one call of `step`: its time, and its actions so far |
 //! | [`worker`] | one worker's state machine |
 //! | [`readiness_memory`] | what `--ready auto` has learnt |
@@ -25,6 +26,7 @@
 
 pub mod action;
 pub mod backoff;
+pub mod counters;
 pub mod event;
 pub mod exit;
 pub mod fact;

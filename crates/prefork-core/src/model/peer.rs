@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::counters::{Counters, SlotTotals};
 use super::ids::{Generation, OpId};
 use super::operation::{OperationKind, Operations, Outcome};
 use super::policy::StopSeverity;
@@ -88,6 +89,8 @@ pub enum PeerMessage {
     Began(OpId, OperationKind),
     /// An operation of the sending master has ended so.
     Ended(OpId, OperationKind, Outcome),
+    /// What the sending master has counted itself since the upgrade began.
+    Counted(Box<Counters>),
 }
 
 /// What happened to the other master.
@@ -116,7 +119,8 @@ impl PeerEvent {
                 | PeerMessage::Used(_)
                 | PeerMessage::Take
                 | PeerMessage::Began(..)
-                | PeerMessage::Ended(..),
+                | PeerMessage::Ended(..)
+                | PeerMessage::Counted(_),
             ) => true,
             PeerEvent::Said(
                 PeerMessage::Hello(_)
@@ -180,4 +184,8 @@ pub struct ForkState {
     pub readiness_memory: ReadinessMemory,
     /// The old master answers [`PeerMessage::Ask`], and says [`PeerMessage::Take`].
     pub answers: bool,
+    /// The totals.
+    pub counters: Counters,
+    /// What the slots keep for good, from 0 on.
+    pub slots: Vec<SlotTotals>,
 }

@@ -14,8 +14,10 @@ pub const BEGUN: usize = 16;
 pub const FINISHED: usize = 24;
 /// The offset of the connections open.
 pub const OPEN: usize = 32;
+/// The offset of the connections so far, those that are open included.
+pub const CONNECTIONS: usize = 40;
 /// The offset behind the last field.
-pub const USED: usize = 40;
+pub const USED: usize = 48;
 
 /// The counters of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +30,8 @@ pub struct Page {
     pub finished: u64,
     /// Connections open.
     pub open: u64,
+    /// Connections so far, those that are open included. A worker may count only [`Page::open`].
+    pub connections: u64,
 }
 
 impl Page {
@@ -39,6 +43,7 @@ impl Page {
             begun: field(bytes, BEGUN),
             finished: field(bytes, FINISHED),
             open: field(bytes, OPEN),
+            connections: field(bytes, CONNECTIONS),
         }
     }
 }
@@ -57,7 +62,7 @@ mod tests {
     #[test]
     fn fields_are_at_their_offsets() {
         let mut bytes = [0u8; SIZE];
-        for (offset, value) in [(8, 1u64), (16, 2), (24, 3), (32, u64::MAX)] {
+        for (offset, value) in [(8, 1u64), (16, 2), (24, 3), (32, u64::MAX), (40, 5)] {
             let field = bytes.get_mut(offset..offset + 8).expect("in range");
             field.copy_from_slice(&value.to_ne_bytes());
         }
@@ -66,6 +71,7 @@ mod tests {
             begun: 2,
             finished: 3,
             open: u64::MAX,
+            connections: 5,
         };
         assert_eq!(Page::read(&bytes), page);
         assert_eq!(Page::read(bytes.get(..USED).expect("in range")), page);

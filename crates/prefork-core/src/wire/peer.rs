@@ -15,10 +15,12 @@ use super::events::kept::KnownEvents;
 use super::exports::Protocol;
 use super::handover::operations::{End, KnownOperations};
 use super::handover::releases::{KnownReleases, before_they_were_known};
+use super::handover::totals::{KnownSlotTotals, Totals};
 use super::handover::values::{KindName, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
 use super::text::{self, Text};
+use crate::model::counters::SlotTotals;
 use crate::model::ids::Generation;
 use crate::model::operation::Outcome;
 use crate::model::peer::{ForkState, PeerMessage};
@@ -134,6 +136,11 @@ pub struct PeerState {
     /// Not yet in the format's first version.
     #[serde(default)]
     releases: Option<KnownReleases>,
+    /// Totals, and what the slots keep for good. An older version leaves them out.
+    #[serde(default)]
+    totals: Totals,
+    #[serde(default)]
+    slots: Vec<KnownSlotTotals>,
 }
 
 impl PeerState {
@@ -157,6 +164,8 @@ impl From<&ForkState> for PeerState {
             readiness: Learnt::from(&state.readiness_memory),
             answers: state.answers,
             releases: Some(KnownReleases::from(&state.releases)),
+            totals: Totals::from(&state.counters),
+            slots: state.slots.iter().map(|totals| (*totals).into()).collect(),
         }
     }
 }
@@ -179,6 +188,8 @@ impl From<PeerState> for ForkState {
             operations: state.operations.into(),
             readiness_memory: state.readiness.into(),
             answers: state.answers,
+            counters: state.totals.into(),
+            slots: state.slots.into_iter().map(SlotTotals::from).collect(),
         }
     }
 }
@@ -202,6 +213,7 @@ enum Message {
     Taken,
     Began(OpWord, KindName),
     Ended(OpWord, KindName, End),
+    Counted(Box<Totals>),
 }
 
 /// One message. A reason that is too long for one is cut.
@@ -224,6 +236,7 @@ pub fn render(message: &PeerMessage) -> Vec<u8> {
         PeerMessage::Ended(op, kind, outcome) => {
             Message::Ended((*op).into(), KindName(*kind), cut_outcome(outcome))
         }
+        PeerMessage::Counted(counted) => Message::Counted(Box::new(Totals::from(&**counted))),
     };
     serde_json::to_vec(&message).unwrap_or_default()
 }
@@ -262,12 +275,15 @@ pub fn parse(message: &[u8]) -> Option<PeerMessage> {
         Message::Taken => PeerMessage::Taken,
         Message::Began(op, KindName(kind)) => PeerMessage::Began(op.into(), kind),
         Message::Ended(op, KindName(kind), end) => PeerMessage::Ended(op.into(), kind, end.into()),
+        Message::Counted(counted) => PeerMessage::Counted(Box::new((*counted).into())),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::counters::Counters;
+    use crate::model::exit::Cause;
     use crate::model::operation::OperationKind;
     use crate::model::policy::StopSeverity;
     use proptest::prelude::*;
@@ -275,6 +291,12 @@ mod tests {
     #[test]
     fn messages_come_back() {
         let op = "3-z".parse().expect("an operation");
+        let mut counted = Counters {
+            spawned: 3,
+            requests: 4,
+            ..Counters::default()
+        };
+        counted.exits.add(Cause::Signaled, 1);
         for (told, text) in [
             (PeerMessage::Hello(7), r#"{"say":"hello","of":7}"#),
             (PeerMessage::Ready(3), r#"{"say":"ready","of":3}"#),
@@ -302,6 +324,10 @@ mod tests {
             (
                 PeerMessage::Ended(op, OperationKind::Scale, Outcome::done("3 workers")),
                 r#"{"say":"ended","of":["3-z","scale",{"done":["3 workers",[]]}]}"#,
+            ),
+            (
+                PeerMessage::Counted(Box::new(counted)),
+                r#"{"say":"counted","of":{"spawned":3,"readied":0,"died":0,"failed_starts":0,"killed":0,"rollouts":0,"rolled_back":0,"requests":4,"connections":0,"log_lines_lost":0,"exits":{"signaled":1}}}"#,
             ),
         ] {
             assert_eq!(String::from_utf8(render(&told)).as_deref(), Ok(text));

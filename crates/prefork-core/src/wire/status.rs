@@ -4,6 +4,8 @@
 //! bytes, times are RFC 3339 in UTC, and a value that is unknown is `null`. Unknown fields are
 //! ignored on reading, so that an older `pf-status` reads a newer master.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::changes::Changes;
@@ -90,6 +92,9 @@ pub struct Listener {
     pub queued: Option<u32>,
     /// How many connections can wait (the effective value); null if the socket does not listen.
     pub backlog: Option<u32>,
+    /// What the kernel has dropped because the queue was full: connections, of a datagram socket
+    /// datagrams. Null for a Unix socket, whose clients wait instead.
+    pub drops: Option<u32>,
 }
 
 /// One slot, or one worker that holds no slot: a replacement or a retiring worker.
@@ -126,6 +131,8 @@ pub struct Slot {
     pub rss_bytes: Option<u64>,
     /// Processor time, user and system.
     pub cpu_s: Option<f64>,
+    /// Processor time of all workers that the slot has had so far.
+    pub cpu_total_s: f64,
     /// How the slot's previous process ended.
     pub last_exit: Option<LastExit>,
 }
@@ -217,7 +224,7 @@ pub struct Operation {
     pub took_s: Option<f64>,
 }
 
-/// Totals since the master started.
+/// Totals since the service was started. They never go down, also through reloads and upgrades.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -239,4 +246,10 @@ pub struct Counters {
     pub log_lines_lost: u64,
     /// Control clients dropped because they did not read.
     pub clients_dropped: u64,
+    /// Requests finished, those of dead workers included.
+    pub requests: u64,
+    /// Connections so far, those of dead workers included.
+    pub connections: u64,
+    /// Workers that ended, by cause (see [`LastExit`]).
+    pub exits: BTreeMap<String, u64>,
 }

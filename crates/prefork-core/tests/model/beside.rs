@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use prefork_core::model::Supervisor;
+use prefork_core::model::counters::Counters;
 use prefork_core::model::event::Event;
 use prefork_core::model::ids::{Generation, MasterId, OpId};
 use prefork_core::model::operation::{Operation, OperationKind, Operations, Outcome};
@@ -55,12 +56,15 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
         operations,
         readiness_memory: ReadinessMemory::default(),
         answers: !rest.contains(&"older"),
+        counters: Counters::default(),
+        slots: Vec::new(),
     };
     Supervisor::beside_old_master(Rc::new(policy.clone()), slots, 7, 50, heir).of_master(NEW)
 }
 
 /// An event of the other master: `other born PID|unborn WHY|gone HOW|lost WHY`, or a message of it:
 /// `other hello PID|ready SLOT|all-ready|done N|back WHY|want SLOT|free SLOT|stop HOW|used GEN`,
+/// `other counted REQUESTS`,
 /// `other ask|alive|take|taken`, `other began OP KIND`, `other ended OP KIND done|failed TEXT`.
 pub fn happened(rest: &[&str]) -> Event {
     let (verb, rest) = rest.split_first().expect("a verb");
@@ -79,6 +83,10 @@ pub fn happened(rest: &[&str]) -> Event {
         "want" => PeerMessage::Want(number()),
         "free" => PeerMessage::Free(number()),
         "used" => PeerMessage::Used(Generation(number().into())),
+        "counted" => PeerMessage::Counted(Box::new(Counters {
+            requests: number().into(),
+            ..Counters::default()
+        })),
         "ask" => PeerMessage::Ask,
         "alive" => PeerMessage::Alive,
         "take" => PeerMessage::Take,

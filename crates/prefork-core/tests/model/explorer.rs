@@ -29,14 +29,16 @@ const STEPS: usize = 400;
 const STATES: usize = 5_000;
 
 /// What does not decide: totals, memories, labels. The values are left out.
-const UNDECISIVE: [&str; 16] = [
+const UNDECISIVE: [&str; 18] = [
     "dice",
     "counters",
+    "counters_at_fork",
+    "counters_told",
     "operations",
     "records",
     "last_rollout",
     "last_exit",
-    "restarts",
+    "totals",
     "last_generation",
     "last_worker",
     "pid",

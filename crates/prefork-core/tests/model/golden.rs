@@ -288,6 +288,7 @@ impl World {
                 beats: 1,
             },
             last_beat: Some(Moment::from(self.now)),
+            counted: (9, 3, std::time::Duration::from_millis(250)),
             status: Some("serving".into()),
             notify: (60 + id.0 as i32, format!("@{:032x}", id.0)),
             outcome: None,

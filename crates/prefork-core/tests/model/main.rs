@@ -7,6 +7,7 @@
 //! - `golden`: states that this version has written, for later versions to read.
 //! - `handover`: what an upgrade in place takes along, written and read.
 //! - `told`: what those who follow events are told in such lives.
+//! - `totals`: what is counted, through deaths and both upgrades.
 //! - `pairs`: every phase of a worker with every input.
 
 mod beside;
@@ -17,6 +18,7 @@ mod lifetimes;
 mod pairs;
 mod render;
 mod told;
+mod totals;
 mod transcripts;
 mod two_lives;
 mod two_masters;

@@ -202,6 +202,11 @@ impl PeerMaster {
         self.watch_link(now);
     }
 
+    /// Whether a message would be sent at once: the link works, and nothing waits in it.
+    pub(in crate::driver) fn has_room(&self) -> bool {
+        !self.is_lost && !self.link.wants_write()
+    }
+
     fn fails(&mut self, now: Time, what: &str, error: &io::Error) {
         let why = format!("{what}: {}", reason(error));
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);

@@ -114,6 +114,29 @@ fn the_queues_of_unix_listeners_are_read_over_one_netlink_socket() {
 }
 
 #[test]
+fn what_a_full_queue_drops_is_counted_and_a_unix_listener_drops_nothing() {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    listener.bind(&any.into()).expect("bound");
+    listener.listen(1).expect("listens");
+    assert_eq!(drops(listener.as_fd()), Some(0));
+    let address = listener.local_addr().expect("its address");
+    let clients: Vec<Socket> = (0..8)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            client.set_nonblocking(true).expect("set");
+            let _ = client.connect(&address);
+            client
+        })
+        .collect();
+    assert!(drops(listener.as_fd()) > Some(0));
+    drop(clients);
+    let dir = tempfile::tempdir().expect("a directory");
+    let unix = UnixListener::bind(dir.path().join("s")).expect("bound");
+    assert_eq!(drops(unix.as_fd()), None);
+}
+
+#[test]
 fn a_socket_that_does_not_listen_has_no_queue() {
     let mut queues = QueueReader::new();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bound");

@@ -56,6 +56,7 @@ impl Supervisor {
         });
         let mut peer = Peer::new(PeerSide::Old, manual, op);
         peer.was_paused = self.mode.is_paused();
+        peer.counters_at_fork = self.counters;
         peer.answer_by = Some(turn.now + HELLO_WITHIN);
         self.peer = Some(peer);
         self.timers.set(Timer::Hello, turn.now + HELLO_WITHIN);
@@ -69,6 +70,8 @@ impl Supervisor {
             operations: self.operations.clone(),
             readiness_memory: self.readiness_memory.clone(),
             answers: true,
+            counters: self.counters,
+            slots: self.slots.iter().map(|slot| slot.totals).collect(),
         };
         self.operations.share_except(Some(op));
         turn.act(Action::Peer(PeerAction::StartMaster(Box::new(state))));
@@ -222,6 +225,12 @@ impl Supervisor {
             }
             PeerMessage::Used(generation) => {
                 self.last_generation = self.last_generation.max(generation.0);
+            }
+            PeerMessage::Counted(counted) => {
+                // Each message has all of it, so that one that is missed does no harm.
+                let counted = counted.at_least(&peer.counters_told);
+                self.counters = self.counters.and(&counted.since(&peer.counters_told));
+                peer.counters_told = counted;
             }
         }
     }

@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::Supervisor;
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
 use super::peer::Peer;
 use super::rollout::{Pinning, RolloutRecord};
 use super::slot_sets::SlotSet;
 use super::slots::{Slot, Slots};
-use super::{Counters, Supervisor};
 use crate::model::backoff::{Backoff, Dice};
+use crate::model::counters::{Counters, SlotTotals};
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::{OperationKind, Operations};
@@ -34,7 +35,7 @@ pub struct SlotHandOver {
     pub down: Option<Generation>,
     pub backoff: Backoff,
     pub rests_until: Option<Time>,
-    pub restarts: u64,
+    pub totals: SlotTotals,
     pub last_exit: Option<LastExit>,
 }
 
@@ -51,6 +52,10 @@ pub struct DrainingMaster {
     pub answers: bool,
     /// It has been asked, and must answer until then.
     pub answer_by: Option<Time>,
+    /// The totals when it started this master.
+    pub counters_at_fork: Counters,
+    /// What it has told of its own since then, which is in this master's totals.
+    pub counters_told: Counters,
 }
 
 /// The supervisor, as it can be handed over.
@@ -220,6 +225,8 @@ fn draining_master(peer: &Peer) -> Result<DrainingMaster, String> {
             manual: peer.manual,
             answers: peer.answers,
             answer_by: peer.answer_by,
+            counters_at_fork: peer.counters_at_fork,
+            counters_told: peer.counters_told,
         }),
         _ => Err(UNDER_WAY.to_owned()),
     }
@@ -232,6 +239,8 @@ fn peer_taken_over(known: DrainingMaster) -> Peer {
         answers: known.answers,
         answer_by: known.answer_by,
         handed_over: Some(to),
+        counters_at_fork: known.counters_at_fork,
+        counters_told: known.counters_told,
         ..Peer::new(PeerSide::New, known.manual, op)
     }
 }
@@ -242,7 +251,7 @@ fn slot_hand_over(slot: &Slot) -> SlotHandOver {
         down: slot.down,
         backoff: slot.backoff,
         rests_until: slot.rests_until,
-        restarts: slot.restarts,
+        totals: slot.totals,
         last_exit: slot.last_exit.clone(),
     }
 }
@@ -253,7 +262,7 @@ fn slot_taken_over(state: SlotHandOver, policy: &Policy) -> Slot {
         down: state.down,
         backoff: state.backoff,
         rests_until: state.rests_until,
-        restarts: state.restarts,
+        totals: state.totals,
         last_exit: state.last_exit,
         ..Slot::new(policy)
     }

@@ -31,6 +31,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::backoff::Dice;
+use super::counters::Counters;
 use super::ids::{Generation, MasterId, WorkerId};
 use super::operation::Operations;
 use super::peer::{ForkState, PeerSide};
@@ -46,25 +47,6 @@ use rollout::{Pinning, Rollout, RolloutRecord};
 use slot_sets::{SlotSet, SlotSets};
 use slots::Slots;
 use workers::Workers;
-
-/// Totals since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Workers started.
-    pub spawned: u64,
-    /// Workers that became ready.
-    pub readied: u64,
-    /// Workers that ended without being asked to.
-    pub died: u64,
-    /// Workers that ended before, or soon after, they were ready.
-    pub failed_starts: u64,
-    /// Workers that had to be killed.
-    pub killed: u64,
-    /// Rollouts done.
-    pub rollouts: u64,
-    /// Rollouts rolled back.
-    pub rolled_back: u64,
-}
 
 /// The pure heart of `pf-master`: takes events, says what is to be done.
 #[derive(Debug, Clone)]
@@ -150,16 +132,22 @@ impl Supervisor {
         let mut peer = Peer::new(PeerSide::New, state.manual, state.op);
         peer.pid = Some(old_pid);
         peer.answers = state.answers;
+        peer.counters_at_fork = state.counters;
         let mut operations = state.operations;
         operations.share_except(Some(state.op));
+        let mut supervisor = Supervisor::new(state.scaled.unwrap_or(slots), policy, seed);
+        for (slot, totals) in supervisor.slots.iter_mut().zip(state.slots) {
+            slot.totals = totals;
+        }
         Supervisor {
+            counters: state.counters,
             configured: slots,
             operations,
             readiness_memory: state.readiness_memory,
             last_generation: state.to.0.saturating_sub(1),
             releases: state.releases,
             peer: Some(peer),
-            ..Supervisor::new(state.scaled.unwrap_or(slots), policy, seed)
+            ..supervisor
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::counters::Counters;
 use crate::model::ids::{Generation, OpId};
 use crate::model::peer::{PeerLabel, PeerSide};
 use crate::model::policy::StopSeverity;
@@ -54,6 +55,10 @@ pub(crate) struct Peer {
     /// The upgrade is done, to this generation: the new master is the service, and the old one only
     /// drains.
     pub(crate) handed_over: Option<Generation>,
+    /// The totals when the upgrade began: both masters count on from there.
+    pub(crate) counters_at_fork: Counters,
+    /// What the other master has told of its own since, which is in this master's totals.
+    pub(crate) counters_told: Counters,
 }
 
 impl Peer {
@@ -83,6 +88,8 @@ impl Peer {
             answer_by: None,
             offered: None,
             handed_over: None,
+            counters_at_fork: Counters::default(),
+            counters_told: Counters::default(),
         }
     }
 
@@ -98,6 +105,8 @@ impl Peer {
             was_told_to_stop: self.was_told_to_stop,
             answers: self.answers,
             answer_by: self.answer_by,
+            counters_at_fork: self.counters_at_fork,
+            counters_told: self.counters_told,
             ..Peer::new(self.side, self.manual, self.op)
         };
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::looks;
 use crate::model::backoff::{Backoff, Dice};
+use crate::model::counters::SlotTotals;
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::{PROVEN_AFTER, Policy};
@@ -31,8 +32,8 @@ pub struct Slot {
     pub rests_until: Option<Time>,
     /// Failed starts and deaths of the old generation while rolling back.
     pub rollback_failures: u32,
-    /// How often its process died by itself.
-    pub restarts: u64,
+    /// What it keeps for good.
+    pub totals: SlotTotals,
     /// How its previous process ended.
     pub last_exit: Option<LastExit>,
     /// The `restart-worker` that is under way here.
@@ -64,7 +65,7 @@ impl Slot {
             backoff: Backoff::new(policy.backoff),
             rests_until: None,
             rollback_failures: 0,
-            restarts: 0,
+            totals: SlotTotals::default(),
             last_exit: None,
             restart: None,
         }

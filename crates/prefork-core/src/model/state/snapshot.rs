@@ -1,7 +1,7 @@
 //! Plain data that describes the service at one moment, for display.
 
-use super::Counters;
 use super::rollout::RolloutRecord;
+use crate::model::counters::{Counters, SlotTotals};
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, WorkerId};
 use crate::model::operation::Operation;
@@ -141,8 +141,8 @@ pub struct SlotView {
     pub started_at: Option<Time>,
     /// When it was ready.
     pub ready_at: Option<Time>,
-    /// How often the slot's process died by itself.
-    pub restarts: u64,
+    /// What the slot keeps for good.
+    pub totals: SlotTotals,
     /// How the slot's previous process ended.
     pub last_exit: Option<LastExit>,
 }

@@ -15,6 +15,7 @@
 //! | [`retire`] | limits on drains, and their end |
 //! | [`leftovers`] | what workers leave behind outside their groups |
 //! | [`stop`] | the end of the service |
+//! | [`count`] | what workers have done, in totals |
 //! | [`snapshot`] | how the state is described for display |
 //!
 //! Rollouts are decided in [`rollout`](super::rollout), the move to another master in
@@ -22,6 +23,7 @@
 //! values in [`state`](super::state). Which event goes where stands in [`event`](super::event).
 
 pub mod commands;
+pub mod count;
 pub mod leftovers;
 pub mod restart_worker;
 pub mod retire;
@@ -106,6 +108,9 @@ impl Supervisor {
             }
             Event::PinFailed(generation, why) => self.pin_failed(turn, generation, why),
             Event::Peer(event) => self.peer_event(turn, event),
+            // Totals, on which no plan depends.
+            Event::Worked(worker, work) => return self.worked(worker, &work),
+            Event::LogLinesLost(lines) => return self.log_lines_lost(lines),
             Event::Due => self.due(turn),
         }
         self.settle(turn);

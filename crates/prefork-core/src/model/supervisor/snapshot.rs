@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::counters::SlotTotals;
 use crate::model::ids::{Generation, OpId};
 use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
@@ -193,7 +194,7 @@ impl Supervisor {
             state,
             started_at: None,
             ready_at: None,
-            restarts: slot.restarts,
+            totals: slot.totals,
             last_exit: slot.last_exit.clone(),
         }
     }
@@ -213,7 +214,7 @@ impl Supervisor {
             },
             started_at: Some(worker.started_at),
             ready_at: worker.ready_at,
-            restarts: slot.map_or(0, |slot| slot.restarts),
+            totals: slot.map_or_else(SlotTotals::default, |slot| slot.totals),
             last_exit: slot.and_then(|slot| slot.last_exit.clone()),
         }
     }

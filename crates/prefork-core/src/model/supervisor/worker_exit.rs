@@ -22,6 +22,7 @@ impl Supervisor {
         };
         let explained = worker.explain_exit(&exit);
         turn.tell(Fact::WorkerExited(explained.clone()));
+        self.counters.exits.add(exit.cause, 1);
         self.counters.died += u64::from(!worker.asked && !explained.finished);
         let was_ready = worker.ready_at.is_some();
         let was_canary = self.is_canary(id) && was_ready;
@@ -51,7 +52,7 @@ impl Supervisor {
             return self.worker_finished(turn, &worker, on_trial);
         }
         // A replacement never had the slot: its end is no restart of the worker that has it.
-        slot.restarts += u64::from(was_current);
+        slot.totals.restarts += u64::from(was_current);
         let lasted = if fatal {
             slot.down = Some(worker.generation);
             turn.tell(Fact::SlotDown(worker.slot));

@@ -12,6 +12,7 @@
 //! - [`service`]: the model, in it; `worker`: one worker and the deadlines;
 //! - [`changes`]: rollouts and scalings; [`exits`]: how workers ended; [`releases`]: what can be
 //!   gone back to;
+//! - [`totals`]: what was counted;
 //! - [`operations`]: the operations that are remembered;
 //! - [`clients`]: the control socket and who is connected to it;
 //! - [`values`]: the model's plain values as JSON has them;
@@ -24,8 +25,11 @@ pub mod operations;
 pub mod preflight;
 pub mod releases;
 pub mod service;
+pub mod totals;
 pub mod values;
 mod worker;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -240,6 +244,9 @@ pub struct Process {
     pub last_beat: Option<Moment>,
     /// Its last `STATUS=`.
     pub status: Option<String>,
+    /// What it has done so far, as far as that was counted: requests, connections, processor time.
+    #[serde(default)]
+    pub counted: (u64, u64, Duration),
     /// Its notification socket: the descriptor and the address.
     pub notify: (i32, String),
     /// Tells whether it was executed, while that is not known.

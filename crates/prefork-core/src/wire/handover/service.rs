@@ -13,13 +13,14 @@ use super::changes::{Rollout, Scale};
 use super::exits::KnownExit;
 use super::operations::KnownOperations;
 use super::releases::{self, KnownReleases};
+use super::totals::Totals;
 use super::values::{Learnt, Moment, Settings, moment, time};
 use super::worker::{Deadline, KnownWorker, deadline, read, timer, written};
 use crate::model::backoff::Backoff;
+use crate::model::counters::SlotTotals;
 use crate::model::exit::LastExit;
 use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::policy::Policy;
-use crate::model::state::Counters;
 use crate::model::state::changes::{DeferredSignals, Retiring, Scaling};
 use crate::model::state::handover::{DrainingMaster, HandOver, SlotHandOver};
 use crate::model::state::rollout::RolloutRecord;
@@ -68,7 +69,7 @@ struct Paused {
     op: Option<OpWord>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct KnownDrainingMaster {
     pid: i32,
     op: OpWord,
@@ -76,6 +77,10 @@ struct KnownDrainingMaster {
     manual: bool,
     answers: bool,
     answer_by: Option<Moment>,
+    #[serde(default)]
+    at_fork: Totals,
+    #[serde(default)]
+    told: Totals,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,24 +91,15 @@ struct Slot {
     wait: Duration,
     rests_until: Option<Moment>,
     restarts: u64,
+    /// Processor time of all its workers.
+    #[serde(default)]
+    cpu: Duration,
     last_exit: Option<KnownExit>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Totals {
-    spawned: u64,
-    readied: u64,
-    died: u64,
-    failed_starts: u64,
-    killed: u64,
-    rollouts: u64,
-    rolled_back: u64,
 }
 
 impl From<&HandOver> for Service {
     fn from(state: &HandOver) -> Self {
         let settings = state.policies.iter();
-        let counters = state.counters;
         Service {
             upgrade: Upgrade {
                 op: state.upgrade.0.into(),
@@ -134,15 +130,7 @@ impl From<&HandOver> for Service {
             deferred_hup: state.deferred.hup,
             deferred_winch: state.deferred.winch,
             operations: KnownOperations::from(&state.operations),
-            totals: Totals {
-                spawned: counters.spawned,
-                readied: counters.readied,
-                died: counters.died,
-                failed_starts: counters.failed_starts,
-                killed: counters.killed,
-                rollouts: counters.rollouts,
-                rolled_back: counters.rolled_back,
-            },
+            totals: Totals::from(&state.counters),
             last_generation: state.last_generation,
             last_worker: state.last_worker,
             readiness: Learnt::from(&state.readiness_memory),
@@ -166,7 +154,6 @@ impl TryFrom<Service> for HandOver {
             Some(releases) => releases.try_into()?,
             None => releases::before_they_were_known(state.serving, state.previous, &policies),
         };
-        let totals = state.totals;
         Ok(HandOver {
             upgrade: (state.upgrade.op.into(), Generation(state.upgrade.to)),
             serving: Generation(state.serving),
@@ -207,15 +194,7 @@ impl TryFrom<Service> for HandOver {
                 winch: state.deferred_winch,
             },
             operations: state.operations.into(),
-            counters: Counters {
-                spawned: totals.spawned,
-                readied: totals.readied,
-                died: totals.died,
-                failed_starts: totals.failed_starts,
-                killed: totals.killed,
-                rollouts: totals.rollouts,
-                rolled_back: totals.rolled_back,
-            },
+            counters: state.totals.into(),
             last_generation: state.last_generation,
             last_worker: state.last_worker,
             readiness_memory: state.readiness.into(),
@@ -236,6 +215,8 @@ impl From<DrainingMaster> for KnownDrainingMaster {
             manual: known.manual,
             answers: known.answers,
             answer_by: moment(known.answer_by),
+            at_fork: Totals::from(&known.counters_at_fork),
+            told: Totals::from(&known.counters_told),
         }
     }
 }
@@ -248,6 +229,8 @@ impl From<KnownDrainingMaster> for DrainingMaster {
             manual: known.manual,
             answers: known.answers,
             answer_by: time(known.answer_by),
+            counters_at_fork: known.at_fork.into(),
+            counters_told: known.told.into(),
         }
     }
 }
@@ -260,7 +243,8 @@ impl From<&SlotHandOver> for Slot {
             backoff: slot.backoff.bounds(),
             wait: slot.backoff.current(),
             rests_until: moment(slot.rests_until),
-            restarts: slot.restarts,
+            restarts: slot.totals.restarts,
+            cpu: slot.totals.cpu,
             last_exit: slot.last_exit.as_ref().map(KnownExit::from),
         }
     }
@@ -275,7 +259,10 @@ impl TryFrom<Slot> for SlotHandOver {
             down: slot.down.map(Generation),
             backoff: Backoff::taken_over(slot.backoff, slot.wait),
             rests_until: time(slot.rests_until),
-            restarts: slot.restarts,
+            totals: SlotTotals {
+                restarts: slot.restarts,
+                cpu: slot.cpu,
+            },
             last_exit: slot.last_exit.map(LastExit::try_from).transpose()?,
         })
     }

@@ -1,114 +1,45 @@
-//! `pf-status`: shows what a master and its workers do, as a table, as JSON, or as an exit code.
-//!
-//! One run: `fetch` asks the master for its status document, and finds the document within the
-//! reply. `verdict` derives the exit code from it. Then the table or the document is printed.
+//! The question to one master, and the exit code that follows from its answer.
 
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::program::{arguments, run};
 use crate::client::{AnswerLine, Target};
 use crate::error::{Error, Exit, Result};
-use crate::ui::{table, text};
+use crate::sys::machine::clock;
+use crate::ui::text;
 use crate::wire::control::{Code, ControlCommand, Request, Response};
-use crate::wire::status::Workers;
-
-const PROG: &str = "pf-status";
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  all slots are ready, or the service is paused
-  1  degraded, or not known: the master has no control socket or does not answer
-  2  wrong usage
-  3  not running
-  4  no permission
-  111  a system call failed: standard output cannot be written, for example";
-
-/// Shows what a master and its workers do
-///
-/// Prints a summary line, a table with a row for each slot, the listeners with their accept queues,
-/// and the last rollout. The exit code tells whether all is well, so this can be a health check.
-#[derive(Debug, Parser)]
-#[command(name = PROG, version, after_help = EXIT_CODES, max_term_width = 100)]
-struct Args {
-    /// The master's pid file, or its control socket
-    ///
-    /// The control socket of a pid file is the same path with .pid replaced by .ctl, else with .ctl
-    /// appended.
-    #[arg(value_name = "TARGET")]
-    target: PathBuf,
-
-    /// Print the status document of the control protocol, as JSON on one line
-    ///
-    /// It is what the master sent, with the fields that only a newer master knows. See pf-tools(7).
-    #[arg(long, conflicts_with = "quiet")]
-    json: bool,
-
-    /// Present the content of this file to a master that was started with --control-token
-    #[arg(long, value_name = "FILE")]
-    token: Option<PathBuf>,
-
-    /// Print nothing; the exit code is the answer
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-/// The command line, for help, man page and completions.
-pub fn command() -> clap::Command {
-    Args::command()
-}
-
-/// Runs `pf-status`.
-pub fn main() -> ExitCode {
-    match arguments::<Args>() {
-        Ok(args) => run(PROG, || status(&args)),
-        Err(exit) => exit,
-    }
-}
-
-fn status(args: &Args) -> Result<Exit> {
-    let target = Target::new(&args.target).with_token(args.token.as_deref());
-    let answer = match target.and_then(|target| fetch(&target)) {
-        Ok(answer) => answer,
-        // With --quiet, an error is only its exit code.
-        Err(error) if args.quiet => return Ok(error.exit),
-        Err(error) => return Err(error),
-    };
-    let document = answer.document();
-    let verdict = answer.verdict;
-    if args.json {
-        print(&[&escaped(document), "\n"])?;
-    } else if !args.quiet {
-        print(&[&table::render(&read(document)?)])?;
-    }
-    Ok(verdict)
-}
+use crate::wire::status::{Status, Workers};
 
 /// The reply of the master, the place of the status document in it, and the exit code. The line may
 /// be long, so the document is neither copied nor parsed twice.
-struct StatusReply {
+pub(super) struct StatusReply {
     line: String,
     document: Range<usize>,
-    verdict: Exit,
+    /// The exit code that the document means.
+    pub(super) verdict: Exit,
 }
 
 impl StatusReply {
-    fn document(&self) -> &str {
+    /// The document as it came.
+    pub(super) fn document(&self) -> &str {
         self.line.get(self.document.clone()).unwrap_or_default()
+    }
+
+    /// The document, parsed.
+    pub(super) fn status(&self) -> Result<Status> {
+        read(self.document())
     }
 }
 
-/// Asks the master for its status.
-fn fetch(target: &Target) -> Result<StatusReply> {
-    let mut reach = target.reach(None).map_err(state_unknown)?;
+/// Asks the master for its status, which has to be there `within` this time.
+pub(super) fn fetch(target: &Target, within: Duration) -> Result<StatusReply> {
+    let deadline = Some(clock::now() + within);
+    let mut reach = target.reach(deadline).map_err(state_unknown)?;
     let Some(mut control) = reach.control.take() else {
         return Err(Error::new(
             Exit::Failed,
@@ -246,45 +177,9 @@ fn verdict(status: &Health<'_>) -> Exit {
     }
 }
 
-/// The same JSON with the characters that could act on a terminal written as escapes. In JSON these
-/// characters occur only in strings, and those below 0x20 not even there (RFC 8259, section 7).
-fn escaped(json: &str) -> Cow<'_, str> {
-    if json.bytes().all(|byte| byte <= b'~') {
-        return json.into();
-    }
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c > '~' && text::is_hostile(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            out.push(c);
-        }
-    }
-    out.into()
-}
-
-/// Writes to stdout. A closed pipe is no error: the reader has read what it wanted.
-fn print(pieces: &[&str]) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let written = pieces
-        .iter()
-        .try_for_each(|piece| out.write_all(piece.as_bytes()));
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::system("cannot write to standard output", error))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_line_is_valid() {
-        command().debug_assert();
-    }
 
     #[test]
     fn the_verdict_depends_on_state_and_slots() {
@@ -343,17 +238,5 @@ mod tests {
         ] {
             assert_eq!(find_document(line).expect_err(line).exit, exit, "{line}");
         }
-    }
-
-    #[test]
-    fn escaped_json_means_the_same() {
-        let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
-        let harmless = escaped(json);
-        assert_eq!(
-            harmless,
-            "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
-        );
-        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(value(&harmless), value(json));
     }
 }

@@ -1,5 +1,8 @@
 //! `pf-status` against a master played by the test, which knows what it answers.
 
+mod metrics;
+mod watch;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -37,6 +40,7 @@ fn pf_status(target: &Path, options: &[&str]) -> Command {
     command
         .arg(target)
         .args(options)
+        .env_remove("COLUMNS")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -158,8 +162,8 @@ fn u32_a_healthy_service_is_a_table_and_exit_0() {
         "\
 running, generation 3, 1 of 1 workers ready, pid 4711, up 2h 3m: ./app --port
 
-SLOT   PID  GEN  STATE  UPTIME  BEAT  REQUESTS  CONNS  RESTARTS      RSS    CPU  STATUS
-   0  4712    3  ready   1m 5s     -        12      1         0  1.2 MiB  250ms  serving
+SLOT   PID  GEN  STATE  UPTIME  REQUESTS  CONNS  RESTARTS      RSS    CPU  STATUS
+   0  4712    3  ready   1m 5s        12      1         0  1.2 MiB  250ms  serving
 
 LISTENER  ADDRESS             FD   QUEUE
 http      tcp:127.0.0.1:8080   3  1/4096
@@ -226,6 +230,130 @@ fn hostile_strings_never_reach_the_terminal() {
         let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!text.chars().any(acts), "{text:?}");
     }
+}
+
+/// Runs `pf-status` on several masters, of which each sends its document.
+fn tell_all(masters: &[(&Master, &str)], others: &[&Path], options: &[&str]) -> Output {
+    let (first, _) = masters[0];
+    let mut command = pf_status(&first.path("app.ctl"), options);
+    let more = masters[1..].iter();
+    let more = more.map(|(master, _)| master.path("app.ctl"));
+    let child = command.args(more).args(others).spawn();
+    for (master, document) in masters {
+        let document = document.replace('\n', "");
+        let line = format!("{{\"ok\":true,\"status\":{document}}}\n");
+        let answered = master.request().write_all(line.as_bytes());
+        answered.expect("answered");
+    }
+    let child = child.expect("pf-status starts");
+    child.wait_with_output().expect("pf-status ends")
+}
+
+#[test]
+fn several_services_are_a_line_each_and_the_worst_exit_code() {
+    let (one, two) = (Master::at("app.ctl"), Master::at("app.ctl"));
+    let output = tell_all(&[(&one, READY), (&two, READY)], &[], &[]);
+    assert_exit(&output, 0);
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    let words =
+        |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    assert_eq!(words(lines[0]), ["NAME", "STATE", "GEN", "READY", "UP"]);
+    let (path, other) = (one.path("app.ctl"), two.path("app.ctl"));
+    // Two of the same name are told apart by their paths.
+    for (line, path) in lines[1..].iter().zip([&path, &other]) {
+        let path = path.display().to_string();
+        assert_eq!(words(line), [&path, "running", "3", "1/1", "2h", "3m"]);
+    }
+
+    let absent = one.path("absent.pid");
+    for (documents, others, code) in [
+        ([READY, DEGRADED], vec![], 1),
+        ([DEGRADED, READY], vec![absent.as_path()], 3),
+    ] {
+        let masters = [(&one, documents[0]), (&two, documents[1])];
+        let output = tell_all(&masters, &others, &[]);
+        assert_exit(&output, code);
+        assert_eq!(stdout(&output).lines().count(), 3 + others.len());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors.lines().count(), others.len(), "{errors}");
+        let quiet = tell_all(&masters, &others, &["-q"]);
+        assert_exit(&quiet, code);
+        assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty());
+    }
+    let output = tell_all(&[(&one, READY), (&two, READY)], &[&absent], &[]);
+    let text = stdout(&output);
+    assert!(
+        text.lines()
+            .last()
+            .is_some_and(|line| line.starts_with(&absent.display().to_string())),
+        "{text}"
+    );
+    assert!(text.contains("not running"), "{text}");
+}
+
+#[test]
+fn several_documents_are_a_line_each_in_the_order_of_the_targets() {
+    let (one, two) = (Master::at("app.ctl"), Master::at("app.ctl"));
+    let absent = one.path("absent \u{202e}.pid");
+    let output = tell_all(&[(&one, READY), (&two, DEGRADED)], &[&absent], &["--json"]);
+    assert_exit(&output, 3);
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    assert_eq!(
+        lines[..2],
+        [READY.replace('\n', ""), DEGRADED.replace('\n', "")]
+    );
+    assert!(!lines[2].contains('\u{202e}'), "{}", lines[2]);
+    let last: serde_json::Value = serde_json::from_str(lines[2]).expect("JSON");
+    assert_eq!(last["target"], absent.display().to_string());
+    let error = last["error"].as_str().expect("a reason");
+    assert!(error.starts_with("not running"), "{error}");
+}
+
+#[test]
+fn a_master_that_does_not_answer_in_time_is_exit_1() {
+    let master = Master::at("app.ctl");
+    let output = run(&master.path("app.ctl"), &["--timeout", "50ms"]);
+    assert!(
+        one_error(&output, 1).contains("does not answer"),
+        "{output:?}"
+    );
+    // The next target has its own time.
+    let other = Master::at("app.ctl");
+    let mut command = pf_status(&master.path("app.ctl"), &["--timeout", "1s"]);
+    let child = command.arg(other.path("app.ctl")).spawn();
+    let line = format!("{{\"ok\":true,\"status\":{}}}\n", READY.replace('\n', ""));
+    other
+        .request()
+        .write_all(line.as_bytes())
+        .expect("answered");
+    let output = child.expect("starts").wait_with_output().expect("ends");
+    assert_exit(&output, 1);
+    assert!(stdout(&output).contains("running"), "{output:?}");
+}
+
+#[test]
+fn no_line_is_wider_than_columns_says() {
+    let long = READY.replace("serving", &"long ".repeat(40));
+    let master = Master::at("app.ctl");
+    for columns in ["80", "30"] {
+        let child = pf_status(&master.path("app.ctl"), &[])
+            .env("COLUMNS", columns)
+            .spawn();
+        let line = format!("{{\"ok\":true,\"status\":{}}}\n", long.replace('\n', ""));
+        master
+            .request()
+            .write_all(line.as_bytes())
+            .expect("answered");
+        let output = child.expect("starts").wait_with_output().expect("ends");
+        let widest = stdout(&output)
+            .lines()
+            .map(|line| line.chars().count())
+            .max();
+        assert_eq!(widest.map(|it| it.to_string()).as_deref(), Some(columns));
+    }
+    let uncut = master.tells(&[], &long);
+    assert!(stdout(&uncut).contains(&"long ".repeat(20)), "{uncut:?}");
 }
 
 #[test]
@@ -343,23 +471,26 @@ fn a_full_disk_is_an_error() {
         .write(true)
         .open("/dev/full")
         .expect("opened");
-    let child = pf_status(&master.path("app.ctl"), &[])
-        .stdout(full)
-        .spawn()
-        .expect("pf-status starts");
-    let line = format!("{{\"ok\":true,\"status\":{}}}\n", READY.replace('\n', ""));
-    master
-        .request()
-        .write_all(line.as_bytes())
-        .expect("answered");
-    one_error(&child.wait_with_output().expect("pf-status ends"), 111);
+    for options in [&[][..], &["--json"], &["/absent.pid"]] {
+        let child = pf_status(&master.path("app.ctl"), options)
+            .stdout(full.try_clone().expect("a copy"))
+            .spawn()
+            .expect("pf-status starts");
+        let line = format!("{{\"ok\":true,\"status\":{}}}\n", READY.replace('\n', ""));
+        master
+            .request()
+            .write_all(line.as_bytes())
+            .expect("answered");
+        one_error(&child.wait_with_output().expect("pf-status ends"), 111);
+    }
 }
 
 #[test]
 fn wrong_usage_is_exit_2_and_help_is_not() {
     let target = Path::new("/nonexistent");
     assert_exit(&run(target, &["--json", "-q"]), 2);
-    assert_exit(&run(target, &["another"]), 2);
+    assert_exit(&run(target, &["--timeout", "0s"]), 2);
+    assert_exit(&run(target, &["--timeout", "soon"]), 2);
     assert_exit(&run(target, &["--unknown"]), 2);
     let help = run(target, &["--help"]);
     assert_exit(&help, 0);

@@ -1,0 +1,259 @@
+//! `pf-status`: shows what masters and their workers do, as a table, as JSON, as metrics, or
+//! as an exit code.
+//!
+//! In reading order:
+//!
+//! - `cli`: the command line;
+//! - `answer`: the question to one master: its status document, found within the reply, and the
+//!   exit code that is derived from it;
+//! - `watch`: the same again and again, in place on a terminal.
+//!
+//! One run: each target is asked in turn. The document of a single one becomes a table, those of
+//! several a line each. The worst exit code is that of the program.
+
+mod answer;
+mod cli;
+mod watch;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use serde::Serialize;
+
+use super::program::{arguments, print_line, run};
+use crate::client::Target;
+use crate::error::{Error, Exit, Result};
+use crate::sys::io::terminal;
+use crate::ui::lines::Line;
+use crate::ui::services::{self, Service};
+use crate::ui::{metrics, table, text};
+use answer::{StatusReply, fetch};
+use cli::{Args, PROG};
+
+/// The command line, for help, man page and completions.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs `pf-status`.
+pub fn main() -> ExitCode {
+    match arguments::<Args>() {
+        Ok(args) => run(PROG, || status(&args)),
+        Err(exit) => exit,
+    }
+}
+
+fn status(args: &Args) -> Result<Exit> {
+    if let Some(interval) = args.watch {
+        return watch::watch(args, interval);
+    }
+    let asked = ask_all(args);
+    let exit = worst(&asked);
+    if args.quiet {
+        // An error is only its exit code.
+        return Ok(exit);
+    }
+    if args.metrics {
+        let text = metrics::text(&services(args, &asked))
+            .map_err(|error| Error::system("cannot write the metrics", error))?;
+        print(&[&text])?;
+        report(args, &asked);
+        return Ok(exit);
+    }
+    match <[_; 1]>::try_from(asked) {
+        Ok([one]) if args.json => drop(print(&[&escaped(one?.document()), "\n"])?),
+        Ok([one]) => drop(print_lines(&table::lines(&one?.status()?, width()))?),
+        Err(several) if args.json => print_documents(args, &several)?,
+        Err(several) => {
+            print_lines(&services::lines(&services(args, &several), width()))?;
+            report(args, &several);
+        }
+    }
+    Ok(exit)
+}
+
+/// What became of the question to one target.
+type Asked = Result<StatusReply>;
+
+/// Asks every target, in their order.
+fn ask_all(args: &Args) -> Vec<Asked> {
+    let targets = args.targets.iter();
+    targets
+        .map(|target| {
+            let target = Target::new(target).with_token(args.token.as_deref())?;
+            fetch(&target, args.timeout)
+        })
+        .collect()
+}
+
+/// The exit code: the worst service decides.
+fn worst(asked: &[Asked]) -> Exit {
+    let exits = asked.iter().map(|asked| match asked {
+        Ok(reply) => reply.verdict,
+        Err(error) => error.exit,
+    });
+    exits.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done)
+}
+
+/// A line of JSON for each target: its document, or why there is none.
+fn print_documents(args: &Args, asked: &[Asked]) -> Result<()> {
+    #[derive(Serialize)]
+    struct Unknown<'a> {
+        target: Cow<'a, str>,
+        error: String,
+    }
+    for (target, asked) in args.targets.iter().zip(asked) {
+        let unknown = |error: &Error| {
+            let unknown = Unknown {
+                target: target.to_string_lossy(),
+                error: error.to_string(),
+            };
+            serde_json::to_string(&unknown)
+                .map_err(|error| Error::system("cannot write the error", error))
+        };
+        match asked {
+            Ok(reply) => print(&[&escaped(reply.document()), "\n"])?,
+            Err(error) => print(&[&escaped(&unknown(error)?), "\n"])?,
+        };
+    }
+    Ok(())
+}
+
+/// What is shown of the targets: the table of a single one, or why there is none; a line for each
+/// of several.
+fn lines(args: &Args, asked: &[Asked], width: Option<usize>) -> Vec<Line> {
+    let [one] = asked else {
+        return services::lines(&services(args, asked), width);
+    };
+    let status = one
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(StatusReply::status);
+    match status {
+        Ok(status) => table::lines(&status, width),
+        Err(error) => vec![Line::bad(&error.to_string(), width)],
+    }
+}
+
+/// What the line of each target shows.
+fn services(args: &Args, asked: &[Asked]) -> Vec<Service> {
+    let known = |asked: &Asked| match asked {
+        Ok(reply) => reply.status().map_err(|error| error.what),
+        Err(error) => Err(error.what.clone()),
+    };
+    let targets = names(&args.targets).into_iter().zip(asked);
+    targets
+        .map(|(name, asked)| Service {
+            name,
+            is_well: asked
+                .as_ref()
+                .is_ok_and(|reply| reply.verdict == Exit::Done),
+            status: known(asked),
+        })
+        .collect()
+}
+
+/// The names of the targets: `app` of `/run/app.pid`, but the whole paths where two are alike.
+fn names(targets: &[PathBuf]) -> Vec<String> {
+    let stem = |path: &PathBuf| {
+        path.file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+    };
+    let short: Vec<Option<String>> = targets.iter().map(stem).collect();
+    let distinct: BTreeSet<&Option<String>> = short.iter().collect();
+    let are_clear = distinct.len() == targets.len();
+    let named = targets.iter().zip(&short).map(|(path, short)| match short {
+        Some(short) if are_clear => short.clone(),
+        _ => path.display().to_string(),
+    });
+    named.collect()
+}
+
+/// Why the state of a service is not known, a line for each on stderr.
+fn report(args: &Args, asked: &[Asked]) {
+    for (target, asked) in args.targets.iter().zip(asked) {
+        if let Err(error) = asked {
+            print_line(PROG, &format!("{}: {error}", target.display()));
+        }
+    }
+}
+
+/// The most columns that a line may have: the terminal's, else what `COLUMNS` says. `None`: any.
+fn width() -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
+    let size = terminal::size(io::stdout());
+    size.map(|size| size.columns)
+        .or(columns)
+        .filter(|width| *width > 0)
+}
+
+/// The same JSON with the characters that could act on a terminal written as escapes. In JSON these
+/// characters occur only in strings, and those below 0x20 not even there (RFC 8259, section 7).
+fn escaped(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| byte <= b'~') {
+        return json.into();
+    }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c > '~' && text::is_hostile(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out.into()
+}
+
+/// Writes lines to stdout, in one piece.
+fn print_lines(lines: &[Line]) -> Result<bool> {
+    let text: String = lines.iter().map(|line| line.text.clone() + "\n").collect();
+    print(&[&text])
+}
+
+/// Writes to stdout. False: the pipe is closed, which is no error, as the reader has read what it
+/// wanted.
+fn print(pieces: &[&str]) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    let written = pieces
+        .iter()
+        .try_for_each(|piece| out.write_all(piece.as_bytes()));
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::system("cannot write to standard output", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_valid() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_service_is_named_after_its_file_unless_two_have_that_name() {
+        let names = |paths: &[&str]| names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(names(&["/run/a.pid", "b.ctl"]), ["a", "b"]);
+        assert_eq!(names(&["/1/a.pid", "/2/a.pid"]), ["/1/a.pid", "/2/a.pid"]);
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
+        let harmless = escaped(json);
+        assert_eq!(
+            harmless,
+            "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
+        );
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(value(&harmless), value(json));
+    }
+}
