@@ -53,3 +53,31 @@ pub enum Holds {
     /// Its descriptors may not be read: these, if any.
     Perhaps(Vec<String>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::Generation;
+
+    #[test]
+    fn a_process_is_of_the_worker_whose_leader_or_group_it_is() {
+        let left = LeftBehind {
+            id: LeftoverId(1),
+            pid: 10,
+            group: 20,
+            name: "daemon".to_owned(),
+            slot: None,
+            left_by: LeftBy::Unknown,
+            holds: Holds::Nothing,
+        };
+        let worker = |pid| WorkerLabel {
+            slot: 0,
+            pid,
+            generation: Generation(1),
+        };
+        assert!(left.is_of(&worker(Some(10))));
+        assert!(left.is_of(&worker(Some(20))));
+        assert!(!left.is_of(&worker(Some(30))));
+        assert!(!left.is_of(&worker(None)));
+    }
+}

@@ -404,3 +404,20 @@ impl Fact {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_about_a_worker_names_it() {
+        let worker = WorkerLabel {
+            slot: 3,
+            pid: Some(7),
+            generation: Generation(2),
+        };
+        let ready = Fact::WorkerReady(worker, Duration::ZERO);
+        assert_eq!(ready.worker(), Some(worker));
+        assert_eq!(Fact::Paused.worker(), None);
+    }
+}
