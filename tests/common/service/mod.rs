@@ -16,7 +16,7 @@ pub(crate) use master::Master;
 pub(crate) use scene::Scene;
 
 use std::ffi::OsStr;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Output};
 use std::time::Duration;
 
 use prefork::sys::machine::clock;
@@ -65,6 +65,15 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    pub(crate) fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ended {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
     /// It went well.
     #[track_caller]
     pub(crate) fn succeeded(self) -> Self {

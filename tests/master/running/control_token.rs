@@ -64,12 +64,7 @@ fn run<'a>(scene: &Scene, program: &str, words: impl Iterator<Item = &'a str>) -
         .stdin(Stdio::null())
         .output()
         .expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Ended::of(&output)
 }
 
 /// The connection ends, and not a byte has come.

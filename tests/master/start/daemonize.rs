@@ -27,13 +27,7 @@ impl Daemon<'_> {
     fn ctl(&self, verb: &str) -> Ended {
         let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_pf-ctl"));
         command.arg(verb).arg(self.0.path("app.pid")).timeout(HANG);
-        let output = command.output().expect("pf-ctl starts");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Ended {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        Ended::of(&command.output().expect("pf-ctl starts"))
     }
 
     /// Nothing of it is left.

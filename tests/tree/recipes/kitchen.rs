@@ -91,12 +91,7 @@ impl Kitchen {
         command.args(["-c", "\"$@\"", "bash"]).args(words);
         let mut command = assert_cmd::Command::from_std(command);
         let output = command.timeout(PATIENCE).output().expect("it starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ended {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
+        Ended::of(&output)
     }
 
     /// The workers by slot.
