@@ -27,8 +27,12 @@ fn without_close_range_workers_and_the_guard_have_what_is_theirs() {
         process::wait_for_sleep(worker);
         let numbers: Vec<i32> = process::descriptors(worker).into_keys().collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4], "{error}");
-        // Its socket, and a pidfd of the worker.
-        let guard = process::descriptors(guard_of(master.pid()));
+        // Its socket, and a pidfd of the worker once it has read of it.
+        let guard = guard_of(master.pid());
+        let guard = until("the guard knows the worker", || {
+            let guard = process::descriptors(guard);
+            (guard.len() > 4).then_some(guard)
+        });
         let numbers: Vec<i32> = guard.keys().copied().collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4], "{error}: {guard:?}");
         assert_eq!(guard.values().filter(|what| *what == "socket").count(), 1);
