@@ -85,6 +85,8 @@ impl Manager {
             Ours => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_pf-master"));
                 command.args(["-n", &count, "--listen", &format!("fd:{fd}")]);
+                // No peer waits for a first worker to stay ready.
+                command.args(["--canary", "off"]);
                 command.args(more).arg("--").args(stage.worker());
                 command
             }

@@ -32,7 +32,7 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
         .collect();
     let mut services = Vec::new();
     for manager in &managers {
-        let mut service = manager.start(&bench.stage, WORKERS, &[])?;
+        let mut service = manager.start(&bench.stage, WORKERS, &["--backoff", "1ms..1ms"])?;
         service.run.await_workers(WORKERS, Look::AtOnce)?;
         services.push(service);
     }
