@@ -53,7 +53,7 @@ impl Reach {
     /// The connection ended before the reply. A master that lives and has not said a word asks for
     /// a token. One that is known by its lock and lives has not died; otherwise the end of the
     /// connection is all that is known of it.
-    pub(crate) fn unanswered(&self, connection: &ControlConnection) -> Error {
+    pub fn unanswered(&self, connection: &ControlConnection) -> Error {
         let until = Some(clock::now() + END_WITHIN);
         let lives = |master: &Master| !master.wait_gone(until).unwrap_or(true);
         if !self.master.as_ref().is_some_and(lives) {
