@@ -129,6 +129,7 @@
 //! | pause, scale | [`Scaling`](model::state::changes::Scaling) | [`model::supervisor::scale`] |
 //! | stop, drain the queue | [`StopSeverity`](model::policy::StopSeverity) | [`model::supervisor::stop`] |
 //! | option, setting | [`Policy`](model::policy::Policy), [`Recipe`](driver::pin::Recipe) | [`model::policy`], [`driver::pin`] |
+//! | dies by itself, finishes | `Supervisor::leader_gone` in `supervisor/worker_exit.rs` | [`model::supervisor`] |
 //! | back-off | [`Backoff`](model::backoff::Backoff) | [`model::backoff`] |
 //! | log line | [`Fact`](model::fact::Fact) | [`model::fact`] |
 //! | event | a fact as a line of JSON: [`events::render`](wire::events::render); [`EventLog`](model::machines::event_log::EventLog) | [`wire::events`], [`model::machines`] |

@@ -21,7 +21,7 @@
 //! | [`supervisor`] | `step`, `settle`, and the decisions about slots, scale, stop, exits |
 //! | [`rollout`] | from one generation to the next, forward and back |
 //! | [`fork`], [`peer`] | two masters during an upgrade by fork |
-//! | [`machines`] | three other machines: of `pf-accept`, `pf-listen --hold`, and the service manager |
+//! | [`machines`] | small machines beside it: of `pf-accept`, `pf-listen --hold`, the service manager, events, the log |
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod action;

@@ -104,7 +104,7 @@ impl Supervisor {
     }
 
     /// A new worker died by itself, however long it had been ready: one too many turns the rollout
-    /// back, and the canary's is one too many.
+    /// back, and the death of a canary that had been ready is one too many.
     fn death_of_new(&mut self, turn: &mut Turn<'_>, death: &Death<'_>) {
         let probation = self.ends_probation(death);
         let Some(rollout) = &mut self.rollout else {

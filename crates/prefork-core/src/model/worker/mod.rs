@@ -16,7 +16,8 @@
 //!
 //! An event goes `Supervisor::step` → `Supervisor::feed` → [`Worker::handle`]; the effects go back
 //! to `Supervisor::feed`, which performs them. A starting worker that is killed by `kill -9`:
-//! `handle` → `starting` → `exit::end` → `Effect::LeaderGone` → `supervisor/worker_exit.rs`.
+//! `handle` → `starting` → `exit::end` → `Effect::LeaderGone` → `supervisor/worker_exit.rs`, which
+//! decides for its slot → `death_in_rollout` in `rollout/mod.rs`, which decides for the rollout.
 
 pub mod exit;
 pub mod heartbeat;
