@@ -103,13 +103,15 @@ impl Worker {
     /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes
     /// on.
     pub(crate) fn held(&mut self, now: Time, held: bool, out: &mut Vec<Effect>) {
-        let Some(timeout) = self.heartbeat.timeout else {
+        // One that has switched its timeout off meanwhile is not held for ever.
+        let timeout = self.heartbeat.timeout.filter(|_| held);
+        if held && timeout.is_none() {
             return;
-        };
+        }
         if held != self.heartbeat.held {
             out.push(Effect::tell(Fact::WorkerHeld(self.label(), held)));
         }
-        if held {
+        if let Some(timeout) = timeout {
             self.heartbeat.final_check = false;
             out.push(Effect::Set(Timer::Beat(self.id), now + timeout / 4));
         } else if self.heartbeat.held {
