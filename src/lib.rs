@@ -21,7 +21,7 @@
 //! | saying that it is ready, stopping, busy, alive | [`notify`] |
 //! | beats and counters for the master, at an instruction each | [`Heartbeat`] |
 //! | the word to finish, from signals or the program itself | [`Shutdown`] |
-//! | accepting, and a close that loses no connection | [`GracefulListener`]; its core for async programs, [`Gate`](worker::gate::Gate) |
+//! | accepting, and a close that loses nothing | [`GracefulListener`], and its core [`Gate`] |
 //! | all of that as a server, a thread a client | [`Server`], [`Connection`] |
 //! | a new release in place of the old one, without a master | [`Restart`] |
 //!
@@ -94,14 +94,14 @@
 //! | --- | --- | --- |
 //! | `src/bin/` | three lines each | [`cmd`] |
 //! | [`cmd`] | a folder a binary: the command line and `run` | everything below |
-//! | [`driver`] | the loop; owns the descriptors and the map between processes and worker ids | [`model`], [`wire`], [`sys`], [`log`] |
+//! | [`driver`] | the loop; owns the descriptors | [`model`], [`wire`], [`sys`], [`log`] |
 //! | [`client`] | the blocking control client, with a deadline | [`wire`], [`sys`] |
 //! | [`ui`] | tables, progress: documents to text | [`wire`] |
 //! | [`log`] | the master's log, which never blocks | [`sys`] |
 //! | [`worker`] | what workers written in Rust use | [`sys`], [`wire`] |
 //! | [`sys`] | the only system calls; decides nothing | [`wire`], the model's plain types |
-//! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*`, control messages, hand-over | the model's plain types |
-//! | [`model`] | events, actions, facts; one worker's state machine, the supervisor, rollouts | `std`'s values |
+//! | [`wire`] | pure codecs, total parsers: addresses, `LISTEN_*` | the model's plain types |
+//! | [`model`] | events, actions, facts; workers, the supervisor, rollouts | `std`'s values |
 //!
 //! `model` and `wire` are a package of their own, `crates/prefork-core`, which is tested in
 //! seconds; this library re-exports them. A test reads the sources of both and fails on an import
@@ -114,28 +114,60 @@
 //! | word | type | room |
 //! | --- | --- | --- |
 //! | listener | [`Listener`](sys::listener::Listener) | [`sys::listener`] |
-//! | address | [`ListenSpec`](wire::address::ListenSpec), [`Bound`](wire::address::Bound) | [`wire::address`] |
-//! | worker | [`Worker`](model::worker::Worker), its process in `driver/process` | [`model::worker`] |
-//! | slot | [`Slot`](model::state::slots::Slot), [`Slots`](model::state::slots::Slots) | [`model::state::slots`] |
-//! | generation | [`Generation`](model::ids::Generation); what it was pinned to: [`Pin`](driver::pin::Pin) | [`driver::pin`] |
-//! | ready, heartbeat | [`Phase`](model::worker::Phase), [`Heartbeat`](model::worker::Heartbeat), [`Readiness`](model::policy::Readiness) | [`model::worker`] |
-//! | retiring, draining | a worker whose phase [`is_told`](model::worker::Phase::is_told); `retire` | [`model::supervisor::retire`] |
-//! | rollout, canary, probation, surge | `Rollout`, [`RolloutRecord`](model::state::rollout::RolloutRecord), [`Surge`](model::policy::Surge) | [`model::rollout`] |
+//! | address | [`ListenSpec`], [`Bound`] | [`wire::address`] |
+//! | worker | [`Worker`], its process in `driver/process` | [`model::worker`] |
+//! | slot | [`Slot`], [`Slots`] | [`model::state::slots`] |
+//! | generation | [`Generation`]; what it was pinned to: [`Pin`] | [`driver::pin`] |
+//! | ready, heartbeat | [`Phase`], [`Heartbeat`][beat], [`Readiness`] | [`model::worker`] |
+//! | retiring, draining | a worker that [`is_told`]; `retire` | [`model::supervisor::retire`] |
+//! | rollout, canary, probation | `Rollout`, [`RolloutRecord`] | [`model::rollout`] |
+//! | surge | [`Surge`] | [`model::rollout`] |
 //! | rollback | `Direction::Back` | [`model::rollout::rollback`] |
-//! | operation | [`Operation`](model::operation::Operation), [`OperationKind`](model::operation::OperationKind) | [`model::operation`] |
+//! | operation | [`Operation`], [`OperationKind`] | [`model::operation`] |
 //! | target | [`Target`](client::Target) | [`client`] |
-//! | upgrade in place | [`HandOver`](model::state::handover::HandOver), [`State`](wire::handover::State), `Preflight` | [`driver::upgrade`] |
-//! | upgrade by fork, old and new master | [`ForkState`](model::peer::ForkState), [`PeerMessage`](model::peer::PeerMessage), `PeerMaster` | [`model::fork`], [`driver::fork`] |
+//! | upgrade in place | [`HandOver`], [`State`], `Preflight` | [`driver::upgrade`] |
+//! | upgrade by fork | [`ForkState`], `PeerMaster` | [`model::fork`], [`driver::fork`] |
+//! | old and new master | [`PeerMessage`] | [`model::peer`] |
 //! | pause, scale | [`Scaling`](model::state::changes::Scaling) | [`model::supervisor::scale`] |
-//! | stop, drain the queue | [`StopSeverity`](model::policy::StopSeverity) | [`model::supervisor::stop`] |
-//! | option, setting | [`Policy`](model::policy::Policy), [`Recipe`](driver::pin::Recipe) | [`model::policy`], [`driver::pin`] |
-//! | dies by itself, finishes | `Supervisor::leader_gone` in `supervisor/worker_exit.rs` | [`model::supervisor`] |
+//! | stop, drain the queue | [`StopSeverity`] | [`model::supervisor::stop`] |
+//! | option, setting | [`Policy`], [`Recipe`] | [`model::policy`], [`driver::pin`] |
+//! | dies by itself | `leader_gone` in `supervisor/worker_exit.rs` | [`model::supervisor`] |
 //! | back-off | [`Backoff`](model::backoff::Backoff) | [`model::backoff`] |
 //! | log line | [`Fact`](model::fact::Fact) | [`model::fact`] |
-//! | event | a fact as a line of JSON: [`events::render`](wire::events::render); [`EventLog`](model::machines::event_log::EventLog) | [`wire::events`], [`model::machines`] |
-//! | status document | [`Snapshot`](model::state::snapshot::Snapshot), [`Status`](wire::status::Status) | [`wire::status`] |
+//! | event | a fact as a line of JSON, [`events::render`] | [`wire::events`] |
+//! | the last events | [`EventLog`] | [`model::machines`] |
+//! | status document | [`Snapshot`], [`Status`] | [`wire::status`] |
 //! | guard | [`Guard`](sys::process::guard::Guard) | [`sys::process::guard`] |
-//! | backlog, accept queue | [`QueueReader`](sys::listener::accept_queue::QueueReader) | [`sys::listener::accept_queue`] |
+//! | backlog, accept queue | [`QueueReader`] | [`sys::listener::accept_queue`] |
+//!
+//! [`Bound`]: wire::address::Bound
+//! [`EventLog`]: model::machines::event_log::EventLog
+//! [`events::render`]: wire::events::render
+//! [`ForkState`]: model::peer::ForkState
+//! [`Gate`]: worker::gate::Gate
+//! [`Generation`]: model::ids::Generation
+//! [`HandOver`]: model::state::handover::HandOver
+//! [`is_told`]: model::worker::Phase::is_told
+//! [`ListenSpec`]: wire::address::ListenSpec
+//! [`Operation`]: model::operation::Operation
+//! [`OperationKind`]: model::operation::OperationKind
+//! [`PeerMessage`]: model::peer::PeerMessage
+//! [`Phase`]: model::worker::Phase
+//! [`Pin`]: driver::pin::Pin
+//! [`Policy`]: model::policy::Policy
+//! [`QueueReader`]: sys::listener::accept_queue::QueueReader
+//! [`Readiness`]: model::policy::Readiness
+//! [`Recipe`]: driver::pin::Recipe
+//! [`RolloutRecord`]: model::state::rollout::RolloutRecord
+//! [`Slot`]: model::state::slots::Slot
+//! [`Slots`]: model::state::slots::Slots
+//! [`Snapshot`]: model::state::snapshot::Snapshot
+//! [`State`]: wire::handover::State
+//! [`Status`]: wire::status::Status
+//! [`StopSeverity`]: model::policy::StopSeverity
+//! [`Surge`]: model::policy::Surge
+//! [`Worker`]: model::worker::Worker
+//! [beat]: model::worker::Heartbeat
 //!
 //! # The data's way
 //!

@@ -107,7 +107,7 @@ impl Driver {
     }
 
     /// Whether this input is to be obeyed: it comes from a client that is let in, and presents no
-    /// token. A wrong token, and whatever else comes before the right one, ends the connection
+    /// token. A wrong token, and anything else before the right one, ends the connection
     /// without a word.
     fn let_in(&mut self, number: u64, input: &Input) -> bool {
         let Some(client) = self.clients.get_mut(number) else {

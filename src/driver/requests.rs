@@ -28,7 +28,7 @@ impl Driver {
             let text = format!("{MAX_PENDING} requests of this connection wait already");
             return self.fail(number, Code::Busy, text, id);
         }
-        // What makes two requests the same, whatever order their fields came in.
+        // Written anew, so that the order of its fields does not count.
         let key = key.map(|key| Key {
             key,
             command: serde_json::to_string(&command).unwrap_or_default(),

@@ -67,7 +67,7 @@ pub(super) struct Args {
 
     /// Clients of the control socket must present the content of this file too
     ///
-    /// pf-ctl and pf-status do so with --token. Whoever presents another one, or none within 5 s,
+    /// pf-ctl and pf-status do so with --token. A client with another one, or none within 5 s,
     /// is disconnected without an answer. A newline at the end of the file does not count. The file
     /// is read at the start, on HUP and USR1, and by each new image of the master.
     #[arg(long, value_name = "FILE", conflicts_with = "no_control")]

@@ -69,7 +69,7 @@ fn a_client_that_does_not_read_is_told_how_many_it_missed_and_holds_nothing_up()
     while seen < last {
         let event = slow.line().expect("an event");
         let count = event["count"].as_u64().filter(|_| is(&event, "missed"));
-        // Whatever was left out, and no more, is in the count.
+        // The count is that of the events that were left out.
         assert_eq!(number(&event), seen + count.unwrap_or(1), "{event}");
         missed.extend(count);
         seen = number(&event);

@@ -1,4 +1,4 @@
-//! Events go on through both upgrades: one sequence, whatever master tells it.
+//! Events go on through both upgrades: one sequence, from both masters.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

@@ -83,7 +83,7 @@ fn present(token: &str) -> Value {
 }
 
 #[test]
-fn p2_whoever_presents_no_token_or_a_wrong_one_is_exit_4() {
+fn p2_a_client_without_the_token_is_exit_4() {
     let service = Guarded::new();
     let _master = service.start();
     service.file("prefix", &SECRET[..4]);

@@ -3,7 +3,8 @@
 //! | event | goes to |
 //! | --- | --- |
 //! | `Start` | `supervisor/mod.rs`: the first rollout |
-//! | `Forked`, `SpawnFailed`, `Executed`, `ExecFailed`, `Said`, `Held`, `Dumping` | the worker's state machine, `worker/` |
+//! | `Forked`, `SpawnFailed`, `Executed`, `ExecFailed` | the worker's state machine, `worker/` |
+//! | `Said`, `Held`, `Dumping` | the same |
 //! | `Exited`, `Emptied` | `worker/exit.rs`, then `supervisor/worker_exit.rs` |
 //! | `ListenersReleased` | `rollout/listener_release.rs` waits for it |
 //! | `QueueDepths` | `supervisor/stop.rs` (`--drain-queue`) |

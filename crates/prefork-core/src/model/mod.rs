@@ -9,8 +9,9 @@
 //!
 //! | where | what |
 //! | --- | --- |
-//! | [`event`], [`action`], [`fact`] | the vocabulary: what can happen, what is to be done, what is told |
-//! | [`ids`], [`time`], [`signal`], [`policy`], [`exit`], [`operation`], [`backoff`], [`timer`] | plain values |
+//! | [`event`], [`action`], [`fact`] | what can happen, what is to be done, what is told |
+//! | [`ids`], [`time`], [`signal`], [`policy`] | plain values |
+//! | [`exit`], [`operation`], [`backoff`], [`timer`] | more of them |
 //! | [`counters`] | totals that never go down |
 //! | [`turn`] | one call of `step`: its time, and its actions so far |
 //! | [`worker`] | one worker's state machine |
@@ -21,7 +22,7 @@
 //! | [`supervisor`] | `step`, `settle`, and the decisions about slots, scale, stop, exits |
 //! | [`rollout`] | from one generation to the next, forward and back |
 //! | [`fork`], [`peer`] | two masters during an upgrade by fork |
-//! | [`machines`] | small machines beside it: of `pf-accept`, `pf-listen --hold`, the service manager, events, the log |
+//! | [`machines`] | small machines beside it, of `pf-accept` and `pf-listen --hold` among others |
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod action;

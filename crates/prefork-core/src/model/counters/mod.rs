@@ -132,7 +132,7 @@ impl Work {
     }
 }
 
-/// What a slot keeps for good, whoever has it.
+/// What a slot keeps for good, through all workers that it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SlotTotals {
     /// How often its process died by itself.

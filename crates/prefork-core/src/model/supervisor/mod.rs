@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`commands`] | what clients and signals ask for, and what collides with what |
 //! | [`slots`] | which slot gets a worker now, and from which generation; a worker's effects |
-//! | [`worker_exit`] | what the end of a worker means: back-off, failed starts, fatal exits, giving up |
+//! | [`worker_exit`] | what the end of a worker means: back-off, failed starts, giving up |
 //! | [`timers_due`] | what happens because time has passed; when heartbeats are looked at |
 //! | [`scale`] | the number of slots; pause and resume |
 //! | [`restart_worker`] | one slot's worker replaced on request |

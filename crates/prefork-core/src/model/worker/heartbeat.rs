@@ -45,6 +45,8 @@ impl Worker {
                 self.arm(out);
             }
             WorkerMessage::Watchdog(timeout) => {
+                // Without a timeout it is not looked at, so nothing else would end this.
+                self.heartbeat.held &= !timeout.is_zero();
                 self.heartbeat.timeout = (!timeout.is_zero()).then_some(timeout);
                 self.arm(out);
             }
@@ -103,15 +105,13 @@ impl Worker {
     /// Whether it is stopped or traced: then it is not timed, and has a full timeout once it goes
     /// on.
     pub(crate) fn held(&mut self, now: Time, held: bool, out: &mut Vec<Effect>) {
-        // One that has switched its timeout off meanwhile is not held for ever.
-        let timeout = self.heartbeat.timeout.filter(|_| held);
-        if held && timeout.is_none() {
+        let Some(timeout) = self.heartbeat.timeout else {
             return;
-        }
+        };
         if held != self.heartbeat.held {
             out.push(Effect::tell(Fact::WorkerHeld(self.label(), held)));
         }
-        if let Some(timeout) = timeout {
+        if held {
             self.heartbeat.final_check = false;
             out.push(Effect::Set(Timer::Beat(self.id), now + timeout / 4));
         } else if self.heartbeat.held {

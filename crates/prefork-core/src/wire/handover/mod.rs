@@ -267,7 +267,7 @@ pub enum Hold {
     /// The leader has been reaped; this pidfd names its group, if there is one.
     Handle(Option<i32>),
     /// It has been reaped, and no process was left.
-    #[serde(rename = "Nobody")]
+    #[serde(alias = "Nobody")]
     Empty,
 }
 

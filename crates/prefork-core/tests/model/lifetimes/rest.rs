@@ -16,6 +16,9 @@ use super::world::{Check, World};
 /// No chain of deadlines is longer.
 const RESTS_WITHIN: Duration = Duration::from_secs(1200);
 
+/// How much workers that behave can do at one moment: many times what the longest lives need.
+const BEHAVES_AT_MOST: u32 = 10_000;
+
 /// The request that ends a lifetime.
 const LAST: Ticket = Ticket(u64::MAX);
 
@@ -106,7 +109,13 @@ impl World {
     fn come_to_rest(&mut self) -> Check {
         let limit = self.now + RESTS_WITHIN;
         while self.exited.is_none() && !self.is_at_rest() {
-            while self.exited.is_none() && self.behave()? {}
+            let mut steps = 0;
+            while self.exited.is_none() && self.behave()? {
+                steps += 1;
+                if steps > BEHAVES_AT_MOST {
+                    return Err(format!("no rest after {steps} steps at one moment"));
+                }
+            }
             if self.exited.is_some() || self.is_at_rest() {
                 break;
             }
