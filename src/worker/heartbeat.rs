@@ -26,7 +26,7 @@ const VARIABLE: &str = "PF_HEARTBEAT_FD";
 ///     heartbeat.beat();
 ///     // wait for work, but not for longer than heartbeat.interval()
 ///     let request = heartbeat.request(); // counts as begun now, and as finished when it is
-///     dropped drop(request);
+///     drop(request);
 /// #   return Ok(());
 /// }
 /// # }
