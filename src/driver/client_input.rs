@@ -87,7 +87,9 @@ impl Driver {
     /// Reads at most one request of this client, and answers it; whether it may have another in
     /// this turn.
     fn read_request(&mut self, number: u64, now: Time) -> bool {
-        let Some(client) = self.clients.get_mut(number) else {
+        // Nothing of a client that is on its way out is obeyed: it may have guessed a wrong token.
+        let client = self.clients.get_mut(number);
+        let Some(client) = client.filter(|client| !client.gone) else {
             return false;
         };
         let batch = client.conn.read();

@@ -133,6 +133,16 @@ fn p2_what_is_no_token_is_answered_by_nothing() {
         let _ = control.stream.shutdown(std::net::Shutdown::Write);
         ends_without_a_word(control, &String::from_utf8_lossy(line));
     }
+    // The right one comes too late, however soon after a wrong one.
+    let mut control = service.connect();
+    let lines = format!(
+        "{}\n{}\n{{\"cmd\":\"stop\"}}\n",
+        present("open"),
+        present(SECRET)
+    );
+    let _ = control.send(lines);
+    ends_without_a_word(control, "a wrong one first");
+    assert_eq!(service.run("pf-status", "app.pid").code, Some(0));
     // Right, and everything that follows it at once.
     let mut control = service.connect();
     let lines = format!("{}\n{{\"cmd\":\"status\",\"id\":1}}\n", present(SECRET));
