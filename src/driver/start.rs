@@ -125,6 +125,7 @@ fn pin_first(
     }
     let first = Generation(1);
     let pin = pins.resolve(first, first, listeners.sockets(), &Changes::default())?;
+    pin.prepare()?;
     pins.insert(pin);
     Ok(())
 }

@@ -122,6 +122,7 @@ impl InheritedFork {
         pins.insert(old);
         // The changes are those of the generation that serves: the old one.
         let new = pins.resolve(to, from, listeners, &Changes::default())?;
+        new.prepare()?;
         pins.insert(new);
         Ok(())
     }

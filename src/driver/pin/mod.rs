@@ -32,6 +32,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::ids::Generation;
 use crate::model::policy::Policy;
 use crate::sys::listener::Listener;
+use crate::sys::notify;
 use crate::sys::process::spawn::{Launch, Leads};
 use crate::sys::process::{proc_info, program};
 use crate::wire::changes::{Changes, Text};
@@ -143,6 +144,10 @@ impl Recipe {
                 error,
             )
         })?;
+        let notify_dir = self.notify_dir.as_ref().map(|dir| self.start_dir.join(dir));
+        if let Some(dir) = &notify_dir {
+            notify::check_directory(dir).map_err(|error| unusable(dir, error))?;
+        }
         let beat_fd = beat_fd(listeners.len(), policy.ready, &self.keep);
         Pin::new(
             generation,
@@ -154,7 +159,7 @@ impl Recipe {
             listeners,
             self.exports.protocols(),
             beat_fd,
-            self.notify_dir.as_ref().map(|dir| self.start_dir.join(dir)),
+            notify_dir,
             self.nofile,
             changes,
         )
@@ -256,6 +261,18 @@ impl Pin {
         })
     }
 
+    /// Makes what its workers need and a check of it does not make: the directory of their
+    /// notification sockets.
+    ///
+    /// # Errors
+    /// Exit 1: that directory cannot be used.
+    pub(super) fn prepare(&self) -> Result<()> {
+        let Some(dir) = &self.notify_dir else {
+            return Ok(());
+        };
+        notify::prepare_directory(dir).map_err(|error| unusable(dir, error))
+    }
+
     /// The generation's `PF_RELEASE`.
     pub fn release(&self) -> Option<String> {
         let name = self.environment.value("PF_RELEASE")?;
@@ -266,6 +283,10 @@ impl Pin {
 fn c_string(text: &OsStr) -> Result<CString> {
     CString::new(text.as_bytes())
         .map_err(|_| failed(format!("'{}'", text.to_string_lossy()), "holds a NUL byte"))
+}
+
+fn unusable(dir: &Path, error: std::io::Error) -> Error {
+    failed(format!("cannot use --notify-path {}", dir.display()), error)
 }
 
 fn failed(what: String, why: impl std::fmt::Display) -> Error {

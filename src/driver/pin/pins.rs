@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{Pin, Recipe, Settings};
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 use crate::model::ids::Generation;
 use crate::model::policy::Policy;
 use crate::sys::listener::Listener;
-use crate::sys::notify;
 use crate::wire::changes::Changes;
 
 /// The settings of the next generation, and the pins of those that are there.
@@ -68,7 +67,7 @@ impl Pins {
     /// together with its generation, and only then.
     ///
     /// # Errors
-    /// As [`Recipe::pin`], and exit 1: the directory of `--notify-path` cannot be used.
+    /// As [`Recipe::pin`].
     pub(in crate::driver) fn resolve(
         &self,
         generation: Generation,
@@ -76,13 +75,6 @@ impl Pins {
         listeners: &Rc<Vec<Listener>>,
         changes: &Changes,
     ) -> Result<Pin> {
-        if let Some(directory) = &self.settings.recipe.notify_dir {
-            let directory = self.settings.recipe.start_dir.join(directory);
-            notify::prepare_directory(&directory).map_err(|error| {
-                let what = format!("cannot use --notify-path {}", directory.display());
-                Error::new(Exit::Failed, what, error)
-            })?;
-        }
         let serving = self.by_generation.get(&serving);
         let known = serving.map(|pin| pin.changes.clone()).unwrap_or_default();
         self.settings.recipe.pin(

@@ -45,18 +45,32 @@ impl NotifySocket {
     }
 }
 
-/// Makes sure that there is a directory for [`NotifySocket::bind_in`]: one that is made here is
-/// ours alone. Sockets that a dead master left there are removed.
+/// Whether sockets can be in this directory, as far as that can be told without a change.
 ///
 /// # Errors
-/// EINVAL: the path is too long, or no UTF-8. What mkdir(2) or readdir(3) said.
-pub fn prepare_directory(directory: &Path) -> io::Result<()> {
+/// EINVAL: the path is too long, or no UTF-8. ENOTDIR: it is something else.
+pub fn check_directory(directory: &Path) -> io::Result<()> {
     let longest = directory.join(format!("{PREFIX}{}", "0".repeat(32)));
     if longest.to_str().is_none() {
         return Err(io::Error::other("the path is no UTF-8"));
     }
     SocketAddr::from_pathname(&longest)
         .map_err(|_| io::Error::other("the path is too long for a socket in it"))?;
+    match fs::metadata(directory) {
+        Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        // It is made when it is needed.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes sure that there is a directory for [`NotifySocket::bind_in`]: one that is made here is
+/// ours alone. Sockets that a dead master left there are removed.
+///
+/// # Errors
+/// As [`check_directory`], and what mkdir(2) or readdir(3) said.
+pub fn prepare_directory(directory: &Path) -> io::Result<()> {
+    check_directory(directory)?;
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

@@ -33,7 +33,7 @@ use super::io::poll::{Interest, Poller};
 use super::machine::clock::now;
 use super::machine::random::hex128;
 
-pub use directory::prepare_directory;
+pub use directory::{check_directory, prepare_directory};
 
 /// The longest datagram that is read whole, in bytes. systemd reads 4096.
 const MAX_DATAGRAM: usize = 8192;

@@ -130,6 +130,36 @@ fn ready_from_a_client_that_knows_only_paths_counts_with_notify_path() {
 }
 
 #[test]
+fn a_notify_path_that_cannot_be_is_told_by_every_check_and_nothing_is_made_by_one() {
+    let scene = Scene::new();
+    let dir = scene.path("notify");
+    let with_path = || {
+        let options = "--ready exec --notify-path notify";
+        scene.master(options).command(["sleep", "1000"])
+    };
+    let check = || with_path().option("--check", "-v").run();
+    check().succeeded();
+    assert!(!dir.exists(), "a check makes no directory");
+    std::fs::write(&dir, "").expect("written");
+    check().failed(1, &["notify", "not a directory"]);
+    std::fs::remove_file(&dir).expect("ours");
+    let master = with_path().start();
+    let workers = master.workers();
+    std::fs::remove_dir_all(&dir).expect("ours");
+    master.ctl("reload --dry-run").succeeded();
+    assert!(!dir.exists(), "neither does a dry run");
+    std::fs::write(&dir, "").expect("written");
+    for verb in ["reload --dry-run", "reload"] {
+        master.ctl(verb).failed(1, &["notify", "not a directory"]);
+    }
+    assert_eq!(master.workers(), workers);
+    std::fs::remove_file(&dir).expect("ours");
+    master.ctl("reload").succeeded();
+    assert!(dir.is_dir());
+    master.stop();
+}
+
+#[test]
 fn ready_from_systemd_notify_in_a_shell_worker_counts() {
     let found = Command::new("systemd-notify").arg("--version").output();
     if found.is_err() {
