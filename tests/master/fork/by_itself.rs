@@ -26,6 +26,8 @@ fn r1_g6_the_command_returns_when_the_new_master_has_the_service() {
     assert_eq!(status["role"], "master", "{status:#}");
     assert_eq!(status["rollout"]["kind"], "upgrade");
     assert_eq!(status["rollout"]["result"], "done");
+    // The start, and this upgrade, which two masters have seen the end of.
+    assert_eq!(status["counters"]["rollouts"], 2, "{status:#}");
     let after = family(&service.assert_one_master(2));
     assert_ne!(after.0, before.0);
     assert!(after.1.iter().all(|pid| !before.1.contains(pid)));

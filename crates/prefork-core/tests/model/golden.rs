@@ -231,7 +231,7 @@ impl World {
                 generation: Generation(1),
             };
             let at = "2026-01-31T12:00:00.000Z";
-            render(&Fact::WorkerStarted(worker), at).expect("an event")
+            render(&Fact::WorkerStarted(worker), || at.to_owned()).expect("an event")
         };
         let mut log = EventLog::new(7);
         for pid in 4001..=4003 {

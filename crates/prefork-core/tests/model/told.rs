@@ -20,7 +20,9 @@ pub struct Told {
 impl Told {
     /// A master tells a fact.
     pub fn hear(&mut self, master: usize, fact: &Fact) {
-        let Some(text) = render(fact, "") else { return };
+        let Some(text) = render(fact, String::new) else {
+            return;
+        };
         // Cut out of the text: a tree of each would take longer than all else in a life.
         let field = |name: &str| {
             let (_, rest) = text.split_once(&format!("\"{name}\":"))?;

@@ -92,7 +92,7 @@ impl Supervisor {
             took: record.took.unwrap_or_default(),
         };
         self.end_of_rollout();
-        self.counters.rollouts += 1;
+        // The new master counts this rollout, and tells of it.
         let outcome = Outcome::Done(done.to_string(), warnings);
         turn.tell(done);
         turn.act(Action::Peer(PeerAction::Succeeded));
@@ -169,7 +169,7 @@ impl Supervisor {
         let Direction::Back(why, asked_by) = &rollout.direction else {
             return;
         };
-        self.counters.rolled_back += 1;
+        // The old master counts this.
         let error = Some(why.clone());
         self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         turn.end(

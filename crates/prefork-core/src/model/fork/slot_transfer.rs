@@ -307,7 +307,8 @@ impl Supervisor {
             if peer.side == PeerSide::New && peer.handed_over.is_none() {
                 turn.send_to_peer(PeerMessage::Back(why.to_owned()));
             }
-            return peer.side == PeerSide::New && peer.handed_over.is_some();
+            // And if it was the service already, the old one is that again: no end of the service.
+            return false;
         }
         if peer.stop.is_none_or(|known| known < severity) {
             peer.stop = Some(severity);

@@ -139,7 +139,8 @@ impl Supervisor {
             self.tell_given_up(turn, &rollout, &why);
             self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
             self.rollout = None;
-            self.counters.rolled_back += 1;
+            // An old master beside this one counts it.
+            self.counters.rolled_back += u64::from(self.peer.is_none());
             turn.end(&mut self.operations, op, Outcome::Failed(why.clone()));
             self.stop_because(turn, format!("the first rollout failed: {why}"));
             return;
