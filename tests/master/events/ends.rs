@@ -42,7 +42,7 @@ fn it_ends_with_3_if_the_master_died_or_there_is_none() {
     let (code, events) = followed.end();
     assert_eq!(code, Some(3), "{events:?}");
     assert_eq!(
-        scene.text("events.err"),
+        scene.text("events1.err"),
         "pf-ctl: events: the master died\n"
     );
     output(&mut command(&scene.path("app.pid"), &[])).failed(3, &["not running"]);

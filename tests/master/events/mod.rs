@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::common::service::{Ended, Master, Scene, end_of, until};
 
-/// A `pf-ctl events` that runs, with its output in a file.
+/// A `pf-ctl events` that runs, with its output in a file, and its errors in another one.
 struct Followed {
     child: Child,
     out: PathBuf,
@@ -26,10 +26,13 @@ impl Followed {
     }
 
     fn with(scene: &Scene, options: &[&str]) -> Followed {
-        let out = scene.path("events.out");
+        let out = (1..)
+            .map(|number| scene.path(&format!("events{number}.out")))
+            .find(|out| !out.exists())
+            .expect("a free name");
         let child = command(&scene.path("app.pid"), options)
             .stdout(File::create(&out).expect("a file"))
-            .stderr(File::create(scene.path("events.err")).expect("a file"))
+            .stderr(File::create(out.with_extension("err")).expect("a file"))
             .spawn()
             .expect("pf-ctl starts");
         Followed { child, out }
@@ -124,11 +127,6 @@ fn ctl(scene: &Scene, line: &str) -> Ended {
 }
 
 fn output(command: &mut Command) -> Ended {
-    let output = command.stdin(Stdio::null()).output().expect("it starts");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Ended {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    let output = command.stdin(Stdio::null()).output();
+    Ended::of(&output.expect("it starts"))
 }

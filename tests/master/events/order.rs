@@ -79,7 +79,10 @@ fn a_reload_tells_its_events_in_order() {
 #[test]
 fn failures_and_changes_of_the_service_are_events() {
     let scene = Scene::new();
-    let master = small(&scene, 1);
+    // With a canary: without one, a reload to a command that ends at once may be done before its
+    // workers are seen to end.
+    let options = "-n 1 --ready exec --canary 30s --backoff 1ms..2ms";
+    let master = scene.master(options).command(["sleep", "1000"]).start();
     let followed = Followed::with(&scene, &["--since", "4"]);
     master.ctl("scale 2").succeeded();
     master.ctl("pause").succeeded();
