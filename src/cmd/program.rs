@@ -1,5 +1,6 @@
 //! What all binaries share: read the command line, run, print an error as one line.
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::error::{Error, Exit, Result};
@@ -18,6 +19,20 @@ pub(super) fn run(program: &str, body: impl FnOnce() -> Result<Exit>) -> ExitCod
 pub(super) fn print_line(program: &str, line: &str) {
     // Where stderr cannot be written, there is no other place to report that.
     let _ = write_to_stderr(&format!("{program}: {line}\n"));
+}
+
+/// Writes data to stdout. False: the pipe is closed, which is no error, as the reader has read what
+/// it wanted.
+pub(super) fn print_data(pieces: &[&str]) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    let written = pieces
+        .iter()
+        .try_for_each(|piece| out.write_all(piece.as_bytes()));
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::system("cannot write to standard output", error)),
+    }
 }
 
 /// Reads the command line. Where it asks for help or the version, or is wrong, this prints the text

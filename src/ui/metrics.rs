@@ -6,7 +6,7 @@ use std::fmt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::services::Service;
@@ -20,22 +20,22 @@ const STATES: [&str; 7] = [
 
 /// The metrics of these services. Those of several have the label `service`. A service that does
 /// not answer has only `pf_up`, which is 0.
-pub fn text(services: &[Service]) -> Result<String, fmt::Error> {
-    let mut families = families();
-    for service in services {
-        let labels = if services.len() > 1 {
-            vec![("service", plain(&service.name))]
-        } else {
-            Vec::new()
-        };
-        let samples = samples(service);
-        for (family, samples) in families.iter_mut().zip(samples) {
-            for (label, value) in samples {
-                let all = labels.iter().cloned().chain(label);
-                family.samples.push((all.collect(), value));
-            }
+pub fn text(services: &[Service<'_>]) -> Result<String, fmt::Error> {
+    let families = FAMILIES.iter().map(|(name, unit, kind, help, samples)| {
+        let all = services.iter().flat_map(|service| {
+            let label = (services.len() > 1).then(|| ("service", plain(&service.name)));
+            let samples = samples(service).into_iter();
+            samples.map(move |(own, value)| (label.clone().into_iter().chain(own).collect(), value))
+        });
+        Family {
+            name,
+            unit: unit.clone(),
+            kind: *kind,
+            help,
+            samples: all.collect(),
         }
-    }
+    });
+    let mut families: Vec<Family> = families.collect();
     families.retain(|family| !family.samples.is_empty());
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics(families)));
@@ -66,146 +66,162 @@ enum Value {
     Real(f64),
 }
 
-/// All families, in the order of [`samples`].
-fn families() -> Vec<Family> {
-    use MetricType::{Counter, Gauge};
-    let bytes = Some(Unit::Bytes);
-    let seconds = Some(Unit::Seconds);
-    [
-        ("pf_up", None, Gauge, "Whether the master runs and answers."),
-        (
-            "pf_start_time",
-            seconds.clone(),
-            Gauge,
-            "When the service was started, since 1970.",
-        ),
-        ("pf_generation", None, Gauge, "The generation that serves."),
-        (
-            "pf_workers",
-            None,
-            Gauge,
-            "Slots and workers without a slot, by state.",
-        ),
-        (
-            "pf_worker_exits",
-            None,
-            Counter,
-            "Workers that ended, by cause.",
-        ),
-        (
-            "pf_worker_restarts",
-            None,
-            Counter,
-            "Workers of the slot that died by themselves.",
-        ),
-        (
-            "pf_rollouts",
-            None,
-            Counter,
-            "Rollouts that ended, by result.",
-        ),
-        (
-            "pf_requests",
-            None,
-            Counter,
-            "Requests that workers have finished.",
-        ),
-        (
-            "pf_connections",
-            None,
-            Counter,
-            "Connections that workers have had.",
-        ),
-        (
-            "pf_listener_queued",
-            None,
-            Gauge,
-            "Connections that wait to be accepted.",
-        ),
-        (
-            "pf_listener_backlog",
-            None,
-            Gauge,
-            "Connections that can wait to be accepted.",
-        ),
-        (
-            "pf_listener_drops",
-            None,
-            Counter,
-            "What the kernel dropped as the queue was full.",
-        ),
-        (
-            "pf_worker_rss",
-            bytes,
-            Gauge,
-            "Resident memory of the slot's workers.",
-        ),
-        (
-            "pf_worker_cpu",
-            seconds,
-            Counter,
-            "Processor time of all workers of the slot so far.",
-        ),
-        (
-            "pf_log_lines_lost",
-            None,
-            Counter,
-            "Log lines that could not be written.",
-        ),
-    ]
-    .into_iter()
-    .map(|(name, unit, kind, help)| Family {
-        name,
-        unit,
-        kind,
-        help,
-        samples: Vec::new(),
-    })
-    .collect()
+/// What one family is: its name, unit, kind and help, and the samples of one service.
+type Known = (
+    &'static str,
+    Option<Unit>,
+    MetricType,
+    &'static str,
+    fn(&Service<'_>) -> Vec<Sample>,
+);
+
+/// All families.
+const FAMILIES: [Known; 15] = [
+    (
+        "pf_up",
+        None,
+        Gauge,
+        "Whether the master runs and answers.",
+        |service| alone(u64::from(service.status.is_ok())),
+    ),
+    (
+        "pf_start_time",
+        Some(Unit::Seconds),
+        Gauge,
+        "When the service was started, since 1970.",
+        |service| {
+            of(service, |status| {
+                started(status).into_iter().map(|at| (None, at)).collect()
+            })
+        },
+    ),
+    (
+        "pf_generation",
+        None,
+        Gauge,
+        "The generation that serves.",
+        |service| of(service, |status| alone(status.generation)),
+    ),
+    (
+        "pf_workers",
+        None,
+        Gauge,
+        "Slots and workers without a slot, by state.",
+        |service| of(service, |status| by("state", workers(status))),
+    ),
+    (
+        "pf_worker_exits",
+        None,
+        Counter,
+        "Workers that ended, by cause.",
+        |service| {
+            of(service, |status| {
+                let exits = status.counters.exits.iter();
+                by("cause", exits.map(|(cause, count)| (plain(cause), *count)))
+            })
+        },
+    ),
+    (
+        "pf_worker_restarts",
+        None,
+        Counter,
+        "Workers of the slot that died by themselves.",
+        |service| {
+            of(service, |status| {
+                let slots = status.slots.iter();
+                by("slot", slots.map(|slot| (slot.slot, slot.restarts)))
+            })
+        },
+    ),
+    (
+        "pf_rollouts",
+        None,
+        Counter,
+        "Rollouts that ended, by result.",
+        |service| {
+            of(service, |status| {
+                let counters = &status.counters;
+                let ended = [
+                    ("done", counters.rollouts),
+                    ("rolled-back", counters.rolled_back),
+                ];
+                by("result", ended)
+            })
+        },
+    ),
+    (
+        "pf_requests",
+        None,
+        Counter,
+        "Requests that workers have finished.",
+        |service| of(service, |status| alone(status.counters.requests)),
+    ),
+    (
+        "pf_connections",
+        None,
+        Counter,
+        "Connections that workers have had.",
+        |service| of(service, |status| alone(status.counters.connections)),
+    ),
+    (
+        "pf_listener_queued",
+        None,
+        Gauge,
+        "Connections that wait to be accepted.",
+        |service| of(service, |status| listeners(status, |it| it.queued)),
+    ),
+    (
+        "pf_listener_backlog",
+        None,
+        Gauge,
+        "Connections that can wait to be accepted.",
+        |service| of(service, |status| listeners(status, |it| it.backlog)),
+    ),
+    (
+        "pf_listener_drops",
+        None,
+        Counter,
+        "What the kernel dropped as the queue was full.",
+        |service| of(service, |status| listeners(status, |it| it.drops)),
+    ),
+    (
+        "pf_worker_rss",
+        Some(Unit::Bytes),
+        Gauge,
+        "Resident memory of the slot's workers.",
+        |service| of(service, |status| by("slot", memory(status))),
+    ),
+    (
+        "pf_worker_cpu",
+        Some(Unit::Seconds),
+        Counter,
+        "Processor time of all workers of the slot so far.",
+        |service| of(service, cpu),
+    ),
+    (
+        "pf_log_lines_lost",
+        None,
+        Counter,
+        "Log lines that could not be written.",
+        |service| of(service, |status| alone(status.counters.log_lines_lost)),
+    ),
+];
+
+/// Samples that only a service has which answers.
+fn of(service: &Service<'_>, samples: impl Fn(&Status) -> Vec<Sample>) -> Vec<Sample> {
+    let status = service.status.as_ref();
+    status.map_or_else(|_| Vec::new(), |status| samples(status))
 }
 
-/// The samples of one service, a list for each family.
-fn samples(service: &Service) -> Vec<Vec<Sample>> {
-    let up = alone(u64::from(service.status.is_ok()));
-    let Ok(status) = &service.status else {
-        return vec![up];
-    };
-    let counters = &status.counters;
-    let rollouts = [
-        ("done", counters.rollouts),
-        ("rolled-back", counters.rolled_back),
-    ];
-    let exits = counters.exits.iter();
-    let listeners = |value: fn(&Listener) -> Option<u32>| -> Vec<Sample> {
-        let labels = listener_labels(&status.listeners).into_iter();
-        let known = labels
-            .zip(&status.listeners)
-            .filter_map(|(label, listener)| {
-                let value = Value::Whole(value(listener)?.into());
-                Some((Some(("listener", label)), value))
-            });
-        known.collect()
-    };
-    vec![
-        up,
-        started(status).into_iter().map(|at| (None, at)).collect(),
-        alone(status.generation),
-        by("state", workers(status)),
-        by("cause", exits.map(|(cause, count)| (plain(cause), *count))),
-        by(
-            "slot",
-            status.slots.iter().map(|slot| (slot.slot, slot.restarts)),
-        ),
-        by("result", rollouts),
-        alone(counters.requests),
-        alone(counters.connections),
-        listeners(|listener| listener.queued),
-        listeners(|listener| listener.backlog),
-        listeners(|listener| listener.drops),
-        by("slot", memory(status)),
-        cpu(status),
-        alone(counters.log_lines_lost),
-    ]
+fn listeners(status: &Status, value: fn(&Listener) -> Option<u32>) -> Vec<Sample> {
+    let labels = listener_labels(&status.listeners).into_iter();
+    let known = labels
+        .zip(&status.listeners)
+        .filter_map(|(label, listener)| {
+            let value = Value::Whole(value(listener)?.into());
+            Some((Some(("listener", label)), value))
+        });
+    known.collect()
 }
 
 fn alone(value: u64) -> Vec<Sample> {

@@ -1,5 +1,7 @@
 //! A line for each of several services.
 
+use std::borrow::Cow;
+
 use super::columns::Fitted;
 use super::lines::{Line, cut};
 use super::text::{duration, plain};
@@ -9,19 +11,19 @@ const HEADER: [&str; 6] = ["NAME", "STATE", "GEN", "RELEASE", "READY", "UP"];
 
 /// One service.
 #[derive(Debug)]
-pub struct Service {
+pub struct Service<'a> {
     /// How the user calls it.
     pub name: String,
     /// Whether it is in the state that was asked for.
     pub is_well: bool,
     /// Its document, or in words why there is none.
-    pub status: Result<Status, String>,
+    pub status: Result<Cow<'a, Status>, String>,
 }
 
 /// A line for each service below a header: name, state, generation, release (its `PF_RELEASE`, else
 /// its directory), how many of its slots are ready, and how long its master has run. No line is
 /// wider than `width`.
-pub fn lines(services: &[Service], width: Option<usize>) -> Vec<Line> {
+pub fn lines(services: &[Service<'_>], width: Option<usize>) -> Vec<Line> {
     let table = Fitted {
         header: &HEADER,
         left: &[0, 1, 3],
@@ -37,7 +39,7 @@ pub fn lines(services: &[Service], width: Option<usize>) -> Vec<Line> {
     )
 }
 
-fn row(service: &Service) -> Vec<String> {
+fn row(service: &Service<'_>) -> Vec<String> {
     let unknown = || "-".to_owned();
     let name = plain(&service.name);
     match &service.status {
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
     use crate::wire::status::Workers;
 
-    fn services() -> [Service; 3] {
+    fn services() -> [Service<'static>; 3] {
         let running = Status {
             state: "running".into(),
             generation: 12,
@@ -86,12 +88,12 @@ mod tests {
             Service {
                 name: "shop".into(),
                 is_well: true,
-                status: Ok(running),
+                status: Ok(Cow::Owned(running)),
             },
             Service {
                 name: "mail".into(),
                 is_well: false,
-                status: Ok(rolling),
+                status: Ok(Cow::Owned(rolling)),
             },
             Service {
                 name: "web".into(),

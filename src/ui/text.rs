@@ -1,5 +1,6 @@
 //! Small pieces of text: durations, sizes, command lines, and foreign strings made harmless.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// A duration in seconds, in at most two units: `250ms`, `1.2s`, `45s`, `2h 3m`. `-`: no duration.
@@ -90,6 +91,23 @@ pub fn command(args: &[String]) -> String {
     out
 }
 
+/// The same JSON with the characters that could act on a terminal written as escapes. In JSON these
+/// characters occur only in strings, and those below 0x20 not even there (RFC 8259, section 7).
+pub fn escaped_json(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| byte <= b'~') {
+        return json.into();
+    }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c > '~' && is_hostile(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +166,17 @@ mod tests {
         let args = ["./app", "--name=x y", "", "it's", "\x1b"].map(String::from);
         assert_eq!(command(&args), r"./app '--name=x y' '' 'it'\''s' '\u{1b}'");
         assert_eq!(command(&[]), "");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
+        let harmless = escaped_json(json);
+        assert_eq!(
+            harmless,
+            "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
+        );
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(value(&harmless), value(json));
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         // An old master that has nothing to drain is about to exit: then the next `pf-ctl` finds
         // only the new one. A drain is not waited for.
         let until = clock::now() + EXITS_WITHIN;
-        master.wait_gone(Some(job.deadline.map_or(until, |by| by.min(until))))?;
+        // The upgrade is done, whether its end can be seen or not.
+        let _ = master.wait_gone(Some(job.deadline.map_or(until, |by| by.min(until))));
     }
     if reply.ok && !has_data(&reply) {
         return Err(malformed_reply("what was asked for is not in it"));

@@ -4,11 +4,12 @@
 use std::os::fd::AsFd;
 
 use super::job::{Job, malformed_reply};
-use super::output::print_while_read;
 use super::signal_fallback;
 use crate::client::{ControlConnection, Followed, POLL_INTERVAL, Reach};
+use crate::cmd::program::print_data;
 use crate::error::{Error, Exit, Result};
 use crate::sys::machine::clock;
+use crate::ui::text::escaped_json;
 use crate::wire::control::{Code, ControlCommand, Reply, Request, Response, parse_response};
 use crate::wire::events::{FOLLOWING, STOPPING, parse};
 
@@ -135,7 +136,7 @@ impl Place {
             self.is_stopping |= event.event == STOPPING;
             if event.event == FOLLOWING {
                 self.log = event.log;
-            } else if !print_while_read(&format!("{text}\n"))? {
+            } else if !print_data(&[&escaped_json(&text), "\n"])? {
                 return Ok(Ended::NoReader);
             }
         }

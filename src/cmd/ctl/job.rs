@@ -11,7 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::machine::clock;
 use crate::ui::progress::{ProgressDisplay, Style};
-use crate::ui::text::plain;
+use crate::ui::text::{escaped_json, plain};
 use crate::ui::{history, listeners, plan};
 use crate::wire::control::{Code, ControlCommand, Reply, Request, Response};
 
@@ -124,7 +124,7 @@ impl Job {
     /// Prints the JSON and the warnings of a reply. A reply that reports a failure is the error.
     pub(super) fn check(&self, (reply, text): (&Reply, &str)) -> Result<()> {
         if self.json {
-            print_data(&format!("{text}\n"))?;
+            print_data(&format!("{}\n", escaped_json(text)))?;
         }
         for warning in &reply.warnings {
             self.display.warn(warning);

@@ -32,15 +32,20 @@ pub(super) fn wait(
         };
         job.display.show_wait("waiting until all slots are ready");
         let answered = job.exchange(&mut connection, command.clone())?;
-        if let Some(line) = answered.filter(|(reply, _)| !Job::has_moved(reply)) {
-            return job.conclude(line);
-        }
+        let moved = match answered {
+            Some(line) if !Job::has_moved(&line.0) => return job.conclude(line),
+            moved => moved,
+        };
         let before = reach.master.as_ref().map(Master::pid);
         reach = job.target.reach(job.deadline).map_err(|_| master_died())?;
         // The same master closed the connection, or one in another pid namespace, which cannot be
         // told from it.
         if before.is_none() || reach.master.as_ref().map(Master::pid) == before {
-            return Err(reach.unanswered(&connection));
+            // It may have said that another one is to be asked.
+            return match moved {
+                Some(line) => job.conclude(line),
+                None => Err(reach.unanswered(&connection)),
+            };
         }
     }
 }

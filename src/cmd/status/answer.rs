@@ -22,6 +22,7 @@ pub(super) struct StatusReply {
     document: Range<usize>,
     /// The exit code that the document means.
     pub(super) verdict: Exit,
+    status: Option<Status>,
 }
 
 impl StatusReply {
@@ -30,9 +31,18 @@ impl StatusReply {
         self.line.get(self.document.clone()).unwrap_or_default()
     }
 
-    /// The document, parsed.
-    pub(super) fn status(&self) -> Result<Status> {
-        read(self.document())
+    /// Parses the document, for what shows more of it than the exit code.
+    ///
+    /// # Errors
+    /// Exit 1: it is no status document.
+    pub(super) fn parsed(mut self) -> Result<StatusReply> {
+        self.status = Some(read(self.document())?);
+        Ok(self)
+    }
+
+    /// The document, if it was parsed.
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
     }
 }
 
@@ -61,6 +71,7 @@ pub(super) fn fetch(target: &Target, within: Duration) -> Result<StatusReply> {
                 line,
                 document,
                 verdict,
+                status: None,
             });
         }
     }

@@ -17,20 +17,21 @@ mod watch;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use serde::Serialize;
 
-use super::program::{arguments, print_line, run};
+use super::program::{arguments, print_data, print_line, run};
 use crate::client::Target;
 use crate::error::{Error, Exit, Result};
 use crate::sys::io::terminal;
 use crate::ui::lines::Line;
 use crate::ui::services::{self, Service};
-use crate::ui::{metrics, table, text};
+use crate::ui::text::escaped_json;
+use crate::ui::{metrics, table};
 use answer::{StatusReply, fetch};
 use cli::{Args, PROG};
 
@@ -60,13 +61,17 @@ fn status(args: &Args) -> Result<Exit> {
     if args.metrics {
         let text = metrics::text(&services(args, &asked))
             .map_err(|error| Error::system("cannot write the metrics", error))?;
-        print(&[&text])?;
+        print_data(&[&text])?;
         report(args, &asked);
         return Ok(exit);
     }
     match <[_; 1]>::try_from(asked) {
-        Ok([one]) if args.json => drop(print(&[&escaped(one?.document()), "\n"])?),
-        Ok([one]) => drop(print_lines(&table::lines(&one?.status()?, width()))?),
+        Ok([one]) if args.json => drop(print_data(&[&escaped_json(one?.document()), "\n"])?),
+        Ok([one]) => {
+            let reply = one?;
+            let shown = reply.status().map(|status| table::lines(status, width()));
+            print_lines(&shown.unwrap_or_default())?;
+        }
         Err(several) if args.json => print_documents(args, &several)?,
         Err(several) => {
             print_lines(&services::lines(&services(args, &several), width()))?;
@@ -85,7 +90,12 @@ fn ask_all(args: &Args) -> Vec<Asked> {
     targets
         .map(|target| {
             let target = Target::new(target).with_token(args.token.as_deref())?;
-            fetch(&target, args.timeout)
+            let reply = fetch(&target, args.timeout)?;
+            if args.json || args.quiet {
+                Ok(reply)
+            } else {
+                reply.parsed()
+            }
         })
         .collect()
 }
@@ -116,8 +126,8 @@ fn print_documents(args: &Args, asked: &[Asked]) -> Result<()> {
                 .map_err(|error| Error::system("cannot write the error", error))
         };
         match asked {
-            Ok(reply) => print(&[&escaped(reply.document()), "\n"])?,
-            Err(error) => print(&[&escaped(&unknown(error)?), "\n"])?,
+            Ok(reply) => print_data(&[&escaped_json(reply.document()), "\n"])?,
+            Err(error) => print_data(&[&escaped_json(&unknown(error)?), "\n"])?,
         };
     }
     Ok(())
@@ -129,20 +139,19 @@ fn lines(args: &Args, asked: &[Asked], width: Option<usize>) -> Vec<Line> {
     let [one] = asked else {
         return services::lines(&services(args, asked), width);
     };
-    let status = one
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(StatusReply::status);
-    match status {
-        Ok(status) => table::lines(&status, width),
+    match one {
+        Ok(reply) => {
+            let shown = reply.status().map(|status| table::lines(status, width));
+            shown.unwrap_or_default()
+        }
         Err(error) => vec![Line::bad(&error.to_string(), width)],
     }
 }
 
 /// What the line of each target shows.
-fn services(args: &Args, asked: &[Asked]) -> Vec<Service> {
-    let known = |asked: &Asked| match asked {
-        Ok(reply) => reply.status().map_err(|error| error.what),
+fn services<'a>(args: &Args, asked: &'a [Asked]) -> Vec<Service<'a>> {
+    let known = |asked: &'a Asked| match asked {
+        Ok(reply) => reply.status().map(Cow::Borrowed).ok_or_else(String::new),
         Err(error) => Err(error.what.clone()),
     };
     let targets = names(&args.targets).into_iter().zip(asked);
@@ -192,41 +201,10 @@ fn width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
-/// The same JSON with the characters that could act on a terminal written as escapes. In JSON these
-/// characters occur only in strings, and those below 0x20 not even there (RFC 8259, section 7).
-fn escaped(json: &str) -> Cow<'_, str> {
-    if json.bytes().all(|byte| byte <= b'~') {
-        return json.into();
-    }
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c > '~' && text::is_hostile(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            out.push(c);
-        }
-    }
-    out.into()
-}
-
 /// Writes lines to stdout, in one piece.
 fn print_lines(lines: &[Line]) -> Result<bool> {
     let text: String = lines.iter().map(|line| line.text.clone() + "\n").collect();
-    print(&[&text])
-}
-
-/// Writes to stdout. False: the pipe is closed, which is no error, as the reader has read what it
-/// wanted.
-fn print(pieces: &[&str]) -> Result<bool> {
-    let mut out = io::stdout().lock();
-    let written = pieces
-        .iter()
-        .try_for_each(|piece| out.write_all(piece.as_bytes()));
-    match written.and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::system("cannot write to standard output", error)),
-    }
+    print_data(&[&text])
 }
 
 #[cfg(test)]
@@ -243,17 +221,5 @@ mod tests {
         let names = |paths: &[&str]| names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(names(&["/run/a.pid", "b.ctl"]), ["a", "b"]);
         assert_eq!(names(&["/1/a.pid", "/2/a.pid"]), ["/1/a.pid", "/2/a.pid"]);
-    }
-
-    #[test]
-    fn escaped_json_means_the_same() {
-        let json = "{\"status\": \"\u{9b}31m \u{202e} \u{7f} größer\", \"n\":\t1.50}";
-        let harmless = escaped(json);
-        assert_eq!(
-            harmless,
-            "{\"status\": \"\\u009b31m \\u202e \\u007f größer\", \"n\":\t1.50}"
-        );
-        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(value(&harmless), value(json));
     }
 }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::cli::Args;
-use super::{ask_all, lines, print, print_lines, width, worst};
+use super::{ask_all, lines, print_lines, width, worst};
+use crate::cmd::program::print_data;
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -33,7 +34,7 @@ pub(super) fn watch(args: &Args, interval: Duration) -> Result<Exit> {
     };
     let ended = rounds(args, interval, &screen);
     // An error is told on the usual screen.
-    print(&[screen::END])?;
+    print_data(&[screen::END])?;
     ended
 }
 
@@ -87,7 +88,7 @@ impl Screen {
             resized: signal_pipe(Signal::Winch).map_err(failed)?,
         };
         farewell::on_signals(&ENDING, screen::END.as_bytes()).map_err(failed)?;
-        print(&[screen::BEGIN])?;
+        print_data(&[screen::BEGIN])?;
         Ok(Some(screen))
     }
 
@@ -96,7 +97,7 @@ impl Screen {
         let Some(Size { columns, rows }) = terminal::size(io::stdout()) else {
             return Ok(true);
         };
-        print(&[&screen::picture(lines, (columns, rows), self.is_coloured)])
+        print_data(&[&screen::picture(lines, (columns, rows), self.is_coloured)])
     }
 
     /// Waits until then. True: the terminal has another size before.

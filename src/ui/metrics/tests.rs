@@ -1,7 +1,9 @@
+use std::borrow::Cow;
+
 use super::*;
 use crate::wire::status::Counters;
 
-fn service(name: &str) -> Service {
+fn service(name: &str) -> Service<'static> {
     let listener = |name: Option<&str>, fd, drops| Listener {
         name: name.map(str::to_owned),
         address: "tcp:127.0.0.1:80".into(),
@@ -41,7 +43,7 @@ fn service(name: &str) -> Service {
     Service {
         name: name.into(),
         is_well: true,
-        status: Ok(status),
+        status: Ok(Cow::Owned(status)),
     }
 }
 
@@ -122,7 +124,7 @@ fn several_services_share_the_families_and_one_that_is_away_is_not_up() {
         is_well: false,
         status: Err("not running".into()),
     };
-    let text_of = |services: &[Service]| text(services).expect("written");
+    let text_of = |services: &[Service<'_>]| text(services).expect("written");
     let both = text_of(&[service("a"), away]);
     assert!(both.contains("pf_up{service=\"a\"} 1\npf_up{service=\"b\\\\nc\"} 0\n# HELP"));
     assert!(
