@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::state::Driver;
 use crate::model::fact::Fact;
+use crate::model::machines::event_log::KEPT;
 use crate::sys::machine::clock;
 use crate::wire::control::Code;
 use crate::wire::events;
@@ -17,8 +18,8 @@ const TELL_EVERY: u64 = 200;
 impl Driver {
     /// A fact that is an event gets its number.
     pub(super) fn record_event(&mut self, fact: &Fact) {
-        let at = clock::rfc3339(clock::wall());
-        let Some(event) = events::render(fact, &at) else {
+        let now = || clock::rfc3339(clock::wall());
+        let Some(event) = events::render(fact, now) else {
             return;
         };
         // The other master is told before any client is: a client that has seen an event may ask
@@ -80,8 +81,10 @@ impl Driver {
             return self.fail(number, Code::MasterDied, text, id);
         }
         let last = self.events.last();
-        // Beside another master, this one may be a message behind what that one has told.
-        if let Some(since) = since.filter(|since| *since > last && self.peer.is_none()) {
+        // Beside another master, this one may be some messages behind what that one has told.
+        let lead = if self.peer.is_some() { KEPT as u64 } else { 0 };
+        let most = last.saturating_add(lead);
+        if let Some(since) = since.filter(|since| *since > most) {
             let text = format!("there is no event {since} yet: the last one is {last}");
             return self.fail(number, Code::Refused, text, id);
         }

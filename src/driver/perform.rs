@@ -233,7 +233,7 @@ impl Driver {
     }
 
     fn pinned(&mut self, generation: Generation, pin: Result<Pin>) -> Event {
-        match pin {
+        match pin.and_then(|pin| pin.prepare().map(|()| pin)) {
             Ok(pin) => {
                 let policy = Rc::clone(&pin.policy);
                 self.log.debug(format_args!(

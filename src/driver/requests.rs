@@ -241,12 +241,13 @@ impl Driver {
 
     /// Answers the requests that wait for all slots to be ready, if they are.
     pub(super) fn answer_waiters(&mut self) {
-        if self.clients.awaits_ready()
-            && let Some(why) = self.supervisor.why_it_only_drains()
-        {
+        if !self.clients.awaits_ready() {
+            return;
+        }
+        if let Some(why) = self.supervisor.why_it_only_drains() {
             return self.clients.never_ready(&why);
         }
-        if self.clients.awaits_ready() && self.supervisor.is_ready() {
+        if self.supervisor.is_ready() {
             let snapshot = self.supervisor.snapshot();
             self.clients.all_ready(snapshot.generation, snapshot.ready);
         }

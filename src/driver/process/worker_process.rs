@@ -92,7 +92,9 @@ impl WorkerProcess {
     pub(super) fn last_work(&mut self, now: Time) -> Option<Event> {
         let _ = self.beat.check_for_beat();
         // A leader that is not reaped yet still has its times.
-        if let Some(last) = proc_info::usage(self.group.leader()).filter(|_| !self.leaderless) {
+        if !self.leaderless
+            && let Some(last) = proc_info::usage(self.group.leader())
+        {
             self.usage.set(Some((now, last)));
         }
         self.new_work()

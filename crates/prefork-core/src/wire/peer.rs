@@ -131,7 +131,9 @@ pub struct PeerState {
     scaled: Option<usize>,
     operations: KnownOperations,
     readiness: Learnt,
-    #[serde(default)]
+    /// Also that it says `take`. Versions that did not say that wrote this by another name, and
+    /// count as those that answer no questions.
+    #[serde(default, rename = "takes")]
     answers: bool,
     /// Not yet in the format's first version.
     #[serde(default)]

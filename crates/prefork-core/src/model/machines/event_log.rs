@@ -144,7 +144,8 @@ impl<E: Clone> EventLog<E> {
             });
         }
         let at = usize::try_from(seen - before).ok()?;
-        Some(NextEvent::Kept(seen + 1, self.kept.get(at)?))
+        let event = self.kept.get(at)?;
+        Some(NextEvent::Kept(seen + 1, event))
     }
 
     fn push(&mut self, event: E) {

@@ -20,6 +20,9 @@ impl Supervisor {
     /// Every empty slot gets a worker, unless something speaks against it.
     pub(crate) fn fill_slots(&mut self, turn: &mut Turn<'_>) {
         let mut room = self.start_room_beside_peer();
+        if room == 0 {
+            return;
+        }
         for index in self.slots_in(SlotSet::Vacant) {
             if room == 0 {
                 break;

@@ -21,10 +21,15 @@ impl<'a> VariablePool<'a> {
     /// A pool of the variables that `base` is made of, also of those that it leaves out.
     pub fn new(base: &'a Environment) -> Self {
         let variables = base.block.variables().map(Variable::text);
-        let places: BTreeMap<_, _> = variables.zip(0..).collect();
+        let mut length = 0;
+        let mut places = BTreeMap::new();
+        for text in variables {
+            places.insert(text, length);
+            length += 1;
+        }
         VariablePool {
             base,
-            length: (0..).zip(base.block.variables()).count() as u32,
+            length,
             places,
             others: base.own.iter().map(Arc::clone).collect(),
         }

@@ -84,15 +84,15 @@ struct RolloutFields {
 }
 
 /// An event as text without its number, `{"at":...,"event":...}`; None: the fact is no event.
-pub fn render(fact: &Fact, at: &str) -> Option<String> {
+pub fn render(fact: &Fact, at: impl FnOnce() -> String) -> Option<String> {
     #[derive(Serialize)]
-    struct Dated<'a> {
-        at: &'a str,
+    struct Dated {
+        at: String,
         #[serde(flatten)]
         what: Happening,
     }
     let what = happening(fact)?;
-    serde_json::to_string(&Dated { at, what }).ok()
+    serde_json::to_string(&Dated { at: at(), what }).ok()
 }
 
 /// The line of an event: its number in front, and the id of the request that asked for it.

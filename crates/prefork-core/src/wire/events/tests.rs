@@ -150,7 +150,10 @@ fn facts_are_events_as_documented() {
     ];
     for (fact, fields) in cases {
         let expected = format!("{{\"at\":\"{AT}\",{fields}}}");
-        assert_eq!(render(&fact, AT).as_deref(), Some(expected.as_str()));
+        assert_eq!(
+            render(&fact, || AT.to_owned()).as_deref(),
+            Some(expected.as_str())
+        );
     }
 }
 
@@ -169,7 +172,7 @@ fn a_rollout_over_two_masters_is_told_once() {
         of_service: false,
     };
     for silent in [began_beside_old_master, one_of_two_ends, Fact::Stopped] {
-        assert_eq!(render(&silent, AT), None, "{silent:?}");
+        assert_eq!(render(&silent, || AT.to_owned()), None, "{silent:?}");
     }
 }
 
@@ -195,7 +198,7 @@ fn two_masters_tell_the_end_of_a_rollout_and_the_stop_once() {
 
 #[test]
 fn lines_have_the_number_and_the_id_of_the_request() {
-    let event = render(&Fact::Paused, AT).expect("an event");
+    let event = render(&Fact::Paused, || AT.to_owned()).expect("an event");
     let paused = format!("{{\"seq\":4,\"at\":\"{AT}\",\"event\":\"paused\"}}");
     assert_eq!(line(4, &event, None), paused);
     let id = serde_json::json!({"a": [1, "}"]});
@@ -227,7 +230,7 @@ fn an_event_fits_into_one_message_however_its_error_is_written() {
             from: None,
             why: letter.repeat(LONGEST),
         };
-        let event = render(&fact, AT).expect("an event");
+        let event = render(&fact, || AT.to_owned()).expect("an event");
         let message = EventMessage::Numbered(u64::MAX, false, event);
         let bytes = message.render();
         assert!(bytes.len() < LONGEST, "{letter:?}: {}", bytes.len());
