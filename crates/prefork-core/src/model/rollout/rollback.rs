@@ -70,7 +70,7 @@ impl Supervisor {
             .or(self.releases.kept.last().map(|it| it.generation));
         let release = |generation| self.releases.release_of(generation);
         if to.is_some_and(|to| old.and_then(release) != release(to)) {
-            let busy = self.busy().unwrap_or_default();
+            let busy = self.busy_for_client().unwrap_or_default();
             return turn.refuse(ticket, Refusal::Busy, busy);
         }
         if self.rollback_to_old_master(turn, ticket) {

@@ -5,12 +5,15 @@
 //! restart-worker, USR2 and pause during one are refused as busy. scale, signal and reopen always
 //! work.
 
+use std::fmt::{self, Display, Formatter};
+
 use crate::model::action::{Action, PinSource, Refusal};
 use crate::model::event::{Command, Scale};
 use crate::model::fact::Fact;
 use crate::model::fact::text::workers;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
+use crate::model::peer::PeerSide;
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
 use crate::model::state::Supervisor;
@@ -18,26 +21,77 @@ use crate::model::state::changes::Mode;
 use crate::model::state::slot_sets::SlotSet;
 use crate::model::turn::Turn;
 
+/// An operation that others collide with.
+struct UnderWay {
+    op: OpId,
+    kind: OperationKind,
+    is_on_probation: bool,
+    ends_by_rollback: bool,
+}
+
+impl Display for UnderWay {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let UnderWay { op, kind, .. } = self;
+        let state = match self.is_on_probation {
+            true => "on probation",
+            false => "under way",
+        };
+        write!(f, "operation {op} ({kind}) is {state}")
+    }
+}
+
+impl UnderWay {
+    /// How to wait for it, and how to end it.
+    fn with_ways_out(&self) -> String {
+        let op = self.op;
+        match self.ends_by_rollback {
+            true => format!("{self} (wait --op {op} waits for it, rollback ends it)"),
+            false => format!("{self} (wait --op {op} waits for it)"),
+        }
+    }
+}
+
 impl Supervisor {
-    /// What is under way that a new rollout would collide with.
+    /// What is under way that a new rollout would collide with, for the log.
     pub(crate) fn busy(&self) -> Option<String> {
-        let under_way =
-            |op: OpId, kind: OperationKind| Some(format!("operation {op} ({kind}) is under way"));
+        self.under_way().map(|it| it.to_string())
+    }
+
+    /// The same for a client, which also reads what it can do about it.
+    pub(crate) fn busy_for_client(&self) -> Option<String> {
+        self.under_way().map(|it| it.with_ways_out())
+    }
+
+    /// Beside an old one: its first rollout has something to go back to.
+    fn is_new_master(&self) -> bool {
+        self.peer
+            .as_ref()
+            .is_some_and(|peer| peer.side == PeerSide::New)
+    }
+
+    fn under_way(&self) -> Option<UnderWay> {
         if let Some(rollout) = &self.rollout {
-            let (op, kind) = (rollout.op, rollout.kind);
-            if rollout.on_probation() {
-                return Some(format!(
-                    "operation {op} ({kind}) is on probation (a rollback ends it)"
-                ));
+            return Some(UnderWay {
+                op: rollout.op,
+                kind: rollout.kind,
+                is_on_probation: rollout.on_probation(),
+                ends_by_rollback: rollout.from.is_some() || self.is_new_master(),
+            });
+        }
+        let (op, kind) = match &self.pinning {
+            Some(pinning) => (pinning.op, pinning.kind),
+            None => {
+                let restarting = self.first_slot_in(SlotSet::Restarting)?;
+                let restart = self.slots.get(restarting)?.restart.as_ref()?;
+                (restart.op, OperationKind::RestartWorker)
             }
-            return under_way(op, kind);
-        }
-        if let Some(pinning) = &self.pinning {
-            return under_way(pinning.op, pinning.kind);
-        }
-        let restarting = self.first_slot_in(SlotSet::Restarting)?;
-        let restart = self.slots.get(restarting)?.restart.as_ref()?;
-        under_way(restart.op, OperationKind::RestartWorker)
+        };
+        Some(UnderWay {
+            op,
+            kind,
+            is_on_probation: false,
+            ends_by_rollback: false,
+        })
     }
 
     /// Why a reload or an upgrade would be refused now, and how.
@@ -48,7 +102,7 @@ impl Supervisor {
             }
             Mode::Running | Mode::Paused(_) => match self.why_it_only_drains() {
                 Some(why) => Some((Refusal::Senseless, why)),
-                None => self.busy().map(|busy| (Refusal::Busy, busy)),
+                None => self.busy_for_client().map(|busy| (Refusal::Busy, busy)),
             },
         }
     }
@@ -89,7 +143,7 @@ impl Supervisor {
             | Command::Signal(..)
             | Command::Retire(_) => false,
         };
-        if exclusive && let Some(busy) = self.busy() {
+        if exclusive && let Some(busy) = self.busy_for_client() {
             return turn.refuse(ticket, Refusal::Busy, busy);
         }
         let beside = match command {

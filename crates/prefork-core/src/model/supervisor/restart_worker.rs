@@ -23,7 +23,10 @@ impl Supervisor {
             return;
         };
         if let Some(restart) = &place.restart {
-            let text = format!("slot {slot} is being restarted by operation {}", restart.op);
+            let op = restart.op;
+            let text = format!(
+                "slot {slot} is being restarted by operation {op} (wait --op {op} waits for it)"
+            );
             turn.refuse(ticket, Refusal::Busy, text);
             return;
         }
