@@ -32,6 +32,17 @@ impl Driver {
         }
     }
 
+    /// Makes the paths anew that other processes have removed. Those who connected to the former
+    /// control socket are let in too.
+    pub(super) fn mend_paths(&mut self, now: Time) {
+        self.processes.mend_ack_socket();
+        self.log_ack_warnings();
+        let acks = self.processes.ack_socket();
+        if let Some(former) = self.published.mend(acks, now, &self.log) {
+            self.admission.accept(&former, &mut self.clients, &self.log);
+        }
+    }
+
     /// Reads from all clients that have sent something, and answers.
     pub(super) fn read_clients(&mut self, ready: &ReadySet<PollKey>, now: Time) {
         let begin = clock::now();

@@ -89,6 +89,8 @@ impl Driver {
             Action::ReopenLogs => {
                 self.reopen_logs();
                 self.admission.read_token_again(&self.log);
+                // Also for what a watch does not tell: a directory that was moved.
+                self.mend_paths(clock::now());
             }
             Action::PassUsr1 => self.pass_usr1(),
             Action::CloseListeners => {

@@ -29,6 +29,8 @@ pub(super) enum PollKey {
     Workers,
     /// The control socket: new clients.
     Control,
+    /// The paths of control socket and pid file may be ours no more.
+    Paths,
     /// The successor that is being checked.
     Successor,
     /// The other master, during an upgrade by fork.
@@ -119,6 +121,9 @@ impl Driver {
         {
             set.add(PollKey::Control, control.fd(), Interest::READ);
         }
+        if let Some(watch) = self.published.watch_fd() {
+            set.add(PollKey::Paths, watch, Interest::READ);
+        }
         if let Some(preflight) = &self.preflight {
             set.add(PollKey::Successor, preflight.fd(), Interest::READ);
         }
@@ -138,6 +143,7 @@ impl Driver {
             self.supervisor.deadline(),
             self.clients.deadline(),
             self.admission.deadline(),
+            self.published.look_at(),
             self.processes.guard_deadline(),
             self.processes.orphans_deadline(),
             self.leftovers.deadline(),
@@ -174,6 +180,9 @@ impl Driver {
             if signal != Signal::Chld {
                 self.receive_signal(signal, sender);
             }
+        }
+        if ready.is_ready(PollKey::Paths) || self.published.look_at().is_some_and(|at| at <= now) {
+            self.mend_paths(now);
         }
         self.read_clients(ready, now);
         if ready.is_ready(PollKey::Control) {

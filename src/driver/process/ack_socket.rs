@@ -11,9 +11,11 @@ use std::path::Path;
 
 use super::Processes;
 use super::token::{Source, Token};
+use crate::error::Error;
 use crate::model::event::{Event, WorkerMessage};
 use crate::model::time::Time;
 use crate::sys::control::{Conn, ControlSocket, Input};
+use crate::sys::files::watch::AtPath;
 use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::poll::{Interest, NestedEpoll};
 use crate::sys::process::group;
@@ -128,6 +130,24 @@ impl AckSocket {
         }
     }
 
+    /// Makes the path anew, which is not ours any more.
+    fn mend(&mut self, epoll: &NestedEpoll) {
+        // Those who connected before; the former socket is closed after this.
+        self.accept(epoll);
+        let mended = self.socket.bind_anew().and_then(|former| {
+            let _ = epoll.remove(former.fd());
+            watch_socket(&self.socket, epoll)
+                .map_err(|error| Error::system("einhorn's socket: cannot watch it", error))
+        });
+        self.warnings.push(match mended {
+            Ok(()) => format!(
+                "einhorn's socket {} had been removed by another process: it is made anew",
+                self.socket.path().display()
+            ),
+            Err(error) => error.to_string(),
+        });
+    }
+
     /// The first line of each connection that has sent one, with the connection; None: it ended
     /// without one. A connection is good for one line.
     fn take_lines(&mut self, epoll: &NestedEpoll) -> Vec<(Conn, Option<Vec<u8>>)> {
@@ -164,8 +184,21 @@ impl Processes {
         Ok(())
     }
 
+    pub(in crate::driver) fn ack_socket(&self) -> Option<&ControlSocket> {
+        self.ack_socket.as_ref().map(|acks| &acks.socket)
+    }
+
     pub(in crate::driver) fn ack_socket_path(&self) -> Option<&Path> {
-        self.ack_socket.as_ref().map(|acks| acks.socket.path())
+        self.ack_socket().map(ControlSocket::path)
+    }
+
+    /// Binds the socket's path anew if another process has removed it.
+    pub(in crate::driver) fn mend_ack_socket(&mut self) {
+        if let Some(acks) = &mut self.ack_socket
+            && acks.socket.at_path().is_ok_and(|it| it == AtPath::Nothing)
+        {
+            acks.mend(&self.epoll);
+        }
     }
 
     /// Reads no more acks; the socket, whose path is to be removed.

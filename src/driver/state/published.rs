@@ -2,13 +2,20 @@
 //!
 //! During an upgrade by fork the old master's are moved aside, to `.oldbin`, and the new master has
 //! the plain ones.
+//!
+//! A path that another process removes (a cleaner of `/tmp`, say) is made anew.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::model::time::Time;
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
+use crate::sys::files::watch::{AtPath, PathWatch};
 use crate::wire::names::{old_control, old_pid_file};
 
 /// The control socket, listening, and the pid file, locked.
@@ -18,7 +25,19 @@ pub(in crate::driver) struct PublishedPaths {
     pid_file: Option<PidFile>,
     /// The plain paths, while both are moved aside.
     plain: Option<Paths>,
+    /// Tells that a path may be ours no more. None: the system has no watch left for us.
+    watch: Option<PathWatch>,
+    /// When to look at the paths though the watch tells nothing.
+    look_at: Option<Time>,
+    /// That a path could not be made anew is logged once, until all are in place.
+    is_logged: bool,
 }
+
+/// A path that could not be made anew is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How often the paths are looked at where they cannot be watched.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Paths {
@@ -35,6 +54,10 @@ impl PublishedPaths {
             control,
             pid_file,
             plain: None,
+            watch: PathWatch::new().ok(),
+            // A path may have gone before it is watched.
+            look_at: Some(Time::default()),
+            is_logged: false,
         }
     }
 
@@ -44,6 +67,75 @@ impl PublishedPaths {
 
     pub(in crate::driver) fn pid_file(&self) -> Option<&PidFile> {
         self.pid_file.as_ref()
+    }
+
+    /// Readable when the paths are to be looked at.
+    pub(in crate::driver) fn watch_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(PathWatch::fd)
+    }
+
+    /// When to look at the paths in any case.
+    pub(in crate::driver) fn look_at(&self) -> Option<Time> {
+        self.look_at
+    }
+
+    /// Makes the paths anew that other processes have removed; `acks`: einhorn's socket is watched
+    /// too. What another process has put at a path is left alone until it goes. The former control
+    /// socket, at which clients may wait.
+    pub(in crate::driver) fn mend(
+        &mut self,
+        acks: Option<&ControlSocket>,
+        now: Time,
+        log: &Log,
+    ) -> Option<ControlSocket> {
+        if let Some(watch) = &self.watch {
+            watch.drain();
+        }
+        // The control socket first, as at the start: the pid file says that it is there.
+        let control = self.control.as_mut().map_or(Ok(None), |control| {
+            let (what, path) = ("control socket", control.path().to_owned());
+            is_free(what, &path, control.at_path())?
+                .then(|| {
+                    control
+                        .bind_anew()
+                        .inspect(|_| log_made_anew(what, &path, log))
+                })
+                .transpose()
+        });
+        let pid_file = self.pid_file.as_mut().map_or(Ok(()), |file| {
+            let (what, path) = ("pid file", file.path().to_owned());
+            if is_free(what, &path, file.at_path())? {
+                file.acquire_anew()?;
+                log_made_anew(what, &path, log);
+            }
+            Ok(())
+        });
+        let trouble = control.as_ref().err().or(pid_file.as_ref().err());
+        if let Some(trouble) = trouble
+            && !self.is_logged
+        {
+            log.error(format_args!("{trouble}; it is tried again"));
+        }
+        self.is_logged = trouble.is_some();
+        let is_watched = self.watch_paths(acks).is_ok();
+        self.look_at = match (self.is_logged, is_watched) {
+            (true, _) => Some(now + RETRY_AFTER),
+            (false, false) => Some(now + LOOK_EVERY),
+            (false, true) => None,
+        };
+        control.ok().flatten()
+    }
+
+    /// Watches the files that the paths name now.
+    fn watch_paths(&self, acks: Option<&ControlSocket>) -> io::Result<()> {
+        let watch = self.watch.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let control = self.control.as_ref().map(ControlSocket::path);
+        let pid_file = self.pid_file.as_ref().map(PidFile::path);
+        let paths = [control, pid_file, acks.map(ControlSocket::path)];
+        paths
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| watch.add(path))
     }
 
     /// Moves both aside, so that a new master can have the plain paths. On an error both are where
@@ -82,6 +174,8 @@ impl PublishedPaths {
     /// Moves both, even if one fails: the first error.
     fn move_to(&mut self, to: &Paths, log: &Log) -> Result<()> {
         let mut result = Ok(());
+        // A path that was lost is made anew at its new place.
+        self.look_at = Some(Time::default());
         if let (Some(control), Some(to)) = (&mut self.control, &to.control) {
             let from = control.path().to_owned();
             match control.move_to(to) {
@@ -111,6 +205,27 @@ impl PublishedPaths {
         {
             log.warn(format_args!("cannot remove the pid file: {error}"));
         }
+    }
+}
+
+fn log_made_anew(what: &str, path: &Path, log: &Log) {
+    log.warn(format_args!(
+        "{what} {} had been removed by another process: it is made anew",
+        path.display()
+    ));
+}
+
+/// Whether the path can be taken anew.
+fn is_free(what: &str, path: &Path, found: io::Result<AtPath>) -> Result<bool> {
+    let what = || format!("{what} {} is not ours any more", path.display());
+    match found {
+        Ok(AtPath::Ours) => Ok(false),
+        Ok(AtPath::Nothing) => Ok(true),
+        Ok(AtPath::Another) => {
+            let why = "another process has put something else there";
+            Err(Error::system(what(), why).hint("move that away"))
+        }
+        Err(error) => Err(Error::system(what(), error)),
     }
 }
 

@@ -19,6 +19,7 @@ impl ControlSocket {
             inode: self.inode,
             mode: self.mode,
             owner: self.owner,
+            group: self.group,
         }
     }
 
@@ -33,6 +34,7 @@ impl ControlSocket {
             inode: control.inode,
             mode: control.mode,
             owner: control.owner,
+            group: control.group,
         })
     }
 }

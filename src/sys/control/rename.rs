@@ -2,12 +2,12 @@
 //! it has the usual one.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::socket::{ControlSocket, remove_dead_socket};
 use crate::error::{Error, Result};
 use crate::sys::files::dirlock::lock_dir_of;
+use crate::sys::files::watch::AtPath;
 
 impl ControlSocket {
     /// Renames our socket to `to`; the socket of a dead server there is replaced. Connected clients
@@ -30,8 +30,7 @@ impl ControlSocket {
         }
         let failed = |error| Error::system(what(), error);
         let _lock = lock_dir_of(to)?;
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        let ours = self.at_path().is_ok_and(|it| it == AtPath::Ours);
         if ours {
             remove_dead_socket(to).map_err(failed)?;
             fs::rename(&self.path, to).map_err(failed)?;

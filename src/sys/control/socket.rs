@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, fchmod};
 use super::connection::Conn;
 use crate::error::{Error, Result};
 use crate::sys::files::dirlock::lock_dir_of;
+use crate::sys::files::watch::AtPath;
 use crate::sys::machine::users::own_uid;
 use crate::sys::process::proc_info;
 
@@ -32,6 +33,7 @@ pub struct ControlSocket {
     pub(super) inode: (u64, u64),
     pub(super) mode: u32,
     pub(super) owner: Option<u32>,
+    pub(super) group: Option<u32>,
 }
 
 impl ControlSocket {
@@ -57,7 +59,26 @@ impl ControlSocket {
             inode,
             mode,
             owner,
+            group,
         })
+    }
+
+    /// What stands at the path now.
+    ///
+    /// # Errors
+    /// What lstat(2) said.
+    pub fn at_path(&self) -> io::Result<AtPath> {
+        AtPath::of(&self.path, self.inode)
+    }
+
+    /// Binds the path anew, with the same mode and owner: another process has removed it, and a
+    /// bound socket cannot get a path again. The former socket: clients may wait there.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind); this socket stays as it is then.
+    pub fn bind_anew(&mut self) -> Result<ControlSocket> {
+        let new = ControlSocket::bind(&self.path, self.mode, self.owner, self.group)?;
+        Ok(std::mem::replace(self, new))
     }
 
     /// Readable when a client waits for [`accept`](Self::accept).
@@ -100,10 +121,9 @@ impl ControlSocket {
     /// What lstat(2) or unlink(2) said.
     pub fn remove(self) -> io::Result<()> {
         let _lock = lock_dir_of(&self.path);
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.inode => fs::remove_file(&self.path),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        match self.at_path()? {
+            AtPath::Ours => fs::remove_file(&self.path),
+            AtPath::Nothing | AtPath::Another => Ok(()),
         }
     }
 }

@@ -23,7 +23,14 @@ impl NotifySocket {
     pub fn bind_in(directory: &Path) -> io::Result<Self> {
         let path = directory.join(format!("{PREFIX}{}", hex128()?));
         let address = path.to_str().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        let socket = UnixDatagram::bind(&path)?;
+        let socket = match UnixDatagram::bind(&path) {
+            // A cleaner of temporary files has removed the directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                prepare_directory(directory)?;
+                UnixDatagram::bind(&path)?
+            }
+            bound => bound?,
+        };
         let notify = NotifySocket { socket, address };
         let prepared = fs::set_permissions(&path, Permissions::from_mode(0o700)).and_then(|()| {
             // What is sent before this has no sender, and is not trusted.

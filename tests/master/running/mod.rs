@@ -5,6 +5,7 @@ mod crash;
 mod einhorn_acks;
 mod hardship;
 mod held_terminal;
+mod lost_paths;
 mod protocol;
 mod service_manager;
 mod signals;

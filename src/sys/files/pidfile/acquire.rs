@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::lock::{TRIES, holder, is_at, lock, open_existing, owned_error};
 use super::unnamed::{NewFile, remove_left_over};
 use crate::error::{Error, Result};
+use crate::sys::files::watch::AtPath;
 use crate::sys::io::left_open::LeftOpen;
 
 /// Our pid file, locked.
@@ -71,6 +73,25 @@ impl PidFile {
     /// The absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What stands at the path now.
+    ///
+    /// # Errors
+    /// What lstat(2) said: the path may name our file, and must not be taken anew.
+    pub fn at_path(&self) -> io::Result<AtPath> {
+        let own = self.file.metadata()?;
+        AtPath::of(&self.path, (own.dev(), own.ino()))
+    }
+
+    /// Takes the path anew: another process has removed our file. The lock of that goes with it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); our former file stays locked then.
+    pub fn acquire_anew(&mut self) -> Result<()> {
+        // Our file, moved back at this moment, would be replaced too, and its lock with it.
+        *self = PidFile::acquire(&self.path)?;
+        Ok(())
     }
 
     /// The descriptor that holds the lock; close-on-exec.

@@ -22,6 +22,9 @@ pub struct Control {
     pub mode: u32,
     /// Its owner, if it was given one.
     pub owner: Option<u32>,
+    /// Its group, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
 }
 
 /// Where einhorn's acks are heard, and who is connected there.
