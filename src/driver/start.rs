@@ -95,7 +95,9 @@ pub fn run(setup: Setup) -> Result<End> {
         pins,
         listeners,
         processes,
-        clients: Clients::with_keys(inherited.as_ref().map(InheritedFork::keys)),
+        clients: inherited
+            .as_ref()
+            .map_or_else(Clients::default, InheritedFork::clients),
         admission: Admission::by(control_token),
         published,
         startup: Startup::now(launcher),

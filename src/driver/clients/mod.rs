@@ -66,10 +66,12 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// No clients; `keys`: what clients of another master have begun.
-    pub(super) fn with_keys(keys: Option<Keys>) -> Clients {
+    /// No clients; `keys`: what clients of another master have begun; `dropped`: how many it has
+    /// dropped.
+    pub(super) fn after(keys: Keys, dropped: u64) -> Clients {
         Clients {
-            keys: keys.unwrap_or_default(),
+            keys,
+            dropped,
             ..Clients::default()
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use crate::driver::clients::Keys;
+use crate::driver::clients::{Clients, Keys};
 use crate::driver::pin::{Pin, Pins};
 use crate::driver::state::{OldPaths, PeerMaster};
 use crate::error::{Error, Result, reason};
@@ -74,10 +74,12 @@ impl InheritedFork {
         refuse(&mut self.link, why);
     }
 
-    /// The keys of requests that the old master has begun operations for.
-    pub(in crate::driver) fn keys(&self) -> Keys {
+    /// No clients, but what the old master knows of its own: the keys of requests that have begun
+    /// operations, and how many clients were dropped.
+    pub(in crate::driver) fn clients(&self) -> Clients {
         let known = &self.handover;
-        Keys::taken_over((known.keys.clone(), known.key_commands.clone()))
+        let keys = (known.keys.clone(), known.key_commands.clone());
+        Clients::after(Keys::taken_over(keys), known.clients_dropped)
     }
 
     /// Copies of the listeners.

@@ -106,6 +106,7 @@ impl Driver {
         Ok(ForkHandover {
             keys,
             key_commands,
+            clients_dropped: self.clients.dropped,
             format: FORMAT,
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),

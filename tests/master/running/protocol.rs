@@ -263,8 +263,12 @@ fn p4_a_client_that_never_reads_is_dropped_and_counted() {
     deaf.stream.set_nonblocking(false).expect("set");
     let _ = deaf.stream.read_to_end(&mut rest);
     assert!(rest.len() < 6 * 1024 * 1024, "{}", rest.len());
+    for verb in ["upgrade", "upgrade --fork", "reload"] {
+        assert_eq!(master.status()["counters"]["clients_dropped"], 1);
+        master.ctl(verb).succeeded();
+    }
     assert_eq!(master.status()["counters"]["clients_dropped"], 1);
-    master.stop();
+    master.ctl("stop").succeeded();
 }
 
 #[test]

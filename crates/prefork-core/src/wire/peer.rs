@@ -85,6 +85,9 @@ pub struct ForkHandover {
     /// The commands that the keys were used for, as JSON.
     #[serde(default)]
     pub key_commands: BTreeMap<String, String>,
+    /// How many control clients were dropped.
+    #[serde(default)]
+    pub clients_dropped: u64,
 }
 
 impl ForkHandover {
