@@ -1,10 +1,14 @@
 //! Totals of the status document: they outlive workers, reloads and both upgrades.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 use prefork::wire::status::{Counters, Status};
 
-use crate::common::load::{Load, Target};
-use crate::common::service::{Scene, process};
+use crate::common::load::{self, Load, Target};
+use crate::common::service::{Scene, process, until};
+use crate::common::support::is_thorough;
 use crate::common::support::service::Service;
 use crate::plain_worker::{COUNTS, plain};
 
@@ -32,13 +36,49 @@ fn assert_no_less(before: &Counters, after: &Counters) {
     }
 }
 
+/// The counters of `pf-status --metrics`, by name and labels.
+fn metrics(service: &Service) -> BTreeMap<String, f64> {
+    let output = Command::new(env!("CARGO_BIN_EXE_pf-status"))
+        .arg(service.path("app.pid"))
+        .arg("--metrics")
+        .output()
+        .expect("pf-status starts");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let counters = samples.filter(|(name, _)| {
+        let family = name.split('{').next().unwrap_or(name);
+        family.ends_with("_total")
+    });
+    counters
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+        .collect()
+}
+
+/// Reloads, upgrades of both kinds and kills, each so often: 20 times where all is thorough.
+fn rounds() -> u32 {
+    let asked = std::env::var("PF_ROUNDS").ok();
+    let asked = asked.map(|asked| asked.parse().expect("a number"));
+    asked.unwrap_or(if is_thorough() { 20 } else { 3 })
+}
+
 #[test]
-fn u32_totals_are_what_was_answered_through_reloads_and_both_upgrades() {
+fn u32_totals_are_what_was_answered_through_reloads_both_upgrades_and_kills() {
     let service = Service::start(&["-n", "2"], &plain().with(COUNTS, "1"));
     let targets = [Target::Tcp(service.tcp()), Target::Unix(service.unix())];
-    let load = Load::start(&targets, 2);
-    let mut known = service.status().counters;
-    for _ in 0..3 {
+    let mut known = (service.status().counters, metrics(&service));
+    let mut look = || {
+        let now = (service.status().counters, metrics(&service));
+        assert_no_less(&known.0, &now.0);
+        for (name, before) in &known.1 {
+            let after = now.1.get(name);
+            assert!(after >= Some(before), "{name}: {before} {after:?}");
+        }
+        known = now;
+    };
+    let mut answered = 0;
+    let rounds = rounds();
+    for round in 1..=rounds {
+        let load = Load::start(&targets, 2);
         for act in [
             &["reload"][..],
             &["upgrade"],
@@ -53,24 +93,36 @@ fn u32_totals_are_what_was_answered_through_reloads_and_both_upgrades() {
                 }
                 _ => service.ctl([act[0], act[1]]),
             }
-            for _ in 0..3 {
-                let now = service.status().counters;
-                assert_no_less(&known, &now);
-                known = now;
-            }
+            look();
         }
+        let counts = load.stop();
+        counts.assert_none_lost(&service.log());
+        answered += counts.answered.iter().sum::<u64>();
+        // A request counts as finished a moment after its client has the answer.
+        let enough = |status: &Status| status.counters.requests >= answered;
+        let counters = service.wait_for(enough).counters;
+        assert_eq!(counters.requests, answered, "{}", service.log());
+        assert_eq!(counters.connections, answered);
         // The next upgrade by fork is refused before the old master has ended.
         service.wait_for(|status| status.role == "master");
+        let pid = service.ready()[0].pid.expect("a worker");
+        service.signal(pid, Signal::SIGKILL);
+        service.wait_for(|status| status.counters.exits["signaled"] == u64::from(round));
+        // Its successor is ready with its first request.
+        until("both are ready", || {
+            for target in &targets {
+                load::request(target, "one").expect("an answer");
+                answered += 1;
+            }
+            (service.status().workers.ready == 2).then_some(())
+        });
+        look();
     }
-    let counts = load.stop();
-    counts.assert_none_lost(&service.log());
-    let answered: u64 = counts.answered.iter().sum();
-    // A request counts as finished a moment after its client has the answer.
-    let enough = |status: &Status| status.counters.requests >= answered;
-    let counters = service.wait_for(enough).counters;
-    assert_eq!(counters.requests, answered, "{}", service.log());
-    assert_eq!(counters.connections, answered);
-    assert!(counters.exits["stopped"] >= 3 * 7, "{counters:?}");
+    let counters = service.status().counters;
+    assert!(
+        counters.exits["stopped"] >= u64::from(rounds) * 7,
+        "{counters:?}"
+    );
     service.stop();
 }
 
