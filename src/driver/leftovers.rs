@@ -6,6 +6,7 @@ use crate::model::ids::WorkerId;
 use crate::model::leftover::{Holds, LeftBehind, LeftBy};
 use crate::sys::process::descendants;
 use crate::sys::process::group::group_of;
+use crate::sys::process::guard;
 use crate::sys::process::proc_info;
 use crate::sys::process::wait;
 use crate::wire::environment::Environment;
@@ -34,7 +35,7 @@ impl Driver {
                 .filter_map(|(pid, id)| {
                     let environment = proc_info::environment(pid);
                     let environment = environment.as_ref();
-                    Some(LeftBehind {
+                    let left_behind = LeftBehind {
                         id: id?,
                         pid,
                         group: group_of(pid).unwrap_or(pid),
@@ -42,7 +43,8 @@ impl Driver {
                         slot: environment.and_then(|it| it.number("PF_WORKER")),
                         left_by: self.left_by(environment),
                         holds: self.holds(pid),
-                    })
+                    };
+                    (!is_guard(&left_behind)).then_some(left_behind)
                 })
                 .collect(),
         )
@@ -93,4 +95,16 @@ impl Driver {
             }
         }
     }
+}
+
+/// The guard of a new master that was killed: no worker has left it, and it ends with the workers
+/// of that master.
+fn is_guard(found: &LeftBehind) -> bool {
+    let is_of_a_worker = match found.left_by {
+        LeftBy::Worker(_) | LeftBy::GoneWorker => true,
+        LeftBy::OtherMaster | LeftBy::Unknown => false,
+    };
+    !is_of_a_worker
+        && found.holds == Holds::Nothing
+        && guard::NAME.to_str().is_ok_and(|name| name == found.name)
 }

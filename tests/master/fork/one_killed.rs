@@ -124,6 +124,8 @@ fn u19_the_new_master_is_killed_at_five_moments() {
         service.next("");
         service.ctl("upgrade --fork").succeeded();
         assert_ne!(pid_of(&service.assert_one_master(2)), pid, "{moment:?}");
+        let log = master.log();
+        assert!(!log.contains("which a worker left behind"), "{log}");
         service.stop();
     }
 }

@@ -26,6 +26,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -65,6 +66,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long the guard stays after the last KILL.
 const STAY_AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// The guard's own name, as /proc shows it.
+pub const NAME: &CStr = c"pf-guard";
 
 /// What the guard needs to know to stop a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +254,7 @@ fn drop_inherited_state(socket: OwnedFd) -> Option<OwnedFd> {
     std::mem::forget((null, socket));
     fd::close_from(4);
     // Last, so that a process called pf-guard holds nothing of the master's.
-    let _ = nix::sys::prctl::set_name(c"pf-guard");
+    let _ = nix::sys::prctl::set_name(NAME);
     fd::adopt(3).ok()
 }
 
