@@ -142,6 +142,7 @@ impl Driver {
                 queued: depth.map(|depth| depth.queued),
                 backlog: depth.map(|depth| depth.backlog),
                 drops: accept_queue::drops(std::os::fd::AsFd::as_fd(listener)),
+                longest_wait: None,
             }
         });
         described.collect()

@@ -76,7 +76,7 @@ type Known = (
 );
 
 /// All families.
-const FAMILIES: [Known; 15] = [
+const FAMILIES: [Known; 16] = [
     (
         "pf_up",
         None,
@@ -168,21 +168,34 @@ const FAMILIES: [Known; 15] = [
         None,
         Gauge,
         "Connections that wait to be accepted.",
-        |service| of(service, |status| listeners(status, |it| it.queued)),
+        |service| of(service, |status| listeners(status, |it| whole(it.queued))),
     ),
     (
         "pf_listener_backlog",
         None,
         Gauge,
         "Connections that can wait to be accepted.",
-        |service| of(service, |status| listeners(status, |it| it.backlog)),
+        |service| of(service, |status| listeners(status, |it| whole(it.backlog))),
+    ),
+    (
+        "pf_listener_wait",
+        Some(Unit::Seconds),
+        Gauge,
+        "How long the oldest one in the queue has waited.",
+        |service| {
+            of(service, |status| {
+                listeners(status, |it| {
+                    Some(Value::Real(it.longest_wait?.as_secs_f64()))
+                })
+            })
+        },
     ),
     (
         "pf_listener_drops",
         None,
         Counter,
         "What the kernel dropped as the queue was full.",
-        |service| of(service, |status| listeners(status, |it| it.drops)),
+        |service| of(service, |status| listeners(status, |it| whole(it.drops))),
     ),
     (
         "pf_worker_rss",
@@ -213,15 +226,16 @@ fn of(service: &Service<'_>, samples: impl Fn(&Status) -> Vec<Sample>) -> Vec<Sa
     status.map_or_else(|_| Vec::new(), |status| samples(status))
 }
 
-fn listeners(status: &Status, value: fn(&Listener) -> Option<u32>) -> Vec<Sample> {
+fn listeners(status: &Status, value: fn(&Listener) -> Option<Value>) -> Vec<Sample> {
     let labels = listener_labels(&status.listeners).into_iter();
     let known = labels
         .zip(&status.listeners)
-        .filter_map(|(label, listener)| {
-            let value = Value::Whole(value(listener)?.into());
-            Some((Some(("listener", label)), value))
-        });
+        .filter_map(|(label, listener)| Some((Some(("listener", label)), value(listener)?)));
     known.collect()
+}
+
+fn whole(value: Option<u32>) -> Option<Value> {
+    Some(Value::Whole(value?.into()))
 }
 
 fn alone(value: u64) -> Vec<Sample> {

@@ -185,10 +185,13 @@ fn last_exit(exit: &LastExit) -> String {
 
 /// A row, and whether it is well: a full queue refuses clients.
 fn listener(listener: &Listener) -> (Vec<String>, bool) {
-    let queue = match (listener.queued, listener.backlog) {
+    let mut queue = match (listener.queued, listener.backlog) {
         (None, None) => unknown(),
         (queued, backlog) => format!("{}/{}", known(queued), known(backlog)),
     };
+    if let Some(wait) = listener.longest_wait {
+        queue += &format!(" for {}", duration(wait.as_secs_f64()));
+    }
     let is_full = listener.queued.zip(listener.backlog);
     let is_full = is_full.is_some_and(|(queued, backlog)| queued > 0 && queued >= backlog);
     let row = vec![

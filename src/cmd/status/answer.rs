@@ -10,10 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::client::{AnswerLine, Target};
 use crate::error::{Error, Exit, Result};
+use crate::sys::listener::queue_wait;
 use crate::sys::machine::clock;
 use crate::ui::text;
 use crate::wire::control::{Code, ControlCommand, Request, Response};
-use crate::wire::status::{Status, Workers};
+use crate::wire::status::{Listener, Status, Workers};
 
 /// The reply of the master, the place of the status document in it, and the exit code. The line may
 /// be long, so the document is neither copied nor parsed twice.
@@ -36,7 +37,9 @@ impl StatusReply {
     /// # Errors
     /// Exit 1: it is no status document.
     pub(super) fn parsed(mut self) -> Result<StatusReply> {
-        self.status = Some(read(self.document())?);
+        let mut status: Status = read(self.document())?;
+        status.listeners.iter_mut().for_each(find_longest_wait);
+        self.status = Some(status);
         Ok(self)
     }
 
@@ -133,6 +136,18 @@ fn find_document(line: &str) -> Result<Option<(Range<usize>, Exit)>> {
         "status not known",
         text::plain(&failure.message),
     ))
+}
+
+/// Asks the kernel, where connections wait. It may know nothing of them: of another host's, or
+/// another network namespace's.
+fn find_longest_wait(listener: &mut Listener) {
+    let address = listener.address.strip_prefix("tcp:");
+    let address = address.and_then(|address| address.parse().ok());
+    if listener.queued > Some(0)
+        && let Some(address) = address
+    {
+        listener.longest_wait = queue_wait::longest(address).ok().flatten();
+    }
 }
 
 /// Parses the document, or the fields of it that `T` has.

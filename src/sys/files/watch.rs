@@ -106,7 +106,7 @@ mod tests {
         let watch = PathWatch::new().expect("inotify");
         for change in ["remove", "move", "replace"] {
             // Held open, as a locked pid file is.
-            let _held = fs::File::create(&path).expect("created");
+            let held = fs::File::create(&path).expect("created");
             watch.add(&path).expect("watched");
             fs::write(&other, "a neighbour").expect("written");
             assert!(!is_readable(&watch), "{change}");
@@ -118,6 +118,9 @@ mod tests {
             assert!(is_readable(&watch), "{change}");
             watch.drain();
             assert!(!is_readable(&watch), "{change}");
+            // A last one tells that it is watched no more.
+            drop(held);
+            watch.drain();
         }
     }
 }

@@ -11,6 +11,7 @@ fn service(name: &str) -> Service<'static> {
         queued: Some(2),
         backlog: Some(128),
         drops,
+        longest_wait: (fd == 3).then_some(std::time::Duration::from_millis(1500)),
     };
     let slot = |slot, state: &str| Slot {
         slot,
@@ -96,6 +97,10 @@ pf_listener_queued{listener="tcp:127.0.0.1:80 fd=5"} 2
 pf_listener_backlog{listener="we\"b\\"} 128
 pf_listener_backlog{listener="tcp:127.0.0.1:80 fd=4"} 128
 pf_listener_backlog{listener="tcp:127.0.0.1:80 fd=5"} 128
+# HELP pf_listener_wait_seconds How long the oldest one in the queue has waited.
+# TYPE pf_listener_wait_seconds gauge
+# UNIT pf_listener_wait_seconds seconds
+pf_listener_wait_seconds{listener="we\"b\\"} 1.5
 # HELP pf_listener_drops What the kernel dropped as the queue was full.
 # TYPE pf_listener_drops counter
 pf_listener_drops_total{listener="we\"b\\"} 9

@@ -7,6 +7,7 @@ mod hardship;
 mod held_terminal;
 mod lost_paths;
 mod protocol;
+mod queue;
 mod service_manager;
 mod signals;
 mod terminal;

@@ -5,6 +5,7 @@
 //! ignored on reading, so that an older `pf-status` reads a newer master.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,10 @@ pub struct Listener {
     /// What the kernel has dropped because the queue was full: connections, of a datagram socket
     /// datagrams. Null for a Unix socket, whose clients wait instead.
     pub drops: Option<u32>,
+    /// How long the oldest one in the queue has waited. The master does not ask the kernel for
+    /// this, so it is no part of the document: `pf-status` fills it in where it is shown.
+    #[serde(skip)]
+    pub longest_wait: Option<Duration>,
 }
 
 /// One slot, or one worker that holds no slot: a replacement or a retiring worker.
