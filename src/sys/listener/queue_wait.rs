@@ -1,8 +1,8 @@
 //! How long connections have waited in the accept queue of a TCP listener.
 //!
-//! No call tells it of a listener, but the kernel's socket diagnosis (sock_diag(7), as `ss -ti` uses
-//! it) tells of each connection when it last sent data; of one that never did, that is when it was
-//! made. A connection that no process has accepted yet has no inode, and has sent nothing.
+//! No call tells it of a listener, but the kernel's socket diagnosis (sock_diag(7), as `ss -ti`
+//! uses it) tells of each connection when it last sent data; of one that never did, that is when it
+//! was made. A connection that no process has accepted yet has no inode, and has sent nothing.
 //!
 //! The kernel walks through all connections of its network namespace for this, so the master never
 //! asks: `pf-status` does, and only of a queue in which connections wait.
