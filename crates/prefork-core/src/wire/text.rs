@@ -71,8 +71,8 @@ impl Text {
     }
 }
 
-/// A text that stands in a message, or an error of a parser, which may repeat its input: its control characters are escaped, so that the message stays
-/// one line and does nothing to a terminal.
+/// A text that stands in a message, or an error of a parser, which may repeat its input: with its
+/// control characters escaped, so that the message stays one line and does nothing to a terminal.
 pub fn shown(text: impl std::fmt::Display) -> String {
     let text = text.to_string();
     let mut shown = String::with_capacity(text.len());
