@@ -7,6 +7,7 @@
 mod accept;
 mod beat;
 mod chain;
+mod crowd;
 mod footprint;
 mod growth;
 mod hold;
@@ -41,7 +42,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// A figure: it measures, and adds its rows to the report.
 type Figure = fn(&Bench, &mut Report) -> Outcome;
 
-const FIGURES: [(&str, Figure); 11] = [
+const FIGURES: [(&str, Figure); 12] = [
     ("start", start::measure),
     ("respawn", respawn::measure),
     ("reload", reload::measure),
@@ -51,6 +52,7 @@ const FIGURES: [(&str, Figure); 11] = [
     ("chain", chain::measure),
     ("accept", accept::measure),
     ("status", status::measure),
+    ("crowd", crowd::measure),
     ("growth", growth::measure),
     ("beat", beat::measure),
 ];

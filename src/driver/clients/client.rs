@@ -11,6 +11,7 @@ use crate::sys::control::Conn;
 use crate::sys::io::poll::Interest;
 use crate::wire::control::{Code, Failure, Reply};
 use crate::wire::handover::Entry;
+use crate::wire::text::shown;
 
 use super::keys::Key;
 
@@ -123,6 +124,8 @@ impl Client {
     }
 
     pub(in crate::driver) fn fail(&mut self, code: Code, message: String, id: Option<Value>) {
+        // The message may repeat what the client has sent.
+        let message = shown(message);
         self.reply(Reply {
             ok: false,
             error: Some(Failure { code, message }),

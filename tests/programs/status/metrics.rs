@@ -1,4 +1,4 @@
-//! `pf-status --metrics`, read by another's parser.
+//! `pf-status --metrics`, read by parsers of others: that of the Python client, and Prometheus.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -100,6 +100,75 @@ fn u32_metrics_are_understood_by_the_parser_of_prometheus() {
     up(&one.path("app.ctl"), "1.0");
     up(&two.path("app.ctl"), "1.0");
     up(&absent, "0.0");
+}
+
+/// What Prometheus has stored of an exposition, a line for each sample: labels, value, time. `None`:
+/// promtool is not there.
+///
+/// promtool reads the exposition with the parser of the server, as a backfill; that wants a time
+/// at each sample.
+fn stored(text: &str) -> Option<Vec<String>> {
+    let promtool = |words: &[&str], dir: &Path| {
+        let mut command = Command::new("promtool");
+        command.arg("tsdb").args(words).current_dir(dir).output()
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let dated = |line: &str| match line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line} 1700000000\n"),
+    };
+    let text: String = text.lines().map(dated).collect();
+    std::fs::write(dir.path().join("dated"), &text).expect("written");
+    let words = ["create-blocks-from", "openmetrics", "dated", "db"];
+    let made = match promtool(&words, dir.path()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        made => made.expect("promtool starts"),
+    };
+    assert!(made.status.success(), "{made:?}: {text}");
+    // A database that has only blocks has none of the log that `dump` looks for.
+    std::fs::create_dir(dir.path().join("db/wal")).expect("a directory");
+    let dump = promtool(&["dump", "db"], dir.path()).expect("promtool starts");
+    assert!(dump.status.success(), "{dump:?}");
+    let lines = String::from_utf8(dump.stdout).expect("UTF-8");
+    Some(lines.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn u32_prometheus_stores_every_sample() {
+    let name = r#"we\"b\\ ü"#;
+    let document = READY
+        .replace(r#""name":"http""#, &format!(r#""name":"{name}""#))
+        .replace(
+            r#""rollout":"#,
+            r#""counters":{"requests":12,"exits":{"exited":1}},"rollout":"#,
+        );
+    let one = Master::at("app.ctl");
+    let output = one.tells(&["--metrics"], &document);
+    assert_exit(&output, 0);
+    let Some(samples) = stored(stdout(&output)) else {
+        return skip("promtool is not installed");
+    };
+    let told = stdout(&output)
+        .lines()
+        .filter(|line| !line.starts_with('#'));
+    assert_eq!(samples.len(), told.count(), "{samples:#?}");
+    for sample in [
+        r#"{__name__="pf_up"} 1"#,
+        r#"{__name__="pf_requests_total"} 12"#,
+        r#"{__name__="pf_worker_exits_total", cause="exited"} 1"#,
+        r#"{__name__="pf_listener_queued", listener="we\"b\\ ü"} 1"#,
+        r#"{__name__="pf_worker_rss_bytes", slot="0"} 1.258291e+06"#,
+    ] {
+        let sample = format!("{sample} 1700000000000");
+        assert!(samples.contains(&sample), "{sample}: {samples:#?}");
+    }
+
+    let two = Master::at("app.ctl");
+    let masters = [(&one, document.as_str()), (&two, DEGRADED)];
+    let output = tell_all(&masters, &[], &["--metrics"]);
+    let samples = stored(stdout(&output)).expect("it was there");
+    let up = |sample: &&String| sample.starts_with(r#"{__name__="pf_up", service="#);
+    assert_eq!(samples.iter().filter(up).count(), 2, "{samples:#?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::{Deserialize, Serialize};
 
 pub use super::text::Text;
+use super::text::shown;
 
 /// Changes to what the master was started with. They hold from the generation of that reload on,
 /// until a later reload or a rollback undoes them.
@@ -65,20 +66,24 @@ impl Changes {
     pub fn check(&self, is_ours: impl Fn(&OsStr) -> bool) -> Result<(), String> {
         for name in self.set.keys().chain(&self.unset) {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(format!("'{name}' cannot be the name of a variable"));
+                return Err(format!(
+                    "'{}' cannot be the name of a variable",
+                    shown(name)
+                ));
             }
             if is_ours(OsStr::new(name)) {
-                return Err(format!("variable {name} is the master's own"));
+                return Err(format!("variable {} is the master's own", shown(name)));
             }
         }
         if let Some(name) = self.unset.iter().find(|name| self.set.contains_key(*name)) {
-            return Err(format!("variable {name} is both set and unset"));
+            return Err(format!("variable {} is both set and unset", shown(name)));
         }
         let command = self.command.iter().flatten();
         let texts = self.set.values().chain(&self.chdir).chain(command);
         for Text(text) in texts {
             if text.as_bytes().contains(&0) {
-                return Err(format!("'{}' holds a NUL byte", text.to_string_lossy()));
+                let text = shown(text.to_string_lossy());
+                return Err(format!("'{text}' holds a NUL byte"));
             }
         }
         if self.chdir.as_ref().is_some_and(|dir| dir.0.is_empty()) {
@@ -154,7 +159,8 @@ mod tests {
             r#"{"command":[""]}"#,
             r#"{"command":["a","\u0000"]}"#,
         ] {
-            assert!(changes(wrong).check(ours).is_err(), "{wrong}");
+            let why = changes(wrong).check(ours).expect_err(wrong);
+            assert!(!why.contains(char::is_control), "{why:?}");
         }
     }
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::wire::changes::Changes;
 use crate::wire::operation_id::{optional_word, word};
 use crate::wire::status::Status;
+use crate::wire::text::shown;
 
 /// The longest request line, its newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -312,13 +313,13 @@ pub fn parse_response(line: &str) -> Result<Response, String> {
         #[serde(default)]
         event: Option<IgnoredAny>,
     }
-    let kind: Kind = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let kind: Kind = serde_json::from_str(line).map_err(shown)?;
     let answer = if kind.event.is_some() {
         serde_json::from_str(line).map(Response::Progress)
     } else {
         serde_json::from_str(line).map(|reply| Response::Reply(Box::new(reply)))
     };
-    answer.map_err(|error| error.to_string())
+    answer.map_err(shown)
 }
 
 /// The token in the first line of a connection, `{"token": "..."}`; `None`: the line is no such
@@ -370,7 +371,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, (Failure, Option<Value>)> {
         );
     };
     serde_json::from_value(value).or_else(|error| {
-        let text = error.to_string();
+        let (cmd, text) = (shown(cmd), shown(error));
         // serde lists all known commands in this message; the reader needs the unknown one.
         if text.starts_with("unknown variant") {
             return fail(Code::UnknownCommand, format!("unknown command '{cmd}'"), id);
@@ -404,6 +405,8 @@ mod tests {
         assert_eq!(failure.code, Code::UnknownCommand);
         assert_eq!(failure.message, "unknown command 'dance'");
         assert_eq!(id, Some("x".into()));
+        let (failure, _) = parse_request(br#"{"cmd":"a\u001b[2Jb"}"#).expect_err("unknown");
+        assert_eq!(failure.message, "unknown command 'a\\u{1b}[2Jb'");
     }
 
     #[test]
@@ -417,10 +420,11 @@ mod tests {
             br#"{"cmd":3}"#,
             br#"{"cmd":"scale"}"#,
             br#"{"cmd":"restart-worker","slot":-1}"#,
+            b"{\"cmd\":\"stop\",\"now\":\"\\u001b\"}",
         ] {
             let (failure, _) = parse_request(line).expect_err("bad");
             assert_eq!(failure.code, Code::BadRequest, "{failure:?}");
-            assert!(!failure.message.contains('\n'));
+            assert!(!failure.message.contains(char::is_control));
         }
     }
 }

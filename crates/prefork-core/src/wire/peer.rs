@@ -19,7 +19,7 @@ use super::handover::totals::{KnownSlotTotals, Totals};
 use super::handover::values::{KindName, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
-use super::text::{self, Text};
+use super::text::{self, Text, shown};
 use crate::model::counters::SlotTotals;
 use crate::model::ids::Generation;
 use crate::model::operation::Outcome;
@@ -48,8 +48,8 @@ const OLDEST: u32 = 1;
 /// The longest message, in bytes.
 pub const LONGEST: usize = 16 * 1024;
 
-/// The longest text in one.
-const LONGEST_TEXT: usize = 4 * 1024;
+/// The longest text in one: JSON may take six bytes for each of its bytes.
+const LONGEST_TEXT: usize = 2 * 1024;
 
 /// What the old master leaves to the new one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,13 +110,17 @@ impl ForkHandover {
             #[serde(default)]
             by: String,
         }
-        let not_understood = |error| format!("what the old master left is not understood: {error}");
+        let not_understood = |error: serde_json::Error| {
+            let error = shown(error);
+            format!("what the old master left is not understood: {error}")
+        };
         let head: Head = serde_json::from_slice(document).map_err(not_understood)?;
         if !(OLDEST..=FORMAT).contains(&head.format) {
             return Err(format!(
                 "what the old master (version {}) left has format {}, and this program reads formats \
                  {OLDEST} to {FORMAT}",
-                head.by, head.format
+                shown(&head.by),
+                head.format
             ));
         }
         serde_json::from_slice(document).map_err(not_understood)
@@ -339,8 +343,10 @@ mod tests {
             assert_eq!(parse(text.as_bytes()), Some(told));
         }
         assert_eq!(parse(br#"{"say":"sing","of":"loud"}"#), None);
-        let long = render(&PeerMessage::Back("ü\u{1}".repeat(LONGEST)));
-        assert!(long.len() < LONGEST, "{}", long.len());
+        for letters in ["ü\u{1}", "\u{1}"] {
+            let long = render(&PeerMessage::Back(letters.repeat(LONGEST)));
+            assert!(long.len() < LONGEST, "{}", long.len());
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn line(notice: &ServiceNotice) -> String {
         ServiceNotice::Reloading(at) => format!("RELOADING=1\nMONOTONIC_USEC={}", at.0 / 1000),
         ServiceNotice::Stopping => "STOPPING=1".to_owned(),
         ServiceNotice::Watchdog => "WATCHDOG=1".to_owned(),
-        ServiceNotice::Status(text) => format!("STATUS={}", text.replace(['\n', '\r'], " ")),
+        ServiceNotice::Status(text) => format!("STATUS={}", text.replace(char::is_control, " ")),
     }
 }
 

@@ -71,6 +71,21 @@ impl Text {
     }
 }
 
+/// A text that stands in a message, or an error of a parser, which may repeat its input: with its
+/// control characters escaped, so that the message stays one line and does nothing to a terminal.
+pub fn shown(text: impl std::fmt::Display) -> String {
+    let text = text.to_string();
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// What begins in the first `longest` bytes of a text.
 pub(super) fn cut(text: &str, longest: usize) -> String {
     let fits = text.char_indices().take_while(|(at, _)| *at < longest);
@@ -80,6 +95,12 @@ pub(super) fn cut(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_else() {
+        assert_eq!(shown("ü 'x\\"), "ü 'x\\");
+        assert_eq!(shown("a\n\u{1b}[2J\u{85}"), "a\\n\\u{1b}[2J\\u{85}");
+    }
 
     #[test]
     fn any_bytes_round_trip() {

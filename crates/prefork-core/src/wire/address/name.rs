@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::wire::text::shown;
+
 /// The longest name in `LISTEN_FDNAMES`: systemd's limit, sd_listen_fds(3).
 const MAX: usize = 255;
 
@@ -47,6 +49,7 @@ impl FromStr for Name {
         if Name::is_valid(text) {
             return Ok(Name(text.to_owned()));
         }
+        let text = shown(text);
         Err(format!(
             "'{text}' is not a listener's name (letters, digits, '_', '.' and '-', at most {MAX})"
         ))

@@ -273,11 +273,8 @@ fn mode(key: &str, value: Option<&str>) -> Result<u32, String> {
 
 fn user_or_group(key: &str, value: Option<&str>) -> Result<String, String> {
     let text = given(key, value)?;
-    if text.contains(|c: char| c.is_control() || c == ':') {
-        return Err(format!(
-            "option '{key}': '{}' is not a name",
-            text.escape_default()
-        ));
+    if text.contains(':') {
+        return Err(format!("option '{key}': '{text}' is not a name"));
     }
     Ok(text.to_owned())
 }

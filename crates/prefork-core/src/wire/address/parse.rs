@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{Address, Endpoint, Kind, ListenSpec, Name, Options, VSOCK_ANY};
+use crate::wire::text::shown;
 
 /// The longest path or abstract name of a Unix socket: `sun_path` without its NUL, unix(7).
 pub const MAX_UNIX: usize = 107;
@@ -12,6 +13,8 @@ impl FromStr for ListenSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // Options are checked here as well: their values stand in messages.
+        without_control_characters(text)?;
         let mut parts = split(text).into_iter();
         let first = parts.next().unwrap_or_default();
         let (name, address) = match first.split_once('=') {
@@ -46,12 +49,7 @@ impl FromStr for Address {
         if text.is_empty() {
             return Err("an address is missing".into());
         }
-        if text.contains(char::is_control) {
-            return Err(format!(
-                "'{}' has control characters",
-                text.escape_default()
-            ));
-        }
+        without_control_characters(text)?;
         if text.starts_with(['/', '@']) || text.starts_with("./") || text.starts_with("../") {
             return unix(Kind::Stream, text);
         }
@@ -66,6 +64,13 @@ impl FromStr for Address {
             _ => Endpoint::parse(text).map(Address::Tcp),
         }
     }
+}
+
+fn without_control_characters(text: &str) -> Result<(), String> {
+    if text.contains(char::is_control) {
+        return Err(format!("'{}' has control characters", shown(text)));
+    }
+    Ok(())
 }
 
 /// Splits at the commas that are not escaped, and removes the escapes.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::wire::text::shown;
+
 /// The units, the largest first; all are powers of 1024.
 const UNITS: [(char, u64); 4] = [
     ('T', 1 << 40),
@@ -21,7 +23,10 @@ impl FromStr for Size {
     /// Parses digits, then optionally `K`, `M`, `G` or `T` in either case (powers of 1024), then
     /// optionally `B` or `iB`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let fail = || format!("'{text}' is not a size (sizes are as in 512M, 64K, 4096)");
+        let fail = || {
+            let text = shown(text);
+            format!("'{text}' is not a size (sizes are as in 512M, 64K, 4096)")
+        };
         let end = text
             .find(|c: char| !c.is_ascii_digit())
             .unwrap_or(text.len());

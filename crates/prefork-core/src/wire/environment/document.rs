@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Environment;
 use super::block::Block;
-use crate::wire::text::Text;
+use crate::wire::text::{Text, shown};
 
 impl Serialize for Environment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -41,7 +41,7 @@ impl<'de> Visitor<'de> for Pairs {
         let mut block = Block::default();
         while let Some((Text(name), Text(value))) = pairs.next_element()? {
             if !block.add(name.as_encoded_bytes(), value.as_encoded_bytes()) {
-                let name = name.to_string_lossy();
+                let name = shown(name.to_string_lossy());
                 return Err(A::Error::custom(format_args!("'{name}' is no variable")));
             }
         }

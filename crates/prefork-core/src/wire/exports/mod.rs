@@ -34,6 +34,8 @@ use serde::{Deserialize, Serialize};
 pub use read::{Claim, address_matches, read};
 pub use render::{check_spec, render};
 
+use super::text::shown;
+
 /// A protocol that passes listeners on by environment variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,6 +103,7 @@ impl FromStr for Protocol {
         let found = Protocol::ALL.into_iter().find(|one| one.as_str() == text);
         found.ok_or_else(|| {
             let all = Protocol::ALL.map(Protocol::as_str).join(", ");
+            let text = shown(text);
             format!("'{text}' is not a protocol (one of {all})")
         })
     }

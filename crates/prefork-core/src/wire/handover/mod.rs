@@ -37,7 +37,7 @@ use super::changes::Changes;
 use super::environment::Environment;
 use super::events::kept::KnownEvents;
 use super::exports::Protocol;
-use super::text::Text;
+use super::text::{Text, shown};
 use crate::model::Supervisor;
 pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Follows, Pending};
 use service::Service;
@@ -317,8 +317,7 @@ impl Head {
     /// # Errors
     /// It is no state at all; in words.
     pub fn parse(document: &[u8]) -> Result<Head, String> {
-        serde_json::from_slice(document)
-            .map_err(|error| format!("the state of the running master is not understood: {error}"))
+        serde_json::from_slice(document).map_err(not_understood)
     }
 }
 
@@ -382,12 +381,17 @@ impl State {
             };
             return Err(format!(
                 "the state of the running master (version {}) has format {}, and this program reads format {reads}",
-                head.by, head.format
+                shown(&head.by),
+                head.format
             ));
         }
-        serde_json::from_slice(document)
-            .map_err(|error| format!("the state of the running master is not understood: {error}"))
+        serde_json::from_slice(document).map_err(not_understood)
     }
+}
+
+fn not_understood(error: serde_json::Error) -> String {
+    let error = shown(error);
+    format!("the state of the running master is not understood: {error}")
 }
 
 #[cfg(test)]
@@ -402,6 +406,10 @@ mod tests {
                 "version 0.9.0) has format 2",
             ),
             (r#"{"format": 0}"#, "has format 0"),
+            (
+                r#"{"format": 2, "by": "\u001b"}"#,
+                "version \\u{1b}) has format 2",
+            ),
             (r#"{"format": 1}"#, "not understood: missing field"),
             ("{}", "missing field `format`"),
             ("", "not understood"),
