@@ -29,6 +29,8 @@ pub(super) enum PollKey {
     Workers,
     /// The control socket: new clients.
     Control,
+    /// The lifeline, until it has ended.
+    Lifeline,
     /// The successor that is being checked.
     Successor,
     /// The other master, during an upgrade by fork.
@@ -119,6 +121,9 @@ impl Driver {
         {
             set.add(PollKey::Control, control.fd(), Interest::READ);
         }
+        if let Some(lifeline) = self.lifeline.as_ref().filter(|_| !self.lifeline_ended) {
+            set.add(PollKey::Lifeline, lifeline.fd(), Interest::READ);
+        }
         if let Some(preflight) = &self.preflight {
             set.add(PollKey::Successor, preflight.fd(), Interest::READ);
         }
@@ -175,6 +180,9 @@ impl Driver {
                 self.receive_signal(signal, sender);
             }
         }
+        if ready.is_ready(PollKey::Lifeline) {
+            self.look_at_lifeline();
+        }
         self.read_clients(ready, now);
         if ready.is_ready(PollKey::Control) {
             // Clients that leave make room for those that come.
@@ -218,8 +226,11 @@ impl Driver {
             for event in self.processes.read_last_messages(*id, now) {
                 self.feed(event);
             }
-            // Before the reap: after it, what the worker has used is not known.
+            // Before the reap: after it, what the worker has used, and its cgroup, are not known.
             if let Some(event) = self.processes.last_work(*id, now) {
+                self.feed(event);
+            }
+            if let Some(event) = self.processes.oom_kills(*id) {
                 self.feed(event);
             }
             if let Some(event) = self.processes.reap_leader(*id) {
@@ -264,6 +275,17 @@ impl Driver {
                 .log
                 .error(format_args!("cannot start the guard anew: {error}")),
             GuardCheck::Failed { first: false, .. } => {}
+        }
+    }
+
+    /// Looks whether the lifeline has ended.
+    fn look_at_lifeline(&mut self) {
+        let lifeline = self.lifeline.as_ref().filter(|_| !self.lifeline_ended);
+        if let Some((number, how)) =
+            lifeline.and_then(|lifeline| Some((lifeline.number(), lifeline.end()?)))
+        {
+            self.lifeline_ended = true;
+            self.feed(Event::LifelineEnded(number, how));
         }
     }
 
