@@ -23,7 +23,7 @@ _pf__master() {
 
     case "${cmd}" in
         pf__master)
-            opts="-n -l -e -p -r -t -v -q -h -V --workers --listen --export --pid --control --control-token --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --probation --start-failures --backoff --give-up --fatal-exit --keep-fd --notify-path --chdir --env --clear-env --log --log-format --daemonize --reexec --check --verbose --quiet --help --version"
+            opts="-n -l -e -p -r -t -v -q -h -V --workers --listen --export --pid --control --control-token --no-control --ready --start-timeout --timeout --abort-signal --graceful-signal --graceful-timeout --quick-signal --quick-timeout --stop-delay --drain-queue --max-draining --term --surge --canary --probation --start-failures --backoff --give-up --fatal-exit --keep-fd --lifeline-fd --notify-path --chdir --env --clear-env --log --log-format --daemonize --reexec --check --verbose --quiet --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -150,6 +150,10 @@ _pf__master() {
                     return 0
                     ;;
                 --keep-fd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lifeline-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

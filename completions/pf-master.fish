@@ -29,6 +29,7 @@ complete -c pf-master -l backoff -d 'The wait before the next start in a slot: d
 complete -c pf-master -l give-up -d 'Exit 1 after N consecutive failed starts with no worker ready' -r
 complete -c pf-master -l fatal-exit -d 'A worker that exits with one of these codes is not started again' -r
 complete -c pf-master -l keep-fd -d 'Pass this descriptor on to workers, at its own number; repeatable' -r
+complete -c pf-master -l lifeline-fd -d 'Stop gracefully when a byte arrives on this descriptor, or no process has its other end' -r
 complete -c pf-master -l notify-path -d 'Make the workers\' NOTIFY_SOCKET a path in this directory' -r -F
 complete -c pf-master -l chdir -d 'Working directory of the workers; resolved anew for each generation' -r -F
 complete -c pf-master -l env -d 'Set a variable of the workers\' environment; repeatable' -r

@@ -23,13 +23,17 @@ _pf__status() {
 
     case "${cmd}" in
         pf__status)
-            opts="-q -h -V --json --metrics --watch --token --quiet --timeout --help --version"
+            opts="-q -h -V --json --metrics --watch --why --token --quiet --timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --why)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

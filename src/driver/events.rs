@@ -47,6 +47,7 @@ impl Driver {
                 }
                 self.tell_in_between(number);
             }
+            EventMessage::Story(slot, entry) => self.stories.add(slot, entry),
             EventMessage::Numbered(number, own, event) => {
                 self.events.numbered(number, own, event);
                 self.tell_in_between(Some(number));

@@ -8,7 +8,7 @@
 //! 2. which workers have ended, without reaping them,
 //! 3. what workers have sent,
 //! 4. those ends: a worker's last messages, then its exit; orphans; the guard,
-//! 5. signals to the master, control requests, new control clients,
+//! 5. signals to the master, its lifeline, control requests, new control clients,
 //! 6. the model's deadline, replies, and last the answer of a successor that is checked.
 //!
 //! The rooms, from the bottom up; each imports only those above it in this list:
@@ -21,8 +21,9 @@
 //! - [`fork`]: another master beside this one.
 //! - the files here: `start` makes a driver; `turn` is the loop; `perform` turns actions into
 //!   system calls; `requests` and `client_input` turn control lines into events; `plan` tells what
-//!   a rollout would change; `events` numbers what happened; `leftovers` finds what workers left
-//!   behind; `status` is the status document; `ack_socket` opens einhorn's socket.
+//!   a rollout would change; `events` numbers what happened, `stories` keeps it for each slot;
+//!   `leftovers` finds what workers left behind; `status` is the status document; `ack_socket`
+//!   opens einhorn's socket.
 //!
 //! The way of one event: a method of `turn` makes it and calls `feed` (in `perform`), which hands
 //! it to the model and performs the actions; facts that come out of an action (a fork failed:
@@ -40,6 +41,7 @@ mod requests;
 mod start;
 mod state;
 mod status;
+mod stories;
 mod turn;
 
 pub mod fork;

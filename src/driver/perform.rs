@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::log::{About, Level as LogLevel};
 use crate::model::action::{Action, PinSource, SignalTarget};
 use crate::model::event::Event;
+use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::{Fact, Level};
 use crate::model::ids::{Generation, Ticket, WorkerId};
 use crate::model::signal::Signal;
@@ -114,6 +115,7 @@ impl Driver {
             Action::Tell(fact) => {
                 self.write_fact(&fact);
                 self.record_event(&fact);
+                self.record_story(&fact);
             }
             Action::Exit(code, reason) => self.end = Some(End { code, reason }),
         }
@@ -156,6 +158,7 @@ impl Driver {
         let mut come = Vec::new();
         for id in ended {
             come.extend(self.processes.read_last_messages(id, now));
+            come.extend(self.processes.oom_kills(id));
             come.extend(self.processes.reap_leader(id));
         }
         let rebound = self.listeners.mend(&self.log);
@@ -309,15 +312,25 @@ impl Driver {
     /// Sends USR1 to the workers that catch it; others would die of it (U15).
     fn pass_usr1(&mut self) {
         let usr1 = crate::sys::signal::number(Signal::Usr1);
+        let mut reached = Vec::new();
         for process in self.processes.all().filter(|process| process.is_executed()) {
-            if proc_info::catches(process.group.leader(), usr1) == Some(true)
-                && let Err(error) = process.group.signal_leader(Signal::Usr1)
-            {
-                self.log.warn(format_args!(
+            if proc_info::catches(process.group.leader(), usr1) != Some(true) {
+                continue;
+            }
+            match process.group.signal_leader(Signal::Usr1) {
+                Ok(_) => reached.push(process.id),
+                Err(error) => self.log.warn(format_args!(
                     "cannot send USR1 to process {}: {error}",
                     process.group.leader()
-                ));
+                )),
             }
+        }
+        for id in reached {
+            let Some(worker) = self.supervisor.label(id) else {
+                continue;
+            };
+            let (to, why) = (SignalTarget::Leader, SignalReason::Reopen);
+            self.record_story(&Fact::SignalSent(worker, Signal::Usr1, to, why));
         }
     }
 

@@ -55,6 +55,7 @@ impl Driver {
                     reply.listeners = Some(driver.listener_list())
                 });
             }
+            ControlCommand::Why { slot } => return self.why(number, id, slot),
             ControlCommand::History => {
                 return self.reply(number, id, |driver, reply| {
                     reply.generations = Some(driver.generations())
@@ -221,7 +222,12 @@ impl Driver {
         }
     }
 
-    fn reply(&mut self, number: u64, id: Option<Value>, fill: impl FnOnce(&mut Self, &mut Reply)) {
+    pub(super) fn reply(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        fill: impl FnOnce(&mut Self, &mut Reply),
+    ) {
         let mut reply = Reply {
             ok: true,
             id,

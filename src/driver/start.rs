@@ -2,6 +2,7 @@
 //! master.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::model::ids::{Generation, MasterId};
 use crate::model::machines::event_log::EventLog;
 use crate::sys::control::ControlSocket;
 use crate::sys::files::pidfile::PidFile;
-use crate::sys::machine::{clock, random};
+use crate::sys::machine::{cgroup, clock, random};
 use crate::sys::process::daemon::Launcher;
 use crate::wire::changes::Changes;
 
@@ -63,6 +64,7 @@ pub fn run(setup: Setup) -> Result<End> {
         origin,
         service_manager,
         control_token,
+        lifeline,
     } = configured;
     let mut published = PublishedPaths::new(control, pid_file);
     let listeners = ServiceListeners::new(listeners);
@@ -86,6 +88,7 @@ pub fn run(setup: Setup) -> Result<End> {
     };
     let supervisor = supervisor.of_master(own_id());
     let events = inherited.as_ref().and_then(InheritedFork::events);
+    let stories = inherited.as_ref().map(InheritedFork::stories);
     let mut driver = Driver::new(Parts {
         log,
         signals,
@@ -103,12 +106,15 @@ pub fn run(setup: Setup) -> Result<End> {
         startup: Startup::now(launcher),
         peer: None,
         events: events.unwrap_or_else(new_events),
+        stories: stories.unwrap_or_default(),
+        lifeline,
     });
     if let Err(error) = driver.prepare(inherited) {
         driver.close();
         return Err(error);
     }
     driver.send_hello();
+    driver.read_oom_kills();
     let first = driver.pins.iter().last().map(Rc::clone);
     let release = first.map(|pin| driver.pins.release_of(&pin));
     driver.feed(Event::Start(release.unwrap_or_default()));
@@ -154,6 +160,13 @@ pub(super) fn new_events() -> EventLog<String> {
 }
 
 impl Driver {
+    /// What was killed for want of memory before the service began is no worker.
+    pub(super) fn read_oom_kills(&mut self) {
+        if let Some(count) = cgroup::oom_kills(Path::new("/"), "self") {
+            self.feed(Event::OomKills(None, count));
+        }
+    }
+
     /// The last steps that can fail.
     fn prepare(&mut self, inherited: Option<InheritedFork>) -> Result<()> {
         self.peer = inherited.map(InheritedFork::into_peer).transpose()?;

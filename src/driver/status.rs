@@ -25,6 +25,13 @@ struct Now {
 }
 
 impl Now {
+    fn new() -> Now {
+        Now {
+            mono: clock::now(),
+            wall: clock::wall(),
+        }
+    }
+
     fn date(&self, at: Time) -> Option<String> {
         let ago = self.mono.since(at);
         self.wall.checked_sub(ago).map(clock::rfc3339)
@@ -52,10 +59,7 @@ impl Driver {
     }
 
     fn make_status(&self) -> Status {
-        let now = Now {
-            mono: clock::now(),
-            wall: clock::wall(),
-        };
+        let now = Now::new();
         let snapshot = self.supervisor.snapshot();
         let pin = self.pins.get(snapshot.generation).cloned();
         let pin = pin.as_deref();
@@ -101,10 +105,7 @@ impl Driver {
 
     /// The generations that are remembered, oldest first.
     pub(super) fn generations(&self) -> Vec<status::Generation> {
-        let now = Now {
-            mono: clock::now(),
-            wall: clock::wall(),
-        };
+        let now = Now::new();
         let releases = self.supervisor.releases();
         let serving = self.supervisor.generation();
         let known = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());

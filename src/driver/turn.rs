@@ -31,6 +31,8 @@ pub(super) enum PollKey {
     Control,
     /// The paths of control socket and pid file may be ours no more.
     Paths,
+    /// The lifeline, until it has ended.
+    Lifeline,
     /// The successor that is being checked.
     Successor,
     /// The other master, during an upgrade by fork.
@@ -124,6 +126,9 @@ impl Driver {
         if let Some(watch) = self.published.watch_fd() {
             set.add(PollKey::Paths, watch, Interest::READ);
         }
+        if let Some(lifeline) = self.lifeline.as_ref().filter(|_| !self.lifeline_ended) {
+            set.add(PollKey::Lifeline, lifeline.fd(), Interest::READ);
+        }
         if let Some(preflight) = &self.preflight {
             set.add(PollKey::Successor, preflight.fd(), Interest::READ);
         }
@@ -184,6 +189,9 @@ impl Driver {
         if ready.is_ready(PollKey::Paths) || self.published.look_at().is_some_and(|at| at <= now) {
             self.mend_paths(now);
         }
+        if ready.is_ready(PollKey::Lifeline) {
+            self.look_at_lifeline();
+        }
         self.read_clients(ready, now);
         if ready.is_ready(PollKey::Control) {
             // Clients that leave make room for those that come.
@@ -227,8 +235,11 @@ impl Driver {
             for event in self.processes.read_last_messages(*id, now) {
                 self.feed(event);
             }
-            // Before the reap: after it, what the worker has used is not known.
+            // Before the reap: after it, what the worker has used, and its cgroup, are not known.
             if let Some(event) = self.processes.last_work(*id, now) {
+                self.feed(event);
+            }
+            if let Some(event) = self.processes.oom_kills(*id) {
                 self.feed(event);
             }
             if let Some(event) = self.processes.reap_leader(*id) {
@@ -273,6 +284,17 @@ impl Driver {
                 .log
                 .error(format_args!("cannot start the guard anew: {error}")),
             GuardCheck::Failed { first: false, .. } => {}
+        }
+    }
+
+    /// Looks whether the lifeline has ended.
+    fn look_at_lifeline(&mut self) {
+        let lifeline = self.lifeline.as_ref().filter(|_| !self.lifeline_ended);
+        if let Some((number, how)) =
+            lifeline.and_then(|lifeline| Some((lifeline.number(), lifeline.end()?)))
+        {
+            self.lifeline_ended = true;
+            self.feed(Event::LifelineEnded(number, how));
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: the status document, for `pf-status`;
 //! - [`services`]: a line for each of several services, for the same;
+//! - [`story`]: what has happened to a slot, for `pf-status --why`;
 //! - [`screen`]: lines drawn in place, for `pf-status --watch`;
 //! - [`metrics`]: the status document in the OpenMetrics format, for the same;
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
@@ -24,5 +25,6 @@ pub mod plan;
 pub mod progress;
 pub mod screen;
 pub mod services;
+pub mod story;
 pub mod table;
 pub mod text;

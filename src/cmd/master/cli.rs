@@ -189,6 +189,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..=65_535))]
     pub(super) keep_fd: Vec<i32>,
 
+    /// Stop gracefully when a byte arrives on this descriptor, or no process has its other end
+    ///
+    /// It is the reading end of a pipe, a FIFO, or a socket that the master inherits. The processes
+    /// that own the service hold the other end: when the last of them has ended, however it ends,
+    /// the service stops. Workers do not get it. 0 is standard input, as in: owner | pf-master
+    /// --lifeline-fd 0.
+    #[arg(long, value_name = "N", value_parser = lifeline)]
+    pub(super) lifeline_fd: Option<i32>,
+
     /// Make the workers' NOTIFY_SOCKET a path in this directory
     ///
     /// Without it, the address is abstract: it needs no file. Some clients know no abstract
@@ -287,6 +296,13 @@ impl FromStr for ControlSpec {
             return Err("a control socket has no name".to_owned());
         }
         Ok(ControlSpec(spec))
+    }
+}
+
+fn lifeline(text: &str) -> Result<i32, String> {
+    match text.parse() {
+        Ok(number @ (0 | 3..=65_535)) => Ok(number),
+        _ => Err("it is 0, or a number from 3 to 65535".to_owned()),
     }
 }
 

@@ -10,13 +10,14 @@ use super::recipe::{origin, settings};
 use crate::driver::Setup;
 use crate::driver::fork::InheritedFork;
 use crate::driver::{Configured, ServiceManager};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};
 use crate::model::fact::text::workers as in_words;
 use crate::model::ids::Generation;
 use crate::model::machines::service_manager::Reported;
 use crate::model::policy::Readiness;
 use crate::sys::io::fd;
+use crate::sys::io::lifeline::Lifeline;
 use crate::sys::listener::unix_path;
 use crate::sys::listener::{self, Bound, Inherited, Retry};
 use crate::sys::machine::{cpus, environment, limits};
@@ -48,6 +49,7 @@ pub(super) fn check(args: &Args) -> Result<()> {
             ..error
         })?;
     }
+    lifeline(args)?;
     // The directories of the pid file and the control socket must exist. Whether the names are free
     // is not checked: that may change until the start.
     control_token(args)?;
@@ -130,6 +132,7 @@ pub(super) fn prepare(
             what: format!("--keep-fd: {}", error.what),
             ..error
         })?;
+    let lifeline = lifeline(&args)?;
     let origin = origin(&args, given, &settings.recipe);
     let nofile = limits::raise_nofile();
     settings.recipe.nofile = nofile;
@@ -164,6 +167,7 @@ pub(super) fn prepare(
             origin: Origin { nofile, ..origin },
             service_manager,
             control_token,
+            lifeline,
         },
         workers,
         control,
@@ -171,6 +175,18 @@ pub(super) fn prepare(
         keep,
         launcher,
         inherited: None,
+    })
+}
+
+/// Takes the lifeline.
+fn lifeline(args: &Args) -> Result<Option<Lifeline>> {
+    let inherited = args.lifeline_fd.map(Lifeline::inherit).transpose();
+    inherited.map_err(|error| match error.exit {
+        Exit::Usage => error,
+        _ => Error {
+            what: format!("--lifeline-fd: {}", error.what),
+            ..error
+        },
     })
 }
 
@@ -204,7 +220,7 @@ fn inherited(log: &Log, own: u32) -> Result<Inherited> {
     listener::inherit(|name| std::env::var_os(name), own, parent, &mut tell)
 }
 
-/// Checks that the descriptors of a worker do not collide: listeners, --ready fd=N, --keep-fd.
+/// Checks that the descriptors do not collide: listeners, --ready fd=N, --keep-fd, --lifeline-fd.
 pub(super) fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
     let end = FIRST_FD.saturating_add(i32::try_from(listeners).unwrap_or(i32::MAX));
     let ready = match args.ready {
@@ -216,10 +232,12 @@ pub(super) fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
         | Readiness::Exec => None,
     };
     let kept = args.keep_fd.iter().map(|number| ("--keep-fd ", *number));
+    let lifeline = args.lifeline_fd.map(|number| ("--lifeline-fd ", number));
     for (what, number) in ready
         .map(|number| ("--ready fd=", number))
         .into_iter()
         .chain(kept)
+        .chain(lifeline)
     {
         if (FIRST_FD..end).contains(&number) {
             let text = format!(
@@ -227,6 +245,20 @@ pub(super) fn check_numbers(args: &Args, listeners: usize) -> Result<()> {
                 end - 1
             );
             return Err(Error::usage(text).hint(format!("take {end} or more")));
+        }
+    }
+    if let Some(number) = args.lifeline_fd {
+        if args.keep_fd.contains(&number) {
+            return Err(Error::usage(format!(
+                "--lifeline-fd {number} and --keep-fd {number} are the same descriptor, and workers \
+                 do not get a lifeline"
+            )));
+        }
+        if number == 0 && args.daemonize {
+            return Err(Error::usage(
+                "--lifeline-fd 0: with --daemonize, standard input becomes /dev/null",
+            )
+            .hint("take another number, as in 3<&0"));
         }
     }
     match ready {

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::model::ids::Generation;
 use crate::sys::io::left_open::LeftOpen;
+use crate::sys::io::lifeline::Lifeline;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::machine::environment;
 use crate::sys::process::program;
@@ -80,16 +81,25 @@ pub(super) fn take_over(
         ..origin(&args, given, &settings.recipe)
     };
     check_kept(&args, state)?;
-    let listeners = listeners(&args, state, &log, left)?;
+    let listeners = ManuallyDrop::new(listeners(&args, state, &log, left)?);
+    let lifeline = args
+        .lifeline_fd
+        .map(|number| Lifeline::taken_over(number, left));
+    let lifeline = lifeline
+        .transpose()
+        .map_err(|error| Error::system("cannot take the lifeline over", error))?;
+    let lifeline = ManuallyDrop::new(lifeline);
+    let control_token = control_token(&args)?;
     Ok(Fresh {
         configured: Configured {
             log,
             signals,
             settings,
-            listeners,
+            listeners: ManuallyDrop::into_inner(listeners),
             origin,
             service_manager,
-            control_token: control_token(&args)?,
+            control_token,
+            lifeline: ManuallyDrop::into_inner(lifeline),
         },
     })
 }
@@ -183,6 +193,14 @@ fn added(args: &Args, state: &State) -> Vec<ListenSpec> {
 }
 
 fn check_kept(args: &Args, state: &State) -> Result<()> {
+    if let Some(number) = args.lifeline_fd
+        && number != 0
+        && state.lifeline != Some(number)
+    {
+        return Err(Error::usage(format!(
+            "--lifeline-fd {number}: the running master does not have it"
+        )));
+    }
     let known = |number: &&i32| state.keep.iter().any(|(_, kept)| kept == *number);
     match args.keep_fd.iter().find(|number| !known(number)) {
         Some(number) => Err(Error::usage(format!(

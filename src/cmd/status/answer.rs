@@ -51,6 +51,25 @@ impl StatusReply {
 
 /// Asks the master for its status, which has to be there `within` this time.
 pub(super) fn fetch(target: &Target, within: Duration) -> Result<StatusReply> {
+    ask(target, within, ControlCommand::Status, |line| {
+        let found = find_document(&line)?;
+        Ok(found.map(|(document, verdict)| StatusReply {
+            line,
+            document,
+            verdict,
+            status: None,
+        }))
+    })
+}
+
+/// Asks the master something that it answers at once, `within` this time at the latest. `read`:
+/// what a line of the answer means; None: it is not the reply.
+pub(super) fn ask<T>(
+    target: &Target,
+    within: Duration,
+    command: ControlCommand,
+    read: impl Fn(String) -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Some(clock::now() + within);
     let mut reach = target.reach(deadline).map_err(state_unknown)?;
     let Some(mut control) = reach.control.take() else {
@@ -62,20 +81,15 @@ pub(super) fn fetch(target: &Target, within: Duration) -> Result<StatusReply> {
     };
     control
         .send(&Request {
-            command: ControlCommand::Status,
+            command,
             id: None,
             wait: true,
             key: None,
         })
         .map_err(state_unknown)?;
     while let Some(line) = control.next_text(None).map_err(state_unknown)? {
-        if let Some((document, verdict)) = find_document(&line)? {
-            return Ok(StatusReply {
-                line,
-                document,
-                verdict,
-                status: None,
-            });
+        if let Some(reply) = read(line)? {
+            return Ok(reply);
         }
     }
     let why = reach.unanswered(&control);
@@ -162,7 +176,7 @@ fn read<'a, T: Deserialize<'a>>(document: &'a str) -> Result<T> {
 }
 
 /// The error of a master that cannot be asked, as exit 1: the state of the service is not known.
-fn state_unknown(error: Error) -> Error {
+pub(super) fn state_unknown(error: Error) -> Error {
     match error.exit {
         Exit::Usage | Exit::NotRunning | Exit::Permission => error,
         _ => Error {

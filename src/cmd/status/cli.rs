@@ -18,7 +18,8 @@ Exit codes:
   3  not running
   4  no permission
   111  a system call failed: standard output cannot be written, for example
-Of several targets, the highest code counts.";
+Of several targets, the highest code counts. With --why: 0 if the slot is ready, else 1; a slot that
+is not known is wrong usage.";
 
 /// Shows what a master and its workers do
 ///
@@ -66,6 +67,15 @@ pub(super) struct Args {
         value_parser = time
     )]
     pub(super) watch: Option<Duration>,
+
+    /// Tell why a slot is as it is: what happened there last, and when
+    ///
+    /// A line for each start and exit (with pid and generation, an exit with its cause), for what
+    /// told a worker to finish, for each signal and the reason for it, and for each wait before the
+    /// next start; oldest first. The last lines say how the slot is now. Exit 0 if it is ready,
+    /// else 1. With --json: the document of the control protocol, on one line.
+    #[arg(long, value_name = "SLOT", conflicts_with_all = ["metrics", "watch"])]
+    pub(super) why: Option<u32>,
 
     /// Present the content of this file to masters that were started with --control-token
     #[arg(long, value_name = "FILE")]

@@ -6,6 +6,7 @@
 //! - `cli`: the command line;
 //! - `answer`: the question to one master: its status document, found within the reply, and the
 //!   exit code that is derived from it;
+//! - `why`: the story of one slot;
 //! - `watch`: the same again and again, in place on a terminal.
 //!
 //! One run: each target is asked in turn. The document of a single one becomes a table, those of
@@ -14,6 +15,7 @@
 mod answer;
 mod cli;
 mod watch;
+mod why;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -49,6 +51,9 @@ pub fn main() -> ExitCode {
 }
 
 fn status(args: &Args) -> Result<Exit> {
+    if let Some(slot) = args.why {
+        return why::why(args, slot);
+    }
     if let Some(interval) = args.watch {
         return watch::watch(args, interval);
     }

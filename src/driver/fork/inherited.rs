@@ -12,6 +12,7 @@ use crate::error::{Error, Result, reason};
 use crate::model::Supervisor;
 use crate::model::ids::Generation;
 use crate::model::machines::event_log::EventLog;
+use crate::model::machines::stories::Stories;
 use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::sys::io::fd;
@@ -145,6 +146,11 @@ impl InheritedFork {
     pub(in crate::driver) fn events(&self) -> Option<EventLog<String>> {
         let known = self.handover.events.clone()?;
         Some(EventLog::from(known).beside_old_master([]))
+    }
+
+    /// What has happened to each slot, as far as the old master has kept it.
+    pub(in crate::driver) fn stories(&self) -> Stories<Box<str>> {
+        self.handover.stories.clone().into()
     }
 
     /// The old master, as a part of the driver.

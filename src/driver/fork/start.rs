@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::driver::state::{Driver, PeerMaster};
 use crate::error::reason;
 use crate::model::peer::{ForkState, PeerEvent};
+use crate::sys::io::lifeline::Lifeline;
 use crate::sys::io::seqpacket::{Link, MAX_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
@@ -17,6 +18,7 @@ use crate::wire::events::kept::KnownEvents;
 use crate::wire::exports;
 use crate::wire::listen_env::FIRST_FD;
 use crate::wire::peer::{FOR_ONE_PROCESS, FORMAT, ForkHandover, LINK_FD};
+use crate::wire::story::kept::KnownStories;
 
 impl Driver {
     /// Moves the paths aside and starts a new master. If that fails, nothing has changed.
@@ -56,6 +58,9 @@ impl Driver {
         self.send_handover(&link, &document)?;
         let peer = PeerMaster::not_started(link).map_err(failed)?;
         let mut placed = self.processes.kept();
+        // Both masters have it: whichever lives ends with it.
+        let lifeline = self.lifeline.as_ref();
+        placed.extend(lifeline.and_then(Lifeline::handed_on).map(|fd| (fd, fd)));
         let taken: BTreeSet<RawFd> = placed.iter().map(|(_, at)| *at).collect();
         let at = (FIRST_FD..RawFd::MAX)
             .find(|number| !taken.contains(number))
@@ -114,6 +119,7 @@ impl Driver {
             pin: pin.handed_over(&mut sets),
             earlier,
             events: Some(KnownEvents::from(&self.events)),
+            stories: KnownStories::from(&self.stories),
             listeners: self
                 .listeners
                 .iter()

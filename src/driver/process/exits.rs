@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use super::token::{Source, Token};
@@ -17,11 +18,14 @@ use super::{Processes, WorkerProcess};
 use crate::model::event::Event;
 use crate::model::exit::ExitStatus;
 use crate::model::ids::WorkerId;
+use crate::model::signal::Signal;
 use crate::model::time::Time;
 use crate::sys::io::poll::{Interest, NestedEpoll, Ready};
-use crate::sys::machine::clock;
+use crate::sys::machine::{cgroup, clock};
 use crate::sys::process::pidfd::open_process;
 use crate::sys::process::wait;
+use crate::sys::process::wait::WaitStatus;
+use crate::sys::signal;
 
 /// The least time between two looks for ended orphans.
 const ORPHANS_EVERY: Duration = Duration::from_millis(100);
@@ -163,6 +167,20 @@ impl Processes {
     /// What the worker has done since that was last told; its leader has ended and is not reaped.
     pub(in crate::driver) fn last_work(&mut self, id: WorkerId, now: Time) -> Option<Event> {
         self.by_id.get_mut(&id)?.last_work(now)
+    }
+
+    /// The count of OOM kills of the leader's cgroup, if the leader has died of a KILL; before it
+    /// is reaped, since the kernel knows its cgroup until then.
+    pub(in crate::driver) fn oom_kills(&self, id: WorkerId) -> Option<Event> {
+        let leader = self.by_id.get(&id)?.group.leader();
+        let Ok(Some(WaitStatus::Signaled { signal, .. })) = wait::peek(leader) else {
+            return None;
+        };
+        if signal != signal::number(Signal::Kill) {
+            return None;
+        }
+        let count = cgroup::oom_kills(Path::new("/"), &leader.to_string())?;
+        Some(Event::OomKills(Some(id), count))
     }
 
     /// Reaps the leader: how it ended, and whether its group has other members. A worker without

@@ -31,7 +31,9 @@ mod startup;
 use crate::log::Log;
 use crate::model::Supervisor;
 use crate::model::machines::event_log::EventLog;
+use crate::model::machines::stories::Stories;
 use crate::sys::control::token::TokenFile;
+use crate::sys::io::lifeline::Lifeline;
 use crate::sys::listener::Listener;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
@@ -67,6 +69,8 @@ pub struct Configured {
     pub service_manager: Option<ServiceManager>,
     /// What control clients must present.
     pub control_token: Option<TokenFile>,
+    /// Its end is the end of the service.
+    pub lifeline: Option<Lifeline>,
 }
 
 /// How the master ended.
@@ -94,6 +98,8 @@ pub(super) struct Parts {
     pub(super) startup: Startup,
     pub(super) peer: Option<PeerMaster>,
     pub(super) events: EventLog<String>,
+    pub(super) stories: Stories<Box<str>>,
+    pub(super) lifeline: Option<Lifeline>,
 }
 
 /// The driver: owns every descriptor, and the map between processes and the model's worker ids.
@@ -116,6 +122,12 @@ pub(super) struct Driver {
     pub(super) peer: Option<PeerMaster>,
     /// What has happened, for those who follow it.
     pub(super) events: EventLog<String>,
+    /// What has happened to each slot.
+    pub(super) stories: Stories<Box<str>>,
+    /// Its end is the end of the service.
+    pub(super) lifeline: Option<Lifeline>,
+    /// That it has ended was told: it is not waited for any more, since it stays readable.
+    pub(super) lifeline_ended: bool,
     /// What workers left behind.
     pub(super) leftovers: Leftovers,
     /// The status document that this turn has made already, until an event changes what it says.
@@ -144,6 +156,8 @@ impl Driver {
             startup,
             peer,
             events,
+            stories,
+            lifeline,
         } = parts;
         Driver {
             log,
@@ -162,6 +176,9 @@ impl Driver {
             leftovers: Leftovers::default(),
             peer,
             events,
+            stories,
+            lifeline,
+            lifeline_ended: false,
             status_of_turn: None,
             lost_lines_told: 0,
             end: None,

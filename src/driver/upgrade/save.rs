@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use crate::driver::state::{Driver, PeerMaster, ServiceManager};
 use crate::error::reason;
+use crate::sys::io::lifeline::Lifeline;
 use crate::sys::process::{image, proc_info};
 use crate::wire::events::kept::KnownEvents;
 use crate::wire::handover::service::Service;
 use crate::wire::handover::values::SignalName;
 use crate::wire::handover::{self, FORMAT, MissingDir, Needs, State};
+use crate::wire::story::kept::KnownStories;
 
 /// The descriptors that an image opens for itself: its signals, what it waits with, its log, the
 /// state; and those that the start of one worker takes.
@@ -64,6 +66,7 @@ impl Driver {
                 .collect(),
             pins,
             keep: processes.keep,
+            lifeline: self.lifeline.as_ref().and_then(Lifeline::handed_on),
             guard: processes.guard,
             processes: processes.processes,
             control: self.published.control().map(|it| it.handed_over()),
@@ -76,6 +79,7 @@ impl Driver {
             }),
             clients: self.clients.handed_over(),
             events: Some(KnownEvents::from(&self.events)),
+            stories: KnownStories::from(&self.stories),
             draining_master: self.peer.as_ref().map(PeerMaster::handed_over),
             service_manager: self
                 .service_manager

@@ -64,7 +64,9 @@ pub fn take_over(
         origin,
         service_manager,
         control_token,
+        lifeline,
     } = fresh.configured;
+    let lifeline = ManuallyDrop::new(lifeline);
     let listeners = ManuallyDrop::new(ServiceListeners::new(listeners));
     let ignored: Vec<Signal> = state.ignored.iter().map(|name| name.0).collect();
     signals.add_ignored(&ignored);
@@ -123,6 +125,8 @@ pub fn take_over(
         startup: Startup::taken_over(state.started.into(), state.started_wall),
         peer: peer.map(ManuallyDrop::into_inner),
         events: state.events.map_or_else(new_events, EventLog::from),
+        stories: state.stories.into(),
+        lifeline: ManuallyDrop::into_inner(lifeline),
     });
     driver.leftovers.look_soon(clock::now());
     Ok(ManuallyDrop::new(Taken {
@@ -170,6 +174,8 @@ impl Taken {
             ));
         }
         drop(way_back);
+        // An image that is older has read no counts.
+        driver.read_oom_kills();
         signal::unblock_all();
         // Before the rollout goes on: a stop that waited ends it.
         driver.obey_signals();

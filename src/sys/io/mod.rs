@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`fd`] | descriptors by number: take over inherited ones, place them for an exec |
 //! | [`left_open`] | the descriptors that the previous image of this process handed over |
+//! | [`lifeline`] | a descriptor whose other end is held by those who own the service |
 //! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
@@ -21,6 +22,7 @@
 pub mod cmsg;
 pub mod fd;
 pub mod left_open;
+pub mod lifeline;
 pub mod log_sink;
 pub mod nonblocking;
 pub mod poll;

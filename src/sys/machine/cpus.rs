@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+
+use super::cgroup::{self, Cgroup, CgroupVersion};
 
 /// The default number of workers: the CPUs of our affinity, or what the cgroup's quota (v1 or v2)
 /// allows, rounded up; at least 1.
@@ -29,84 +31,15 @@ fn affinity() -> usize {
 /// in a test a directory with `proc/self/cgroup`, `proc/self/mountinfo` and the files that these
 /// name.
 pub fn quota(root: &Path) -> Option<usize> {
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    let mounts = fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
-    groups
-        .lines()
-        .filter_map(|line| {
-            let mut parts = line.splitn(3, ':');
-            let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            let version = match controllers {
-                "" => CgroupVersion::V2,
-                list if list.split(',').any(|name| name == "cpu") => CgroupVersion::V1,
-                _ => return None,
-            };
-            let mount = mounts.lines().find_map(|line| parse_mount(line, version))?;
-            smallest_quota(root, &mount, path, version)
-        })
-        .min()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CgroupVersion {
-    V1,
-    V2,
-}
-
-struct CgroupMount {
-    /// The part of the hierarchy that is mounted.
-    root: String,
-    point: String,
-}
-
-/// Parses a line of mountinfo, if it is the mount of the CPU controller (proc_pid_mountinfo(5)).
-fn parse_mount(line: &str, version: CgroupVersion) -> Option<CgroupMount> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut after = after.split(' ');
-    let kind = after.next()?;
-    let matches = match version {
-        CgroupVersion::V2 => kind == "cgroup2",
-        CgroupVersion::V1 => kind == "cgroup" && after.nth(1)?.split(',').any(|name| name == "cpu"),
-    };
-    let mut fields = before.split(' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    matches.then(|| CgroupMount {
-        root: unescape(root),
-        point: unescape(point),
-    })
-}
-
-/// Replaces the octal escapes: the kernel writes blanks, tabs, line ends and backslashes as three
-/// octal digits.
-fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_owned(), |text, (escape, plain)| {
-        text.replace(escape, plain)
-    })
+    let groups = cgroup::groups_of(root, "self", "cpu")?;
+    groups.iter().filter_map(smallest_quota).min()
 }
 
 /// The smallest quota of our cgroup and its ancestors, as far as they are mounted.
-fn smallest_quota(
-    root: &Path,
-    mount: &CgroupMount,
-    group: &str,
-    version: CgroupVersion,
-) -> Option<usize> {
-    // In a container the path may start at the host's root, of which only our part is mounted.
-    let below = group
-        .strip_prefix(mount.root.trim_end_matches('/'))
-        .unwrap_or("");
-    let top = root.join(mount.point.trim_start_matches('/'));
-    let own: PathBuf = top.join(below.trim_start_matches('/'));
-    own.ancestors()
-        .take_while(|dir| dir.starts_with(&top))
-        .filter_map(|dir| quota_of(dir, version))
+fn smallest_quota(group: &Cgroup) -> Option<usize> {
+    let dirs = group.dir.ancestors();
+    dirs.take_while(|dir| dir.starts_with(&group.top))
+        .filter_map(|dir| quota_of(dir, group.version))
         .min()
 }
 

@@ -360,12 +360,13 @@ fn r36_only_displayed_dates_use_the_wall_clock() {
     }
     assert_eq!(looking, ["sys/machine/clock.rs"]);
     asking.sort_unstable();
-    // Dates in the status document, in events and in the log; the clock itself.
+    // Dates in the status document, in events, stories and the log; the clock itself.
     let display = [
         "driver/clients/follower.rs",
         "driver/events.rs",
         "driver/state/startup.rs",
         "driver/status.rs",
+        "driver/stories.rs",
         "log/mod.rs",
         "sys/machine/clock.rs",
     ];

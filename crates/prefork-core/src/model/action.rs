@@ -8,6 +8,7 @@ use super::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
 use super::operation::Outcome;
 use super::peer::PeerAction;
 use super::signal::Signal;
+pub use super::signal::SignalTarget;
 
 /// Where the pin of a new generation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +28,6 @@ pub enum PinSource {
     /// [`PinSource::Now`] was asked for. Nothing is answered meanwhile; a failure is, by the image
     /// that fails.
     Successor,
-}
-
-/// Whom a signal goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignalTarget {
-    /// The worker's leader alone.
-    Leader,
-    /// Its whole process group.
-    Group,
 }
 
 /// Why a request was not even begun.

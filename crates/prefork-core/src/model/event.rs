@@ -5,6 +5,7 @@
 //! | `Start` | `supervisor/mod.rs`: the first rollout |
 //! | `Forked`, `SpawnFailed`, `Executed`, `ExecFailed` | the worker's state machine, `worker/` |
 //! | `Said`, `Held`, `Dumping` | the same |
+//! | `OomKills` | `state/oom.rs`: which deaths it explains |
 //! | `Exited`, `Emptied` | `worker/exit.rs`, then `supervisor/worker_exit.rs` |
 //! | `ListenersReleased` | `rollout/listener_release.rs` waits for it |
 //! | `QueueDepths` | `supervisor/stop.rs` (`--drain-queue`) |
@@ -12,6 +13,7 @@
 //! | `Rebound`, `Signal`, `Command` | `supervisor/commands.rs`, which sends each verb to its file |
 //! | `Pinned`, `PinFailed` | `rollout/pin.rs` |
 //! | `Peer` | `fork/lifecycle.rs`, `fork/slot_transfer.rs` |
+//! | `LifelineEnded` | `supervisor/stop.rs` |
 //! | `Worked`, `LogLinesLost` | `supervisor/count.rs` |
 //! | `Due` | `supervisor/timers_due.rs`, a line a timer |
 //!
@@ -21,7 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::counters::Work;
-use super::exit::ExitStatus;
+use super::exit::{ExitStatus, OomCount};
 use super::ids::{Generation, Ticket, WorkerId};
 use super::leftover::LeftBehind;
 use super::peer::PeerEvent;
@@ -95,6 +97,15 @@ pub enum Scale {
     By(i64),
 }
 
+/// How a lifeline has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifelineEnd {
+    /// A byte has arrived.
+    Byte,
+    /// Each process that had the other end has closed it, or has ended.
+    NoHolder,
+}
+
 /// The depth of one listener's accept queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueDepth {
@@ -129,6 +140,9 @@ pub enum Event {
         /// Whether its process group still has members.
         rest: bool,
     },
+    /// The count of OOM kills of the worker's cgroup, as just read, since the worker died of a
+    /// KILL: [`Event::Exited`] follows. None: that of the master's cgroup, as this image starts.
+    OomKills(Option<WorkerId>, OomCount),
     /// The rest of its process group is gone, too.
     Emptied(WorkerId),
     /// Its process group holds no listener any more.
@@ -158,6 +172,8 @@ pub enum Event {
     Worked(WorkerId, Work),
     /// So many lines of the log could not be written.
     LogLinesLost(u64),
+    /// The lifeline has ended: the descriptor of this number, and how.
+    LifelineEnded(i32, LifelineEnd),
     /// Time has passed: look at the deadlines.
     Due,
 }

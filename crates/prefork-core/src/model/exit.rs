@@ -13,6 +13,15 @@ pub enum ExitStatus {
     Signaled(Option<Signal>, bool),
 }
 
+/// How many processes of a cgroup the kernel has killed for want of memory so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OomCount {
+    /// The cgroup.
+    pub group: String,
+    /// So many.
+    pub kills: u64,
+}
+
 /// Why a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -20,6 +29,8 @@ pub enum Cause {
     Exited,
     /// A signal that the master did not send ended it.
     Signaled,
+    /// The kernel killed it for want of memory, as its cgroup's count says.
+    Oom,
     /// It missed its heartbeat.
     KilledHeartbeat,
     /// There were more retiring workers than `--max-draining`, and it was the oldest.
@@ -38,9 +49,10 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::Exited,
         Cause::Signaled,
+        Cause::Oom,
         Cause::KilledHeartbeat,
         Cause::KilledLimit,
         Cause::KilledGracefulTimeout,
@@ -55,6 +67,7 @@ impl Cause {
         match self {
             Cause::Exited => "exited",
             Cause::Signaled => "signaled",
+            Cause::Oom => "oom",
             Cause::KilledHeartbeat => "killed-heartbeat",
             Cause::KilledLimit => "killed-limit",
             Cause::KilledGracefulTimeout => "killed-graceful-timeout",

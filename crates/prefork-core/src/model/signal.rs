@@ -61,6 +61,15 @@ pub enum Sender {
     Process,
 }
 
+/// Whom a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalTarget {
+    /// The worker's leader alone.
+    Leader,
+    /// Its whole process group.
+    Group,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::wire::changes::Changes;
 use crate::wire::operation_id::{optional_word, word};
 use crate::wire::status::Status;
+use crate::wire::story::Story;
 use crate::wire::text::shown;
 
 /// The longest request line, its newline included.
@@ -57,6 +58,11 @@ fn is_no(flag: &bool) -> bool {
 pub enum ControlCommand {
     /// Return the status document.
     Status,
+    /// Return the story of a slot.
+    Why {
+        /// The slot.
+        slot: u32,
+    },
     /// Return the listeners, with their queues.
     Listeners,
     /// Roll to a new generation.
@@ -217,6 +223,9 @@ pub struct Reply {
     /// The reply to `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<Status>>,
+    /// The reply to `why`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Box<Story>>,
     /// The reply to `listeners`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Vec<crate::wire::status::Listener>>,

@@ -21,6 +21,7 @@
 //! | [`address::size`] | sizes: `512M` |
 //! | [`control`], [`changes`], [`status`] | requests, replies, the status document: JSON lines |
 //! | [`events`] | events of the service: JSON lines; facts of the model as such lines |
+//! | [`story`] | what has happened to a slot: the reply to `why` |
 //! | [`names`] | the paths beside a pid file: control socket, `.oldbin` |
 //! | [`service_manager`] | `READY=1` and so on to the manager above: systemd, sd_notify(3) |
 //!
@@ -31,6 +32,7 @@
 //! | [`handover`] | the state that an image hands to the next at an upgrade in place |
 //! | [`handover::preflight`] | the answer of an image that is only checked before that |
 //! | [`events::kept`] | the events that are kept, from one image or master to the next |
+//! | [`story::kept`] | the same of all slots, from one image or master to the next |
 //! | [`peer`] | what an old and a new master exchange during an upgrade by fork |
 //! | [`operation_id`] | an operation's id, one word |
 //! | [`text`] | bytes that are nearly always text, in JSON |
@@ -55,5 +57,6 @@ pub mod peer;
 pub mod service_manager;
 pub mod services;
 pub mod status;
+pub mod story;
 pub mod text;
 pub mod ucspi;

@@ -19,6 +19,7 @@ use super::handover::totals::{KnownSlotTotals, Totals};
 use super::handover::values::{KindName, Learnt, Settings, Severity};
 use super::handover::{Listener, Pin};
 use super::operation_id::OpWord;
+use super::story::kept::KnownStories;
 use super::text::{self, Text, shown};
 use crate::model::counters::SlotTotals;
 use crate::model::ids::Generation;
@@ -70,6 +71,9 @@ pub struct ForkHandover {
     /// Its events; None: it has none, being older.
     #[serde(default)]
     pub events: Option<KnownEvents>,
+    /// What has happened to each slot; a master that is older leaves it out.
+    #[serde(default)]
+    pub stories: KnownStories,
     /// The listeners, in the order in which their descriptors come; `fd` means nothing here.
     pub listeners: Vec<Listener>,
     /// The protocols in which it was told of listeners.

@@ -28,6 +28,7 @@ use prefork_core::wire::handover::{
     Beat, Client, Clients, DrainingMaster, FORMAT, Follows, Guard, Hold, Image, Listener, Needs,
     OLDEST, Pin, Process, State,
 };
+use prefork_core::wire::story::kept::KnownStories;
 
 /// The service in one state, and what the image that reads it must find.
 struct Golden {
@@ -321,6 +322,7 @@ impl World {
                 })
                 .collect(),
             keep: vec![(9, 9)],
+            lifeline: None,
             guard: Some(Guard { fd: 5, pid: 4001 }),
             processes: self.ids(|_| true).iter().map(process).collect(),
             control: None,
@@ -345,6 +347,8 @@ impl World {
                 dropped: 0,
             },
             events: Some(self.events()),
+            // As an image writes it that has none yet, and as one that is older does.
+            stories: KnownStories::default(),
             service_manager: None,
             draining_master: (self.supervisor.role() == Role::New).then(|| DrainingMaster {
                 link: 12,
@@ -399,6 +403,7 @@ fn every_golden_state_is_read_and_goes_on() {
             older.as_object_mut().expect("an object").remove("events");
             let older = State::parse(older.to_string().as_bytes()).expect("it is understood");
             assert_eq!(older.events, None);
+            assert!(read.stories.is_empty());
             let descriptors = read.descriptors();
             for fd in golden.listeners.iter().flat_map(|set| set.iter()) {
                 assert!(descriptors.contains(fd), "{fd}");

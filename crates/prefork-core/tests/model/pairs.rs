@@ -7,6 +7,7 @@ use std::time::Duration;
 use prefork_core::model::action::{Action, SignalTarget};
 use prefork_core::model::event::WorkerMessage;
 use prefork_core::model::exit::{Cause, ExitStatus};
+use prefork_core::model::fact::reasons::StopReason;
 use prefork_core::model::ids::{Generation, WorkerId};
 use prefork_core::model::policy::{Policy, Readiness, StopSeverity};
 use prefork_core::model::signal::Signal;
@@ -51,9 +52,9 @@ fn inputs() -> Vec<Input> {
         Input::OverLimit,
         Input::ReadyDelayElapsed,
         Input::StartOverdue,
-        Input::Stop(StopSeverity::Graceful),
-        Input::Stop(StopSeverity::Quick),
-        Input::Stop(StopSeverity::Kill),
+        Input::Stop(StopSeverity::Graceful, StopReason::Stop),
+        Input::Stop(StopSeverity::Quick, StopReason::Stop),
+        Input::Stop(StopSeverity::Kill, StopReason::Stop),
         Input::Overdue,
         Input::Exited(ExitStatus::Exited(0), false),
         Input::Exited(ExitStatus::Exited(0), true),
@@ -149,7 +150,7 @@ fn check_signals(phase: Phase, input: &Input, out: &[Effect], pair: &str) {
         Phase::Stopping(word) | Phase::Leaderless(word) => Some(word),
         _ => None,
     };
-    if let Input::Stop(word) = input
+    if let Input::Stop(word, _) = input
         && phase != Phase::Gone
     {
         assert_eq!(
@@ -231,7 +232,7 @@ fn cause_of_an_exit_is_correct() {
         let mut worker = worker(Phase::Ready, Readiness::Notify);
         let mut out = Vec::new();
         if let Some(word) = told {
-            worker.handle(NOW, Input::Stop(word), true, &mut out);
+            worker.handle(NOW, Input::Stop(word, StopReason::Stop), true, &mut out);
         }
         out.clear();
         worker.handle(NOW, Input::Exited(ended, false), true, &mut out);

@@ -13,18 +13,20 @@ use std::time::Duration;
 
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
-use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
-use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::event::{Command, Event, LifelineEnd, Scale, WorkerMessage};
+use prefork_core::model::exit::{ExitStatus, OomCount};
 use prefork_core::model::fact::Level;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
 use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
+use prefork_core::model::machines::stories::Stories;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
 use prefork_core::model::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
 use prefork_core::wire::service_manager::render;
+use prefork_core::wire::story::{Entry, entry};
 
 #[test]
 fn transcripts_match_the_model() {
@@ -106,6 +108,7 @@ struct Session {
     notifier: Option<ServiceNotifier>,
     deaf: bool,
     left: Vec<LeftBehind>,
+    stories: Stories<Entry>,
     answers: Vec<String>,
 }
 
@@ -116,18 +119,19 @@ impl Session {
     ///   setting=value` (for the next pin);
     /// - of workers: `exec W`, `ready W`, `beat W`, `newline W`, `closed W`, `stopping W`, `trigger
     ///   W`, `watchdog W D`, `extend W D`, `held W`, `not-held W`, `dumps W`, `does-not-dump W`,
-    ///   `exit W code=C|signal=S [rest]`, `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go
-    ///   W`;
+    ///   `exit W code=C|signal=S [rest]`, `oom-kills W COUNT` (the count that is read before),
+    ///   `no-exec W WHY`, `no-fork W WHY`, `emptied W`, `let-go W`;
     /// - of what workers leave behind: `left ID pid=P [slot=S] by=W|gone|other|unknown
     ///   holds=nothing|NAME|maybe:NAME` (the next look finds it), `left-gone ID` (no look finds it
     ///   again), `look`;
-    /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
-    ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
+    /// - of the rest of the world: `oom-kills-so-far COUNT`, `lifeline byte|gone`, `queues-empty`,
+    ///   `rebound LISTENER`, `advance D`, `sleep D`, `signal S [terminal]`, `pin-fails WHY`,
+    ///   `taken-over GEN`, `went-back GEN WHY`;
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
     /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
     ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
     /// - `release NAME`: what is pinned from now on (the same name is the same release);
-    /// - to look: `slots`, `deadline`, `history`;
+    /// - to look: `slots`, `deadline`, `history`, `story SLOT`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
     ///
     /// W is a worker or a range `A..B`.
@@ -179,6 +183,12 @@ impl Session {
                 self.step(Event::Due);
             }
             "slots" => self.show_slots(),
+            "story" => {
+                let slot = rest[0].parse().expect("a slot");
+                let story = self.stories.of(slot).into_iter().flatten();
+                let line = |entry: &Entry| format!("{} {}: {}", entry.at, entry.event, entry.text);
+                self.answers.extend(story.map(line));
+            }
             "deadline" => {
                 let deadline = self.supervisor().deadline();
                 let text = deadline.map_or("none".into(), |at| format!("{:?}", at.since(self.now)));
@@ -194,8 +204,16 @@ impl Session {
                 let release = self.pinned_release(Generation(1), None);
                 self.step(Event::Start(release));
             }
+            "oom-kills-so-far" => self.step(Event::OomKills(None, oom_count(rest[0]))),
             "release" => self.release = Some(rest.join(" ")),
             "history" => self.show_history(),
+            "lifeline" => {
+                let how = match rest[0] {
+                    "byte" => LifelineEnd::Byte,
+                    _ => LifelineEnd::NoHolder,
+                };
+                self.step(Event::LifelineEnded(5, how));
+            }
             "queues-empty" => self.step(Event::QueueDepths(Vec::new())),
             "rebound" => self.step(Event::Rebound(rest[0].into())),
             "signal" => {
@@ -251,6 +269,13 @@ impl Session {
             for action in out {
                 if let (Action::Pin(..), Some(notifier)) = (&action, &mut self.notifier) {
                     notifier.reload_begins(now);
+                }
+                if let Action::Tell(fact) = &action {
+                    let since = |from_now| (now + from_now).since(Time(0)).as_secs_f64();
+                    let entry = entry(fact, |from_now| format!("@{:.3}s", since(from_now)));
+                    if let Some((slot, entry)) = entry {
+                        self.stories.add(slot, entry);
+                    }
                 }
                 // What a log shows of a worker only on request, its actions show here.
                 if !matches!(&action, Action::Tell(fact) if fact.level() == Level::Debug) {
@@ -466,6 +491,7 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
         "does-not-dump" => Event::Dumping(worker, false),
         "emptied" => Event::Emptied(worker),
         "let-go" => Event::ListenersReleased(worker),
+        "oom-kills" => Event::OomKills(Some(worker), oom_count(rest[0])),
         "exit" => {
             let ended = match rest[0].split_once('=').expect("code= or signal=") {
                 ("code", code) => ExitStatus::Exited(code.parse().expect("code")),
@@ -478,6 +504,13 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
             }
         }
         _ => panic!("unknown command {verb}"),
+    }
+}
+
+fn oom_count(kills: &str) -> OomCount {
+    OomCount {
+        group: "app.service".into(),
+        kills: kills.parse().expect("a count"),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What happened, as values. The model states each fact once; the log line, the status document,
 //! and all other reports are tellings of the same value.
 //!
-//! [`text`] renders a fact as a line of the log. To add a fact: a variant here, its
-//! level and subject here, its line in `text`; the compiler names all three places.
+//! [`text`] renders a fact as a line of the log, and [`reasons`] are parts of some facts. To add a
+//! fact: a variant here, its level and subject in `about`, its line in `text`; the compiler names
+//! all three places.
 
+mod about;
+pub mod reasons;
 pub mod text;
 
 use std::time::Duration;
@@ -14,7 +17,8 @@ use crate::model::leftover::LeftBehind;
 use crate::model::operation::OperationKind;
 use crate::model::peer::PeerLabel;
 use crate::model::policy::StopSeverity;
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalTarget};
+use reasons::{SignalReason, StopReason};
 
 /// How much a fact matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +57,12 @@ pub struct WorkerExit {
 pub enum Fact {
     /// A worker's process exists.
     WorkerStarted(WorkerLabel),
-    /// A worker was told to finish, for the first time.
-    WorkerRetiring(WorkerLabel),
+    /// A worker's exec succeeded.
+    WorkerExecuted(WorkerLabel),
+    /// A worker was told to finish, for the first time, for this reason.
+    WorkerRetiring(WorkerLabel, StopReason),
+    /// A worker, or its whole group, gets this signal, for this reason.
+    SignalSent(WorkerLabel, Signal, SignalTarget, SignalReason),
     /// A worker became ready, this long after its start.
     WorkerReady(WorkerLabel, Duration),
     /// A worker's leader ended.
@@ -89,6 +97,10 @@ pub enum Fact {
     ListenerStillHeld(WorkerLabel, Duration),
     /// A slot stays empty: its worker exited with a fatal code.
     SlotDown(u32),
+    /// A slot's next start is in this time, and not before.
+    SlotWaits(u32, Duration),
+    /// After a death in this slot the service gives up: so many starts in a row have failed.
+    GaveUp(u32, u32),
     /// The master itself was late: heartbeats are timed anew.
     LoopWasLate(Duration),
     /// A rollout began.
@@ -229,7 +241,11 @@ pub enum Fact {
         workers: usize,
         /// The service ends, and no other master has told of it: not this master alone.
         of_service: bool,
+        /// Why, unless a client or a signal asked for it.
+        reason: Option<String>,
     },
+    /// The lifeline has ended, in these words, and the service is to stop.
+    LifelineEnded(String),
     /// A stop became harder.
     StopHardened(StopSeverity),
     /// The service serves on for this long before its workers are told.
@@ -274,150 +290,4 @@ pub enum Fact {
         /// How long it took.
         took: Duration,
     },
-}
-
-impl Fact {
-    /// How much it matters.
-    pub fn level(&self) -> Level {
-        match self {
-            Fact::WorkerUnkillable(_)
-            | Fact::WorkerIsDaemon(..)
-            | Fact::LeftoverUnkillable(_)
-            | Fact::Survives(_)
-            | Fact::HeartbeatMissed(..)
-            | Fact::SlotDown(_)
-            | Fact::RollingBack { .. }
-            | Fact::RolledBack { .. }
-            | Fact::PinFailed { .. }
-            | Fact::RestartFailed(..)
-            | Fact::ScaleFailed(..)
-            | Fact::PeerSilent(..)
-            | Fact::ForkTurnedBack(_) => Level::Error,
-            Fact::WorkerExited(exit) if exit.asked || exit.finished => Level::Info,
-            Fact::PeerExited(_, _, true) => Level::Info,
-            Fact::WorkerExited(_)
-            | Fact::PeerExited(_, _, false)
-            | Fact::WorkerOverdue(..)
-            | Fact::AbortOverdue(..)
-            | Fact::DrainLimitReached(_)
-            | Fact::GroupRemains(..)
-            | Fact::LeftBehind(..)
-            | Fact::LeftoverOverdue(_)
-            | Fact::LeftAlone(_)
-            | Fact::ListenerStillHeld(..)
-            | Fact::LoopWasLate(_)
-            | Fact::SignalRefused(..)
-            | Fact::ScaleRefused(_)
-            | Fact::QueuesNotEmpty
-            | Fact::ForkGoesOn => Level::Warn,
-            Fact::WorkerStarted(_) | Fact::WorkerRetiring(_) => Level::Debug,
-            Fact::WorkerReady(..)
-            | Fact::WorkerHeld(..)
-            | Fact::RolloutBegan { .. }
-            | Fact::RolloutOnProbation { .. }
-            | Fact::RolloutDone { .. }
-            | Fact::RolloutGivenUp { .. }
-            | Fact::SignalDeferred(..)
-            | Fact::SignalIgnored(_)
-            | Fact::DeferredPauseDropped(_)
-            | Fact::ReboundDeferred { .. }
-            | Fact::RetireBegan(..)
-            | Fact::RestartBegan(_)
-            | Fact::ScaleBegan { .. }
-            | Fact::Scaled { .. }
-            | Fact::PauseBegan
-            | Fact::Paused
-            | Fact::ResumeBegan(_)
-            | Fact::Resumed(_)
-            | Fact::StopBegan { .. }
-            | Fact::StopHardened(_)
-            | Fact::StopDelayed(_)
-            | Fact::QueuesAwaited
-            | Fact::Stopped
-            | Fact::ForkBegan { .. }
-            | Fact::PeerUp(_)
-            | Fact::BothMastersServe(..)
-            | Fact::ForkDone { .. } => Level::Info,
-        }
-    }
-
-    /// The worker that it is about, if it is about one.
-    pub fn worker(&self) -> Option<WorkerLabel> {
-        match self {
-            Fact::WorkerStarted(worker)
-            | Fact::WorkerRetiring(worker)
-            | Fact::WorkerReady(worker, _)
-            | Fact::WorkerOverdue(worker, _)
-            | Fact::AbortOverdue(worker, _)
-            | Fact::WorkerUnkillable(worker)
-            | Fact::DrainLimitReached(worker)
-            | Fact::GroupRemains(worker, _)
-            | Fact::HeartbeatMissed(worker, ..)
-            | Fact::WorkerHeld(worker, _)
-            | Fact::ListenerStillHeld(worker, _) => Some(*worker),
-            Fact::WorkerExited(exit) => Some(exit.worker),
-            Fact::SlotDown(_)
-            | Fact::LeftBehind(..)
-            | Fact::WorkerIsDaemon(..)
-            | Fact::LeftoverOverdue(_)
-            | Fact::LeftoverUnkillable(_)
-            | Fact::LeftAlone(_)
-            | Fact::Survives(_)
-            | Fact::LoopWasLate(_)
-            | Fact::RolloutBegan { .. }
-            | Fact::RolloutOnProbation { .. }
-            | Fact::RolloutDone { .. }
-            | Fact::RollingBack { .. }
-            | Fact::RolledBack { .. }
-            | Fact::RolloutGivenUp { .. }
-            | Fact::PinFailed { .. }
-            | Fact::SignalDeferred(..)
-            | Fact::SignalIgnored(_)
-            | Fact::SignalRefused(..)
-            | Fact::DeferredPauseDropped(_)
-            | Fact::ReboundDeferred { .. }
-            | Fact::RetireBegan(..)
-            | Fact::RestartBegan(_)
-            | Fact::RestartFailed(..)
-            | Fact::ScaleBegan { .. }
-            | Fact::Scaled { .. }
-            | Fact::ScaleFailed(..)
-            | Fact::ScaleRefused(_)
-            | Fact::PauseBegan
-            | Fact::Paused
-            | Fact::ResumeBegan(_)
-            | Fact::Resumed(_)
-            | Fact::StopBegan { .. }
-            | Fact::StopHardened(_)
-            | Fact::StopDelayed(_)
-            | Fact::QueuesAwaited
-            | Fact::QueuesNotEmpty
-            | Fact::Stopped
-            | Fact::ForkBegan { .. }
-            | Fact::PeerUp(_)
-            | Fact::PeerExited(..)
-            | Fact::PeerSilent(..)
-            | Fact::ForkTurnedBack(_)
-            | Fact::ForkGoesOn
-            | Fact::BothMastersServe(..)
-            | Fact::ForkDone { .. } => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fact_about_a_worker_names_it() {
-        let worker = WorkerLabel {
-            slot: 3,
-            pid: Some(7),
-            generation: Generation(2),
-        };
-        let ready = Fact::WorkerReady(worker, Duration::ZERO);
-        assert_eq!(ready.worker(), Some(worker));
-        assert_eq!(Fact::Paused.worker(), None);
-    }
 }

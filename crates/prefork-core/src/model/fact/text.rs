@@ -14,7 +14,7 @@ use crate::model::ids::WorkerLabel;
 use crate::model::leftover::{Holds, LeftBehind};
 use crate::model::operation::OperationKind;
 use crate::model::policy::StopSeverity;
-use crate::model::signal::Signal;
+use crate::model::signal::{Signal, SignalTarget};
 
 /// A number of workers: `1 worker`, `4 workers`.
 pub fn workers(count: usize) -> String {
@@ -116,6 +116,16 @@ impl fmt::Display for WorkerExit {
             (Cause::KilledHeartbeat, Some(why), _) => {
                 return write!(f, "{worker} was aborted: {why}");
             }
+            (Cause::Oom, _, _) => {
+                write!(f, "{worker} was killed for want of memory (OOM)")?;
+                if let (false, Some(ready)) = (self.asked, self.ready_for) {
+                    write!(f, " {} after it was ready", human(ready))?;
+                } else if !self.asked {
+                    f.write_str(" before it was ready")?;
+                }
+                return f
+                    .write_str(" (raise the memory limit of its cgroup, or run fewer workers)");
+            }
             (Cause::KilledLimit, _, _) => {
                 write!(f, "{worker} was killed: too many were draining")?;
             }
@@ -150,7 +160,16 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fact::WorkerStarted(worker) => write!(f, "{worker} started"),
-            Fact::WorkerRetiring(worker) => write!(f, "{worker} is told to finish"),
+            Fact::WorkerExecuted(worker) => write!(f, "{worker} runs its program"),
+            Fact::WorkerRetiring(worker, why) => {
+                write!(f, "{worker} is told to finish: {why}")
+            }
+            Fact::SignalSent(worker, signal, SignalTarget::Leader, why) => {
+                write!(f, "{worker} gets {signal}: {why}")
+            }
+            Fact::SignalSent(worker, signal, SignalTarget::Group, why) => {
+                write!(f, "{worker} gets {signal}, with its group: {why}")
+            }
             Fact::WorkerReady(worker, after) => {
                 write!(f, "{worker} is ready after {}", human(*after))
             }
@@ -231,6 +250,13 @@ impl fmt::Display for Fact {
             Fact::SlotDown(slot) => {
                 write!(f, "slot {slot}: that exit code is fatal: not started again")
             }
+            Fact::SlotWaits(slot, wait) => {
+                write!(f, "slot {slot}: the next start is in {}", human(*wait))
+            }
+            Fact::GaveUp(slot, failures) => write!(
+                f,
+                "slot {slot}: gave up: {failures} failed starts in a row, and no worker is ready"
+            ),
             Fact::LoopWasLate(late) => write!(
                 f,
                 "the loop was late by {}: heartbeats are timed anew",
@@ -308,9 +334,11 @@ impl fmt::Display for Fact {
                 severity,
                 workers: count,
                 of_service: _,
+                reason: _,
             } => {
                 write!(f, "stop: {}, {}", severity.name(), workers(*count))
             }
+            Fact::LifelineEnded(how) => f.write_str(how),
             Fact::StopHardened(severity) => write!(f, "stop: {}", severity.name()),
             Fact::StopDelayed(delay) => {
                 write!(f, "stop: serving for another {}", human(*delay))

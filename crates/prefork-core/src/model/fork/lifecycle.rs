@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::fact::text::human;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
@@ -304,7 +305,7 @@ impl Supervisor {
                 .take_if(|id| self.workers.get(id).is_none_or(|worker| !worker.is_ready()));
             // These serve no client yet.
             for id in [starting, slot.replacement.take()].into_iter().flatten() {
-                self.request_stop(turn, id, StopSeverity::Graceful);
+                self.request_stop(turn, id, StopSeverity::Graceful, StopReason::RollingBack);
             }
         }
         true

@@ -1,6 +1,7 @@
 //! Which slots are whose while two masters serve: one gives up slots, the other takes them.
 
 use crate::model::action::Action;
+use crate::model::fact::reasons::StopReason;
 use crate::model::peer::{PeerAction, PeerMessage, PeerSide};
 use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
@@ -98,7 +99,7 @@ impl Supervisor {
         };
         slot.rests_until = None;
         for id in slot.take_workers() {
-            self.request_stop(turn, id, StopSeverity::Graceful);
+            self.request_stop(turn, id, StopSeverity::Graceful, StopReason::OtherMaster);
         }
     }
 
@@ -316,6 +317,13 @@ impl Supervisor {
             turn.send_to_peer(PeerMessage::Stop(severity));
         }
         !peer.was_told_to_stop
+    }
+
+    /// Whether this is the old one of two masters that both serve until one is told to quit.
+    pub(crate) fn is_old_master_beside_settled(&self) -> bool {
+        let both = |peer: &Peer| peer.settled || peer.manual;
+        let old = |peer: &&Peer| peer.side == PeerSide::Old && peer.handed_over.is_none();
+        self.peer.as_ref().filter(old).is_some_and(both)
     }
 
     /// An old master that ends waits until it is known whether there is a new one: until that one

@@ -9,6 +9,7 @@
 //!   driver after each turn.
 //! - [`event_log`]: the last events of the service, and their numbers, also while two masters
 //!   serve. Run by the driver.
+//! - [`stories`]: what has happened to each slot, the last of it. Run by the driver.
 //! - [`log_throttle`]: one line of a kind a second, and a count of those that were left out.
 
 pub mod acceptor;
@@ -16,3 +17,4 @@ pub mod event_log;
 pub mod holder;
 pub mod log_throttle;
 pub mod service_manager;
+pub mod stories;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::model::action::{PinSource, Refusal};
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::{Generation, OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
@@ -169,7 +170,7 @@ impl Supervisor {
             slot.begin_generation(&self.policy);
             // Replacements are not needed: the old workers still have their slots.
             if let Some(id) = slot.replacement.take() {
-                self.request_stop(turn, id, StopSeverity::Graceful);
+                self.request_stop(turn, id, StopSeverity::Graceful, StopReason::RollingBack);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::Supervisor;
 use super::changes::{DeferredSignals, Mode, Retiring, Scaling};
+use super::oom::OomKills;
 use super::peer::Peer;
 use super::rollout::{Pinning, RolloutRecord};
 use super::slot_sets::SlotSet;
@@ -101,6 +102,8 @@ pub struct HandOver {
     pub consecutive_failed_starts: u32,
     /// The number of slots on the command line that started the service.
     pub configured: usize,
+    /// The counts of OOM kills as they were read last, by cgroup.
+    pub oom_kills: BTreeMap<String, u64>,
     /// The old master that still drains.
     pub draining_master: Option<DrainingMaster>,
 }
@@ -161,6 +164,7 @@ impl Supervisor {
             readiness_memory: self.readiness_memory.clone(),
             consecutive_failed_starts: self.consecutive_failed_starts,
             configured: self.configured,
+            oom_kills: self.oom.seen().clone(),
             draining_master,
         })
     }
@@ -209,6 +213,7 @@ impl Supervisor {
             configured: state.configured,
             peer: state.draining_master.map(peer_taken_over),
             dice: Dice::new(state.seed),
+            oom: OomKills::taken_over(state.oom_kills),
             ..Supervisor::new(0, serving, state.seed)
         })
     }

@@ -11,6 +11,7 @@
 //! - [`rollout`]: from one generation to the next, and the record of the last one;
 //! - [`changes`]: scaling, retiring, pausing, stopping, deferred signals;
 //! - `leftovers`: what workers left behind outside their process groups;
+//! - [`oom`]: which deaths the kernel's counts of OOM kills explain;
 //! - [`peer`]: the other master during an upgrade by fork;
 //! - [`snapshot`]: the same for display;
 //! - [`handover`]: the part of it that survives an upgrade in place.
@@ -19,6 +20,7 @@ pub mod changes;
 pub mod handover;
 pub(crate) mod leftovers;
 mod looks;
+pub mod oom;
 pub mod peer;
 pub mod rollout;
 mod sets;
@@ -42,6 +44,7 @@ use super::timer::Timers;
 use super::worker::Worker;
 use changes::{DeferredSignals, Mode, Retiring, Scaling};
 use leftovers::Leftovers;
+use oom::OomKills;
 use peer::Peer;
 use rollout::{Pinning, Rollout, RolloutRecord};
 use slot_sets::{SlotSet, SlotSets};
@@ -84,6 +87,8 @@ pub struct Supervisor {
     pub(crate) peer: Option<Peer>,
     /// Not handed over: the next image looks itself.
     pub(crate) leftovers: Leftovers,
+    /// Which deaths were for want of memory.
+    pub(crate) oom: OomKills,
 }
 
 impl Supervisor {
@@ -117,6 +122,7 @@ impl Supervisor {
             configured: workers,
             peer: None,
             leftovers: Leftovers::default(),
+            oom: OomKills::default(),
         }
     }
 

@@ -7,9 +7,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::model::action::{Action, PinSource, Refusal};
+use crate::model::action::{Action, PinSource, Refusal, SignalTarget};
 use crate::model::event::{Command, Scale};
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::text::workers;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
@@ -212,8 +213,13 @@ impl Supervisor {
         };
         let op = turn.begin(&mut self.operations, OperationKind::Signal, Some(ticket));
         let message = format!("{signal} sent to {}", workers(to.len()));
-        turn.out
-            .extend(to.into_iter().map(|worker| Action::Deliver(worker, signal)));
+        for id in to {
+            if let Some(worker) = self.workers.get(&id) {
+                let (to, why) = (SignalTarget::Leader, SignalReason::Requested);
+                turn.tell(Fact::SignalSent(worker.label(), signal, to, why));
+            }
+            turn.act(Action::Deliver(id, signal));
+        }
         turn.end(&mut self.operations, op, Outcome::done(message));
     }
 

@@ -87,6 +87,12 @@ impl Supervisor {
                 }
                 self.feed(turn, worker, Input::Said(message));
             }
+            Event::OomKills(None, count) => return self.oom.begin(count),
+            // The death that it may explain follows.
+            Event::OomKills(Some(worker), count) => {
+                self.oom.read(now, count);
+                return self.explain_kill(now, worker);
+            }
             Event::Exited {
                 worker,
                 ended,
@@ -111,6 +117,7 @@ impl Supervisor {
             // Totals, on which no plan depends.
             Event::Worked(worker, work) => return self.worked(worker, &work),
             Event::LogLinesLost(lines) => return self.log_lines_lost(lines),
+            Event::LifelineEnded(fd, how) => self.lifeline_ended(turn, fd, how),
             Event::Due => self.due(turn),
         }
         self.settle(turn);

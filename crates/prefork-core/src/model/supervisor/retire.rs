@@ -3,6 +3,7 @@
 
 use crate::model::action::Refusal;
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::{Generation, Ticket, WorkerId};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::StopSeverity;
@@ -30,7 +31,7 @@ impl Supervisor {
         let count = draining.len();
         turn.tell_with_progress(Fact::RetireBegan(generation, count), op, 0, count);
         for id in draining {
-            self.request_stop(turn, id, StopSeverity::Quick);
+            self.request_stop(turn, id, StopSeverity::Quick, StopReason::Retire);
         }
         self.retiring.push(Retiring { op, generation });
     }

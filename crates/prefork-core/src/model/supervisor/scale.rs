@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::model::action::Refusal;
 use crate::model::event::Scale;
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::fact::text::workers;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
@@ -93,7 +94,7 @@ impl Supervisor {
                 turn.end(&mut self.operations, restart.op, Outcome::Failed(why));
             }
             for id in slot.take_workers() {
-                self.request_stop(turn, id, StopSeverity::Graceful);
+                self.request_stop(turn, id, StopSeverity::Graceful, StopReason::Scale);
             }
         }
         let policy = Rc::clone(&self.policy);
@@ -225,7 +226,7 @@ impl Supervisor {
             slot.down = None;
             slot.forgive();
             for id in slot.take_workers() {
-                self.request_stop(turn, id, StopSeverity::Graceful);
+                self.request_stop(turn, id, StopSeverity::Graceful, StopReason::Pause);
             }
         }
     }

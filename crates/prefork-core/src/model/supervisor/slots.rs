@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::{Generation, WorkerId};
 use crate::model::policy::{Policy, StopSeverity};
 use crate::model::signal::Signal;
@@ -115,38 +116,50 @@ impl Supervisor {
         turn: &mut Turn<'_>,
         worker: WorkerId,
         severity: StopSeverity,
+        why: StopReason,
     ) {
-        self.feed(turn, worker, Input::Stop(severity));
+        self.feed(turn, worker, Input::Stop(severity, why));
     }
 
-    /// Tells every worker to finish.
+    /// The service stops: tells every worker to finish.
     pub(crate) fn request_stop_of_all(&mut self, turn: &mut Turn<'_>, severity: StopSeverity) {
         for worker in self.workers.ids() {
-            self.request_stop(turn, worker, severity);
+            self.request_stop(turn, worker, severity, StopReason::Stop);
+        }
+    }
+
+    /// Why a worker is told to finish whose slot gets another one.
+    fn why_replaced(&self) -> StopReason {
+        match &self.rollout {
+            None => StopReason::Restart,
+            Some(rollout) if rollout.direction.is_back() => StopReason::RollingBack,
+            Some(rollout) => StopReason::Rollout(rollout.kind, rollout.to),
         }
     }
 
     /// The replacement takes the slot; the worker that had it is told to finish.
     pub(crate) fn promote(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let why = self.why_replaced();
         let slot = &mut self.slots[index];
         let Some(replacement) = slot.replacement.take() else {
             return;
         };
         if let Some(old) = slot.current.replace(replacement) {
-            self.request_stop(turn, old, StopSeverity::Graceful);
+            self.request_stop(turn, old, StopSeverity::Graceful, why);
         }
     }
 
     /// `--surge 0`: the current worker is told to finish, and no other starts in its slot before it
     /// is gone.
     pub(crate) fn vacate_slot(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let why = self.why_replaced();
         let slot = &mut self.slots[index];
         slot.given_to_new = true;
         slot.forgive();
         let old = slot.current.take();
         slot.blocked_by = old;
         if let Some(old) = old {
-            self.request_stop(turn, old, StopSeverity::Graceful);
+            self.request_stop(turn, old, StopSeverity::Graceful, why);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::counters::SlotTotals;
-use crate::model::ids::{Generation, OpId};
+use crate::model::ids::{Generation, OpId, WorkerId, WorkerLabel};
 use crate::model::machines::service_manager::{ServiceStage, ServiceSummary};
 use crate::model::operation::{Operation, OperationKind, Operations, Outcome};
 use crate::model::peer::PeerSide;
@@ -19,6 +19,11 @@ use crate::model::state::workers::WorkerSet;
 use crate::model::worker::{Phase, Worker};
 
 impl Supervisor {
+    /// How messages name this worker; None: nothing of it lives.
+    pub fn label(&self, worker: WorkerId) -> Option<WorkerLabel> {
+        self.workers.get(&worker).map(Worker::label)
+    }
+
     /// Describes now.
     pub fn snapshot(&self) -> Snapshot {
         let slots: Vec<SlotView> = self

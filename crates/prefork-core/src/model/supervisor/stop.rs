@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::action::Action;
-use crate::model::event::QueueDepth;
+use crate::model::event::{LifelineEnd, QueueDepth};
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::Ticket;
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::policy::{LOOK_AT_QUEUES_EVERY, SAME_SIGNAL_WITHIN, StopSeverity};
@@ -64,12 +65,39 @@ impl Supervisor {
         self.stop(turn, StopSeverity::Graceful, 1, Some(reason));
     }
 
+    /// The lifeline has ended: a graceful stop of the whole service, unless it stops already. While
+    /// there are two masters, both have the lifeline and both stop.
+    pub(crate) fn lifeline_ended(&mut self, turn: &mut Turn<'_>, fd: i32, how: LifelineEnd) {
+        if self.mode.stopping().is_some() {
+            return;
+        }
+        let how = match how {
+            LifelineEnd::Byte => "a byte has arrived",
+            LifelineEnd::NoHolder => "all holders are gone",
+        };
+        let reason = format!("lifeline: fd {fd}: {how}");
+        turn.tell(Fact::LifelineEnded(reason.clone()));
+        self.begin_stop(turn, StopSeverity::Graceful, (0, None), Some(reason));
+    }
+
     pub(crate) fn stop(
         &mut self,
         turn: &mut Turn<'_>,
         severity: StopSeverity,
         code: u8,
         reason: Option<String>,
+    ) {
+        self.begin_stop(turn, severity, (code, reason), None);
+    }
+
+    /// `lifeline`: what the lifeline told. It asks for the stop, so that is no error, but neither a
+    /// client nor a signal has.
+    fn begin_stop(
+        &mut self,
+        turn: &mut Turn<'_>,
+        severity: StopSeverity,
+        (code, reason): (u8, Option<String>),
+        lifeline: Option<String>,
     ) {
         if let Some(stopping) = self.mode.stopping_mut() {
             if severity > stopping.severity {
@@ -80,9 +108,13 @@ impl Supervisor {
             }
             return;
         }
-        let of_service = self.stop_peer_too(turn, severity, reason.as_deref());
+        // Where both masters serve until one is told to quit, either one's stop is no end of the
+        // service, but their common lifeline's end is: the old one tells of it.
+        let both_end = lifeline.is_some() && self.is_old_master_beside_settled();
+        let of_service = self.stop_peer_too(turn, severity, reason.as_deref()) || both_end;
         let paused = self.mode.is_paused();
-        let why = reason.as_deref().unwrap_or("the service was told to stop");
+        let told = reason.as_deref().or(lifeline.as_deref());
+        let why = told.unwrap_or("the service was told to stop");
         self.abort_rollout(turn, why);
         self.abort_scaling(turn, why);
         self.abort_restarts(turn, why);
@@ -94,6 +126,7 @@ impl Supervisor {
             severity,
             workers: self.workers.len(),
             of_service,
+            reason: told.map(str::to_owned),
         });
         self.deferred = DeferredSignals::default();
         self.mode = Mode::Stopping(Stopping {
@@ -109,7 +142,7 @@ impl Supervisor {
         // Replacements have no slot: they serve no client yet.
         for index in 0..self.slots.len() {
             if let Some(id) = self.slots[index].replacement.take() {
-                self.request_stop(turn, id, severity);
+                self.request_stop(turn, id, severity, StopReason::Stop);
             }
         }
         match self.policy.stop_delay {

@@ -7,13 +7,32 @@
 use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::fact::Fact;
 use crate::model::ids::WorkerId;
+use crate::model::policy::StopSeverity;
 use crate::model::state::Supervisor;
 use crate::model::state::workers::WorkerSet;
+use crate::model::time::Time;
 use crate::model::turn::Turn;
 use crate::model::worker::Worker;
 use crate::model::worker::exit::Death;
 
 impl Supervisor {
+    /// A worker has died of a KILL: if the master did not send it, and the count of OOM kills has
+    /// risen, that was the reason.
+    pub(crate) fn explain_kill(&mut self, now: Time, id: WorkerId) {
+        let is_ours = |worker: &Worker| {
+            // A worker that dies before it is ready closes its ready fd by that, which is a reason
+            // for a KILL, and may be seen first.
+            let start_failed = worker.killed_for.map(|(cause, _)| cause);
+            let had_time = worker.start_by.is_none_or(|by| now < by);
+            let closed_by_death = start_failed == Some(Cause::KilledStartTimeout) && had_time;
+            let is_killed = worker.phase.told() == Some(StopSeverity::Kill);
+            (worker.killed_for.is_some() || is_killed) && !closed_by_death
+        };
+        if self.workers.get(&id).is_some_and(|worker| !is_ours(worker)) && self.oom.explains(now) {
+            self.change_worker(id, |worker| worker.out_of_memory = true);
+        }
+    }
+
     /// A worker's leader is gone: empties its slot, and if the master did not ask for that, counts
     /// what it means. This is also where a `kill -9` of a starting worker ends up.
     pub(crate) fn leader_gone(&mut self, turn: &mut Turn<'_>, id: WorkerId, exit: LastExit) {
@@ -62,6 +81,7 @@ impl Supervisor {
             let dice = &mut self.dice;
             self.slots.back_off(worker.slot, ready_for, turn.now, dice)
         };
+        self.tell_wait(turn, worker.slot);
         self.count_failed_start(!lasted);
         self.worker_died(
             turn,
@@ -82,8 +102,16 @@ impl Supervisor {
             let again = worker.started_at + slot.backoff.shortest();
             slot.rests_until = Some(again).filter(|at| *at > turn.now);
         }
+        self.tell_wait(turn, worker.slot);
         if on_trial {
             self.canary_passes(None);
+        }
+    }
+
+    fn tell_wait(&self, turn: &mut Turn<'_>, number: u32) {
+        let slot = self.slots.get(number as usize);
+        if let Some(until) = slot.and_then(|slot| slot.rests_until) {
+            turn.tell(Fact::SlotWaits(number, until.since(turn.now)));
         }
     }
 
@@ -111,6 +139,7 @@ impl Supervisor {
         let failures = self.consecutive_failed_starts;
         if failures > 0 && self.policy.give_up.is_some_and(|limit| failures >= limit) {
             let exit = death.exit;
+            turn.tell(Fact::GaveUp(death.worker.slot, failures));
             let reason = format!(
                 "gave up after {failures} failed starts in a row with no worker ready: {exit}"
             );

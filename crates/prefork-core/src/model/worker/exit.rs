@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Effect, LOOK_AT_GROUP_AFTER, Phase, Worker};
 use crate::model::action::{Action, SignalTarget};
 use crate::model::exit::{Cause, ExitStatus, LastExit};
+use crate::model::fact::reasons::{SignalReason, StopReason};
 use crate::model::fact::{Fact, WorkerExit};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::Signal;
@@ -55,16 +56,16 @@ impl Worker {
     pub(super) fn request_stop(
         &mut self,
         now: Time,
-        severity: StopSeverity,
+        (severity, why): (StopSeverity, StopReason),
         out: &mut Vec<Effect>,
     ) {
         self.asked |= self.killed_for.is_none();
         // One that has died, and left a group behind, is told nothing any more.
         if self.told_at.is_none() && !self.phase.is_leaderless() {
-            out.push(Effect::tell(Fact::WorkerRetiring(self.label())));
+            out.push(Effect::tell(Fact::WorkerRetiring(self.label(), why)));
         }
         if self.phase.told().is_none_or(|told| severity > told) {
-            self.send_stop(now, severity, out);
+            self.send_stop(now, severity, SignalReason::Told(why), out);
         }
     }
 
@@ -85,7 +86,12 @@ impl Worker {
         self.killed_for = self
             .killed_for
             .or(Some((Cause::KilledGracefulTimeout, patience)));
-        self.send_stop(now, StopSeverity::Kill, out);
+        self.send_stop(
+            now,
+            StopSeverity::Kill,
+            SignalReason::NotGone(patience),
+            out,
+        );
     }
 
     /// More drain than `--max-draining`, and this is the oldest.
@@ -95,7 +101,7 @@ impl Worker {
             self.killed_for = self
                 .killed_for
                 .or(Some((Cause::KilledLimit, Duration::ZERO)));
-            self.send_stop(now, StopSeverity::Kill, out);
+            self.send_stop(now, StopSeverity::Kill, SignalReason::DrainLimit, out);
         }
     }
 
@@ -158,6 +164,7 @@ impl Worker {
         let cause = match (ended, self.killed_for) {
             (None, None) => Cause::SpawnFailed,
             (None, Some((cause, _))) => cause,
+            (Some(_), _) if self.out_of_memory && died_of(Signal::Kill) => Cause::Oom,
             (Some(ExitStatus::Signaled(..)), Some((cause, _))) if died_of(Signal::Kill) => cause,
             // What a worker does with its abort signal is its own: the cause stays the silence.
             (Some(_), Some((Cause::KilledHeartbeat, _))) => Cause::KilledHeartbeat,
@@ -190,7 +197,13 @@ impl Worker {
     }
 
     /// Sends the signal of this severity, and arms the deadline after which KILL follows.
-    pub(super) fn send_stop(&mut self, now: Time, severity: StopSeverity, out: &mut Vec<Effect>) {
+    pub(super) fn send_stop(
+        &mut self,
+        now: Time,
+        severity: StopSeverity,
+        why: SignalReason,
+        out: &mut Vec<Effect>,
+    ) {
         self.told_at.get_or_insert(now);
         let (signal, patience) = self.policy.signal(severity);
         let mut deadline = now + patience;
@@ -217,6 +230,12 @@ impl Worker {
         out.push(Effect::Clear(Timer::Start(self.id)));
         out.push(Effect::Clear(Timer::ReadyDelayElapsed(self.id)));
         out.push(Effect::Clear(Timer::Beat(self.id)));
+        out.push(Effect::tell(Fact::SignalSent(
+            self.label(),
+            signal,
+            to,
+            why,
+        )));
         out.push(Effect::Act(Action::Signal(self.id, signal, to)));
         out.push(Effect::Set(Timer::Gone(self.id), deadline));
     }

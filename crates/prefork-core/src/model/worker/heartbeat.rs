@@ -12,6 +12,7 @@ use crate::model::action::Action;
 use crate::model::event::WorkerMessage;
 use crate::model::exit::Cause;
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::text::human;
 use crate::model::policy::StopSeverity;
 use crate::model::time::Time;
@@ -133,7 +134,8 @@ impl Worker {
         } else {
             let fact = Fact::AbortOverdue(self.label(), self.policy.abort_signal);
             out.push(Effect::tell(fact));
-            self.send_stop(now, StopSeverity::Kill, out);
+            let why = SignalReason::AbortOverdue(self.policy.abort_signal);
+            self.send_stop(now, StopSeverity::Kill, why, out);
         }
     }
 
@@ -147,7 +149,7 @@ impl Worker {
             self.heartbeat.timeout.unwrap_or_default(),
         ));
         out.push(Effect::Clear(Timer::Beat(self.id)));
-        self.send_stop(now, StopSeverity::Abort, out);
+        self.send_stop(now, StopSeverity::Abort, SignalReason::HeartbeatMissed, out);
     }
 
     /// `EXTEND_TIMEOUT_USEC=`: also for what it does already, it has this long from now; never less

@@ -74,7 +74,7 @@ impl Worker {
                 }
             }
             Input::StartOverdue => self.start_overdue(now, None, out),
-            Input::Stop(severity) => self.request_stop(now, severity, out),
+            Input::Stop(severity, why) => self.request_stop(now, (severity, why), out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::ReadyDelayElapsed
             | Input::Overdue
@@ -93,7 +93,7 @@ impl Worker {
             Input::Said(message) => self.said_while_starting(now, message, out),
             Input::ReadyDelayElapsed => self.ready_delay_elapsed(now, must_notify, out),
             Input::StartOverdue => self.start_overdue(now, None, out),
-            Input::Stop(severity) => self.request_stop(now, severity, out),
+            Input::Stop(severity, why) => self.request_stop(now, (severity, why), out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::SpawnFailed(_)
             | Input::Executed
@@ -111,7 +111,7 @@ impl Worker {
 
     fn ready(&mut self, now: Time, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Stop(severity) => self.request_stop(now, severity, out),
+            Input::Stop(severity, why) => self.request_stop(now, (severity, why), out),
             Input::Exited(ended, rest) => self.end(now, Some(ended), rest, out),
             Input::Said(message) => {
                 self.note_stopping(message);
@@ -139,7 +139,7 @@ impl Worker {
                 self.note_stopping(message);
                 self.heartbeat_said(now, message, out);
             }
-            Input::Stop(harder) => self.request_stop(now, harder, out),
+            Input::Stop(harder, why) => self.request_stop(now, (harder, why), out),
             Input::Overdue if severity == StopSeverity::Abort => {
                 out.push(Effect::Act(Action::LookWhetherDumping(self.id)));
             }
@@ -181,7 +181,7 @@ impl Worker {
                     now + pace.min(LOOK_AT_GROUP_WITHIN),
                 ));
             }
-            Input::Stop(harder) => self.request_stop(now, harder, out),
+            Input::Stop(harder, why) => self.request_stop(now, (harder, why), out),
             Input::Overdue => self.overdue(now, severity, out),
             Input::OverLimit => self.over_limit(now, severity, out),
             Input::BeatOverdue

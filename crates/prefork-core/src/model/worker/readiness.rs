@@ -2,6 +2,8 @@
 
 use crate::model::event::WorkerMessage;
 use crate::model::exit::Cause;
+use crate::model::fact::Fact;
+use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::text::human;
 use crate::model::policy::{Readiness, SILENT_READY, StopSeverity};
 use crate::model::time::Time;
@@ -23,6 +25,7 @@ impl Worker {
     /// so silence is not enough.
     pub(super) fn executed(&mut self, now: Time, must_notify: bool, out: &mut Vec<Effect>) {
         self.phase = Phase::Starting;
+        out.push(Effect::tell(Fact::WorkerExecuted(self.label())));
         match self.policy.ready {
             Readiness::Exec => self.become_ready(now, out),
             Readiness::Delay(delay) => {
@@ -115,6 +118,6 @@ impl Worker {
         };
         self.failure = why.or_else(|| (self.policy.ready == Readiness::Notify).then(unheard));
         self.killed_for = Some((Cause::KilledStartTimeout, patience));
-        self.send_stop(now, StopSeverity::Kill, out);
+        self.send_stop(now, StopSeverity::Kill, SignalReason::NotReady, out);
     }
 }

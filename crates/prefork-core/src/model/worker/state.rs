@@ -7,6 +7,7 @@ use crate::model::action::Action;
 use crate::model::event::WorkerMessage;
 use crate::model::exit::{Cause, ExitStatus, LastExit};
 use crate::model::fact::Fact;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::{Generation, WorkerId, WorkerLabel};
 use crate::model::policy::{Policy, StopSeverity};
 use crate::model::time::Time;
@@ -89,8 +90,8 @@ pub enum Input {
     ReadyDelayElapsed,
     /// It is not ready, and its start timeout has passed.
     StartOverdue,
-    /// The supervisor tells it to finish.
-    Stop(StopSeverity),
+    /// The supervisor tells it to finish, for this reason.
+    Stop(StopSeverity, StopReason),
     /// It was told, and its time has passed.
     Overdue,
     /// It has not beaten within its timeout, as far as is known.
@@ -189,6 +190,8 @@ pub struct Worker {
     pub told_at: Option<Time>,
     /// Why it gets or got KILL, and the time that it had.
     pub killed_for: Option<(Cause, Duration)>,
+    /// The kernel killed it for want of memory: its end follows.
+    pub out_of_memory: bool,
     /// How often its group was looked at since its leader has ended.
     pub group_looks: u32,
 }
@@ -224,6 +227,7 @@ impl Worker {
             deadline: None,
             told_at: None,
             killed_for: None,
+            out_of_memory: false,
             group_looks: 0,
         }
     }

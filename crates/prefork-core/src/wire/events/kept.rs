@@ -40,8 +40,8 @@ impl From<KnownEvents> for EventLog<String> {
     }
 }
 
-/// What two masters tell each other of events. These are for the loops of the masters alone: no
-/// decision of the model depends on them.
+/// What two masters tell each other of what has happened. These are for the loops of the masters
+/// alone: no decision of the model depends on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "say", content = "of")]
 pub enum EventMessage {
@@ -49,6 +49,8 @@ pub enum EventMessage {
     Event(String),
     /// The old master has numbered an event; whether it is the receiver's own.
     Numbered(u64, bool, String),
+    /// Something has happened to this slot in the sender: an entry of the slot's story.
+    Story(u32, Box<str>),
 }
 
 impl EventMessage {

@@ -64,6 +64,8 @@ enum Happening {
     },
     Stopping {
         severity: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
 }
 
@@ -164,7 +166,7 @@ fn happening(fact: &Fact) -> Option<Happening> {
     Some(match fact {
         Fact::WorkerStarted(worker) => Happening::WorkerStarted(worker_fields(worker)),
         Fact::WorkerReady(worker, _) => Happening::WorkerReady(worker_fields(worker)),
-        Fact::WorkerRetiring(worker) => Happening::WorkerRetiring(worker_fields(worker)),
+        Fact::WorkerRetiring(worker, _) => Happening::WorkerRetiring(worker_fields(worker)),
         Fact::WorkerExited(exit) => worker_exited(&exit.worker, &exit.exit),
         // A new master beside an old one: the upgrade by fork is one rollout, and the old master
         // has told of it.
@@ -213,9 +215,11 @@ fn happening(fact: &Fact) -> Option<Happening> {
         Fact::StopBegan {
             severity,
             of_service: true,
+            reason,
             ..
         } => Happening::Stopping {
             severity: severity.name(),
+            reason: reason.as_deref().map(cut),
         },
         // One of two masters ends, and the service goes on in the other.
         Fact::StopBegan {
@@ -236,6 +240,10 @@ fn happening(fact: &Fact) -> Option<Happening> {
         | Fact::WorkerHeld(..)
         | Fact::ListenerStillHeld(..)
         | Fact::SlotDown(_)
+        | Fact::WorkerExecuted(_)
+        | Fact::SignalSent(..)
+        | Fact::SlotWaits(..)
+        | Fact::GaveUp(..)
         | Fact::LoopWasLate(_)
         | Fact::RolloutOnProbation { .. }
         | Fact::RollingBack { .. }
@@ -252,6 +260,7 @@ fn happening(fact: &Fact) -> Option<Happening> {
         | Fact::ScaleRefused(_)
         | Fact::PauseBegan
         | Fact::ResumeBegan(_)
+        | Fact::LifelineEnded(_)
         | Fact::StopHardened(_)
         | Fact::StopDelayed(_)
         | Fact::QueuesAwaited
@@ -303,8 +312,12 @@ fn rollout(
         kind: kind.name(),
         from: from.map(|from| from.0),
         to: to.map(|to| to.0),
-        error: why.map(|why| super::text::cut(why, LONGEST_ERROR)),
+        error: why.map(|why| cut(why)),
     }
+}
+
+fn cut(why: &str) -> String {
+    super::text::cut(why, LONGEST_ERROR)
 }
 
 #[cfg(test)]

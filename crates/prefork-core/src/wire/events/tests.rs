@@ -4,6 +4,7 @@ use super::kept::{EventMessage, KnownEvents};
 use super::*;
 use crate::model::exit::Cause;
 use crate::model::fact::WorkerExit;
+use crate::model::fact::reasons::StopReason;
 use crate::model::ids::WorkerId;
 use crate::model::machines::event_log::EventLog;
 use crate::model::policy::StopSeverity;
@@ -59,7 +60,7 @@ fn facts_are_events_as_documented() {
             r#""event":"worker-ready","slot":1,"pid":7,"generation":2"#,
         ),
         (
-            Fact::WorkerRetiring(worker(Some(7))),
+            Fact::WorkerRetiring(worker(Some(7)), StopReason::Stop),
             r#""event":"worker-retiring","slot":1,"pid":7,"generation":2"#,
         ),
         (
@@ -144,8 +145,18 @@ fn facts_are_events_as_documented() {
                 severity: StopSeverity::Quick,
                 workers: 5,
                 of_service: true,
+                reason: None,
             },
             r#""event":"stopping","severity":"quick""#,
+        ),
+        (
+            Fact::StopBegan {
+                severity: StopSeverity::Graceful,
+                workers: 5,
+                of_service: true,
+                reason: Some(why()),
+            },
+            r#""event":"stopping","severity":"graceful","reason":"no\nluck""#,
         ),
     ];
     for (fact, fields) in cases {
@@ -170,6 +181,7 @@ fn a_rollout_over_two_masters_is_told_once() {
         severity: StopSeverity::Graceful,
         workers: 1,
         of_service: false,
+        reason: None,
     };
     for silent in [began_beside_old_master, one_of_two_ends, Fact::Stopped] {
         assert_eq!(render(&silent, || AT.to_owned()), None, "{silent:?}");

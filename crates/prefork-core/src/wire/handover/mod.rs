@@ -37,6 +37,7 @@ use super::changes::Changes;
 use super::environment::Environment;
 use super::events::kept::KnownEvents;
 use super::exports::Protocol;
+use super::story::kept::KnownStories;
 use super::text::{Text, shown};
 use crate::model::Supervisor;
 pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Follows, Pending};
@@ -85,6 +86,9 @@ pub struct State {
     pub pins: Vec<Pin>,
     /// `--keep-fd`: where each descriptor is, and the number that workers have it as.
     pub keep: Vec<(i32, i32)>,
+    /// `--lifeline-fd`, unless that is standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifeline: Option<i32>,
     /// The guard, if there is one.
     pub guard: Option<Guard>,
     /// The workers' processes.
@@ -106,6 +110,9 @@ pub struct State {
     /// The events; None: the image that wrote this has none, being older.
     #[serde(default)]
     pub events: Option<KnownEvents>,
+    /// What has happened to each slot. An image that is older leaves it out.
+    #[serde(default, skip_serializing_if = "KnownStories::is_empty")]
+    pub stories: KnownStories,
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub service_manager: Option<ServiceManager>,
@@ -327,6 +334,7 @@ impl State {
         let mut all = vec![self.image.fd];
         all.extend(self.listeners.iter().flatten().map(|listener| listener.fd));
         all.extend(self.keep.iter().map(|(fd, _)| *fd));
+        all.extend(self.lifeline);
         all.extend(self.guard.as_ref().map(|guard| guard.fd));
         all.extend(self.control.as_ref().map(|control| control.fd));
         if let Some(acks) = &self.acks {

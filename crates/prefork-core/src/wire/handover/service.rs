@@ -54,6 +54,9 @@ pub struct Service {
     readiness: Learnt,
     consecutive_failed_starts: u32,
     configured: usize,
+    /// By cgroup. An older image reads no counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    oom_kills: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     draining_master: Option<KnownDrainingMaster>,
 }
@@ -136,6 +139,7 @@ impl From<&HandOver> for Service {
             readiness: Learnt::from(&state.readiness_memory),
             consecutive_failed_starts: state.consecutive_failed_starts,
             configured: state.configured,
+            oom_kills: state.oom_kills.clone(),
             draining_master: state.draining_master.map(KnownDrainingMaster::from),
         }
     }
@@ -200,6 +204,7 @@ impl TryFrom<Service> for HandOver {
             readiness_memory: state.readiness.into(),
             consecutive_failed_starts: state.consecutive_failed_starts,
             configured: state.configured,
+            oom_kills: state.oom_kills,
             draining_master: state.draining_master.map(DrainingMaster::from),
         })
     }

@@ -142,6 +142,8 @@ pub(super) fn read(
             .killed_for
             .map(|(name, time)| Ok::<_, String>((cause(&name)?, time)))
             .transpose()?,
+        // Decided and used in one turn.
+        out_of_memory: false,
         group_looks: worker.group_looks,
     })
 }

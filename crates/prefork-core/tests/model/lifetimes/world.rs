@@ -8,8 +8,8 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource, SignalTarget};
 use prefork_core::model::backoff::Dice;
-use prefork_core::model::event::{Command, Event, Scale, WorkerMessage};
-use prefork_core::model::exit::ExitStatus;
+use prefork_core::model::event::{Command, Event, LifelineEnd, Scale, WorkerMessage};
+use prefork_core::model::exit::{Cause, ExitStatus, OomCount};
 use prefork_core::model::fact::Fact;
 use prefork_core::model::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
 use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) ready_before: usize,
     pinned: BTreeSet<u64>,
     highest: u64,
+    /// So many processes of the cgroup were killed for want of memory; not all are workers.
+    oom_kills: u64,
     /// The generation that the upgrade under way is to pin.
     pub(super) successor: Option<Generation>,
     /// Nothing goes wrong any more.
@@ -170,6 +172,7 @@ impl World {
             ready_before: 0,
             pinned: BTreeSet::from([1]),
             highest: 1,
+            oom_kills: 0,
             successor: None,
             behaves: false,
             given: BTreeSet::new(),
@@ -287,12 +290,21 @@ impl World {
             0 => ExitStatus::Exited(78),
             1 => ExitStatus::Signaled(Some(Signal::Segv), true),
             2 => ExitStatus::Exited(1),
+            3 => ExitStatus::Signaled(Some(Signal::Kill), false),
             _ => ExitStatus::Exited(0),
         };
         self.exit(id, ended, !told)
     }
 
     pub(super) fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
+        // The count is read before the worker is reaped.
+        if ended == ExitStatus::Signaled(Some(Signal::Kill), false) {
+            self.oom_kills += self.dice.below(3).saturating_sub(1);
+            let group = "app.service".to_owned();
+            let kills = self.oom_kills;
+            let count = OomCount { group, kills };
+            self.step(Event::OomKills(Some(id), count), crash)?;
+        }
         let rest = !self.behaves && self.dice.below(6) == 0;
         if self.dice.below(10) == 0 {
             self.leave_behind(id);
@@ -321,6 +333,13 @@ impl World {
         };
         self.step(exited, crash)?;
         let after = self.supervisor.snapshot();
+        let explained = after.counters.exits.of(Cause::Oom);
+        if explained > self.oom_kills {
+            return Err(format!(
+                "{explained} OOM kills, and the kernel has {}",
+                self.oom_kills
+            ));
+        }
         // Another rollout may have followed it already.
         let is_same = rolled_to(&before) == rolled_to(&after);
         if on_trial && is_same && on_probation(&after) {
@@ -383,6 +402,7 @@ impl World {
             0 => Signal::Term,
             1 => Signal::Int,
             2 => Signal::Quit,
+            3 => return self.step(Event::LifelineEnded(5, LifelineEnd::NoHolder), true),
             _ => signals[self.dice.below(8) as usize],
         };
         let sender = if self.dice.below(4) == 0 {
