@@ -9,6 +9,7 @@
 //! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
+//! | [`dial`] | connects to a listener without waiting |
 //! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |
 //! | [`seqpacket`] | [`seqpacket::Link`], the connection between two masters |
 //! | [`terminal`] | how much fits on a terminal |
@@ -19,6 +20,7 @@
 //! the owner of the descriptor then reads with [`cmsg`], [`nonblocking`] or [`seqpacket`].
 
 pub mod cmsg;
+pub mod dial;
 pub mod fd;
 pub mod left_open;
 pub mod log_sink;

@@ -20,6 +20,7 @@
 //! | [`address`] | addresses and options of listeners, as people write them: pf-listen(1) |
 //! | [`address::size`] | sizes: `512M` |
 //! | [`control`], [`changes`], [`status`] | requests, replies, the status document: JSON lines |
+//! | [`drill`] | what a drill has found: a JSON document |
 //! | [`events`] | events of the service: JSON lines; facts of the model as such lines |
 //! | [`names`] | the paths beside a pid file: control socket, `.oldbin` |
 //! | [`service_manager`] | `READY=1` and so on to the manager above: systemd, sd_notify(3) |
@@ -40,6 +41,7 @@
 pub mod address;
 pub mod changes;
 pub mod control;
+pub mod drill;
 pub mod einhorn;
 pub mod environment;
 pub mod events;

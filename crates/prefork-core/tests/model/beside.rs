@@ -42,6 +42,7 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let heir = ForkState {
         op,
         manual: rest.contains(&"manual"),
+        is_copy: false,
         from: Generation(1),
         releases: Releases {
             kept: vec![KeptRelease {
