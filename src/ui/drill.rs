@@ -3,7 +3,7 @@
 use super::columns::Fitted;
 use super::lines::{Line, cut};
 use super::text::{duration, plain};
-use crate::wire::drill::{Drill, Step};
+use crate::wire::drill::{Drill, Finding, Step};
 
 const HEADER: [&str; 12] = [
     "STEP", "TOOK", "ANSWERS", "LOST", "REFUSED", "RESET", "EMPTY", "WRONG", "SLOW", "P50", "P99",
@@ -42,10 +42,6 @@ pub fn lines(drill: &Drill, width: Option<usize>) -> Vec<Line> {
             "not-tried" => lines.push(Line::well(told("not tried", ""))),
             _ => {}
         }
-        for finding in &step.findings {
-            let who = format!("{}: ", finding.whose);
-            lines.push(Line::new(told(&who, &finding.text), false));
-        }
         for warning in &step.warnings {
             lines.push(Line::new(told("warning: ", warning), false));
         }
@@ -60,6 +56,7 @@ pub fn lines(drill: &Drill, width: Option<usize>) -> Vec<Line> {
             lines.push(Line::well(told("", &format!("{count} {what}"))));
         }
     }
+    lines.extend(findings(drill));
     for listener in drill.listeners.iter().filter(|listener| !listener.tried) {
         let why = listener.why.as_deref().unwrap_or_default();
         let text = format!("{}: not tried: {}", plain(&listener.address), plain(why));
@@ -71,6 +68,36 @@ pub fn lines(drill: &Drill, width: Option<usize>) -> Vec<Line> {
     }
     lines.push(Line::new(plain(&drill.verdict), drill.ok));
     lines
+}
+
+/// A line for each thing that was found, with the steps in which it was.
+fn findings(drill: &Drill) -> Vec<Line> {
+    let mut distinct: Vec<(&Finding, Vec<&str>)> = Vec::new();
+    for step in &drill.steps {
+        for finding in &step.findings {
+            let same = |(known, _): &&mut (&Finding, Vec<&str>)| {
+                (&known.kind, &known.why) == (&finding.kind, &finding.why)
+            };
+            match distinct.iter_mut().find(same) {
+                Some((_, steps)) => steps.push(&step.label),
+                None => distinct.push((finding, vec![&step.label])),
+            }
+        }
+    }
+    let line = |(finding, steps): &(&Finding, Vec<&str>)| {
+        let whose = match finding.whose.as_str() {
+            "program" => "the program",
+            "kernel" => "the kernel",
+            _ => "whose doing is not known",
+        };
+        let (kind, why, example) = (&finding.kind, &finding.why, &finding.example);
+        let text = format!(
+            "{kind}, in {}: {whose}: {why} (such as {example})",
+            steps.join(", ")
+        );
+        Line::new(plain(&text), false)
+    };
+    distinct.iter().map(line).collect()
 }
 
 fn was_taken(step: &&Step) -> bool {
@@ -105,7 +132,7 @@ fn latency(seconds: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::drill::{Finding, Listener, Lost};
+    use crate::wire::drill::{Listener, Lost};
 
     fn drill() -> Drill {
         let step = |label: &str, result: &str| Step {
@@ -141,7 +168,8 @@ mod tests {
                     findings: vec![Finding {
                         kind: "reset".into(),
                         whose: "program".into(),
-                        text: "it closed\nconnections".into(),
+                        why: "it closed\nconnections".into(),
+                        example: "http: reset".into(),
                     }],
                     warnings: vec!["a worker still holds it".into()],
                     ..step("reload", "done")
@@ -167,18 +195,19 @@ mod tests {
                 "undisturbed     -       40     0      -  0.4ms  12ms  1.2s",
                 "reload       1.5s       60     2      2      -     -     -",
                 "",
-                r"reload: program: it closed\nconnections",
                 "reload: warning: a worker still holds it",
                 "reload: 1 sent again, as their kept connections had just been closed",
                 "reload: 3 lost with the killed worker, which had accepted them",
                 "upgrade --fork: left out: pid 1",
                 "kill: not tried",
+                r"reset, in reload: the program: it closed\nconnections (such as http: reset)",
                 "udp:127.0.0.1:53: not tried: datagrams are not tried",
                 "2 of 102 lost: 2 reset",
             ]
         );
         let marks: Vec<bool> = lines.iter().map(|line| line.is_well).collect();
         assert_eq!((marks[1], marks[2], marks[11]), (true, false, false));
+        assert!(!marks[9]);
     }
 
     #[test]

@@ -169,10 +169,12 @@ impl Lost {
 pub struct Finding {
     /// The kind of the losses.
     pub kind: String,
-    /// `program`, `kernel`, `pf-tools` or `unknown`.
+    /// `program`, `kernel` or `unknown`.
     pub whose: String,
-    /// In words, with an example.
-    pub text: String,
+    /// What it did, in words.
+    pub why: String,
+    /// What one of the clients saw, and of which listener.
+    pub example: String,
 }
 
 #[cfg(test)]

@@ -36,6 +36,12 @@ const REQUESTS_KEPT: u32 = 10;
 /// The longest answer that is read.
 const LONGEST: usize = 16 * 1024 * 1024;
 
+/// What is seen of a connection that is refused.
+pub(super) const REFUSED: &str = "Connection refused";
+
+/// How what is seen of an answer begins that is not whole.
+pub(super) const CUT: &str = "cut after";
+
 /// What a client does with its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
@@ -304,7 +310,7 @@ impl Client {
                 }
                 http::Progress::Malformed => self.answered(now, whole(text)),
                 http::Progress::Incomplete => {
-                    let what = format!("an answer cut after {} bytes", text.len());
+                    let what = format!("{CUT} {} bytes of the answer", text.len());
                     self.lose(now, Kind::Wrong, what)
                 }
             },

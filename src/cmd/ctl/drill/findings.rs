@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::client::{CUT, REFUSED};
 use super::tally::{Kind, Tally};
 use crate::wire::drill::Finding;
 use crate::wire::status::Status;
@@ -76,13 +77,11 @@ impl Facts {
 
     fn finding(&self, tally: &Tally, kind: Kind) -> Finding {
         let first = tally.first(kind);
-        let example = first.map_or_else(String::new, |loss| {
-            format!(" (of {}: {})", loss.listener, loss.what)
-        });
+        let what = first.map_or("", |loss| loss.what.as_str());
         let (whose, why) = match kind {
-            Kind::Refused => self.of_refused(),
+            Kind::Refused => self.of_refused(what),
             Kind::Reset | Kind::Empty => self.of_dropped(),
-            Kind::Wrong if first.is_some_and(|loss| loss.what.contains("cut")) => self.of_dropped(),
+            Kind::Wrong if what.starts_with(CUT) => self.of_dropped(),
             Kind::Wrong => (
                 "program",
                 "it answers otherwise than before: what it is started from, or what it reads, has \
@@ -94,37 +93,44 @@ impl Facts {
         Finding {
             kind: kind.name().to_owned(),
             whose: whose.to_owned(),
-            text: format!("{} {kind}{example}: {why}", tally.of(kind)),
+            why,
+            example: first.map_or_else(String::new, |loss| {
+                format!("{}: {}", loss.listener, loss.what)
+            }),
         }
     }
 
-    fn of_refused(&self) -> (&'static str, String) {
-        if self.remade {
-            let why = "a worker has shut the shared listener down, and the master has made it anew \
-                       (its log names the worker): a program must only close it";
+    /// The master keeps every listener open, and a socket that listens refuses no client. So the
+    /// socket itself was changed, which any process that shares it can do; or its path was.
+    fn of_refused(&self, what: &str) -> (&'static str, String) {
+        if what != REFUSED {
+            let why = "the path of the socket leads to no listener any more: something has removed \
+                       or replaced it";
+            return ("unknown", why.to_owned());
+        }
+        if self.remade || self.ended() > 0 {
+            let why = "a worker that was told to finish has shut down the listener that all share \
+                       (the master's log names it): it must only close its descriptor";
             return ("program", why.to_owned());
         }
-        let why = "no process listened for a moment, although the master keeps every listener open: \
-                   a worker may have shut it down, or something has removed its path";
+        let why = "no process listened for a moment, and no worker has ended in this step";
         ("unknown", why.to_owned())
+    }
+
+    fn ended(&self) -> u64 {
+        self.stopped + self.killed_late + self.died
     }
 
     /// Accepted, and not answered.
     fn of_dropped(&self) -> (&'static str, String) {
         if self.killed_late > 0 {
-            let why = format!(
-                "{} killed at --graceful-timeout: it needs more time to finish, or does not hear \
-                 the graceful signal",
-                workers(self.killed_late)
-            );
-            return ("program", why);
+            let why = "workers were killed at --graceful-timeout: it needs more time to finish, or \
+                       does not end at the graceful signal";
+            return ("program", why.to_owned());
         }
         if self.died > 0 {
-            let why = format!(
-                "{} died by themselves (pf-status --why tells how)",
-                workers(self.died)
-            );
-            return ("program", why);
+            let why = "workers died by themselves (pf-status --json tells how: last_exit)";
+            return ("program", why.to_owned());
         }
         if self.stopped > 0 {
             let why = "it closed connections that it had accepted, when it was told to finish: a \
@@ -151,13 +157,6 @@ impl Facts {
         }
         let why = "no worker has accepted it, or the one that did has not answered";
         ("program", why.to_owned())
-    }
-}
-
-fn workers(count: u64) -> String {
-    match count {
-        1 => "1 worker was".to_owned(),
-        count => format!("{count} workers were"),
     }
 }
 
@@ -248,7 +247,8 @@ mod tests {
         assert_eq!(whose(&none, Kind::Reset), "unknown");
         assert_eq!(whose(&told, Kind::Reset), "program");
         assert_eq!(whose(&told, Kind::Empty), "program");
-        assert_eq!(whose(&told, Kind::Refused), "unknown");
+        assert_eq!(whose(&told, Kind::Refused), "program");
+        assert_eq!(whose(&none, Kind::Refused), "unknown");
         assert_eq!(whose(&remade, Kind::Refused), "program");
         assert_eq!(whose(&full, Kind::Slow), "kernel");
         assert_eq!(whose(&none, Kind::Slow), "program");
