@@ -231,8 +231,8 @@ fn serve(how: &str) {
                 .shutdown(std::net::Shutdown::Both)
                 .expect("shut down");
         }
-        // Until it is killed.
-        poll(&mut [], None).expect("poll");
+        // Until it is killed; a signal ends no wait.
+        while poll(&mut [], None).is_err() {}
     }
     if how.contains("stopping") {
         notify("STOPPING=1");

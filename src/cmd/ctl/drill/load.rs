@@ -62,8 +62,8 @@ pub(super) struct Load {
     /// What is right is still being learnt.
     pub is_learning: bool,
     pub tally: Tally,
-    /// How many answers each listener has given in this step.
-    answers: Vec<u64>,
+    /// How many requests to each listener have ended in this step, well or not.
+    ended: Vec<u64>,
     kill: Option<Kill>,
 }
 
@@ -105,7 +105,7 @@ impl Load {
         }
         Load {
             request,
-            answers: vec![0; listeners.len()],
+            ended: vec![0; listeners.len()],
             listeners,
             clients,
             right,
@@ -138,9 +138,9 @@ impl Load {
         self.clients.iter().all(|(_, client)| client.rests())
     }
 
-    /// The fewest answers that a listener has given in this step.
-    pub(super) fn fewest_answers(&self) -> u64 {
-        self.answers.iter().copied().min().unwrap_or(0)
+    /// How many requests have ended in this step, well or not, of the listener with the fewest.
+    pub(super) fn fewest_ended(&self) -> u64 {
+        self.ended.iter().copied().min().unwrap_or(0)
     }
 
     /// Whether enough undisturbed answers of each kind have come.
@@ -160,7 +160,7 @@ impl Load {
 
     /// The account of the step that ends; another one begins.
     pub(super) fn end_step(&mut self) -> Tally {
-        self.answers.fill(0);
+        self.ended.fill(0);
         self.kill = None;
         std::mem::take(&mut self.tally)
     }
@@ -195,6 +195,10 @@ impl Load {
     }
 
     fn count(&mut self, now: Time, stream: Stream, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered(..) | Outcome::Lost { .. } => self.ended[stream.listener] += 1,
+            Outcome::Repeated | Outcome::NotMade(_) => {}
+        }
         let listener = &self.listeners[stream.listener];
         let loss = |kind, what, is_excused| Loss {
             kind,
@@ -225,7 +229,6 @@ impl Load {
                     }
                 });
                 if is_right {
-                    self.answers[stream.listener] += 1;
                     self.tally.answered(took);
                 } else {
                     let text = String::from_utf8_lossy(&answer);

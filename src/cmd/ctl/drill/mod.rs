@@ -114,7 +114,7 @@ fn rehearse(job: &Job, drill: &cli::Drill, found: &mut Document) -> Result<(), S
         return Ok(());
     };
     let no_load = Load::new(Rc::clone(&request), Vec::new(), clock::now());
-    let mut session = Session::new(job, connection, no_load)?;
+    let mut session = Session::new(job, connection, no_load);
     let before = session.first_status(&reach)?;
     if let Some(refused) = setup::refusal(&before) {
         return Err(refused.into());
@@ -133,6 +133,7 @@ fn rehearse(job: &Job, drill: &cli::Drill, found: &mut Document) -> Result<(), S
     let load = session.load.describe();
     let plan = setup::plan(&before, &load, &found.listeners, &steps);
     setup::confirm(&plan, drill.yes, drill.common.quiet)?;
+    session.catch_signals()?;
     for listener in &mut loaded {
         setup::probe(listener, &request)?;
     }

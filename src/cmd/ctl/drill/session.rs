@@ -61,21 +61,27 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Takes over a connection, and the signals that end the drill.
-    pub(super) fn new(job: &'a Job, connection: ControlConnection, load: Load) -> Result<Self> {
-        let signals = [Signal::Int, Signal::Term].map(|signal| {
-            let pipe = signal_pipe(signal)
-                .map_err(|error| Error::system("cannot install signal handlers", error))?;
-            Ok((signal, pipe))
-        });
-        Ok(Session {
+    /// Takes over a connection.
+    pub(super) fn new(job: &'a Job, connection: ControlConnection, load: Load) -> Self {
+        Session {
             job,
             load,
             connection,
-            signals: signals.into_iter().collect::<Result<_>>()?,
+            signals: Vec::new(),
             poller: Poller::new(),
             op: None,
-        })
+        }
+    }
+
+    /// From now on a signal ends the drill in order. Before that, while the terminal is waited for,
+    /// it ends the program.
+    pub(super) fn catch_signals(&mut self) -> Result<()> {
+        for signal in [Signal::Int, Signal::Term] {
+            let pipe = signal_pipe(signal)
+                .map_err(|error| Error::system("cannot install signal handlers", error))?;
+            self.signals.push((signal, pipe));
+        }
+        Ok(())
     }
 
     /// One turn: waits until something happens, `until` at most, and lets the clients work.
@@ -154,9 +160,11 @@ impl<'a> Session<'a> {
             }
         }
         let reply = reply.ok_or_else(died)?;
+        // It has ended, well or not.
+        let op = self.op.take();
         Job::failure_of(&reply)?;
         Ok(Done {
-            op: reply.op.or_else(|| self.op.take()),
+            op: reply.op.or(op),
             warnings: reply.warnings,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! A step begins when no request is under way and ends when none is: so each loss belongs to one
 //! step. It lasts until its operations are done, old workers have gone, and every listener has
-//! given enough answers since.
+//! ended enough requests since.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::wire::control::ControlCommand;
 use crate::wire::drill::{Lost, Step as Document};
 use crate::wire::status::Status;
 
-/// How many answers each listener gives after the operations of a step, at least.
+/// How many requests each listener ends after the operations of a step, at least; well or not.
 const ENOUGH: u64 = 50;
 
 /// How long they may take: a listener that is slow is found by its answers.
@@ -149,8 +149,8 @@ impl Session<'_> {
         self.load.goes_on = true;
         let began = clock::now();
         if let Step::Kill(_) = step {
-            // A worker that serves: so the load has reached all of them.
-            self.make_load(began + ENOUGH_WITHIN, |load| load.fewest_answers() > 0)?;
+            // Under load already.
+            self.make_load(began + ENOUGH_WITHIN, |load| load.fewest_ended() > 0)?;
             self.load.kill_begins(clock::now());
         }
         let mut failed = None;
@@ -198,7 +198,7 @@ impl Session<'_> {
         })
     }
 
-    /// Makes load until old workers have gone, and every listener has given enough answers.
+    /// Makes load until old workers have gone, and every listener has ended enough requests.
     fn settle(
         &mut self,
         warnings: &mut Vec<String>,
@@ -214,9 +214,9 @@ impl Session<'_> {
             };
             warnings.push(drain);
         }
-        let enough = self.load.fewest_answers() + ENOUGH;
+        let enough = self.load.fewest_ended() + ENOUGH;
         let until = clock::now() + ENOUGH_WITHIN;
-        self.make_load(until, |load| load.fewest_answers() >= enough)?;
+        self.make_load(until, |load| load.fewest_ended() >= enough)?;
         Ok(status)
     }
 }
