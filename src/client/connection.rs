@@ -6,15 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use super::deadline::{ANSWER_WITHIN, Idle, next_stretch, time_left};
 use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
 use crate::sys::control::token::Token;
-use crate::sys::io::nonblocking::read_now;
+use crate::sys::io::nonblocking::read_stream_now;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Request, Response, parse_response, token_line};
@@ -239,7 +237,7 @@ impl ControlConnection {
             if self.buffer.len() > MAX_LINE {
                 return Err(malformed("it is too long"));
             }
-            match read_now(&SockRef::from(&self.stream), &mut chunk) {
+            match read_stream_now(&self.stream, &mut chunk) {
                 Ok(Some(0)) => return Ok(Received::End),
                 Ok(Some(count)) => self.buffer.extend(chunk.get(..count).unwrap_or_default()),
                 Ok(None) if self.answer_by.is_some_and(|by| time_left(by).is_none()) => {

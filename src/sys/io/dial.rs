@@ -2,31 +2,27 @@
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Where a stream listener can be reached from here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// A Unix path.
-    Unix(PathBuf),
-    /// A name in the abstract namespace.
-    Abstract(String),
-}
+use super::nonblocking::{read_now, write_now};
+use super::place::Place;
+
+/// A connection, or one that is being made. No call of it waits.
+#[derive(Debug)]
+pub struct Stream(Socket);
 
 /// What came of the attempt to connect.
 #[derive(Debug)]
 pub enum Dialled {
     /// The connection stands.
-    Connected(Socket),
-    /// It is being made: once the socket is writable, [`outcome`] says what came of it.
-    Connecting(Socket),
+    Connected(Stream),
+    /// It is being made: once it is writable, [`Stream::outcome`] says what came of it.
+    Connecting(Stream),
     /// The accept queue of a Unix socket is full: a blocking connect(2) would wait.
     QueueFull,
 }
@@ -47,30 +43,56 @@ pub fn dial(place: &Place) -> io::Result<Dialled> {
     };
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
     match socket.connect(&address) {
-        Ok(()) => Ok(Dialled::Connected(socket)),
+        Ok(()) => Ok(Dialled::Connected(Stream(socket))),
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
-            Ok(Dialled::Connecting(socket))
+            Ok(Dialled::Connecting(Stream(socket)))
         }
-        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Dialled::Connecting(socket)),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            Ok(Dialled::Connecting(Stream(socket)))
+        }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Dialled::QueueFull),
         Err(error) => Err(error),
     }
 }
 
-/// What came of a connect that has ended.
-///
-/// # Errors
-/// Why there is no connection.
-pub fn outcome(socket: &Socket) -> io::Result<()> {
-    socket.take_error()?.map_or(Ok(()), Err)
+impl Stream {
+    /// What came of a connect that has ended.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub fn outcome(&self) -> io::Result<()> {
+        self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Reads the bytes that are there; `None` if there are none yet. 0 bytes are the end.
+    ///
+    /// # Errors
+    /// What recv(2) said.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        read_now(&self.0, into)
+    }
+
+    /// Writes the bytes that there is room for; `None` if there is no room.
+    ///
+    /// # Errors
+    /// What send(2) said.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        write_now(&self.0, bytes)
+    }
+
+    /// Says that nothing more is sent; the answer can still be read.
+    ///
+    /// # Errors
+    /// What shutdown(2) said.
+    pub fn end_request(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
 }
 
-/// Says that nothing more is sent; the answer can still be read.
-///
-/// # Errors
-/// What shutdown(2) said.
-pub fn end_request(socket: &Socket) -> io::Result<()> {
-    socket.shutdown(Shutdown::Write)
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 #[cfg(test)]
@@ -87,11 +109,11 @@ mod tests {
             Dialled::QueueFull => panic!("it is empty"),
         };
         listener.accept().expect("a client");
-        outcome(&socket).expect("connected");
+        socket.outcome().expect("connected");
         drop(listener);
         let refused = match dial(&place) {
             Err(error) => error,
-            Ok(Dialled::Connecting(socket)) => outcome(&socket).expect_err("refused"),
+            Ok(Dialled::Connecting(socket)) => socket.outcome().expect_err("refused"),
             Ok(other) => panic!("{other:?}"),
         };
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);

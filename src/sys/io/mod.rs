@@ -9,7 +9,8 @@
 //! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
-//! | [`dial`] | connects to a listener without waiting |
+//! | [`place`] | where a stream listener can be reached |
+//! | [`dial`] | connects there without waiting |
 //! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |
 //! | [`seqpacket`] | [`seqpacket::Link`], the connection between two masters |
 //! | [`terminal`] | how much fits on a terminal |
@@ -25,6 +26,7 @@ pub mod fd;
 pub mod left_open;
 pub mod log_sink;
 pub mod nonblocking;
+pub mod place;
 pub mod poll;
 pub mod seqpacket;
 pub mod terminal;

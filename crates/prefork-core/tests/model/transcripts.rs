@@ -124,8 +124,8 @@ impl Session {
     /// - of the rest of the world: `queues-empty`, `rebound LISTENER`, `advance D`, `sleep D`,
     ///   `signal S [terminal]`, `pin-fails WHY`, `taken-over GEN`, `went-back GEN WHY`;
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
-    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rehearse reload|upgrade|fork`, `rollback`, `scale`, `stop`, `pause`,
-    ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
+    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rehearse reload|upgrade|fork`,
+    ///   `rollback`, `scale`, `stop`, `pause`, `resume`, `restart`, `retire`, `reopen`, `deliver`;
     /// - `release NAME`: what is pinned from now on (the same name is the same release);
     /// - to look: `slots`, `deadline`, `history`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).

@@ -108,11 +108,11 @@ pub(super) enum Verb {
     Events(Events),
     /// Rehearses a deployment on the running service, under load: nothing is deployed
     ///
-    /// Makes load on every stream listener; meanwhile reloads, restarts workers, scales up and back,
-    /// upgrades in place and by fork, and kills a worker, all with copies of what serves and with
-    /// the image that runs. Tells for each step what was lost, how long answers took, and whose
-    /// doing it was. Exit 1 if anything was lost but what the killed worker had accepted, or if a
-    /// step failed.
+    /// Makes load on every stream listener; meanwhile reloads, restarts workers, scales up and
+    /// back, upgrades in place and by fork, and kills a worker, all with copies of what serves and
+    /// with the image that runs. Tells for each step what was lost, how long answers took, and
+    /// whose doing it was. Exit 1 if anything was lost but what the killed worker had accepted, or
+    /// if a step failed.
     Drill(Drill),
     /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
     Listeners(Common),

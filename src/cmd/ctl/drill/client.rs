@@ -9,15 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use super::http::{self, Answer};
 use super::request::{Protocol, Request};
 use super::tally::Kind;
 use crate::error::reason;
 use crate::model::time::Time;
-use crate::sys::io::dial::{self, Dialled, Place};
-use crate::sys::io::nonblocking::{read_now, write_now};
+use crate::sys::io::dial::{Dialled, Stream, dial};
+use crate::sys::io::place::Place;
 use crate::sys::io::poll::{Interest, Ready};
 
 /// Between two requests of one client: a load that is no flood.
@@ -84,7 +82,7 @@ pub(super) enum Outcome {
 pub(super) struct Client {
     job: Job,
     phase: Phase,
-    socket: Option<Socket>,
+    socket: Option<Stream>,
     /// When the request under way began.
     began: Time,
     connected: Option<Time>,
@@ -185,7 +183,7 @@ impl Client {
         }
         self.answered = 0;
         self.connected = None;
-        match dial::dial(&self.job.place) {
+        match dial(&self.job.place) {
             Ok(Dialled::Connected(socket)) => {
                 self.socket = Some(socket);
                 self.connected = Some(now);
@@ -208,7 +206,7 @@ impl Client {
     fn go_on(&mut self, now: Time) -> Option<Outcome> {
         let socket = self.socket.as_ref()?;
         if self.phase == Phase::Connecting {
-            if let Err(error) = dial::outcome(socket) {
+            if let Err(error) = socket.outcome() {
                 return Some(self.not_connected(now, &error));
             }
             self.connected = Some(now);
@@ -223,12 +221,12 @@ impl Client {
             if rest.is_empty() {
                 if self.job.ends_request {
                     // Of a connection that has ended, the read tells.
-                    let _ = dial::end_request(socket);
+                    let _ = socket.end_request();
                 }
                 self.phase = Phase::Receiving;
                 break;
             }
-            match write_now(socket, rest) {
+            match socket.write(rest) {
                 Ok(Some(count)) => self.sent += count,
                 Ok(None) => break,
                 // It may have answered before it closed: the read tells.
@@ -241,7 +239,7 @@ impl Client {
     fn receive(&mut self, now: Time) -> Option<Outcome> {
         let mut chunk = [0; 16 * 1024];
         loop {
-            let read = read_now(self.socket.as_ref()?, &mut chunk);
+            let read = self.socket.as_ref()?.read(&mut chunk);
             match read {
                 Ok(None) => return None,
                 Ok(Some(0)) => return Some(self.ended(now)),

@@ -191,16 +191,13 @@ mod tests {
         tally.lost(Loss {
             kind,
             listener: "http".into(),
-            what: "seen".into(),
+            what: REFUSED.into(),
             is_excused: false,
         });
         let findings = facts.findings(&tally);
         assert_eq!(findings.len(), 1);
-        assert!(
-            findings[0]
-                .text
-                .starts_with(&format!("1 {kind} (of http: seen): "))
-        );
+        assert_eq!(findings[0].kind, kind.name());
+        assert_eq!(findings[0].example, format!("http: {REFUSED}"));
         findings[0].whose.clone()
     }
 

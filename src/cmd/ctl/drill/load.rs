@@ -13,7 +13,7 @@ use super::client::{Client, Job, Manner, Outcome};
 use super::request::Request;
 use super::tally::{Kind, Loss, Tally};
 use crate::model::time::Time;
-use crate::sys::io::dial::Place;
+use crate::sys::io::place::Place;
 use crate::sys::io::poll::{PollSet, ReadySet};
 use crate::ui::text::plain_cut;
 

@@ -7,7 +7,7 @@
 //! - `steps`: what is done, and how long a step lasts;
 //! - `session`: the requests to the master, and the wait;
 //! - `load`: the clients, and what is right; `client`: one of them;
-//! - `place`: where a listener is reached; `request`: what is sent; `http`: where an answer ends;
+//! - `request`: what is sent; `http`: where an answer ends;
 //! - `answers`: what right answers look like; `tally`: the account of a step;
 //! - `findings`: whose doing losses were.
 //!
@@ -23,7 +23,6 @@ mod client;
 mod findings;
 mod http;
 mod load;
-mod place;
 mod request;
 mod session;
 mod setup;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::client::{ANSWER_WITHIN, Client, Job as ClientJob, Manner, Outcome};
 use super::load::Loaded;
-use super::place;
 use super::request::{Protocol, Request};
 use super::steps::Step;
 use crate::error::{Error, Exit, Result};
+use crate::sys::io::place;
 use crate::sys::io::poll::{Poller, Ready};
 use crate::sys::machine::clock;
 use crate::ui::text::plain;
@@ -55,7 +55,7 @@ pub(super) fn listeners(status: &Status) -> Result<(Vec<Loaded>, Vec<drill::List
     let mut loaded = Vec::new();
     let mut all = Vec::new();
     for listener in &status.listeners {
-        let place = place::of(listener, status.pid);
+        let place = place::of(&listener.address, status.pid);
         all.push(drill::Listener {
             name: listener.name.clone(),
             address: listener.address.clone(),

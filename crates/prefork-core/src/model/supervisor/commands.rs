@@ -145,8 +145,8 @@ impl Supervisor {
         }
     }
 
-    /// Goes through a rollout with a copy of what serves. `reload`, `upgrade`, upgrade by fork: each
-    /// is refused where the real one would be.
+    /// Goes through a rollout with a copy of what serves. Reload, upgrade, upgrade by fork: each is
+    /// refused where the real one would be.
     fn rehearse(&mut self, turn: &mut Turn<'_>, rehearsal: Rehearsal, ticket: Ticket) {
         let Some(serving) = self.serving else {
             return turn.refuse(ticket, Refusal::Senseless, "no generation serves yet");

@@ -1,24 +1,36 @@
-//! Where a listener can be reached from here.
+//! Where a stream listener can be reached from here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::sys::io::dial::Place;
 use crate::wire::address::{Address, Kind, ListenSpec};
-use crate::wire::status::Listener;
 
-/// Where load is made for this listener, or why none is. `master`: the pid of the master, relative
-/// to whose directory a path may be.
-pub(super) fn of(listener: &Listener, master: i32) -> Result<Place, String> {
-    if let Some(at) = listener.address.strip_prefix("tcp:") {
+/// Where a stream listener can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix path.
+    Unix(PathBuf),
+    /// A name in the abstract namespace.
+    Abstract(String),
+}
+
+/// Where this address of a listener is reached, or why it is not. `process`: the pid of the one
+/// that has bound it, relative to whose directory a path may be.
+///
+/// # Errors
+/// In words: it is no stream, or names no place.
+pub fn of(address: &str, process: i32) -> Result<Place, String> {
+    if let Some(at) = address.strip_prefix("tcp:") {
         let at: SocketAddr = at
             .parse()
-            .map_err(|_| format!("{} cannot be read", listener.address))?;
+            .map_err(|_| format!("{address} cannot be read"))?;
         return Ok(Place::Tcp(reachable(at)));
     }
-    let spec: Result<ListenSpec, _> = listener.address.parse();
+    let spec: Result<ListenSpec, _> = address.parse();
     match spec.map(|spec| spec.address) {
-        Ok(Address::Unix(Kind::Stream, path)) => Ok(Place::Unix(absolute(path, master))),
+        Ok(Address::Unix(Kind::Stream, path)) => Ok(Place::Unix(absolute(path, process))),
         Ok(Address::Abstract(Kind::Stream, name)) => Ok(Place::Abstract(name)),
         Ok(Address::Unix(kind, _) | Address::Abstract(kind, _)) => Err(match kind {
             Kind::Datagram => "datagrams are not tried".to_owned(),
@@ -44,11 +56,11 @@ fn reachable(at: SocketAddr) -> SocketAddr {
     reachable
 }
 
-fn absolute(path: PathBuf, master: i32) -> PathBuf {
+fn absolute(path: PathBuf, process: i32) -> PathBuf {
     if path.is_absolute() {
         return path;
     }
-    Path::new(&format!("/proc/{master}/cwd")).join(path)
+    Path::new(&format!("/proc/{process}/cwd")).join(path)
 }
 
 #[cfg(test)]
@@ -56,11 +68,7 @@ mod tests {
     use super::*;
 
     fn place(address: &str) -> Result<Place, String> {
-        let listener = Listener {
-            address: address.to_owned(),
-            ..Listener::default()
-        };
-        of(&listener, 7)
+        of(address, 7)
     }
 
     #[test]
