@@ -13,7 +13,7 @@ const HEADER: [&str; 12] = [
 /// The lines of the table: a row for each step that was taken; kinds of which nothing was lost have
 /// no column. Then whose doing losses were, what was left out, and the verdict.
 pub fn lines(drill: &Drill, width: Option<usize>) -> Vec<Line> {
-    let taken = drill.steps.iter().filter(|step| was_taken(step));
+    let taken = drill.steps.iter().filter(was_taken);
     let rows: Vec<Vec<String>> = taken.clone().map(row).collect();
     let table = Fitted {
         header: &HEADER,

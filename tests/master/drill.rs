@@ -6,9 +6,10 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::running::{Running, pf_listen};
+use crate::common::service::control::error;
 use crate::common::service::scene_processes::SceneProcesses;
 use crate::common::service::{Master, Scene, process};
 use crate::common::support::copies::copied;
@@ -271,6 +272,14 @@ fn it_is_refused_where_it_makes_no_sense_now() {
         .ctl("drill --yes --no-wait")
         .failed(2, &["--no-wait"]);
     master.ctl(r"drill --yes --request \q").failed(2, &[r"\q"]);
+    // What the drill asks for takes nothing that would be deployed.
+    for request in [
+        json!({"cmd": "reload", "copy": true, "set": {"A": "b"}}),
+        json!({"cmd": "reload", "copy": true, "dry_run": true}),
+        json!({"cmd": "upgrade", "copy": true, "fork": true, "manual": true}),
+    ] {
+        assert_eq!(error(&master.control().ask(&request)).0, "usage");
+    }
     master.ctl("pause").succeeded();
     master.ctl(DRILL).failed(6, &["paused"]);
     let refused = master.ctl(&format!("{DRILL} --json"));

@@ -124,7 +124,11 @@ fn kind(name: &str) -> OperationKind {
 pub fn deed(deed: &PeerAction) -> String {
     match deed {
         PeerAction::StartMaster(heir) => {
-            let how = if heir.manual { " manual" } else { "" };
+            let how = match (heir.manual, heir.is_copy) {
+                (true, _) => " manual",
+                (false, true) => " as a copy",
+                (false, false) => "",
+            };
             let scaled = heir
                 .scaled
                 .map(|slots| format!(" scaled={slots}"))
