@@ -370,3 +370,28 @@ fn ctrl_c_leaves_the_number_of_slots_as_it_was() {
     });
     master.stop();
 }
+
+#[test]
+fn the_step_by_fork_is_left_out_below_a_supervisor_that_waits_for_the_pid() {
+    let scene = Scene::new();
+    let _processes = SceneProcesses::of(&scene);
+    scene.app(GOOD);
+    // A parent of that name, which waits.
+    let supervisor = scene.path("runsv");
+    copied("/bin/sh", &supervisor);
+    let words = [
+        supervisor.to_str().expect("UTF-8"),
+        "-c",
+        r#""$@"; exit $?"#,
+        "sh",
+    ];
+    let master = scene.master(OPTIONS).wrapped_in(words).start();
+    let request = json!({"cmd": "upgrade", "copy": true, "fork": true, "dry_run": true});
+    let (code, why) = error(&master.control().ask(&request));
+    assert_eq!(code, "refused");
+    assert!(why.starts_with("runsv, process "), "{why}");
+    // An operator who asks for it knows better.
+    let request = json!({"cmd": "upgrade", "fork": true, "dry_run": true});
+    assert_eq!(master.control().ask(&request)["ok"], true);
+    master.ctl("stop").succeeded();
+}
