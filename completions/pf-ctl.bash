@@ -16,6 +16,9 @@ _pf__ctl() {
             ",$1")
                 cmd="pf__ctl"
                 ;;
+            pf__ctl,drill)
+                cmd="pf__ctl__subcmd__drill"
+                ;;
             pf__ctl,events)
                 cmd="pf__ctl__subcmd__events"
                 ;;
@@ -66,6 +69,9 @@ _pf__ctl() {
                 ;;
             pf__ctl,wait)
                 cmd="pf__ctl__subcmd__wait"
+                ;;
+            pf__ctl__subcmd__help,drill)
+                cmd="pf__ctl__subcmd__help__subcmd__drill"
                 ;;
             pf__ctl__subcmd__help,events)
                 cmd="pf__ctl__subcmd__help__subcmd__events"
@@ -125,12 +131,38 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__drill)
+            opts="-q -y -h --timeout --json --token --quiet --yes --request --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -165,8 +197,22 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__help)
-            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners help"
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__help__subcmd__drill)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -232,8 +232,8 @@ impl Client {
     }
 }
 
-/// The crowd: a client that the master has dropped, or that has left, comes again. Returns how often
-/// its clients have sent something.
+/// The crowd: a client that the master has dropped, or that has left, comes again. Returns how
+/// often its clients have sent something.
 fn misbehave(
     socket: &Path,
     is_over: &AtomicBool,

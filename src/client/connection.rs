@@ -12,6 +12,7 @@ use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
 use crate::sys::control::token::Token;
+use crate::sys::io::nonblocking::read_stream_now;
 use crate::sys::io::poll::{Interest, Poller};
 use crate::sys::machine::clock;
 use crate::wire::control::{ControlCommand, Request, Response, parse_response, token_line};
@@ -47,6 +48,17 @@ pub struct AnswerLine {
     pub answer: Response,
     /// The line as received, with the fields that only a newer master knows.
     pub text: String,
+}
+
+/// What has come on a connection, for a caller that does not wait here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Received {
+    /// A line.
+    Line(Box<AnswerLine>),
+    /// No whole line yet.
+    Nothing,
+    /// The master has closed the connection.
+    End,
 }
 
 /// What came of waiting for a line that is for the reader of an output.
@@ -195,6 +207,49 @@ impl ControlConnection {
         Ok(text.map_or(Followed::End, Followed::Line))
     }
 
+    /// Readable when [`receive`](Self::receive) has something to do.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Until when the first line of an answer has to come.
+    pub fn answer_by(&self) -> Option<Time> {
+        self.answer_by
+    }
+
+    /// The next line, without waiting: for a caller that waits for other descriptors as well.
+    ///
+    /// # Errors
+    /// Exit 1: the line cannot be parsed. Exit 5: the first line of the answer is overdue.
+    pub fn receive(&mut self) -> Result<Received> {
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            while let Some(bytes) = self.take_line() {
+                self.answer_by = None;
+                self.heard = true;
+                if !bytes.trim_ascii().is_empty() {
+                    let text =
+                        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))?;
+                    let line = AnswerLine::parse(text.trim().to_owned())?;
+                    return Ok(Received::Line(Box::new(line)));
+                }
+            }
+            if self.buffer.len() > MAX_LINE {
+                return Err(malformed("it is too long"));
+            }
+            match read_stream_now(&self.stream, &mut chunk) {
+                Ok(Some(0)) => return Ok(Received::End),
+                Ok(Some(count)) => self.buffer.extend(chunk.get(..count).unwrap_or_default()),
+                Ok(None) if self.answer_by.is_some_and(|by| time_left(by).is_none()) => {
+                    return Err(no_answer());
+                }
+                Ok(None) => return Ok(Received::Nothing),
+                Err(error) if is_disconnected(&error) => return Ok(Received::End),
+                Err(error) => return Err(connection_broken(error)),
+            }
+        }
+    }
+
     fn take_line(&mut self) -> Option<Vec<u8>> {
         let found = self
             .buffer
@@ -273,133 +328,4 @@ fn no_answer() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(deadline: Option<Duration>) -> (ControlConnection, UnixStream) {
-        let (stream, peer) = UnixStream::pair().expect("a pair");
-        let deadline = deadline.map(|deadline| clock::now() + deadline);
-        (
-            ControlConnection {
-                stream,
-                deadline,
-                greeting: Vec::new(),
-                presents_token: false,
-                heard: false,
-                answer_by: None,
-                buffer: Vec::new(),
-                scanned: 0,
-            },
-            peer,
-        )
-    }
-
-    #[test]
-    fn lines_are_joined_from_pieces() {
-        let (mut connection, mut peer) = pair(None);
-        peer.write_all(
-            b"{\"ok\":true,\"op\":1}\r\n\n{\"event\":\"progress\",\"op\":2}\n{\"ok\":fal",
-        )
-        .expect("write");
-        drop(peer);
-        let first = connection.next_line(None).expect("sound").expect("a line");
-        assert_eq!(first.text, "{\"ok\":true,\"op\":1}");
-        let second = connection.next_line(None).expect("sound").expect("a line");
-        assert!(matches!(second.answer, Response::Progress(progress) if progress.op == "2"));
-        assert_eq!(
-            connection.next_line(None).expect("sound"),
-            None,
-            "a line without its newline is dropped"
-        );
-    }
-
-    #[test]
-    fn malformed_answers_are_errors_of_one_line() {
-        for bytes in [
-            &b"\xff\xfe\n"[..],
-            b"pardon\n",
-            b"7\n",
-            b"{\"ok\":\"maybe\"}\n",
-        ] {
-            let (mut connection, mut peer) = pair(None);
-            peer.write_all(bytes).expect("write");
-            let error = connection.next_line(None).expect_err("malformed");
-            assert_eq!(error.exit, Exit::Failed);
-            assert!(!error.to_string().contains('\n'));
-        }
-    }
-
-    #[test]
-    fn a_master_that_neither_answers_nor_reads_is_a_timeout() {
-        let (mut connection, _peer) = pair(Some(Duration::from_millis(30)));
-        assert_eq!(
-            connection.next_line(None).expect_err("silence").exit,
-            Exit::Timeout
-        );
-
-        let (mut connection, _peer) = pair(Some(Duration::from_millis(30)));
-        let command = ControlCommand::Signal {
-            signal: "x".repeat(8 * 1024 * 1024),
-            workers: false,
-            slot: None,
-        };
-        let request = Request {
-            command,
-            id: None,
-            wait: true,
-            key: None,
-        };
-        assert_eq!(
-            connection.send(&request).expect_err("unread").exit,
-            Exit::Timeout
-        );
-    }
-
-    #[test]
-    fn the_waiting_thread_itself_keeps_the_display_alive() {
-        let (mut connection, _peer) = pair(Some(Duration::from_millis(500)));
-        let ticks = std::cell::Cell::new(0);
-        let tick = || ticks.set(ticks.get() + 1);
-        let error = connection.next_line(Some(&tick)).expect_err("silence");
-        assert_eq!(error.exit, Exit::Timeout);
-        assert!((1..=2).contains(&ticks.get()), "{}", ticks.get());
-    }
-
-    #[test]
-    fn only_the_first_line_has_the_short_deadline() {
-        let (mut connection, mut peer) = pair(None);
-        connection
-            .send(&Request {
-                command: ControlCommand::Status,
-                id: None,
-                wait: true,
-                key: None,
-            })
-            .expect("sent");
-        assert!(connection.answer_by.is_some());
-        peer.write_all(b"{\"event\":\"progress\",\"op\":2}\n")
-            .expect("write");
-        connection.next_line(None).expect("sound");
-        assert_eq!(connection.answer_by, None);
-
-        connection.answer_by = Some(clock::now());
-        assert_eq!(
-            connection.next_line(None).expect_err("silence").exit,
-            Exit::Timeout
-        );
-
-        let wait = ControlCommand::Wait {
-            ready: true,
-            op: None,
-        };
-        connection
-            .send(&Request {
-                command: wait,
-                id: None,
-                wait: true,
-                key: None,
-            })
-            .expect("sent");
-        assert_eq!(connection.answer_by, None, "a wait may take long");
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ pub(crate) mod failure;
 mod master;
 mod target;
 
-pub use connection::{AnswerLine, ControlConnection, Followed};
+pub use connection::{AnswerLine, ControlConnection, Followed, Received};
 pub use deadline::{ANSWER_WITHIN, Idle};
 pub use master::Master;
 pub use target::{POLL_INTERVAL, Reach, Target};

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::io::log_sink::write_to_stderr;
+use crate::sys::io::terminal;
 
 /// Runs a program. Its error becomes one line on stderr.
 pub(super) fn run(program: &str, body: impl FnOnce() -> Result<Exit>) -> ExitCode {
@@ -33,6 +34,16 @@ pub(super) fn print_data(pieces: &[&str]) -> Result<bool> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::system("cannot write to standard output", error)),
     }
+}
+
+/// The most columns that a line may have: the terminal's, else what `COLUMNS` says. `None`: any.
+pub(super) fn output_width() -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
+    let size = terminal::size(io::stdout());
+    size.map(|size| size.columns)
+        .or(columns)
+        .filter(|width| *width > 0)
 }
 
 /// Reads the command line. Where it asks for help or the version, or is wrong, this prints the text

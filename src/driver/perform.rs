@@ -13,6 +13,7 @@ use crate::model::ids::{Generation, Ticket, WorkerId};
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info;
+use crate::sys::process::successor::Image;
 use crate::wire::changes::Changes;
 
 use super::pin::Pin;
@@ -60,7 +61,10 @@ impl Driver {
             Action::Signal(worker, signal, to) => self.signal_worker(worker, signal, to),
             Action::Deliver(worker, signal) => self.deliver(worker, signal),
             Action::Pin(generation, PinSource::Successor) => {
-                events.extend(self.check_upgrade(generation))
+                events.extend(self.check_upgrade(generation, Image::Next))
+            }
+            Action::Pin(generation, PinSource::SameImage(_)) => {
+                events.extend(self.check_upgrade(generation, Image::Same));
             }
             Action::Pin(generation, PinSource::Now) => events.push_back(self.pin_now(generation)),
             Action::Pin(generation, PinSource::Asked { ticket, .. }) => {
@@ -227,10 +231,10 @@ impl Driver {
     }
 
     /// Pins a generation to the facts of another.
-    fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
+    pub(super) fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
         match self.pins.get(old) {
             Some(pin) => {
-                let pin = pin.renumbered(generation);
+                let pin = pin.renumbered(generation, Rc::clone(&pin.listeners));
                 self.pinned(generation, pin)
             }
             None => Event::PinFailed(generation, format!("generation {old} is forgotten")),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::action::Refusal;
 use crate::model::ids::Generation;
 use crate::sys::process::proc_info;
+use crate::sys::process::successor::Image;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Change, Code, Failure, MasterPlan, Plan};
 use crate::wire::environment::Environment;
@@ -30,12 +32,12 @@ impl Driver {
     }
 
     /// What a rollout with these changes would do; for an `upgrade`, also which master would
-    /// follow.
+    /// follow. One to the same image is a rehearsal: its generation is a copy.
     ///
     /// # Errors
     /// Why such a rollout would be refused (exit 6), or would fail before anything is started (exit
     /// 1).
-    pub(super) fn plan(&self, changes: &Changes, upgrade: bool) -> Result<Plan, Failure> {
+    pub(super) fn plan(&self, changes: &Changes, upgrade: Option<Image>) -> Result<Plan, Failure> {
         let refused = |(refusal, message)| Failure {
             code: code_of(refusal),
             message,
@@ -51,9 +53,13 @@ impl Driver {
         let forgotten = || (Refusal::Senseless, "nothing serves".to_owned());
         let now = self.pins.get(serving).ok_or_else(forgotten);
         let now = now.map_err(refused)?;
-        let then = self.resolve_pin(Generation(now.generation.0 + 1), changes);
+        let next = Generation(now.generation.0 + 1);
+        let then = match upgrade {
+            Some(Image::Same) => now.renumbered(next, Rc::clone(&now.listeners)),
+            Some(Image::Next) | None => self.resolve_pin(next, changes),
+        };
         let then = then.map_err(failed)?;
-        let master = upgrade.then(|| self.master_plan()).transpose();
+        let master = upgrade.map(|image| self.master_plan(image)).transpose();
         let master = master.map_err(failed)?;
         let slots = self.supervisor.snapshot().wanted;
         Ok(Plan {
@@ -62,8 +68,8 @@ impl Driver {
         })
     }
 
-    fn master_plan(&self) -> Result<MasterPlan> {
-        let successor = self.origin.successor()?;
+    fn master_plan(&self, image: Image) -> Result<MasterPlan> {
+        let successor = self.origin.image(image)?;
         let running = std::fs::read_link(OWN_PROGRAM).ok();
         let text = |text: &OsString| text.to_string_lossy().into_owned();
         Ok(MasterPlan {

@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use crate::model::event::{Command as ModelCommand, Event, Scale};
+use crate::model::event::{Command as ModelCommand, Event, Rehearsal, Scale};
 use crate::model::ids::{Generation, OpId};
 use crate::model::operation::{OperationKind, Outcome, REMEMBERED};
 use crate::model::policy::StopSeverity;
 use crate::model::signal::{Sender, Signal};
+use crate::sys::process::successor::Image;
 use crate::sys::signal;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, ControlCommand, Failure, Reply, Request};
@@ -65,10 +66,23 @@ impl Driver {
                 return self.follow_events(number, id, since, log);
             }
             ControlCommand::Wait { ready, op } => return self.wait_request(number, id, ready, op),
-            ControlCommand::Reload { dry_run, changes } => {
+            ControlCommand::Reload {
+                copy: true,
+                dry_run,
+                changes,
+            } => {
+                if dry_run || !changes.is_empty() {
+                    let why = "a copy has no changes, and no dry run".to_owned();
+                    return self.fail(number, Code::Usage, why, id);
+                }
+                ModelCommand::Rehearse(Rehearsal::Reload)
+            }
+            ControlCommand::Reload {
+                dry_run, changes, ..
+            } => {
                 return match changes.check(is_ours) {
                     Err(why) => self.fail(number, Code::Usage, why, id),
-                    Ok(()) if dry_run => self.dry_run(number, id, &changes, false),
+                    Ok(()) if dry_run => self.dry_run(number, id, &changes, None),
                     Ok(()) => self.reload(number, id, (key, wait), changes),
                 };
             }
@@ -86,12 +100,32 @@ impl Driver {
                 Err(why) => return self.fail(number, Code::Usage, why, id),
             },
             ControlCommand::Upgrade {
+                copy: true,
                 dry_run,
                 fork,
                 manual,
+            } => match self.why_no_rehearsal_by_fork().filter(|_| fork) {
+                _ if manual => {
+                    let why = "a rehearsal does not wait for signals".to_owned();
+                    return self.fail(number, Code::Usage, why, id);
+                }
+                Some(why) => return self.fail(number, Code::Refused, why, id),
+                None if dry_run => {
+                    return self.dry_run(number, id, &Changes::default(), Some(Image::Same));
+                }
+                None if fork => ModelCommand::Rehearse(Rehearsal::Fork),
+                None => ModelCommand::Rehearse(Rehearsal::Upgrade),
+            },
+            ControlCommand::Upgrade {
+                dry_run,
+                fork,
+                manual,
+                ..
             } => match self.why_no_fork().filter(|_| fork) {
                 Some(why) => return self.fail(number, Code::Refused, why, id),
-                None if dry_run => return self.dry_run(number, id, &Changes::default(), true),
+                None if dry_run => {
+                    return self.dry_run(number, id, &Changes::default(), Some(Image::Next));
+                }
                 None if fork => ModelCommand::Fork { manual },
                 None => ModelCommand::Upgrade,
             },
@@ -193,13 +227,19 @@ impl Driver {
         self.feed(Event::Command(ticket, ModelCommand::Reload { renewed }));
     }
 
-    /// Answers what a reload with these changes, or an upgrade, would do.
-    fn dry_run(&mut self, number: u64, id: Option<Value>, changes: &Changes, upgrade: bool) {
-        match self.plan(changes, upgrade) {
+    /// Answers what a reload with these changes, or an upgrade to this image, would do.
+    fn dry_run(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        changes: &Changes,
+        upgrade: Option<Image>,
+    ) {
+        match (self.plan(changes, upgrade), upgrade) {
             // Whether the successor works, only a check of it tells.
-            Ok(plan) if upgrade => self.dry_run_upgrade(number, id, plan),
-            Ok(plan) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
-            Err(Failure { code, message }) => self.fail(number, code, message, id),
+            (Ok(plan), Some(image)) => self.dry_run_upgrade(number, id, plan, image),
+            (Ok(plan), None) => self.reply(number, id, |_, reply| reply.plan = Some(plan)),
+            (Err(Failure { code, message }), _) => self.fail(number, code, message, id),
         }
     }
 

@@ -82,9 +82,12 @@ pub fn run(setup: Setup) -> Result<End> {
             return Err(error);
         }
     };
+    // Of a copy, the settings are what its generation was pinned with, too.
+    let first = pins.iter().last().map(|pin| Rc::clone(&pin.policy));
+    let policy = first.unwrap_or_else(|| Rc::clone(pins.policy()));
     let supervisor = match &inherited {
-        Some(inherited) => inherited.supervisor(pins.policy(), workers, seed()),
-        None => Supervisor::new(workers, pins.policy().clone(), seed()),
+        Some(inherited) => inherited.supervisor(&policy, workers, seed()),
+        None => Supervisor::new(workers, policy, seed()),
     };
     let supervisor = supervisor.of_master(own_id());
     let events = inherited.as_ref().and_then(InheritedFork::events);

@@ -7,6 +7,7 @@
 //! - [`metrics`]: the status document in the OpenMetrics format, for the same;
 //! - [`listeners`]: the listeners, for `pf-ctl listeners`;
 //! - [`history`]: the generations so far, for `pf-ctl history`;
+//! - [`drill`]: what a drill has found, for `pf-ctl drill`;
 //! - [`plan`]: what a rollout would change, for `pf-ctl reload --dry-run`;
 //! - `columns`: how the columns of a table are laid out;
 //! - [`lines`]: lines that are marked where something is not well, and cut where they are too wide;
@@ -17,6 +18,7 @@
 //! that it cannot act on the terminal.
 
 mod columns;
+pub mod drill;
 pub mod history;
 pub mod lines;
 pub mod listeners;

@@ -4,6 +4,7 @@
 mod common;
 
 mod death;
+mod drill;
 mod events;
 mod fork;
 mod load;

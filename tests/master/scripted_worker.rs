@@ -183,6 +183,10 @@ fn catch(how: &str) {
 
 /// Serves until TERM, then closes its listeners (unless told to `keep` them), finishes its
 /// connections, and ends. With `stopping` it sends `STOPPING=1`.
+///
+/// As a program that does harm: with `drop` it accepts one more client after TERM, and leaves it
+/// without an answer; with `shut` it shuts its listeners down after TERM and stays. With `other`
+/// its answers are other ones, with `mute` there are none.
 fn serve(how: &str) {
     let (end, told) = UnixStream::pair().expect("a pair");
     signal_hook::low_level::pipe::register(nix::libc::SIGTERM, told).expect("a handler");
@@ -215,8 +219,20 @@ fn serve(how: &str) {
             listeners
                 .iter()
                 .filter_map(|listener| listener.accept().ok())
-                .map(|(socket, _)| answer(socket)),
+                .map(|(socket, _)| answer(socket, how.to_owned())),
         );
+    }
+    if how.contains("drop") {
+        drop_a_client(&listeners);
+    }
+    if how.contains("shut") {
+        for listener in &listeners {
+            listener
+                .shutdown(std::net::Shutdown::Both)
+                .expect("shut down");
+        }
+        // Until it is killed; a signal ends no wait.
+        while poll(&mut [], None).is_err() {}
     }
     if how.contains("stopping") {
         notify("STOPPING=1");
@@ -230,17 +246,36 @@ fn serve(how: &str) {
     }
 }
 
+/// Accepts one more client, hears it, and closes the connection.
+fn drop_a_client(listeners: &[Socket]) {
+    loop {
+        let listener = PollFd::from_borrowed_fd(listeners[0].as_fd(), PollFlags::IN);
+        let _ = poll(&mut [listener], None);
+        if let Ok((client, _)) = listeners[0].accept() {
+            client.set_nonblocking(false).expect("set");
+            let mut line = String::new();
+            let _ = BufReader::new(client).read_line(&mut line);
+            return;
+        }
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing is forked from this process"
 )]
-fn answer(socket: Socket) -> std::thread::JoinHandle<()> {
+fn answer(socket: Socket, how: String) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         socket.set_nonblocking(false).expect("set");
         let mut out = socket.try_clone().expect("a copy");
         for _line in BufReader::new(socket).lines().map_while(Result::ok) {
+            let text = match how.as_str() {
+                "mute" => return,
+                "other" => format!("other {}\n", own()),
+                _ => format!("{}\n", own()),
+            };
             // A client that has left is no error.
-            let _ = out.write_all(format!("{}\n", own()).as_bytes());
+            let _ = out.write_all(text.as_bytes());
         }
     })
 }

@@ -135,7 +135,7 @@ const HOUSE: &[Room] = &[
         rooms: &[
             "client", "driver", "error", "log", "model", "sys", "ui", "wire", "worker",
         ],
-        crates: &["clap", "humantime", "serde", "serde_json"],
+        crates: &["clap", "httparse", "humantime", "serde", "serde_json"],
         closed: &["std::net", "std::os::unix::net", "std::thread"],
     },
     Room {

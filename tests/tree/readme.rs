@@ -78,6 +78,14 @@ fn recipe(name: &str, says: &[&str]) {
 }
 
 #[test]
+fn a_rehearsal_of_the_first_service_loses_nothing() {
+    recipe(
+        "drill",
+        &["STEP", "undisturbed", "kill -9 of slot 0", "\n0 of "],
+    );
+}
+
+#[test]
 fn s6_the_first_service() {
     let says = [
         "hello world, from slot ",

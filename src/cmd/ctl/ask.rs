@@ -29,7 +29,8 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         ControlCommand::Upgrade {
             dry_run: false,
             fork: true,
-            manual: false
+            manual: false,
+            ..
         }
     );
     let answered = job.exchange(&mut connection, command)?;

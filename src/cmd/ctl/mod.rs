@@ -10,6 +10,7 @@
 //! - `process`: `stop`, `wait --gone` and `pid`, which need the master's process;
 //! - `ready`: `wait --ready`, which also waits for a master that is not there yet;
 //! - `events`: `events`, which goes on with the next master when one leaves the service to another;
+//! - `drill`: `drill`, which makes load while it makes requests;
 //! - `signal_fallback`: signals, for a master that has no control socket, and KILL, STOP, CONT;
 //! - `suggestions`: what a word that is no verb may mean;
 //! - `output`: data on stdout.
@@ -21,6 +22,7 @@
 mod ask;
 mod changes;
 mod cli;
+mod drill;
 mod events;
 mod job;
 mod output;
@@ -74,6 +76,7 @@ fn perform(verb: &Verb) -> Result<Exit> {
             }),
             Some(command),
         ) => ready::wait(&job, *appear, command),
+        (Verb::Drill(drill), _) => drill::run(&job, drill),
         (Verb::Events(follow), _) => events::follow(&job, follow.since),
         (_, Some(command)) => signal_fallback::send_unanswerable(&job, &command)
             .unwrap_or_else(|| ask::ask(&job, command)),

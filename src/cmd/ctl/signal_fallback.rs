@@ -91,11 +91,13 @@ fn signals(command: &ControlCommand) -> Option<(Signal, u32)> {
     match command {
         ControlCommand::Reload {
             dry_run: false,
+            copy: false,
             changes,
         } if changes.is_empty() => Some((Signal::Hup, 1)),
         ControlCommand::Stop { now } => Some((if *now { Signal::Int } else { Signal::Quit }, 1)),
         ControlCommand::Upgrade {
             dry_run: false,
+            copy: false,
             fork: true,
             manual: true,
         } => Some((Signal::Usr2, 1)),

@@ -19,6 +19,7 @@ use crate::wire::peer::LINK_FD;
 /// Runs the new master of an upgrade by fork. `None`: this start is none.
 pub(super) fn main() -> Option<ExitCode> {
     let line = image::descriptor_in(LINK_FD)?;
+    image::keep_name();
     match Args::try_parse() {
         // A wrapper script of `--reexec` may call `--check`, `--help` or `--version` before it
         // becomes the new master.

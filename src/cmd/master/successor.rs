@@ -32,6 +32,7 @@ pub(super) fn main() -> Option<ExitCode> {
         return Some(check(answer));
     }
     let state = image::descriptor_in(STATE_FD)?;
+    image::keep_name();
     Some(take_over(state))
 }
 

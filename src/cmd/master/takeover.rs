@@ -11,7 +11,7 @@ use super::setup::{check_exports, check_numbers, log};
 use crate::driver::pin::Settings;
 use crate::driver::upgrade::{self, Fresh};
 use crate::driver::{Configured, ServiceManager};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::log::Log;
 use crate::model::ids::Generation;
 use crate::sys::io::left_open::LeftOpen;
@@ -46,6 +46,14 @@ pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
         .map_err(|why| Error::system("cannot take the service over", why))?;
     let serving = supervisor.generation().0;
     let pin = state.pins.iter().find(|pin| pin.generation == serving);
+    if let (Some(_), Some(pin)) = (supervisor.successor_copies(), pin) {
+        // A rehearsal resolves nothing anew.
+        let program = pin.program.clone().into_path();
+        return program::check(&program).map_err(|error| {
+            let what = format!("worker program {}", program.display());
+            Error::new(Exit::Failed, what, error)
+        });
+    }
     let changes = pin.map(|pin| pin.changes.clone()).unwrap_or_default();
     let Settings { policy, recipe, .. } = settings_for(args, &environment::own(), state, exports)?;
     recipe.pin(Generation(1), Rc::new(policy), Rc::default(), changes)?;

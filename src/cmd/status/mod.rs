@@ -19,17 +19,15 @@ mod why;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use serde::Serialize;
 
-use super::program::{arguments, print_data, print_line, run};
+use super::program::{arguments, output_width, print_data, print_line, run};
 use crate::client::Target;
 use crate::error::{Error, Exit, Result};
-use crate::sys::io::terminal;
 use crate::ui::lines::Line;
 use crate::ui::services::{self, Service};
 use crate::ui::text::escaped_json;
@@ -74,12 +72,14 @@ fn status(args: &Args) -> Result<Exit> {
         Ok([one]) if args.json => drop(print_data(&[&escaped_json(one?.document()), "\n"])?),
         Ok([one]) => {
             let reply = one?;
-            let shown = reply.status().map(|status| table::lines(status, width()));
+            let shown = reply
+                .status()
+                .map(|status| table::lines(status, output_width()));
             print_lines(&shown.unwrap_or_default())?;
         }
         Err(several) if args.json => print_documents(args, &several)?,
         Err(several) => {
-            print_lines(&services::lines(&services(args, &several), width()))?;
+            print_lines(&services::lines(&services(args, &several), output_width()))?;
             report(args, &several);
         }
     }
@@ -194,16 +194,6 @@ fn report(args: &Args, asked: &[Asked]) {
             print_line(PROG, &format!("{}: {error}", target.display()));
         }
     }
-}
-
-/// The most columns that a line may have: the terminal's, else what `COLUMNS` says. `None`: any.
-fn width() -> Option<usize> {
-    let columns = std::env::var("COLUMNS").ok();
-    let columns = columns.and_then(|columns| columns.parse().ok());
-    let size = terminal::size(io::stdout());
-    size.map(|size| size.columns)
-        .or(columns)
-        .filter(|width| *width > 0)
 }
 
 /// Writes lines to stdout, in one piece.

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::cli::Args;
-use super::{ask_all, lines, print_lines, width, worst};
-use crate::cmd::program::print_data;
+use super::{ask_all, lines, print_lines, worst};
+use crate::cmd::program::{output_width, print_data};
 use crate::error::{Error, Exit, Result};
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -44,7 +44,7 @@ fn repeat(args: &Args, interval: Duration) -> Result<Exit> {
     loop {
         let next = clock::now() + interval;
         let asked = ask_all(args);
-        if !print_lines(&[before, lines(args, &asked, width())].concat())? {
+        if !print_lines(&[before, lines(args, &asked, output_width())].concat())? {
             return Ok(worst(&asked));
         }
         before = vec![Line::well("")];
@@ -58,7 +58,7 @@ fn rounds(args: &Args, interval: Duration, screen: &Screen) -> Result<Exit> {
         let asked = ask_all(args);
         // After a resize the same again: the masters are not asked more often for it.
         loop {
-            if !screen.draw(&lines(args, &asked, width()))? {
+            if !screen.draw(&lines(args, &asked, output_width()))? {
                 return Ok(worst(&asked));
             }
             if !screen.is_resized_before(next)? {

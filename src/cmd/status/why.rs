@@ -2,9 +2,8 @@
 
 use super::answer::{ask, state_unknown};
 use super::cli::Args;
-use super::width;
 use crate::client::{AnswerLine, Target};
-use crate::cmd::program::print_data;
+use crate::cmd::program::{output_width, print_data};
 use crate::error::{Error, Exit, Result};
 use crate::ui::story;
 use crate::ui::text::{escaped_json, plain};
@@ -24,7 +23,7 @@ pub(super) fn why(args: &Args, slot: u32) -> Result<Exit> {
             .map_err(|error| Error::system("cannot write the document", error))?;
         print_data(&[&escaped_json(&document), "\n"])?;
     } else if !args.quiet {
-        print_data(&[&story::text(&told, width())])?;
+        print_data(&[&story::text(&told, output_width())])?;
     }
     let now = told.now.as_ref();
     let is_ready = now.is_some_and(|now| now.state == "ready");

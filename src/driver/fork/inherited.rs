@@ -122,9 +122,14 @@ impl InheritedFork {
         let earlier = earlier.collect::<Result<Vec<_>>>()?;
         earlier.into_iter().for_each(|pin| pins.insert(pin));
         let (from, to) = (old.generation, Generation(self.handover.state.to()));
+        let copy = self.handover.state.is_copy();
+        let copy = copy.then(|| old.renumbered(to, Rc::clone(listeners)));
         pins.insert(old);
-        // The changes are those of the generation that serves: the old one.
-        let new = pins.resolve(to, from, listeners, &Changes::default())?;
+        let new = match copy {
+            Some(copy) => copy?,
+            // The changes are those of the generation that serves: the old one.
+            None => pins.resolve(to, from, listeners, &Changes::default())?,
+        };
         new.prepare()?;
         pins.insert(new);
         Ok(())

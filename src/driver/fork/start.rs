@@ -13,6 +13,7 @@ use crate::sys::io::seqpacket::{Link, MAX_FDS};
 use crate::sys::process::fork_master::fork_master;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
+use crate::sys::process::successor::Image;
 use crate::wire::environment::Environment;
 use crate::wire::events::kept::KnownEvents;
 use crate::wire::exports;
@@ -44,7 +45,12 @@ impl Driver {
     }
 
     fn start_master(&mut self, state: ForkState) -> Result<PeerMaster, String> {
-        let successor = self.origin.successor().map_err(|error| error.to_string())?;
+        let image = if state.is_copy {
+            Image::Same
+        } else {
+            Image::Next
+        };
+        let successor = self.origin.image(image).map_err(|it| it.to_string())?;
         let failed = |error| format!("cannot start a new master: {}", reason(error));
         if !self.origin.dir.is_dir() {
             let dir = self.origin.dir.display();

@@ -225,15 +225,25 @@ impl Pin {
         })
     }
 
-    /// The same facts under another number: a rollback starts from it.
+    /// The same facts under another number, with these listeners, which are its own or copies of
+    /// them: a rollback starts from it, and a rehearsal. The program is the file that its path
+    /// names by then, as for a worker that is replaced after a crash.
     ///
     /// # Errors
     /// Exit 1: the program or the directory is gone.
-    pub fn renumbered(&self, generation: Generation) -> Result<Pin> {
+    pub fn renumbered(&self, generation: Generation, listeners: Rc<Vec<Listener>>) -> Result<Pin> {
         program::check(&self.program)
             .map_err(|error| failed(format!("worker program {}", self.program.display()), error))?;
         program::real_dir(&self.cwd)
             .map_err(|error| failed(format!("working directory {}", self.cwd.display()), error))?;
+        let env = common_env(
+            generation,
+            &self.policy,
+            &self.environment,
+            &listeners,
+            &self.exports,
+            self.beat_fd,
+        )?;
         Ok(Pin {
             generation,
             policy: Rc::clone(&self.policy),
@@ -241,19 +251,12 @@ impl Pin {
             program: self.program.clone(),
             command: self.command.clone(),
             environment: self.environment.clone(),
-            listeners: Rc::clone(&self.listeners),
+            listeners,
             exports: self.exports.clone(),
             beat_fd: self.beat_fd,
             notify_dir: self.notify_dir.clone(),
             launch: Launch {
-                env: common_env(
-                    generation,
-                    &self.policy,
-                    &self.environment,
-                    &self.listeners,
-                    &self.exports,
-                    self.beat_fd,
-                )?,
+                env,
                 ..self.launch.clone()
             },
             changes: self.changes.clone(),

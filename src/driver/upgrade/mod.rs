@@ -38,7 +38,7 @@ use crate::model::time::Time;
 use crate::sys::process::image;
 use crate::sys::process::image::Next;
 use crate::sys::process::program;
-use crate::sys::process::successor::Successor;
+use crate::sys::process::successor::{Image, Successor};
 use crate::sys::signal;
 use crate::wire::control::{Code, Failure, Plan};
 use crate::wire::handover::{STATE_FD, State};
@@ -49,9 +49,9 @@ pub use takeover::{Fresh, Taken, go_back, take_over, take_over_listeners};
 
 impl Driver {
     /// Begins to check the successor that is to pin this generation.
-    pub(super) fn check_upgrade(&mut self, generation: Generation) -> Option<Event> {
+    pub(super) fn check_upgrade(&mut self, generation: Generation, image: Image) -> Option<Event> {
         self.cancel_dry_run("an upgrade has begun meanwhile");
-        let begun = self.check_successor(Purpose::Upgrade(generation));
+        let begun = self.check_successor(Purpose::Upgrade(generation), image);
         begun
             .err()
             .map(|why| Event::PinFailed(generation, why.message))
@@ -59,26 +59,36 @@ impl Driver {
 
     /// Begins to check the successor for a client that asks what an upgrade would do: it gets the
     /// plan once the check has succeeded.
-    pub(super) fn dry_run_upgrade(&mut self, number: u64, id: Option<Value>, plan: Plan) {
+    pub(super) fn dry_run_upgrade(
+        &mut self,
+        number: u64,
+        id: Option<Value>,
+        plan: Plan,
+        image: Image,
+    ) {
         if self.preflight.is_some() {
             let text = "a successor is being checked already".to_owned();
             return self.fail(number, Code::Busy, text, id);
         }
         let ticket = self.clients.ticket(number, id, None, true);
-        if let Err(why) = self.check_successor(Purpose::DryRun(ticket, Box::new(plan))) {
+        if let Err(why) = self.check_successor(Purpose::DryRun(ticket, Box::new(plan)), image) {
             self.clients.answer(ticket, Err(why));
         }
     }
 
-    fn check_successor(&mut self, purpose: Purpose) -> Result<(), Failure> {
+    fn check_successor(&mut self, purpose: Purpose, image: Image) -> Result<(), Failure> {
         let failed = |message| Failure {
             code: Code::Failed,
             message,
         };
-        let successor = self.origin.successor();
+        let successor = self.origin.image(image);
         let successor = successor.map_err(|error| failed(error.to_string()))?;
         let dir = self.upgrade_dir();
-        let (_image, state) = self.state(&dir).map_err(failed)?;
+        let (_image, mut state) = self.state(&dir).map_err(failed)?;
+        if image == Image::Same {
+            // Also of a dry run, for which nothing is being pinned.
+            state.service.is_for_copy();
+        }
         let document = in_memory(&state)
             .map_err(|why| failed(format!("cannot write the state down: {why}")))?;
         self.log.info(format_args!("upgrade: checking {successor}"));

@@ -197,7 +197,10 @@ impl Taken {
                 driver
                     .log
                     .info(format_args!("upgrade: version {version} has taken over"));
-                let pinned = driver.pin_now(generation);
+                let pinned = match driver.supervisor.successor_copies() {
+                    Some(copied) => driver.pin_again(generation, copied),
+                    None => driver.pin_now(generation),
+                };
                 driver.feed(pinned);
             }
             (None, _) => {}

@@ -10,6 +10,8 @@
 //! | [`poll`] | [`poll::Poller`], the wait of the loop; [`poll::NestedEpoll`] for many fds |
 //! | [`wakeup`] | an eventfd that wakes a thread in its wait |
 //! | [`nonblocking`] | accept, read and write on a socket whose O_NONBLOCK is not ours to set |
+//! | [`place`] | where a stream listener can be reached |
+//! | [`dial`] | connects there without waiting |
 //! | [`cmsg`] | recvmsg(2) with the sender's credentials and descriptors |
 //! | [`seqpacket`] | [`seqpacket::Link`], the connection between two masters |
 //! | [`terminal`] | how much fits on a terminal |
@@ -20,11 +22,13 @@
 //! the owner of the descriptor then reads with [`cmsg`], [`nonblocking`] or [`seqpacket`].
 
 pub mod cmsg;
+pub mod dial;
 pub mod fd;
 pub mod left_open;
 pub mod lifeline;
 pub mod log_sink;
 pub mod nonblocking;
+pub mod place;
 pub mod poll;
 pub mod seqpacket;
 pub mod terminal;

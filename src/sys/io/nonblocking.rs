@@ -4,10 +4,11 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 /// The next client of a non-blocking listener; `None` if there is none. The connection is blocking
 /// and close-on-exec.
@@ -55,6 +56,14 @@ pub(in crate::sys) fn is_peer_error(error: &io::Error) -> bool {
 pub fn read_now(socket: &Socket, into: &mut [u8]) -> io::Result<Option<usize>> {
     let flags = MsgFlags::MSG_DONTWAIT;
     none_if_blocking(|| recv(socket.as_raw_fd(), into, flags))
+}
+
+/// The same from a Unix stream socket of the standard library.
+///
+/// # Errors
+/// What recv(2) said.
+pub fn read_stream_now(stream: &UnixStream, into: &mut [u8]) -> io::Result<Option<usize>> {
+    read_now(&SockRef::from(stream), into)
 }
 
 /// Writes the bytes that there is room for; `None` if there is no room.

@@ -1,16 +1,18 @@
 //! This process's own program image, and executing another image in its place: the pid, the
 //! children and the open descriptors stay.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::prctl;
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
 
@@ -114,6 +116,21 @@ pub fn environment() -> Environment {
             .all(|ours| name != *ours)
     });
     given
+}
+
+/// Gives this process the name of its program again, as `ps` shows it: the kernel calls an image
+/// that was executed by a link in /proc after that link, `exe` or a number.
+pub fn keep_name() {
+    let is_link = |name: &str| name == "exe" || name.bytes().all(|byte| byte.is_ascii_digit());
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    let argv0 = std::env::args_os().next().map(PathBuf::from);
+    if is_link(own.trim_end())
+        && let Some(name) = argv0.as_deref().and_then(Path::file_name)
+        && let Ok(name) = CString::new(name.as_bytes())
+    {
+        // A name of another kind does no harm.
+        let _ = prctl::set_name(&name);
+    }
 }
 
 /// Executes `next`. The caller has blocked all signals, and they stay blocked until the next image

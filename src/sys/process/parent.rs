@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::getppid;
+use nix::unistd::{Pid, getppid, getsid};
 
 /// Sends TERM to the process `pid` if it is (still) our parent, and not the system's first process.
 /// False if it is not.
@@ -20,6 +20,17 @@ pub fn terminate_parent(pid: i32) -> io::Result<bool> {
     }
     kill(parent, Signal::SIGTERM)?;
     Ok(true)
+}
+
+/// The pid of our parent.
+pub fn pid() -> i32 {
+    getppid().as_raw()
+}
+
+/// Whether a process is in the session that this process is in.
+pub fn is_in_our_session(pid: i32) -> bool {
+    let of = |pid: i32| getsid(Some(Pid::from_raw(pid))).ok();
+    of(pid).is_some() && of(pid) == of(0)
 }
 
 /// Whether `pid` is our parent.

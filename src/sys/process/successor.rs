@@ -6,6 +6,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -18,9 +20,21 @@ use crate::wire::peer::LINK_FD;
 /// The shell that runs `--reexec`.
 const SHELL: &str = "/bin/sh";
 
+/// The kernel's link to the program that this process runs.
+const OWN_IMAGE: &str = "/proc/self/exe";
+
 /// Variables that one image of the master sets for the next, or one master for another. They do not
 /// belong to the environment of the start.
 const BETWEEN_IMAGES: [&str; 4] = [STATE_FD, CHECK_FD, FAILED, LINK_FD];
+
+/// Which image an upgrade executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// The one that the command line names now, [`Origin::successor`].
+    Next,
+    /// The one that runs, [`Origin::same_image`].
+    Same,
+}
 
 /// How this master was started.
 #[derive(Debug, Clone)]
@@ -114,6 +128,50 @@ impl Origin {
         })
     }
 
+    /// What an upgrade to this image executes.
+    ///
+    /// # Errors
+    /// As [`Origin::successor`] and [`Origin::same_image`].
+    pub fn image(&self, image: Image) -> Result<Successor> {
+        match image {
+            Image::Next => self.successor(),
+            Image::Same => self.same_image(),
+        }
+    }
+
+    /// The image that runs, with the command line that it has: an upgrade to it deploys nothing.
+    ///
+    /// So a file that has been put in its place meanwhile is not executed, nor is `--reexec` run.
+    /// The running file is known by its inode. Where no path names it any more, it is executed by
+    /// the link that the kernel keeps, which works also after it was deleted.
+    ///
+    /// # Errors
+    /// There is no /proc: exit 1.
+    pub fn same_image(&self) -> Result<Successor> {
+        let failed = |error| {
+            let what = "cannot tell which image runs";
+            Error::new(Exit::Failed, what, format!("{OWN_IMAGE}: {error}"))
+        };
+        let running = fs::metadata(OWN_IMAGE).map_err(failed)?;
+        let path = self.environment.value("PATH");
+        let own = self.argv.first().filter(|own| !own.is_empty());
+        let by_name = own.and_then(|own| program::find(own, &self.dir, path).ok());
+        let is_running = |path: &PathBuf| {
+            let named = fs::metadata(path);
+            named.is_ok_and(|it| (it.dev(), it.ino()) == (running.dev(), running.ino()))
+        };
+        // By the path that it was started by, so that it keeps its name in `ps`.
+        let places = by_name.into_iter().chain(fs::read_link(OWN_IMAGE));
+        Ok(Successor {
+            program: places
+                .into_iter()
+                .find(is_running)
+                .unwrap_or(OWN_IMAGE.into()),
+            argv: self.argv.clone(),
+            line: None,
+        })
+    }
+
     /// Checks that sh can parse `--reexec`; no part of it is run.
     ///
     /// # Errors
@@ -141,7 +199,6 @@ impl Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
@@ -201,6 +258,26 @@ mod tests {
         let argv = ["sh", "-c", line, "pf-master", "-n", "1"];
         assert_eq!(successor.argv, argv);
         origin.check().expect("sh can read it");
+    }
+
+    #[test]
+    fn the_running_image_is_known_by_its_inode_and_reexec_is_not_run() {
+        let own = std::env::current_exe().expect("this test");
+        let name = own.to_str().expect("UTF-8");
+        let dir = tempfile::tempdir().expect("tempdir");
+        let by_name = origin(&[name], Some("exec other"), dir.path(), "");
+        let same = by_name.image(Image::Same).expect("it runs");
+        assert_eq!((same.program, same.line), (own.clone(), None));
+        // A link keeps its name; another program of that name is passed over.
+        let link = dir.path().join("link");
+        symlink(&own, &link).expect("symlink");
+        let by_link = origin(&["./link", "-n"], None, dir.path(), "");
+        let same = by_link.same_image().expect("it runs");
+        assert_eq!(same.program.file_name(), link.file_name());
+        assert_eq!(same.argv, ["./link", "-n"]);
+        fs::remove_file(&link).expect("removed");
+        symlink("/bin/sh", &link).expect("symlink");
+        assert_eq!(by_link.same_image().expect("it runs").program, own);
     }
 
     #[test]

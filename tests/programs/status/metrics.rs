@@ -102,8 +102,8 @@ fn u32_metrics_are_understood_by_the_parser_of_prometheus() {
     up(&absent, "0.0");
 }
 
-/// What Prometheus has stored of an exposition, a line for each sample: labels, value, time. `None`:
-/// promtool is not there.
+/// What Prometheus has stored of an exposition, a line for each sample: labels, value, time.
+/// `None`: promtool is not there.
 ///
 /// promtool reads the exposition with the parser of the server, as a backfill; that wants a time
 /// at each sample.

@@ -28,6 +28,9 @@ pub enum PinSource {
     /// [`PinSource::Now`] was asked for. Nothing is answered meanwhile; a failure is, by the image
     /// that fails.
     Successor,
+    /// This very image takes this model over, as a successor does, and pins what this generation
+    /// was pinned to.
+    SameImage(Generation),
 }
 
 /// Why a request was not even begun.
@@ -60,7 +63,7 @@ pub enum Action {
     Deliver(WorkerId, Signal),
     /// Pin a new generation. Answered by [`Event::Pinned`](super::event::Event::Pinned) or
     /// [`Event::PinFailed`](super::event::Event::PinFailed) in the same turn, except for
-    /// [`PinSource::Successor`].
+    /// [`PinSource::Successor`] and [`PinSource::SameImage`].
     Pin(Generation, PinSource),
     /// No worker will be started from this generation any more.
     Forget(Generation),

@@ -68,6 +68,8 @@ pub enum Command {
         /// Neither master gives up a slot by itself.
         manual: bool,
     },
+    /// Go through one of these with a copy of the pin that serves: nothing is deployed.
+    Rehearse(Rehearsal),
     /// End a running rollout, or roll to the release before; or to the release of this generation.
     Rollback(Option<Generation>),
     /// Set the number of slots.
@@ -86,6 +88,17 @@ pub enum Command {
     Signal(Signal, Option<u32>),
     /// End the drain of this generation now.
     Retire(Generation),
+}
+
+/// What is gone through without deploying anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// A reload.
+    Reload,
+    /// An upgrade in place, to the image that runs.
+    Upgrade,
+    /// An upgrade by fork, to the image that runs.
+    Fork,
 }
 
 /// A number of slots: absolute, or a change.

@@ -170,6 +170,8 @@ pub struct ForkState {
     pub op: OpId,
     /// Whether both masters serve until one is told to quit.
     pub manual: bool,
+    /// The new master's first generation is a copy of the one that serves.
+    pub is_copy: bool,
     /// The generation that serves.
     pub from: Generation,
     /// The generations so far; of the releases that are kept, the one that serves is the last.

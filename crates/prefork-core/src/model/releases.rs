@@ -83,7 +83,8 @@ pub struct GenerationRecord {
     pub generation: Generation,
     /// The first generation of its release.
     pub release: Generation,
-    /// The generation by which its release was deployed: not one that a rollback made.
+    /// The generation by which its release was deployed: not one that a rollback or a rehearsal
+    /// made.
     pub deployed: Generation,
     /// What made it.
     pub kind: OperationKind,
@@ -135,18 +136,17 @@ impl Releases {
         self.record(generation).map(|record| record.deployed)
     }
 
-    /// A generation begins, made by `kind`.
+    /// A generation begins, made by `kind`; whether that deploys it.
     pub(crate) fn begin(
         &mut self,
         generation: Generation,
         kind: OperationKind,
-        pinned: PinnedRelease,
+        (pinned, is_deployed): (PinnedRelease, bool),
         now: Time,
     ) {
         let same = pinned.same_as.and_then(|same| self.record(same));
         let release = same.map_or(generation, |same| same.release);
-        let is_back = kind == OperationKind::Rollback;
-        let deployed = same.filter(|_| is_back).map(|same| same.deployed);
+        let deployed = same.filter(|_| !is_deployed).map(|same| same.deployed);
         self.records.push_back(GenerationRecord {
             generation,
             release,
@@ -254,7 +254,8 @@ mod tests {
             same_as: same_as.map(Generation),
             ..PinnedRelease::default()
         };
-        releases.begin(Generation(number), kind, pinned, Time(0));
+        let is_deployed = kind != OperationKind::Rollback;
+        releases.begin(Generation(number), kind, (pinned, is_deployed), Time(0));
     }
 
     /// Generation `number` serves in place of `old`; what is forgotten.

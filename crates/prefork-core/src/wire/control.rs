@@ -70,6 +70,9 @@ pub enum ControlCommand {
         /// Change nothing; return what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
+        /// Deploy nothing: the new generation is a copy of the one that serves.
+        #[serde(default, skip_serializing_if = "is_no")]
+        copy: bool,
         /// What changes from the new generation on.
         #[serde(flatten)]
         changes: Changes,
@@ -79,6 +82,10 @@ pub enum ControlCommand {
         /// Change nothing; return what would happen.
         #[serde(default, skip_serializing_if = "is_no")]
         dry_run: bool,
+        /// Deploy nothing: execute the image that runs, and roll to a copy of the generation that
+        /// serves.
+        #[serde(default, skip_serializing_if = "is_no")]
+        copy: bool,
         /// Start a new master beside this one instead; each worker of this one ends when the new
         /// master has a worker ready for its slot.
         #[serde(default, skip_serializing_if = "is_no")]

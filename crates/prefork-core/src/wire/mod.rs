@@ -20,6 +20,7 @@
 //! | [`address`] | addresses and options of listeners, as people write them: pf-listen(1) |
 //! | [`address::size`] | sizes: `512M` |
 //! | [`control`], [`changes`], [`status`] | requests, replies, the status document: JSON lines |
+//! | [`drill`] | what a drill has found: a JSON document |
 //! | [`events`] | events of the service: JSON lines; facts of the model as such lines |
 //! | [`story`] | what has happened to a slot: the reply to `why` |
 //! | [`names`] | the paths beside a pid file: control socket, `.oldbin` |
@@ -42,6 +43,7 @@
 pub mod address;
 pub mod changes;
 pub mod control;
+pub mod drill;
 pub mod einhorn;
 pub mod environment;
 pub mod events;

@@ -136,6 +136,8 @@ impl ForkHandover {
 pub struct PeerState {
     op: OpWord,
     manual: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    copy: bool,
     from: u64,
     settings: Settings,
     to: u64,
@@ -161,6 +163,11 @@ impl PeerState {
     pub fn to(&self) -> u64 {
         self.to
     }
+
+    /// Whether that is a copy of the generation that serves.
+    pub fn is_copy(&self) -> bool {
+        self.copy
+    }
 }
 
 impl From<&ForkState> for PeerState {
@@ -169,6 +176,7 @@ impl From<&ForkState> for PeerState {
         PeerState {
             op: state.op.into(),
             manual: state.manual,
+            copy: state.is_copy,
             from: state.from.0,
             settings: settings.map_or_else(Settings::default, |kept| (&*kept.policy).into()),
             to: state.to.0,
@@ -194,6 +202,7 @@ impl From<PeerState> for ForkState {
         ForkState {
             op: state.op.into(),
             manual: state.manual,
+            is_copy: state.copy,
             from: Generation(state.from),
             releases,
             to: Generation(state.to),

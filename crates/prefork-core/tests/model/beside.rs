@@ -42,6 +42,7 @@ pub fn heir(rest: &[&str], policy: &Policy) -> Supervisor {
     let heir = ForkState {
         op,
         manual: rest.contains(&"manual"),
+        is_copy: false,
         from: Generation(1),
         releases: Releases {
             kept: vec![KeptRelease {
@@ -123,7 +124,11 @@ fn kind(name: &str) -> OperationKind {
 pub fn deed(deed: &PeerAction) -> String {
     match deed {
         PeerAction::StartMaster(heir) => {
-            let how = if heir.manual { " manual" } else { "" };
+            let how = match (heir.manual, heir.is_copy) {
+                (true, _) => " manual",
+                (false, true) => " as a copy",
+                (false, false) => "",
+            };
             let scaled = heir
                 .scaled
                 .map(|slots| format!(" scaled={slots}"))

@@ -76,10 +76,10 @@ impl Node {
             self.supervisor.step(self.now, event, &mut out);
             for action in out {
                 match action {
-                    Action::Pin(_, PinSource::Successor) => {}
+                    Action::Pin(_, PinSource::Successor | PinSource::SameImage(_)) => {}
                     Action::Pin(generation, source) => {
                         let same_as = match source {
-                            PinSource::Of(old) => Some(old),
+                            PinSource::Of(old) | PinSource::SameImage(old) => Some(old),
                             PinSource::Now | PinSource::Asked { .. } | PinSource::Successor => None,
                         };
                         let release = PinnedRelease {

@@ -151,7 +151,7 @@ impl World {
         };
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 4000 + worker.0 as i32)),
-            Action::Pin(_, PinSource::Successor) => None,
+            Action::Pin(_, PinSource::Successor | PinSource::SameImage(_)) => None,
             Action::Pin(generation, _) => Some(Event::Pinned(
                 *generation,
                 policy(),

@@ -25,6 +25,9 @@ pub fn action(action: &Action) -> String {
         Action::Pin(generation, PinSource::Now | PinSource::Asked { .. }) => {
             format!("pin gen={generation}")
         }
+        Action::Pin(generation, PinSource::SameImage(old)) => {
+            format!("pin gen={generation} as gen={old} by this image again")
+        }
         Action::Pin(generation, PinSource::Of(old)) => format!("pin gen={generation} as gen={old}"),
         Action::Forget(generation) => format!("forget gen={generation}"),
         Action::LookAtBeat(worker) => format!("look at the beat of {}", worker.0),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
-use prefork_core::model::event::{Command, Event, LifelineEnd, Scale, WorkerMessage};
+use prefork_core::model::event::{Command, Event, LifelineEnd, Rehearsal, Scale, WorkerMessage};
 use prefork_core::model::exit::{ExitStatus, OomCount};
 use prefork_core::model::fact::Level;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
@@ -128,8 +128,8 @@ impl Session {
     ///   `rebound LISTENER`, `advance D`, `sleep D`, `signal S [terminal]`, `pin-fails WHY`,
     ///   `taken-over GEN`, `went-back GEN WHY`;
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
-    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rollback`, `scale`, `stop`, `pause`,
-    ///   `resume`, `restart`, `retire`, `reopen`, `deliver`;
+    /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rehearse reload|upgrade|fork`,
+    ///   `rollback`, `scale`, `stop`, `pause`, `resume`, `restart`, `retire`, `reopen`, `deliver`;
     /// - `release NAME`: what is pinned from now on (the same name is the same release);
     /// - to look: `slots`, `deadline`, `history`, `story SLOT`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
@@ -168,7 +168,8 @@ impl Session {
                 let written = super::handover::written(self.supervisor()).expect("written");
                 self.supervisor = Some(super::handover::read(&written).expect("read"));
                 let generation = Generation(rest[0].parse().expect("a generation"));
-                let pinned = self.pinned(generation, None);
+                let copied = self.supervisor().successor_copies();
+                let pinned = self.pinned(generation, copied);
                 self.step(pinned);
             }
             "went-back" => {
@@ -224,8 +225,8 @@ impl Session {
                 };
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
-            "reload" | "upgrade" | "fork" | "rollback" | "scale" | "stop" | "pause" | "resume"
-            | "restart" | "retire" | "reopen" | "deliver" => {
+            "reload" | "upgrade" | "fork" | "rehearse" | "rollback" | "scale" | "stop"
+            | "pause" | "resume" | "restart" | "retire" | "reopen" | "deliver" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -291,7 +292,7 @@ impl Session {
         match action {
             Action::Spawn { worker, .. } => Some(Event::Forked(*worker, 100 + worker.0 as i32)),
             // The next image answers: `taken-over` or `went-back` in the transcript.
-            Action::Pin(_, PinSource::Successor) => None,
+            Action::Pin(_, PinSource::Successor | PinSource::SameImage(_)) => None,
             Action::LookForLeftovers => Some(Event::LeftBehind(self.left.clone())),
             Action::Pin(generation, source) => Some(match (self.pin_fails.take(), source) {
                 (Some(why), _) => Event::PinFailed(*generation, why),
@@ -523,6 +524,11 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("fork", how) => Command::Fork {
             manual: how == Some(&"manual"),
         },
+        ("rehearse", Some(what)) => Command::Rehearse(match *what {
+            "reload" => Rehearsal::Reload,
+            "upgrade" => Rehearsal::Upgrade,
+            _ => Rehearsal::Fork,
+        }),
         ("rollback", to) => {
             Command::Rollback(to.map(|to| Generation(to.parse().expect("generation"))))
         }

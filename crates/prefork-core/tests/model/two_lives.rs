@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use prefork_core::model::event::{Command, Event, Scale};
+use prefork_core::model::event::{Command, Event, Rehearsal, Scale};
 use prefork_core::model::ids::{OpId, Ticket};
 use prefork_core::model::peer::{PeerEvent, PeerMessage};
 use prefork_core::model::policy::StopSeverity;
@@ -67,7 +67,8 @@ impl Life {
         match self.world.roll(24) {
             0..6 => Command::Rollback(None),
             6..12 => Command::Scale(Scale::To(self.world.roll(3) as usize + 2)),
-            12..16 => Command::Reload { renewed: false },
+            12..15 => Command::Reload { renewed: false },
+            15 => Command::Rehearse(Rehearsal::Reload),
             16 => Command::Pause,
             17..19 => Command::Resume,
             19 => Command::Stop(StopSeverity::Graceful),

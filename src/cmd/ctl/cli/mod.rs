@@ -106,6 +106,14 @@ pub(super) enum Verb {
     /// the next master by itself when the master is upgraded. Ends with 0 when the service has
     /// stopped, and with 3 if the master died.
     Events(Events),
+    /// Rehearses a deployment on the running service, under load: nothing is deployed
+    ///
+    /// Makes load on every stream listener; meanwhile reloads, restarts workers, scales up and
+    /// back, upgrades in place and by fork, and kills a worker, all with copies of what serves and
+    /// with the image that runs. Tells for each step what was lost, how long answers took, and
+    /// whose doing it was. Exit 1 if anything was lost but what the killed worker had accepted, or
+    /// if a step failed.
+    Drill(Drill),
     /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
     Listeners(Common),
 }
@@ -273,6 +281,23 @@ pub(super) struct Events {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Drill {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Do not ask before it begins
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What is sent on each connection, with \r, \n, \t, \0, \\ and \xNN; empty: only connect
+    ///
+    /// A request of HTTP/1 is also sent over connections that are kept. Of another text the answer
+    /// is read to the end of the connection. [default: a GET of /]
+    #[arg(long, value_name = "TEXT")]
+    pub request: Option<String>,
+}
+
+#[derive(Debug, Args)]
 #[group(id = "state", required = true, multiple = false, args = ["ready", "gone", "op"])]
 pub(super) struct Wait {
     #[command(flatten)]
@@ -322,6 +347,7 @@ impl Verb {
             Verb::Pid(_) => "pid",
             Verb::Wait(_) => "wait",
             Verb::Events(_) => "events",
+            Verb::Drill(_) => "drill",
             Verb::Listeners(_) => "listeners",
         }
     }
@@ -343,11 +369,13 @@ impl Verb {
             }
             Verb::Wait(wait) => return (&wait.common, false),
             Verb::Events(events) => return (&events.common, false),
+            Verb::Drill(drill) => return (&drill.common, false),
         };
         (&plain.common, plain.no_wait)
     }
 
-    /// The request to the master. `None`: the verb needs only its process (`pid`, `wait --gone`).
+    /// The request to the master. `None`: the verb needs only its process (`pid`, `wait --gone`),
+    /// or makes many requests (`drill`).
     ///
     /// # Errors
     /// Exit 2: an operand is wrong.
@@ -355,10 +383,12 @@ impl Verb {
         Ok(Some(match self {
             Verb::Reload(reload) => ControlCommand::Reload {
                 dry_run: reload.dry_run,
+                copy: false,
                 changes: reload.changes.read()?,
             },
             Verb::Upgrade(upgrade) => ControlCommand::Upgrade {
                 dry_run: upgrade.dry_run,
+                copy: false,
                 fork: upgrade.fork,
                 manual: upgrade.manual,
             },
@@ -385,7 +415,9 @@ impl Verb {
                 workers: *workers,
                 slot: *slot,
             },
-            Verb::Wait(Wait { gone: true, .. }) | Verb::Pid(_) => return Ok(None),
+            Verb::Wait(Wait { gone: true, .. }) | Verb::Pid(_) | Verb::Drill(_) => {
+                return Ok(None);
+            }
             Verb::Wait(wait) => ControlCommand::Wait {
                 ready: wait.ready,
                 op: wait.op.clone(),

@@ -21,9 +21,19 @@ use crate::model::state::rollout::{Direction, Pinning, Rollout, RolloutResult};
 use crate::model::timer::Timer;
 use crate::model::turn::Turn;
 
+/// How an upgrade by fork is made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fork {
+    /// Both masters serve until one is told to quit (USR2).
+    pub(crate) manual: bool,
+    /// The new master is this image again, and its first generation a copy of the one that serves.
+    pub(crate) is_copy: bool,
+}
+
 impl Supervisor {
     /// `upgrade --fork`, and by `manual` USR2: a new master beside this one.
-    pub(crate) fn fork(&mut self, turn: &mut Turn<'_>, manual: bool, ticket: Option<Ticket>) {
+    pub(crate) fn fork(&mut self, turn: &mut Turn<'_>, fork: Fork, ticket: Option<Ticket>) {
+        let Fork { manual, is_copy } = fork;
         // No generation serves before the first rollout is done, and during it the command is
         // refused as busy.
         let Some(from) = self.serving else { return };
@@ -48,8 +58,13 @@ impl Supervisor {
         let kind = OperationKind::Upgrade;
         // What it is pinned from, the new master knows alone.
         self.releases
-            .begin(to, kind, PinnedRelease::default(), turn.now);
-        let pinning = Pinning { op, kind, to };
+            .begin(to, kind, (PinnedRelease::default(), true), turn.now);
+        let pinning = Pinning {
+            op,
+            kind,
+            to,
+            is_copy,
+        };
         self.rollout = Some(Rollout {
             direction: Direction::Peer,
             canary_passed: true,
@@ -64,6 +79,7 @@ impl Supervisor {
         let state = ForkState {
             op,
             manual,
+            is_copy,
             from,
             releases,
             to,

@@ -49,8 +49,16 @@ impl Supervisor {
         policy: Rc<Policy>,
         pinned: PinnedRelease,
     ) {
-        let Pinning { op, kind, to } = pinning;
-        self.releases.begin(to, kind, pinned, turn.now);
+        let Pinning {
+            op,
+            kind,
+            to,
+            is_copy,
+        } = pinning;
+        // A rollback deploys nothing either: its release is deployed already.
+        let is_deployed = kind != OperationKind::Rollback && !is_copy;
+        self.releases
+            .begin(to, kind, (pinned, is_deployed), turn.now);
         let (from, slots) = (self.serving, self.slots.len());
         let began = Fact::RolloutBegan {
             op,

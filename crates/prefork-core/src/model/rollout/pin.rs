@@ -27,13 +27,26 @@ impl Supervisor {
         let op = turn.begin(&mut self.operations, kind, ticket);
         let to = self.next_generation();
         let same_command_as = match source {
-            PinSource::Of(old) => Some(old),
+            PinSource::Of(old) | PinSource::SameImage(old) => Some(old),
             PinSource::Asked { renewed: true, .. } => None,
             PinSource::Now | PinSource::Asked { .. } | PinSource::Successor => self.serving,
         };
         self.readiness_memory.begins(to, same_command_as);
-        self.pinning = Some(Pinning { op, kind, to });
-        if source == PinSource::Successor {
+        let is_upgrade = match source {
+            PinSource::Successor | PinSource::SameImage(_) => true,
+            PinSource::Now | PinSource::Asked { .. } | PinSource::Of(_) => false,
+        };
+        let is_copy = match source {
+            PinSource::Of(old) | PinSource::SameImage(old) => Some(old) == self.serving,
+            PinSource::Now | PinSource::Asked { .. } | PinSource::Successor => false,
+        };
+        self.pinning = Some(Pinning {
+            op,
+            kind,
+            to,
+            is_copy,
+        });
+        if is_upgrade {
             // The check takes a while; a client that hears nothing might take the master for dead.
             turn.progress(op, 0, self.slots.len(), "checking the successor");
         }
@@ -83,6 +96,13 @@ impl Supervisor {
             .as_ref()
             .filter(|pinning| pinning.kind == OperationKind::Upgrade)
             .map(|pinning| pinning.to)
+    }
+
+    /// The generation whose pin the next image of the master is to copy; None: it pins anew.
+    pub fn successor_copies(&self) -> Option<Generation> {
+        let is_copy = |pinning: &&Pinning| pinning.is_copy;
+        self.pinning.as_ref().filter(is_copy)?;
+        self.serving
     }
 
     /// Whether another image of the master is waited for.

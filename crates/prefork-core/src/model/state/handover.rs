@@ -64,6 +64,8 @@ pub struct DrainingMaster {
 pub struct HandOver {
     /// The operation of the upgrade, and the generation that the new image is to pin.
     pub upgrade: (OpId, Generation),
+    /// The new image pins a copy of the generation that serves.
+    pub is_copy: bool,
     /// The generation that serves.
     pub serving: Generation,
     /// The generations so far, and the releases that can be gone back to.
@@ -145,6 +147,7 @@ impl Supervisor {
         policies.extend(kept.map(|kept| (kept.generation, Rc::clone(&kept.policy))));
         Ok(HandOver {
             upgrade,
+            is_copy: self.pinning.is_some_and(|pinning| pinning.is_copy),
             serving,
             releases: self.releases.clone(),
             policies,
@@ -199,6 +202,7 @@ impl Supervisor {
                 op,
                 kind: OperationKind::Upgrade,
                 to,
+                is_copy: state.is_copy,
             }),
             last_rollout: state.last_rollout,
             scaling: state.scaling,

@@ -138,6 +138,7 @@ impl Supervisor {
         let mut peer = Peer::new(PeerSide::New, state.manual, state.op);
         peer.pid = Some(old_pid);
         peer.answers = state.answers;
+        peer.is_copy = state.is_copy;
         peer.counters_at_fork = state.counters;
         let mut operations = state.operations;
         operations.share_except(Some(state.op));

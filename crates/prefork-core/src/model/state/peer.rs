@@ -13,6 +13,8 @@ use crate::model::time::Time;
 pub(crate) struct Peer {
     pub(crate) side: PeerSide,
     pub(crate) manual: bool,
+    /// The new master's first generation is a copy of the one that serves: the new master's memory.
+    pub(crate) is_copy: bool,
     pub(crate) op: OpId,
     pub(crate) pid: Option<i32>,
     /// It has said that it is up. Before that it has no workers.
@@ -66,6 +68,7 @@ impl Peer {
         Peer {
             side,
             manual,
+            is_copy: false,
             op,
             pid: None,
             is_up: side == PeerSide::New,
@@ -97,6 +100,7 @@ impl Peer {
     pub(crate) fn turn_back(&mut self) {
         *self = Peer {
             pid: self.pid,
+            is_copy: self.is_copy,
             is_up: self.is_up,
             peer_ready: std::mem::take(&mut self.peer_ready),
             was_paused: self.was_paused,

@@ -18,6 +18,8 @@ pub struct Pinning {
     pub kind: OperationKind,
     /// The generation.
     pub to: Generation,
+    /// It is a copy of the generation that serves, and so of its release.
+    pub is_copy: bool,
 }
 
 /// Which way a rollout goes.

@@ -8,10 +8,11 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::model::action::{Action, PinSource, Refusal, SignalTarget};
-use crate::model::event::{Command, Scale};
+use crate::model::event::{Command, Rehearsal, Scale};
 use crate::model::fact::Fact;
 use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::text::workers;
+use crate::model::fork::lifecycle::Fork;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::peer::PeerSide;
@@ -119,6 +120,7 @@ impl Supervisor {
             Command::Reload { .. }
             | Command::Upgrade
             | Command::Fork { .. }
+            | Command::Rehearse(_)
             | Command::Rollback(_)
             | Command::Scale(_)
             | Command::Pause
@@ -132,9 +134,8 @@ impl Supervisor {
             return turn.refuse(ticket, Refusal::Senseless, why);
         }
         let exclusive = match command {
-            Command::Reload { .. } | Command::Upgrade | Command::Fork { .. } | Command::Pause => {
-                true
-            }
+            Command::Reload { .. } | Command::Upgrade | Command::Fork { .. } => true,
+            Command::Rehearse(_) | Command::Pause => true,
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback(_) => self.rollout.is_none(),
             Command::Scale(_)
@@ -148,9 +149,14 @@ impl Supervisor {
             return turn.refuse(ticket, Refusal::Busy, busy);
         }
         let beside = match command {
-            Command::Fork { .. } => self.why_no_fork_beside_peer(),
-            Command::Upgrade => self.why_no_upgrade_beside_peer(),
+            Command::Fork { .. } | Command::Rehearse(Rehearsal::Fork) => {
+                self.why_no_fork_beside_peer()
+            }
+            Command::Upgrade | Command::Rehearse(Rehearsal::Upgrade) => {
+                self.why_no_upgrade_beside_peer()
+            }
             Command::Reload { .. }
+            | Command::Rehearse(Rehearsal::Reload)
             | Command::Rollback(_)
             | Command::Scale(_)
             | Command::Stop(_)
@@ -165,7 +171,14 @@ impl Supervisor {
             return turn.refuse(ticket, Refusal::Senseless, why);
         }
         match command {
-            Command::Fork { manual } => self.fork(turn, manual, Some(ticket)),
+            Command::Fork { manual } => {
+                let fork = Fork {
+                    manual,
+                    ..Fork::default()
+                };
+                self.fork(turn, fork, Some(ticket));
+            }
+            Command::Rehearse(rehearsal) => self.rehearse(turn, rehearsal, ticket),
             Command::Upgrade => {
                 let kind = OperationKind::Upgrade;
                 self.lose_operations_of_peer(turn);
@@ -184,6 +197,32 @@ impl Supervisor {
             Command::Reopen => self.reopen(turn, Some(ticket)),
             Command::Retire(generation) => self.retire(turn, generation, ticket),
             Command::Signal(signal, slot) => self.deliver(turn, signal, slot, ticket),
+        }
+    }
+
+    /// Goes through a rollout with a copy of what serves. Reload, upgrade, upgrade by fork: each is
+    /// refused where the real one would be.
+    fn rehearse(&mut self, turn: &mut Turn<'_>, rehearsal: Rehearsal, ticket: Ticket) {
+        let Some(serving) = self.serving else {
+            return turn.refuse(ticket, Refusal::Senseless, "no generation serves yet");
+        };
+        match rehearsal {
+            Rehearsal::Reload => {
+                let source = PinSource::Of(serving);
+                self.pin(turn, OperationKind::Reload, source, Some(ticket));
+            }
+            Rehearsal::Upgrade => {
+                self.lose_operations_of_peer(turn);
+                let source = PinSource::SameImage(serving);
+                self.pin(turn, OperationKind::Upgrade, source, Some(ticket));
+            }
+            Rehearsal::Fork => {
+                let fork = Fork {
+                    is_copy: true,
+                    ..Fork::default()
+                };
+                self.fork(turn, fork, Some(ticket));
+            }
         }
     }
 
@@ -282,7 +321,13 @@ impl Supervisor {
             }
             (Signal::Ttin, _) => self.scale(turn, Scale::By(1), None),
             (Signal::Usr2, busy) => match self.why_no_fork_beside_peer().or(busy) {
-                None => self.fork(turn, true, None),
+                None => {
+                    let fork = Fork {
+                        manual: true,
+                        ..Fork::default()
+                    };
+                    self.fork(turn, fork, None)
+                }
                 Some(why) => turn.tell(Fact::SignalRefused(signal, why)),
             },
             // While paused there is nothing to take away.

@@ -188,6 +188,12 @@ impl Supervisor {
                 (kind, turn.begin(&mut self.operations, kind, None))
             }
         };
-        self.begin_rollout(turn, Pinning { op, kind, to }, policy, release);
+        let pinning = Pinning {
+            op,
+            kind,
+            to,
+            is_copy: self.peer.as_ref().is_some_and(|peer| peer.is_copy),
+        };
+        self.begin_rollout(turn, pinning, policy, release);
     }
 }

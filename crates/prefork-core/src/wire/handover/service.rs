@@ -65,6 +65,9 @@ pub struct Service {
 struct Upgrade {
     op: OpWord,
     to: u64,
+    /// The next image pins a copy of the generation that serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    copy: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -100,6 +103,13 @@ struct Slot {
     last_exit: Option<KnownExit>,
 }
 
+impl Service {
+    /// The next image is to pin a copy of the generation that serves.
+    pub fn is_for_copy(&mut self) {
+        self.upgrade.copy = true;
+    }
+}
+
 impl From<&HandOver> for Service {
     fn from(state: &HandOver) -> Self {
         let settings = state.policies.iter();
@@ -107,6 +117,7 @@ impl From<&HandOver> for Service {
             upgrade: Upgrade {
                 op: state.upgrade.0.into(),
                 to: state.upgrade.1.0,
+                copy: state.is_copy,
             },
             serving: state.serving.0,
             previous: state.releases.kept.last().map(|kept| kept.generation.0),
@@ -160,6 +171,7 @@ impl TryFrom<Service> for HandOver {
         };
         Ok(HandOver {
             upgrade: (state.upgrade.op.into(), Generation(state.upgrade.to)),
+            is_copy: state.upgrade.copy,
             serving: Generation(state.serving),
             releases,
             paused: state.paused.map(|paused| paused.op.map(OpId::from)),

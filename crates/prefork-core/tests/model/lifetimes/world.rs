@@ -8,7 +8,7 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource, SignalTarget};
 use prefork_core::model::backoff::Dice;
-use prefork_core::model::event::{Command, Event, LifelineEnd, Scale, WorkerMessage};
+use prefork_core::model::event::{Command, Event, LifelineEnd, Rehearsal, Scale, WorkerMessage};
 use prefork_core::model::exit::{Cause, ExitStatus, OomCount};
 use prefork_core::model::fact::Fact;
 use prefork_core::model::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
@@ -381,7 +381,9 @@ impl World {
         if written != again {
             return Err("what was read is not what was written".to_owned());
         }
-        let pin = Action::Pin(generation, PinSource::Successor);
+        let copied = self.supervisor.successor_copies();
+        let source = copied.map_or(PinSource::Successor, PinSource::SameImage);
+        let pin = Action::Pin(generation, source);
         let answer = self.perform(&pin)?;
         self.successor = None;
         answer.map_or(Ok(()), |event| self.step(event, false))
@@ -419,7 +421,9 @@ impl World {
             0..8 => Command::Reload {
                 renewed: self.tickets.is_multiple_of(4),
             },
-            8..12 => Command::Upgrade,
+            8..10 => Command::Upgrade,
+            10 => Command::Rehearse(Rehearsal::Upgrade),
+            11 => Command::Rehearse(Rehearsal::Reload),
             12..16 => Command::Rollback(match self.dice.below(3) {
                 0 => Some(Generation(1 + self.dice.below(8))),
                 _ => None,
@@ -568,14 +572,14 @@ impl World {
             Action::Deliver(worker, _) if !self.processes.contains_key(worker) => {
                 return Err(format!("{worker:?} is signalled and does not live"));
             }
-            Action::Pin(generation, PinSource::Successor)
+            Action::Pin(generation, PinSource::Successor | PinSource::SameImage(_))
                 if self.successor != Some(*generation) =>
             {
                 self.successor = Some(*generation);
             }
             Action::Pin(generation, source) => {
                 let same_as = match source {
-                    PinSource::Of(old) => Some(*old),
+                    PinSource::Of(old) | PinSource::SameImage(old) => Some(*old),
                     _ => None,
                 };
                 if generation.0 < self.highest {
