@@ -84,6 +84,7 @@ impl Driver {
 fn difference(now: &Pin, then: &Pin, slots: usize) -> Plan {
     let listeners = |pin: &Pin| -> Vec<String> {
         pin.listeners
+            .open()
             .iter()
             .map(|l| l.address.to_string())
             .collect()

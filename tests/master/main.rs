@@ -6,6 +6,7 @@ mod common;
 mod death;
 mod events;
 mod fork;
+mod listeners;
 mod load;
 mod loss;
 mod managers;

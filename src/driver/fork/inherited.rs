@@ -16,9 +16,11 @@ use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::sys::io::fd;
 use crate::sys::io::seqpacket::{Link, Message};
+use crate::sys::listener;
 use crate::sys::listener::Listener;
 use crate::sys::process::image;
 use crate::sys::process::pidfd;
+use crate::wire::address::ListenSpec;
 use crate::wire::changes::Changes;
 use crate::wire::environment::VariablePool;
 use crate::wire::exports::Protocol;
@@ -86,6 +88,13 @@ impl InheritedFork {
     /// Exit 111: there are too many open files.
     pub fn listeners(&self) -> Result<Vec<Listener>> {
         self.listeners.iter().map(Listener::try_clone).collect()
+    }
+
+    /// Whether the old master's command line named this address, and its listener was taken away
+    /// since.
+    pub fn was_removed(&self, spec: &ListenSpec) -> bool {
+        let known = self.handover.listen.contains(&spec.to_string());
+        known && !self.listeners.iter().any(|it| listener::is_at(spec, it))
     }
 
     /// The protocols in which the old master was told of listeners.

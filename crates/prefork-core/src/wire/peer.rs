@@ -85,6 +85,10 @@ pub struct ForkHandover {
     /// The commands that the keys were used for, as JSON.
     #[serde(default)]
     pub key_commands: BTreeMap<String, String>,
+    /// The addresses that its `--listen` named: one that it has no listener for any more was taken
+    /// away on purpose.
+    #[serde(default)]
+    pub listen: Vec<String>,
 }
 
 impl ForkHandover {

@@ -67,7 +67,9 @@ impl Life {
         match self.world.roll(24) {
             0..6 => Command::Rollback(None),
             6..12 => Command::Scale(Scale::To(self.world.roll(3) as usize + 2)),
-            12..16 => Command::Reload { renewed: false },
+            12..14 => Command::Reload { renewed: false },
+            14 => Command::AddListeners { new: true },
+            15 => Command::RemoveListeners,
             16 => Command::Pause,
             17..19 => Command::Resume,
             19 => Command::Stop(StopSeverity::Graceful),

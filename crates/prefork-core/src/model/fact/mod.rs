@@ -14,6 +14,7 @@ use crate::model::leftover::LeftBehind;
 use crate::model::operation::OperationKind;
 use crate::model::peer::PeerLabel;
 use crate::model::policy::StopSeverity;
+use crate::model::releases::listener_change::ListenerLabel;
 use crate::model::signal::Signal;
 
 /// How much a fact matters.
@@ -87,6 +88,10 @@ pub enum Fact {
     WorkerHeld(WorkerLabel, bool),
     /// A worker was told to finish, and still holds a listener after this long.
     ListenerStillHeld(WorkerLabel, Duration),
+    /// The workers of the generation that is rolled to have this listener, which others have not.
+    ListenerAdded(ListenerLabel),
+    /// The master has closed this listener: the service has it no more.
+    ListenerRemoved(ListenerLabel),
     /// A slot stays empty: its worker exited with a fatal code.
     SlotDown(u32),
     /// The master itself was late: heartbeats are timed anew.
@@ -317,6 +322,8 @@ impl Fact {
             | Fact::RolloutOnProbation { .. }
             | Fact::RolloutDone { .. }
             | Fact::RolloutGivenUp { .. }
+            | Fact::ListenerAdded(_)
+            | Fact::ListenerRemoved(_)
             | Fact::SignalDeferred(..)
             | Fact::SignalIgnored(_)
             | Fact::DeferredPauseDropped(_)
@@ -357,6 +364,8 @@ impl Fact {
             | Fact::ListenerStillHeld(worker, _) => Some(*worker),
             Fact::WorkerExited(exit) => Some(exit.worker),
             Fact::SlotDown(_)
+            | Fact::ListenerAdded(_)
+            | Fact::ListenerRemoved(_)
             | Fact::LeftBehind(..)
             | Fact::WorkerIsDaemon(..)
             | Fact::LeftoverOverdue(_)
