@@ -9,8 +9,8 @@ use crate::wire::address::Bound;
 /// Why a socket could not be made.
 #[derive(Debug)]
 pub(super) enum BindError {
-    /// Another socket has the address (EADDRINUSE). It may be free later: try again. The address, if
-    /// it is worth a look which process holds it.
+    /// Another socket has the address (EADDRINUSE). It may be free later: try again. The address,
+    /// if it is worth a look which process holds it.
     InUse(Error, Option<Bound>),
     /// The machine does not have this address. Other addresses of the same host may do.
     Unavailable(Error),
