@@ -16,8 +16,8 @@ _pf__ctl() {
             ",$1")
                 cmd="pf__ctl"
                 ;;
-            pf__ctl,drill)
-                cmd="pf__ctl__subcmd__drill"
+            pf__ctl,add-fds)
+                cmd="pf__ctl__subcmd__add__subcmd__fds"
                 ;;
             pf__ctl,events)
                 cmd="pf__ctl__subcmd__events"
@@ -64,14 +64,17 @@ _pf__ctl() {
             pf__ctl,stop)
                 cmd="pf__ctl__subcmd__stop"
                 ;;
+            pf__ctl,take-fds)
+                cmd="pf__ctl__subcmd__take__subcmd__fds"
+                ;;
             pf__ctl,upgrade)
                 cmd="pf__ctl__subcmd__upgrade"
                 ;;
             pf__ctl,wait)
                 cmd="pf__ctl__subcmd__wait"
                 ;;
-            pf__ctl__subcmd__help,drill)
-                cmd="pf__ctl__subcmd__help__subcmd__drill"
+            pf__ctl__subcmd__help,add-fds)
+                cmd="pf__ctl__subcmd__help__subcmd__add__subcmd__fds"
                 ;;
             pf__ctl__subcmd__help,events)
                 cmd="pf__ctl__subcmd__help__subcmd__events"
@@ -118,6 +121,9 @@ _pf__ctl() {
             pf__ctl__subcmd__help,stop)
                 cmd="pf__ctl__subcmd__help__subcmd__stop"
                 ;;
+            pf__ctl__subcmd__help,take-fds)
+                cmd="pf__ctl__subcmd__help__subcmd__take__subcmd__fds"
+                ;;
             pf__ctl__subcmd__help,upgrade)
                 cmd="pf__ctl__subcmd__help__subcmd__upgrade"
                 ;;
@@ -131,7 +137,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners add-fds take-fds help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -144,8 +150,8 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__drill)
-            opts="-q -y -h --timeout --json --token --quiet --yes --request --help"
+        pf__ctl__subcmd__add__subcmd__fds)
+            opts="-q -h --timeout --json --token --quiet --no-wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -156,10 +162,6 @@ _pf__ctl() {
                     return 0
                     ;;
                 --token)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --request)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -197,7 +199,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__help)
-            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners help"
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners add-fds take-fds help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -210,7 +212,7 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        pf__ctl__subcmd__help__subcmd__drill)
+        pf__ctl__subcmd__help__subcmd__add__subcmd__fds)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -434,6 +436,20 @@ _pf__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pf__ctl__subcmd__help__subcmd__take__subcmd__fds)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pf__ctl__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -485,7 +501,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__listeners)
-            opts="-q -h --timeout --json --token --quiet --help"
+            opts="-q -h --timeout --json --token --quiet --no-wait --remove --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -496,6 +512,10 @@ _pf__ctl() {
                     return 0
                     ;;
                 --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --remove)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -759,6 +779,36 @@ _pf__ctl() {
                     ;;
                 --token)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__take__subcmd__fds)
+            opts="-q -e -h --timeout --json --token --quiet --export --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --export)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -W "systemd einhorn server-starter unicorn nginx php-fpm" -- "${cur}"))
                     return 0
                     ;;
                 *)

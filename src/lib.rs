@@ -179,6 +179,13 @@
 //! a child of it ([`sys::process::child`]) that is started again when it dies
 //! ([`model::machines::holder`]).
 //!
+//! *Listeners that come and go.* `pf-ctl add-fds` sends descriptors with its request
+//! ([`sys::control::descriptors`]); the driver checks them and keeps them until the model asks for
+//! the pin of a generation that has them too (`driver/listeners.rs`). When a rollout that changes
+//! the listeners is done, the pin's are those of the service
+//! ([`model::action::Action::SettleListeners`]), and every other pin lets go of its own: it
+//! remembers how each was bound ([`sys::listener::ClosedListener`]), for a rollback.
+//!
 //! *A worker.* [`model::action::Action::Spawn`] names a slot and a generation; the driver looks up
 //! the generation's pin ([`driver::pin`]: real directory, program, environment, resolved once),
 //! makes the worker's notify socket and heartbeat page, and forks ([`sys::process::spawn`]).

@@ -1,7 +1,7 @@
 //! A connection to a control socket: one request out, lines in.
 
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +11,14 @@ use super::master::Master;
 use crate::error::{Error, Exit, Result};
 use crate::model::time::Time;
 use crate::sys::control::connect;
+use crate::sys::control::descriptors;
 use crate::sys::control::token::Token;
 use crate::sys::io::nonblocking::read_stream_now;
 use crate::sys::io::poll::{Interest, Poller};
-use crate::sys::machine::clock;
-use crate::wire::control::{ControlCommand, Request, Response, parse_response, token_line};
+use crate::sys::machine::{clock, limits};
+use crate::wire::control::{
+    ControlCommand, MAX_REQUEST, Request, Response, parse_response, token_line,
+};
 
 /// The longest line that is taken from a master: a status document of 100,000 slots fits.
 const MAX_LINE: usize = 64 * 1024 * 1024;
@@ -39,6 +42,8 @@ pub struct ControlConnection {
     buffer: Vec<u8>,
     /// The first bytes of `buffer` that were searched for a newline already.
     scanned: usize,
+    /// What has come with the lines, if it is wanted.
+    fds: Option<Vec<OwnedFd>>,
 }
 
 /// One line of an answer.
@@ -92,6 +97,7 @@ impl ControlConnection {
             answer_by: None,
             buffer: Vec::new(),
             scanned: 0,
+            fds: None,
         })
     }
 
@@ -126,32 +132,65 @@ impl ControlConnection {
     /// # Errors
     /// Exit 5: the master does not read.
     pub fn send(&mut self, request: &Request) -> Result<()> {
-        let request_line = serde_json::to_vec(request)
+        self.send_with(request, &[])
+    }
+
+    /// As [`send`](Self::send), with descriptors that go along with the request.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); exit 6: the request is too long; exit 111: the system refuses.
+    pub fn send_with(&mut self, request: &Request, mut fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut line = serde_json::to_vec(request)
             .map_err(|error| Error::system("cannot write the request", error))?;
-        let mut line = std::mem::take(&mut self.greeting);
-        line.extend(request_line);
         line.push(b'\n');
+        if !fds.is_empty() && line.len() > MAX_REQUEST {
+            let what = "the names of so many listeners are too long for one request";
+            return Err(Error::new(Exit::Refused, what, "").hint("give them in several"));
+        }
+        let greeting = std::mem::take(&mut self.greeting);
         let until = self
             .deadline
             .unwrap_or_else(|| clock::now() + ANSWER_WITHIN);
         // The answer to `wait` may begin with its end. Every other answer has a first line at once.
         let silent = matches!(request.command, ControlCommand::Wait { .. });
         self.answer_by = (self.deadline.is_none() && !silent).then_some(until);
-        let mut rest = line.as_slice();
-        while !rest.is_empty() {
+        let mut rests = [greeting.as_slice(), line.as_slice()].into_iter();
+        let mut rest = rests.next().unwrap_or_default();
+        loop {
+            if rest.is_empty() {
+                match rests.next() {
+                    Some(next) => rest = next,
+                    None => return Ok(()),
+                }
+            }
             let within = time_left(until).ok_or_else(no_answer)?;
             self.stream
                 .set_write_timeout(Some(within))
                 .map_err(connection_broken)?;
-            match self.stream.write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            // The descriptors belong to the request, and not to the token in front of it.
+            let is_greeting = rests.len() > 0;
+            let lot = if is_greeting { &[] } else { fds };
+            match descriptors::send_some(self.stream.as_fd(), rest, lot) {
+                Ok((written, passed)) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    fds = fds.get(passed..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(no_answer()),
                 Err(error) if is_disconnected(&error) => return Ok(()),
                 Err(error) => return Err(connection_broken(error)),
             }
         }
-        Ok(())
+    }
+
+    /// From now on the descriptors are kept that come with the lines.
+    pub fn want_fds(&mut self) {
+        self.fds.get_or_insert_default();
+    }
+
+    /// Those that have come.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        self.fds.take().unwrap_or_default()
     }
 
     /// Receives the next line, and calls `idle` meanwhile. `None`: the master has closed the
@@ -267,6 +306,31 @@ impl ControlConnection {
         Some(std::mem::replace(&mut self.buffer, rest))
     }
 
+    /// One read, which waits until `until` at most. That a descriptor was lost is the outer error.
+    fn read(&mut self, chunk: &mut [u8], until: Option<Time>) -> Result<io::Result<usize>> {
+        let Some(fds) = &mut self.fds else {
+            return Ok(self.stream.read(chunk));
+        };
+        let readable = [(self.stream.as_fd(), Interest::READ)];
+        Poller::new()
+            .wait(&readable, until)
+            .map_err(connection_broken)?;
+        let (count, come, is_cut) = match descriptors::receive(self.stream.as_fd(), chunk) {
+            Ok(received) => received,
+            Err(error) => return Ok(Err(error)),
+        };
+        fds.extend(come);
+        if is_cut {
+            let limit = limits::nofile();
+            return Err(Error::system(
+                "cannot receive all listeners",
+                format!("the limit of open files is {limit}"),
+            )
+            .hint("raise it: ulimit -n"));
+        }
+        Ok(Ok(count))
+    }
+
     /// Waits until something can be read, and reads it. False: the connection has ended.
     fn fill(&mut self, idle: Idle<'_>) -> Result<bool> {
         let mut chunk = [0; 64 * 1024];
@@ -280,7 +344,7 @@ impl ControlConnection {
             self.stream
                 .set_read_timeout(within)
                 .map_err(connection_broken)?;
-            match self.stream.read(&mut chunk) {
+            match self.read(&mut chunk, stretch)? {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.buffer.extend(chunk.get(..count).unwrap_or_default());

@@ -4,6 +4,7 @@
 //!
 //! - `program`: what all binaries share: read the command line, run, print the one line of an
 //!   error;
+//! - `hand_on`: the environment in which listeners are handed on to the next program;
 //! - `values`: the values of options that several binaries have: durations, `off`, protocols;
 //! - [`listen`]: `pf-listen` binds listeners and becomes the next program;
 //! - [`master`]: `pf-master`, from the command line to the values that [`driver`](crate::driver)
@@ -21,6 +22,7 @@
 
 pub mod accept;
 pub mod ctl;
+mod hand_on;
 pub mod listen;
 pub mod master;
 mod program;

@@ -18,7 +18,9 @@ fn is_costly(command: &ControlCommand) -> bool {
     matches!(
         command,
         ControlCommand::Status
-            | ControlCommand::Listeners
+            | ControlCommand::Listeners { .. }
+            | ControlCommand::AddFds { .. }
+            | ControlCommand::TakeFds
             | ControlCommand::Reload { dry_run: true, .. }
             | ControlCommand::Upgrade { dry_run: true, .. }
     )
@@ -104,6 +106,10 @@ impl Driver {
             return false;
         };
         let batch = client.conn.read();
+        if client.entry == Entry::AwaitsToken && batch.inputs.is_empty() {
+            // Who is not let in does not fill the table of descriptors.
+            client.conn.drop_fds();
+        }
         client.has_unread = batch.more;
         // A line has its full time from its first byte: a finished line starts the time anew.
         let is_partial = client.conn.has_partial_line();
@@ -115,6 +121,10 @@ impl Driver {
         let mut is_cheap = true;
         for input in batch.inputs {
             is_cheap &= self.take_input(number, input);
+        }
+        if let Some(client) = self.clients.get_mut(number) {
+            // Of a line that is no add-fds.
+            client.conn.drop_spent_fds();
         }
         batch.more && is_cheap
     }

@@ -10,8 +10,16 @@ use crate::sys::process::guard;
 use crate::sys::process::proc_info;
 use crate::sys::process::wait;
 use crate::wire::environment::Environment;
+use crate::wire::listen_env::TAKEN_FROM;
 
 use super::state::Driver;
+
+/// Whether it was started with listeners that `pf-ctl take-fds` got from this master: then they are
+/// its own, and it is not of the service.
+fn has_taken_listeners(environment: Option<&Environment>) -> bool {
+    let from = environment.and_then(|it| it.number::<u32>(TAKEN_FROM));
+    from == Some(std::process::id())
+}
 
 impl Driver {
     /// Looks, and tells the model.
@@ -42,7 +50,11 @@ impl Driver {
                         name: proc_info::name(pid).unwrap_or_default(),
                         slot: environment.and_then(|it| it.number("PF_WORKER")),
                         left_by: self.left_by(environment),
-                        holds: self.holds(pid),
+                        holds: if has_taken_listeners(environment) {
+                            Holds::Nothing
+                        } else {
+                            self.holds(pid)
+                        },
                     };
                     (!is_guard(&left_behind)).then_some(left_behind)
                 })

@@ -22,8 +22,8 @@
 //! - the files here: `start` makes a driver; `turn` is the loop; `perform` turns actions into
 //!   system calls; `requests` and `client_input` turn control lines into events; `plan` tells what
 //!   a rollout would change; `events` numbers what happened, `stories` keeps it for each slot;
-//!   `leftovers` finds what workers left behind; `status` is the status document; `ack_socket`
-//!   opens einhorn's socket.
+//!   `leftovers` finds what workers left behind; `listeners` adds and removes listeners, and gives
+//!   them away; `status` is the status document; `ack_socket` opens einhorn's socket.
 //!
 //! The way of one event: a method of `turn` makes it and calls `feed` (in `perform`), which hands
 //! it to the model and performs the actions; facts that come out of an action (a fork failed:
@@ -34,6 +34,7 @@ mod client_input;
 mod clients;
 mod events;
 mod leftovers;
+mod listeners;
 mod perform;
 mod plan;
 mod process;

@@ -10,6 +10,7 @@ use crate::model::event::Event;
 use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::{Fact, Level};
 use crate::model::ids::{Generation, Ticket, WorkerId};
+use crate::model::releases::PinnedRelease;
 use crate::model::signal::Signal;
 use crate::sys::machine::clock;
 use crate::sys::process::proc_info;
@@ -98,10 +99,12 @@ impl Driver {
                 self.mend_paths(clock::now());
             }
             Action::PassUsr1 => self.pass_usr1(),
+            Action::SettleListeners(generation) => self.settle_listeners(generation),
             Action::CloseListeners => {
                 // The pins share the master's copies; workers have their own.
                 self.pins.forget_all();
                 self.listeners.close();
+                self.clients.drop_unsent_fds();
             }
             Action::Began(ticket, op) => self.clients.began(ticket, op),
             Action::Refused(ticket, refusal, message) => {
@@ -223,10 +226,9 @@ impl Driver {
         self.pinned(generation, pin)
     }
 
-    /// The same, with the changes of the reload that has this ticket.
+    /// The same, as the request with this ticket asks for.
     fn pin_asked(&mut self, generation: Generation, ticket: Ticket) -> Event {
-        let changes = self.clients.take_changes(ticket);
-        let pin = self.resolve_pin(generation, &changes);
+        let pin = self.pin_as_asked(generation, ticket);
         self.pinned(generation, pin)
     }
 
@@ -234,7 +236,9 @@ impl Driver {
     pub(super) fn pin_again(&mut self, generation: Generation, old: Generation) -> Event {
         match self.pins.get(old) {
             Some(pin) => {
-                let pin = pin.renumbered(generation, Rc::clone(&pin.listeners));
+                let listeners = pin.listeners.again(self.listeners.sockets());
+                let pin = listeners
+                    .and_then(|listeners| pin.renumbered(generation, listeners, pin.beat_fd));
                 self.pinned(generation, pin)
             }
             None => Event::PinFailed(generation, format!("generation {old} is forgotten")),
@@ -250,7 +254,11 @@ impl Driver {
                     pin.program.display(),
                     pin.cwd.display()
                 ));
-                let release = self.pins.release_of(&pin);
+                self.listeners.remember_all(pin.listeners.open());
+                let release = PinnedRelease {
+                    listeners: self.listeners.change_to(pin.listeners.open()),
+                    ..self.pins.release_of(&pin)
+                };
                 self.pins.insert(pin);
                 Event::Pinned(generation, policy, release)
             }
@@ -277,7 +285,7 @@ impl Driver {
             })
             .collect();
         let numbers: Vec<i32> = leaders.iter().map(|(_, pid)| *pid).collect();
-        let inodes = self.listeners.inodes();
+        let inodes = self.open_inodes();
         let members = proc_info::groups_members(&numbers);
         // A process that cannot be looked at may hold one.
         let hold_none = |pids: &[i32]| matches!(proc_info::holds_socket(pids, &inodes), Ok(false));

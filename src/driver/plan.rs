@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::rc::Rc;
 
 use crate::error::{Error, Result};
 use crate::model::action::Refusal;
@@ -55,7 +54,10 @@ impl Driver {
         let now = now.map_err(refused)?;
         let next = Generation(now.generation.0 + 1);
         let then = match upgrade {
-            Some(Image::Same) => now.renumbered(next, Rc::clone(&now.listeners)),
+            Some(Image::Same) => {
+                let listeners = now.listeners.again(self.listeners.sockets());
+                listeners.and_then(|listeners| now.renumbered(next, listeners, now.beat_fd))
+            }
             Some(Image::Next) | None => self.resolve_pin(next, changes),
         };
         let then = then.map_err(failed)?;
@@ -90,6 +92,7 @@ impl Driver {
 fn difference(now: &Pin, then: &Pin, slots: usize) -> Plan {
     let listeners = |pin: &Pin| -> Vec<String> {
         pin.listeners
+            .open()
             .iter()
             .map(|l| l.address.to_string())
             .collect()

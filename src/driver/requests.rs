@@ -12,7 +12,7 @@ use crate::sys::signal;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, ControlCommand, Failure, Reply, Request};
 
-use super::clients::{Key, KnownOutcome, MAX_PENDING, reply_of};
+use super::clients::{Asked, Key, KnownOutcome, MAX_PENDING, reply_of};
 use super::pin::is_ours;
 use super::state::Driver;
 
@@ -51,7 +51,14 @@ impl Driver {
                     reply.status = Some(driver.status())
                 });
             }
-            ControlCommand::Listeners => {
+            ControlCommand::Listeners { remove: Some(name) } => {
+                return self.remove_listeners(number, (id, key, wait), &name);
+            }
+            ControlCommand::AddFds { names } => {
+                return self.add_fds(number, (id, key, wait), names);
+            }
+            ControlCommand::TakeFds => return self.take_fds(number, id),
+            ControlCommand::Listeners { remove: None } => {
                 return self.reply(number, id, |driver, reply| {
                     reply.listeners = Some(driver.listener_list())
                 });
@@ -201,9 +208,13 @@ impl Driver {
             Outcome::Done(..) | Outcome::RolledBack(_) => self.what_is_named_instead(generation),
             Outcome::Failed(_) | Outcome::Aborted(_) | Outcome::Lost(_) => None,
         };
+        let is_removal = operation.is_some_and(|it| it.kind == OperationKind::RemoveListener);
+        let is_last = is_removal && self.listeners.iter().next().is_none();
+        let none_left = (is_last && matches!(outcome, Outcome::Done(..)))
+            .then(|| "the service has no listener any more".to_owned());
         KnownOutcome {
             outcome,
-            notes: note.into_iter().collect(),
+            notes: note.into_iter().chain(none_left).collect(),
             generation,
         }
     }
@@ -223,7 +234,7 @@ impl Driver {
     ) {
         let renewed = changes.command.is_some();
         let ticket = self.clients.ticket(number, id, key, wait);
-        self.clients.keep_changes(ticket, changes);
+        self.clients.keep_asked(ticket, Asked::Changes(changes));
         self.feed(Event::Command(ticket, ModelCommand::Reload { renewed }));
     }
 

@@ -7,6 +7,7 @@ mod death;
 mod drill;
 mod events;
 mod fork;
+mod listeners;
 mod load;
 mod loss;
 mod managers;

@@ -273,6 +273,24 @@ fn u3_a_private_listener_for_each_worker() {
 }
 
 #[test]
+fn p5_a_port_more_without_a_restart() {
+    recipe(
+        "ports",
+        &[
+            "add-fds done: generation 2",
+            "hello you, from slot ",
+            "remove-listener done: generation 3",
+            "stopped",
+        ],
+    );
+}
+
+#[test]
+fn p5_the_sockets_are_handed_to_another_master() {
+    recipe("handing", &["stopped", "hello you, from slot ", "stopped"]);
+}
+
+#[test]
 fn other_tools_in_the_chain() {
     if have(&["nice", "prlimit", "setpriv"]) {
         recipe("chain", &["ready: generation 1"]);

@@ -1,5 +1,7 @@
 //! The client side of a control connection.
 
+use std::io::Write;
+
 use super::*;
 
 fn pair(deadline: Option<Duration>) -> (ControlConnection, UnixStream) {
@@ -15,6 +17,7 @@ fn pair(deadline: Option<Duration>) -> (ControlConnection, UnixStream) {
             answer_by: None,
             buffer: Vec::new(),
             scanned: 0,
+            fds: None,
         },
         peer,
     )

@@ -1,5 +1,6 @@
 //! What most verbs do: ask the master, or send a signal to a master that has no control socket.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::job::{Job, malformed_reply};
@@ -10,6 +11,11 @@ use crate::wire::control::{ControlCommand, Reply};
 
 /// Sends `command` to the master and returns the exit code that the reply means.
 pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
+    ask_with(job, command, &[])
+}
+
+/// As [`ask`], with descriptors that go along with the request.
+pub(super) fn ask_with(job: &Job, command: ControlCommand, fds: &[BorrowedFd<'_>]) -> Result<Exit> {
     let mut reach = job
         .target
         .reach(job.deadline)
@@ -18,7 +24,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
         return signal_fallback::send(job, reach.master.as_ref(), &command);
     };
     let has_data: fn(&Reply) -> bool = match command {
-        ControlCommand::Listeners => |reply| reply.listeners.is_some(),
+        ControlCommand::Listeners { remove: None } => |reply| reply.listeners.is_some(),
         ControlCommand::History => |reply| reply.generations.is_some(),
         ControlCommand::Reload { dry_run: true, .. }
         | ControlCommand::Upgrade { dry_run: true, .. } => |reply| reply.plan.is_some(),
@@ -33,7 +39,7 @@ pub(super) fn ask(job: &Job, command: ControlCommand) -> Result<Exit> {
             ..
         }
     );
-    let answered = job.exchange(&mut connection, command)?;
+    let answered = job.exchange_with(&mut connection, command, fds)?;
     let answer = answered.ok_or_else(|| reach.unanswered(&connection))?;
     let (reply, text) = if Job::has_moved(&answer.0) {
         ask_new_master(job).unwrap_or(Ok(answer))?

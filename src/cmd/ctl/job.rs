@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::cli::Verb;
@@ -58,6 +59,16 @@ impl Job {
         connection: &mut ControlConnection,
         command: ControlCommand,
     ) -> Result<Option<(Reply, String)>> {
+        self.exchange_with(connection, command, &[])
+    }
+
+    /// As [`exchange`](Self::exchange), with descriptors that go along with the request.
+    pub(super) fn exchange_with(
+        &self,
+        connection: &mut ControlConnection,
+        command: ControlCommand,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Option<(Reply, String)>> {
         let request = Request {
             command,
             id: None,
@@ -65,7 +76,7 @@ impl Job {
             key: None,
         };
         connection
-            .send(&request)
+            .send_with(&request, fds)
             .map_err(|error| self.explain_timeout(error))?;
         loop {
             match connection

@@ -9,6 +9,7 @@
 //! - `ask`: what most verbs do;
 //! - `process`: `stop`, `wait --gone` and `pid`, which need the master's process;
 //! - `ready`: `wait --ready`, which also waits for a master that is not there yet;
+//! - `fds`: `add-fds` and `take-fds`, which pass listeners;
 //! - `events`: `events`, which goes on with the next master when one leaves the service to another;
 //! - `drill`: `drill`, which makes load while it makes requests;
 //! - `signal_fallback`: signals, for a master that has no control socket, and KILL, STOP, CONT;
@@ -24,6 +25,7 @@ mod changes;
 mod cli;
 mod drill;
 mod events;
+mod fds;
 mod job;
 mod output;
 mod process;
@@ -63,6 +65,11 @@ fn run(verb: &Verb) -> Result<Exit> {
 
 fn perform(verb: &Verb) -> Result<Exit> {
     let command = verb.command()?;
+    // Before this process opens any descriptor.
+    let given = match verb {
+        Verb::AddFds(_) => fds::inherit()?,
+        _ => Vec::new(),
+    };
     let job = Job::new(verb)?;
     match (verb, command) {
         (Verb::Stop(stop), Some(command)) if !job.no_wait => {
@@ -78,6 +85,8 @@ fn perform(verb: &Verb) -> Result<Exit> {
         ) => ready::wait(&job, *appear, command),
         (Verb::Drill(drill), _) => drill::run(&job, drill),
         (Verb::Events(follow), _) => events::follow(&job, follow.since),
+        (Verb::AddFds(_), _) => fds::add(&job, &given),
+        (Verb::TakeFds(take), _) => fds::take(&job, take),
         (_, Some(command)) => signal_fallback::send_unanswerable(&job, &command)
             .unwrap_or_else(|| ask::ask(&job, command)),
         (Verb::Pid(_), None) => process::pid(&job),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::cli::PROGRAM;
-use super::prepare::Environment;
+use crate::cmd::hand_on::Environment;
 use crate::cmd::program::print_line;
 use crate::error::{Error, Exit, Result};
 use crate::log::{Format, Log, Sink};

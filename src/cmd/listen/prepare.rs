@@ -1,26 +1,24 @@
 //! Binds the listeners, and makes the environment of COMMAND.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::cli::{Args, PROGRAM};
 use super::port_file;
+use crate::cmd::hand_on::{Environment, environment, exported};
 use crate::cmd::program::print_line;
 use crate::error::{Error, Result};
 use crate::sys::io::fd;
-use crate::sys::listener::{self, Bound, Listener, Retry};
-use crate::wire::address::{ListenSpec, Name};
-use crate::wire::exports::{self, Exports, Protocol};
-use crate::wire::listen_env::{self, FIRST_FD};
+use crate::sys::listener::{self, Listener, Retry};
+use crate::wire::address::ListenSpec;
+use crate::wire::exports::{self, Exports};
+use crate::wire::listen_env::FIRST_FD;
 
 /// The address to bind where no ADDRESS is given and no listener is inherited.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
 /// The variable that names the heartbeat page of a worker.
 const HEARTBEAT: &str = "PF_HEARTBEAT_FD";
-
-/// The environment of COMMAND: names and values.
-pub(super) type Environment = Vec<(OsString, OsString)>;
 
 /// Binds the listeners. Returns them and the environment of COMMAND.
 pub(super) fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
@@ -66,12 +64,6 @@ pub(super) fn prepare(args: &Args) -> Result<(Vec<Listener>, Environment)> {
     Ok((listeners, environment))
 }
 
-/// The variables that pass the listeners on in these protocols.
-fn exported(protocols: &[Protocol], listeners: &[Listener]) -> Result<Vec<(String, OsString)>> {
-    let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
-    exports::render(protocols, &addresses, FIRST_FD).map_err(Error::usage)
-}
-
 fn default_spec() -> Result<ListenSpec> {
     DEFAULT_ADDRESS.parse().map_err(Error::usage)
 }
@@ -106,34 +98,6 @@ fn warn_of_replaced_fds(listeners: &[Listener], log: &mut dyn FnMut(String)) {
             fd::describe_file(number)
         ));
     }
-}
-
-/// The environment of this process, with the variables for `listeners` in place of the inherited
-/// ones.
-fn environment(listeners: &[Listener], exported: Vec<(String, OsString)>) -> Environment {
-    let ours = |key: &OsStr| {
-        listen_env::VARIABLES
-            .iter()
-            .any(|variable| key == *variable)
-            || exports::is_listener_variable(key)
-    };
-    let mut environment: Environment = std::env::vars_os().filter(|(key, _)| !ours(key)).collect();
-    let (count, names) = listen_env::render(
-        listeners
-            .iter()
-            .map(|listener| listener.name.as_ref().map(Name::as_str)),
-    );
-    // exec keeps the pid. With --hold, the child replaces this value by its own pid.
-    let pid = std::process::id().to_string();
-    for (key, value) in [
-        ("LISTEN_PID", pid),
-        ("LISTEN_FDS", count),
-        ("LISTEN_FDNAMES", names),
-    ] {
-        environment.push((key.into(), value.into()));
-    }
-    environment.extend(exported.into_iter().map(|(key, value)| (key.into(), value)));
-    environment
 }
 
 /// A worker that adds a listener (U3) may have its heartbeat page at the fd of the listener. Then

@@ -114,7 +114,10 @@ pub(super) fn prepare(
     check_exports(&exports, &args.listen)?;
     let given = environment::own();
     let mut settings = settings(&args, &given, exports, None)?;
-    let listeners = listener::arrange(held, &args.listen, true, &Retry::default(), &mut tell)?;
+    // What was taken away from the old master does not come back by an upgrade.
+    let is_wanted = |spec: &&ListenSpec| !inherited_fork.is_some_and(|old| old.was_removed(spec));
+    let listen: Vec<ListenSpec> = args.listen.iter().filter(is_wanted).cloned().collect();
+    let listeners = listener::arrange(held, &listen, true, &Retry::default(), &mut tell)?;
     check_numbers(&args, listeners.len())?;
     let addresses: Vec<&Bound> = listeners.iter().map(|listener| &listener.address).collect();
     exports::render(&settings.recipe.exports.protocols(), &addresses, FIRST_FD)

@@ -1,5 +1,6 @@
 //! One control connection and its requests without a reply.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -121,6 +122,14 @@ impl Client {
 
     pub(in crate::driver) fn reply(&mut self, reply: Reply) {
         self.send(&reply);
+    }
+
+    /// A reply with descriptors.
+    pub(in crate::driver) fn reply_with(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
+        match serde_json::to_string(reply) {
+            Ok(line) => self.gone |= !self.conn.send_with(line, fds),
+            Err(_) => self.gone = true,
+        }
     }
 
     pub(in crate::driver) fn fail(&mut self, code: Code, message: String, id: Option<Value>) {

@@ -47,7 +47,7 @@ impl Clients {
             last_client: clients.last_client,
             last_ticket: clients.last_ticket,
             keys: Keys::taken_over((clients.keys, clients.key_commands)),
-            changes: BTreeMap::new(),
+            asked: BTreeMap::new(),
             surplus_at: Time::default(),
             dropped: clients.dropped,
         })

@@ -1,6 +1,6 @@
 //! Control connections: which client asked for what, and which request waits for which operation.
 //!
-//! - [`Clients`]: all connections, the idempotency keys, and what reloads change.
+//! - [`Clients`]: all connections, the idempotency keys, and what requests change.
 //! - [`Client`]: one connection, with its requests that have no reply yet.
 //! - [`Keys`]: which request has begun which operation already.
 //! - `follower`: the clients that follow events, each with its place among them.
@@ -16,8 +16,8 @@
 //! [`Clients::began`] replies with the operation's id or lets the request wait for the
 //! operation. [`Clients::progress`] and [`Clients::finished`] then go to all that wait for it.
 
-use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,7 +27,9 @@ use crate::model::fact::text::workers as in_words;
 use crate::model::ids::{Generation, OpId, Ticket};
 use crate::model::time::Time;
 use crate::sys::control::Conn;
+use crate::sys::control::descriptors::Missing;
 use crate::sys::io::poll::Interest;
+use crate::sys::listener::Listener;
 use crate::wire::changes::Changes;
 use crate::wire::control::{Code, Failure, Plan, Progress, Reply};
 use crate::wire::handover::Entry;
@@ -50,6 +52,16 @@ pub(super) const MAX_PENDING: usize = 64;
 /// The least time between two surplus requests of a client.
 const SURPLUS_EVERY: Duration = Duration::from_millis(1);
 
+/// What the generation that a request asks for has, besides what is known anyway.
+pub(super) enum Asked {
+    /// What a reload changes.
+    Changes(Changes),
+    /// These listeners too.
+    Add(Vec<Listener>),
+    /// Not the listeners with these inodes.
+    Remove(BTreeSet<u64>),
+}
+
 /// All control connections.
 #[derive(Default)]
 pub(super) struct Clients {
@@ -57,9 +69,9 @@ pub(super) struct Clients {
     last_client: u64,
     last_ticket: u64,
     pub(super) keys: Keys,
-    /// What the reload of this ticket changes, until its generation is pinned or it is refused.
+    /// What the request of this ticket changes, until its generation is pinned or it is refused.
     /// Both happen in the turn that made the ticket, so an upgrade never hands any over.
-    changes: BTreeMap<Ticket, Changes>,
+    asked: BTreeMap<Ticket, Asked>,
     /// When requests are read again that were sent before the one before them was answered.
     surplus_at: Time,
     pub(super) dropped: u64,
@@ -159,14 +171,27 @@ impl Clients {
         ticket
     }
 
-    /// Keeps what the reload of this ticket changes until the model asks for its pin.
-    pub(super) fn keep_changes(&mut self, ticket: Ticket, changes: Changes) {
-        self.changes.insert(ticket, changes);
+    /// Keeps what the request of this ticket changes until the model asks for its pin.
+    pub(super) fn keep_asked(&mut self, ticket: Ticket, asked: Asked) {
+        self.asked.insert(ticket, asked);
     }
 
-    /// Takes what the reload of this ticket changes.
-    pub(super) fn take_changes(&mut self, ticket: Ticket) -> Changes {
-        self.changes.remove(&ticket).unwrap_or_default()
+    /// Takes what the request of this ticket changes.
+    pub(super) fn take_asked(&mut self, ticket: Ticket) -> Option<Asked> {
+        self.asked.remove(&ticket)
+    }
+
+    /// Takes the descriptors that came with the request of this client that is being answered.
+    pub(super) fn take_fds(&mut self, number: u64) -> Result<Vec<OwnedFd>, Missing> {
+        let client = self.by_number.get_mut(&number);
+        client.map_or_else(|| Ok(Vec::new()), |client| client.conn.take_fds())
+    }
+
+    /// Drops the clients that have not read the listeners that they asked for.
+    pub(super) fn drop_unsent_fds(&mut self) {
+        for client in self.by_number.values_mut() {
+            client.gone |= client.conn.has_unsent_fds();
+        }
     }
 
     /// Whether the client has as many waiting requests as it may.
@@ -203,7 +228,7 @@ impl Clients {
 
     /// The model has refused a request.
     pub(super) fn refused(&mut self, ticket: Ticket, refusal: Refusal, message: String) {
-        self.changes.remove(&ticket);
+        self.asked.remove(&ticket);
         if let Some((client, pending)) = self.settle(ticket) {
             client.fail(code_of(refusal), message, pending.id);
         }

@@ -17,9 +17,11 @@ use crate::model::peer::PeerMessage;
 use crate::model::policy::Policy;
 use crate::sys::io::fd;
 use crate::sys::io::seqpacket::{Link, Message};
+use crate::sys::listener;
 use crate::sys::listener::Listener;
 use crate::sys::process::image;
 use crate::sys::process::pidfd;
+use crate::wire::address::ListenSpec;
 use crate::wire::changes::Changes;
 use crate::wire::environment::VariablePool;
 use crate::wire::exports::Protocol;
@@ -91,6 +93,13 @@ impl InheritedFork {
         self.listeners.iter().map(Listener::try_clone).collect()
     }
 
+    /// Whether the old master's command line named this address, and its listener was taken away
+    /// since.
+    pub fn was_removed(&self, spec: &ListenSpec) -> bool {
+        let known = self.handover.listen.contains(&spec.to_string());
+        known && !self.listeners.iter().any(|it| listener::is_at(spec, it))
+    }
+
     /// The protocols in which the old master was told of listeners.
     pub fn inherited_exports(&self) -> &[Protocol] {
         &self.handover.inherited_exports
@@ -123,7 +132,10 @@ impl InheritedFork {
         earlier.into_iter().for_each(|pin| pins.insert(pin));
         let (from, to) = (old.generation, Generation(self.handover.state.to()));
         let copy = self.handover.state.is_copy();
-        let copy = copy.then(|| old.renumbered(to, Rc::clone(listeners)));
+        let copy = copy.then(|| {
+            let listeners = old.listeners.again(listeners)?;
+            old.renumbered(to, listeners, old.beat_fd)
+        });
         pins.insert(old);
         let new = match copy {
             Some(copy) => copy?,

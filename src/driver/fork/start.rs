@@ -104,9 +104,9 @@ impl Driver {
     fn fork_handover(&self, state: ForkState) -> Result<ForkHandover, String> {
         let pin = self.pins.get(state.from);
         let pin = pin.ok_or("the generation that serves is forgotten")?;
-        // All generations of the new master get the listeners that this master has now, so the set
-        // of a pin is not sent.
-        let mut sets = vec![Rc::clone(&pin.listeners)];
+        // The generations that have their listeners open have those that this master has now, so
+        // the set of a pin is not sent.
+        let mut sets = vec![Rc::clone(self.listeners.sockets())];
         let kept = state.releases.kept.iter().map(|kept| kept.generation);
         let earlier: Vec<_> = kept
             .filter(|generation| *generation != state.from)
@@ -132,6 +132,7 @@ impl Driver {
                 .map(|listener| listener.handed_over())
                 .collect(),
             inherited_exports: self.pins.recipe().exports.inherited().to_vec(),
+            listen: self.pins.settings().addresses(),
             pid_file: self.published.pid_file().map(|file| file.path().into()),
             control: self
                 .published

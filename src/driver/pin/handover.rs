@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{Pin, Pins};
+use super::{Pin, PinnedListeners, Pins};
 use crate::error::{Error, Result};
 use crate::model::ids::Generation;
-use crate::sys::listener::Listener;
+use crate::sys::listener::{ClosedListener, Listener};
 use crate::wire::environment::VariablePool;
 use crate::wire::handover;
 use crate::wire::text::Text;
@@ -37,11 +37,20 @@ impl Pins {
 impl Pin {
     /// For the next image; `sets`: a set of listeners that is not among them is added.
     pub(in crate::driver) fn handed_over(&self, sets: &mut ListenerSets) -> handover::Pin {
-        let known = sets.iter().position(|set| Rc::ptr_eq(set, &self.listeners));
-        let listeners = known.unwrap_or_else(|| {
-            sets.push(Rc::clone(&self.listeners));
-            sets.len() - 1
-        });
+        let (listeners, closed) = match &self.listeners {
+            PinnedListeners::Open(own) => {
+                let known = sets.iter().position(|set| Rc::ptr_eq(set, own));
+                let place = known.unwrap_or_else(|| {
+                    sets.push(Rc::clone(own));
+                    sets.len() - 1
+                });
+                (place, None)
+            }
+            PinnedListeners::Closed(all) => {
+                let all = all.iter().map(ClosedListener::handed_over);
+                (0, Some(all.collect()))
+            }
+        };
         handover::Pin {
             generation: self.generation.0,
             policy: (&*self.policy).into(),
@@ -58,6 +67,7 @@ impl Pin {
             exports: self.exports.clone(),
             beat_fd: self.beat_fd,
             notify_dir: self.notify_dir.as_deref().map(Text::from),
+            closed,
         }
     }
 
@@ -75,19 +85,32 @@ impl Pin {
         let listeners = sets
             .get(pin.listeners)
             .ok_or_else(|| Error::system("cannot take a generation over", "it has no listeners"))?;
-        Pin::new(
+        let listeners = match &pin.closed {
+            None => Rc::clone(listeners),
+            Some(_) => Rc::default(),
+        };
+        let taken = Pin::new(
             Generation(pin.generation),
             Rc::new(pin.policy.into()),
             pin.cwd.into_path(),
             pin.program.into_path(),
             pin.command.into_iter().map(|arg| arg.0).collect(),
             variables.share(&pin.environment),
-            Rc::clone(listeners),
+            listeners,
             pin.exports,
             pin.beat_fd,
             pin.notify_dir.map(Text::into_path),
             nofile,
             pin.changes,
-        )
+        )?;
+        Ok(match pin.closed {
+            None => taken,
+            Some(all) => Pin {
+                listeners: PinnedListeners::Closed(
+                    all.into_iter().map(ClosedListener::taken_over).collect(),
+                ),
+                ..taken
+            },
+        })
     }
 }

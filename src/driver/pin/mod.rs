@@ -10,6 +10,8 @@
 //! - [`Settings`]: all that the operator asked for, of which the recipe and the policy are parts;
 //!   in `settings`.
 //! - `environment`: the variables of the workers.
+//! - [`PinnedListeners`]: the listeners of a pin, open or closed; in `listeners`.
+//! - `change`: a change of the listeners, and its end.
 //! - `release`: which release a pin belongs to.
 //! - `handover`: pins from one image of the master to the next.
 //!
@@ -17,8 +19,10 @@
 //! comes out, `Pins::insert` keeps it, workers are spawned from its `launch`, and `Pins::forget`
 //! drops it when the model says that the generation is over.
 
+mod change;
 mod environment;
 mod handover;
+mod listeners;
 mod pins;
 mod release;
 mod settings;
@@ -43,6 +47,7 @@ use environment::{beat_fd, changed, common_env, own_pid_in};
 
 pub use environment::is_ours;
 pub(super) use environment::own_env;
+pub use listeners::PinnedListeners;
 pub(super) use pins::Pins;
 pub use settings::Settings;
 
@@ -87,7 +92,7 @@ pub struct Pin {
     /// The environment without the master's own variables.
     pub environment: Environment,
     /// The listeners that its workers inherit.
-    pub listeners: Rc<Vec<Listener>>,
+    pub listeners: PinnedListeners,
     /// The protocols in which its workers are told of the listeners, besides systemd's.
     pub exports: Vec<Protocol>,
     /// The number of the heartbeat page in its workers.
@@ -215,7 +220,7 @@ impl Pin {
             program,
             command,
             environment,
-            listeners,
+            listeners: PinnedListeners::Open(listeners),
             exports,
             beat_fd,
             notify_dir,
@@ -226,12 +231,17 @@ impl Pin {
     }
 
     /// The same facts under another number, with these listeners, which are its own or copies of
-    /// them: a rollback starts from it, and a rehearsal. The program is the file that its path
-    /// names by then, as for a worker that is replaced after a crash.
+    /// them, or those of a change: a rollback starts from it, and a rehearsal. The program is the
+    /// file that its path names by then, as for a worker that is replaced after a crash.
     ///
     /// # Errors
     /// Exit 1: the program or the directory is gone.
-    pub fn renumbered(&self, generation: Generation, listeners: Rc<Vec<Listener>>) -> Result<Pin> {
+    pub fn renumbered(
+        &self,
+        generation: Generation,
+        listeners: Rc<Vec<Listener>>,
+        beat_fd: i32,
+    ) -> Result<Pin> {
         program::check(&self.program)
             .map_err(|error| failed(format!("worker program {}", self.program.display()), error))?;
         program::real_dir(&self.cwd)
@@ -242,7 +252,7 @@ impl Pin {
             &self.environment,
             &listeners,
             &self.exports,
-            self.beat_fd,
+            beat_fd,
         )?;
         Ok(Pin {
             generation,
@@ -251,14 +261,15 @@ impl Pin {
             program: self.program.clone(),
             command: self.command.clone(),
             environment: self.environment.clone(),
-            listeners,
             exports: self.exports.clone(),
-            beat_fd: self.beat_fd,
+            beat_fd,
             notify_dir: self.notify_dir.clone(),
             launch: Launch {
                 env,
+                own_pid_in: own_pid_in(&self.policy, &listeners),
                 ..self.launch.clone()
             },
+            listeners: PinnedListeners::Open(listeners),
             changes: self.changes.clone(),
             inode: proc_info::program_inode(&self.program),
         })

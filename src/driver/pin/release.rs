@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Pin, Pins, Recipe};
+use crate::model::releases::listener_change::ListenerChange;
 use crate::model::releases::{PinnedRelease, ReleaseLabel};
 use crate::wire::changes::Text;
 use crate::wire::environment::Variable;
@@ -47,19 +48,13 @@ impl Pin {
             sorted.sort_unstable();
             sorted
         }
-        let listeners = |pin: &Pin| -> Vec<_> {
-            let listeners = pin.listeners.iter();
-            listeners
-                .map(|listener| (listener.name.clone(), listener.address.to_string()))
-                .collect()
-        };
         self.cwd == other.cwd
             && self.program == other.program
             && self.command == other.command
             && self.policy == other.policy
             && self.exports == other.exports
             && self.beat_fd == other.beat_fd
-            && listeners(self) == listeners(other)
+            && self.listeners.places() == other.listeners.places()
             && facts(self) == facts(other)
     }
 }
@@ -74,6 +69,7 @@ impl Pins {
         PinnedRelease {
             label: pin.label(),
             same_as: same.map(|same| same.generation),
+            listeners: ListenerChange::default(),
         }
     }
 

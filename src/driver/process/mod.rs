@@ -150,7 +150,7 @@ impl Processes {
         let beat = HeartbeatFile::create().map_err(failed("cannot make its heartbeat page"))?;
         let ready_pipe = ready_pipe(pin).map_err(failed("cannot make its ready pipe"))?;
         let env = own_env(pin, slot, notify.address(), self.ack_socket_path());
-        let listeners = pin.listeners.iter().zip(FIRST_FD..);
+        let listeners = pin.listeners.open().iter().zip(FIRST_FD..);
         let mut fds: Vec<(BorrowedFd<'_>, i32)> = listeners
             .map(|(listener, number)| (listener.as_fd(), number))
             .collect();
@@ -159,7 +159,7 @@ impl Processes {
         fds.extend(write.map(|pipe| (pipe.write.as_fd(), pipe.number)));
         fds.extend(self.keep.iter().map(|(fd, number)| (fd.as_fd(), *number)));
         self.guard
-            .name_listeners(pin.listeners.iter().map(Listener::inode));
+            .name_listeners(pin.listeners.open().iter().map(Listener::inode));
         let announcement = stop_terms(pin).line();
         let guard = self.guard.socket();
         let plumbing = Plumbing {

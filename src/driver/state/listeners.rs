@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::log::Log;
 use crate::model::event::QueueDepth;
+use crate::model::releases::listener_change::{ListenerChange, ListenerLabel};
 use crate::sys::listener::accept_queue::QueueReader;
 use crate::sys::listener::address_owner::open_sockets;
 use crate::sys::listener::{Listener, Mended};
@@ -45,9 +46,55 @@ impl ServiceListeners {
 
     fn remember(&mut self) {
         let sockets = Rc::clone(&self.sockets);
-        let each = sockets.iter();
+        self.remember_all(&sockets);
+    }
+
+    /// These are listeners of the service, too: those of a generation that is rolled to.
+    pub(in crate::driver) fn remember_all(&mut self, listeners: &[Listener]) {
+        let each = listeners.iter();
         self.labels
             .extend(each.map(|listener| (listener.inode(), listener.address.to_string())));
+    }
+
+    /// What changes for the service if a generation has these.
+    pub(in crate::driver) fn change_to(&self, others: &[Listener]) -> ListenerChange {
+        let only_in = |these: &[Listener], those: &[Listener]| -> Vec<ListenerLabel> {
+            let is_there = |it: &Listener| those.iter().any(|that| that.inode() == it.inode());
+            these
+                .iter()
+                .filter(|it| !is_there(it))
+                .map(label_of)
+                .collect()
+        };
+        ListenerChange {
+            added: only_in(others, &self.sockets),
+            removed: only_in(&self.sockets, others),
+        }
+    }
+
+    /// New generations get these from now on; one that was made anew meanwhile, because a worker
+    /// had spoilt it, takes the place of the old one.
+    pub(in crate::driver) fn settle(&mut self, pinned: &Rc<Vec<Listener>>) {
+        let is_held = |it: &Listener| self.iter().any(|held| held.inode() == it.inode());
+        let anew = |it: &Listener| {
+            let same = |held: &&Listener| held.name == it.name && held.address == it.address;
+            let is_free = |held: &&Listener| pinned.iter().all(|it| it.inode() != held.inode());
+            self.iter()
+                .filter(same)
+                .find(is_free)
+                .filter(|_| !is_held(it))
+        };
+        let is_stale = pinned.iter().any(|it| anew(it).is_some());
+        let copies = is_stale.then(|| {
+            let each = pinned.iter().map(|it| anew(it).unwrap_or(it).try_clone());
+            each.collect::<crate::error::Result<Vec<_>>>()
+        });
+        self.sockets = match copies {
+            Some(Ok(copies)) => Rc::new(copies),
+            // Without room for copies: the next look at them mends what has to be mended.
+            Some(Err(_)) | None => Rc::clone(pinned),
+        };
+        self.remember();
     }
 
     /// The inodes of all listeners that the service has had.
@@ -70,11 +117,15 @@ impl ServiceListeners {
     /// The listeners that are open in some process, as far as the master knows: all, unless it has
     /// closed its own copies.
     pub(in crate::driver) fn open_elsewhere(&self) -> BTreeSet<u64> {
-        let all = self.all_inodes();
-        if !self.sockets.is_empty() {
-            return all;
+        let (all, held) = (self.all_inodes(), self.inodes());
+        let others: BTreeSet<u64> = all.difference(&held).copied().collect();
+        if others.is_empty() {
+            return held;
         }
-        open_sockets(&all).unwrap_or(all)
+        match open_sockets(&others) {
+            Some(open) => &open | &held,
+            None => all,
+        }
     }
 
     /// Looks at the accept queues.
@@ -144,5 +195,12 @@ impl ServiceListeners {
     /// Closes the master's own copies.
     pub(in crate::driver) fn close(&mut self) {
         self.sockets = Rc::default();
+    }
+}
+
+fn label_of(listener: &Listener) -> ListenerLabel {
+    ListenerLabel {
+        name: listener.name.as_ref().map(ToString::to_string),
+        address: listener.address.to_string(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::driver::clients::Clients;
@@ -73,8 +73,8 @@ pub fn take_over(
     let supervisor = state
         .supervisor()
         .map_err(|why| Error::system("cannot take the service over", why))?;
-    // The first set is what new generations get: this image's own.
-    let mut sets = ManuallyDrop::new(vec![Rc::clone(listeners.sockets())]);
+    // The first set is what new generations got in the image before.
+    let mut sets = ManuallyDrop::new(vec![first_set(&state, listeners.sockets())?]);
     for set in state.listeners.iter().skip(1) {
         sets.push(Rc::new(take_over_listeners(set, &mut left)?));
     }
@@ -135,6 +135,23 @@ pub fn take_over(
         way_back,
         successor_failure: image::successor_failure(),
     }))
+}
+
+/// The first of the sets that were handed over, out of this image's own listeners: those that its
+/// command line adds are not among them. A generation of the image before has numbers for its own
+/// listeners only.
+fn first_set(state: &State, own: &Rc<Vec<Listener>>) -> Result<Rc<Vec<Listener>>> {
+    let known = state.listeners.first().map_or(&[][..], Vec::as_slice);
+    if known.len() == own.len() {
+        return Ok(Rc::clone(own));
+    }
+    let found = known
+        .iter()
+        .filter_map(|known| own.iter().find(|it| it.fd.as_raw_fd() == known.fd));
+    found
+        .map(Listener::try_clone)
+        .collect::<Result<_>>()
+        .map(Rc::new)
 }
 
 /// Takes a set of listeners over. On an error none is closed.

@@ -4,13 +4,15 @@
 //! line, however many were sent: the caller decides how many it takes a turn of its loop. A client
 //! that does not read its replies is dropped.
 
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 
+use super::descriptors::{Arrived, Attached, Missing};
+use crate::sys::io::cmsg;
 use crate::wire::control::MAX_REQUEST;
 
 /// The limits of one [`Conn::read`]: what a client may cost a turn of the loop.
@@ -59,6 +61,8 @@ pub struct Conn {
     /// Replies; those bytes before `written` are sent.
     pub(super) output: Vec<u8>,
     pub(super) written: usize,
+    pub(super) arrived: Arrived,
+    pub(super) attached: Attached,
 }
 
 impl Conn {
@@ -75,6 +79,8 @@ impl Conn {
             ended: false,
             output: Vec::new(),
             written: 0,
+            arrived: Arrived::default(),
+            attached: Attached::default(),
         })
     }
 
@@ -103,6 +109,7 @@ impl Conn {
     /// Reads what is there, at most 64 KiB or one line, so that a flood from one client does not
     /// delay the others.
     pub fn read(&mut self) -> ReadBatch {
+        self.drop_spent_fds();
         let mut batch = ReadBatch::default();
         let mut taken = 0;
         loop {
@@ -145,9 +152,31 @@ impl Conn {
         self.split_to = 0;
         self.chunk.clear();
         self.chunk.resize(CHUNK, 0);
-        let read = self.stream.read(&mut self.chunk);
-        self.chunk.truncate(*read.as_ref().unwrap_or(&0));
-        read
+        let received = cmsg::receive(self.stream.as_fd(), &mut self.chunk);
+        self.chunk
+            .truncate(received.as_ref().map_or(0, |received| received.len));
+        let received = received?;
+        self.arrived
+            .came_with(&self.chunk, received.fds, received.is_cut);
+        Ok(received.len)
+    }
+
+    /// Takes the descriptors that came with the line that was returned last.
+    ///
+    /// # Errors
+    /// Some did not arrive; those that did are closed.
+    pub fn take_fds(&mut self) -> Result<Vec<OwnedFd>, Missing> {
+        self.arrived.take()
+    }
+
+    /// Closes all descriptors that have come.
+    pub fn drop_fds(&mut self) {
+        drop(self.arrived.take());
+    }
+
+    /// Closes the descriptors that came with lines that were returned, and were not taken.
+    pub fn drop_spent_fds(&mut self) {
+        self.arrived.drop_spent();
     }
 
     fn split(&mut self, inputs: &mut Vec<Input>) {
@@ -158,6 +187,7 @@ impl Conn {
             };
             self.split_to += piece.len();
             let whole = piece.ends_with(b"\n");
+            self.arrived.lines += u64::from(whole);
             if self.skipping {
                 self.skipping = !whole;
             } else if self.partial.len() + piece.len() > MAX_REQUEST {
@@ -192,14 +222,31 @@ impl Conn {
         true
     }
 
+    /// As [`send`](Self::send), with descriptors that go along with the line.
+    #[must_use = "a client that does not read must be dropped"]
+    pub fn send_with(&mut self, line: String, fds: Vec<OwnedFd>) -> bool {
+        let length = line.len() + 1;
+        let is_sent = self.send(line);
+        if is_sent {
+            let at = self.output.len().saturating_sub(length);
+            self.attached.attach(at, fds);
+        }
+        is_sent
+    }
+
+    /// Whether descriptors wait to be sent.
+    pub fn has_unsent_fds(&self) -> bool {
+        !self.attached.0.is_empty()
+    }
+
     /// Sends as much as the socket takes without waiting.
     ///
     /// # Errors
     /// EPIPE or ECONNRESET: the client closed; drop it.
     pub fn flush(&mut self) -> io::Result<()> {
         while self.wants_write() {
-            let rest = self.output.get(self.written..).unwrap_or_default();
-            match self.stream.write(rest) {
+            let socket = self.stream.as_fd();
+            match self.attached.send(socket, &self.output, self.written) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if passes(&error) => break,
@@ -211,6 +258,7 @@ impl Conn {
             self.written = 0;
         } else if self.written > self.output.len() / 2 {
             self.output.drain(..self.written);
+            self.attached.shift(self.written);
             self.written = 0;
         }
         Ok(())

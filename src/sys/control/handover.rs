@@ -1,10 +1,13 @@
 //! Hands the control socket and its connections over to the next image of the master.
 
+use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::connection::Conn;
+use super::descriptors::{Arrived, Attached};
 use super::socket::ControlSocket;
 use crate::sys::io::left_open::LeftOpen;
 use crate::wire::handover::{Client, Control};
@@ -51,6 +54,17 @@ impl Conn {
         to.skipping = self.skipping;
         to.ended = self.ended;
         to.output = rest(&self.output, self.written);
+        let attached = self.attached.0.iter();
+        to.attached = attached
+            .map(|(at, lot)| {
+                let lot = lot.iter().map(AsRawFd::as_raw_fd).collect();
+                (at.saturating_sub(self.written), lot)
+            })
+            .collect();
+        let arrived = self.arrived.fds.iter();
+        to.arrived = arrived
+            .map(|(line, fd)| (line.saturating_sub(self.arrived.lines), fd.as_raw_fd()))
+            .collect();
     }
 
     /// The state that the previous image handed over.
@@ -58,6 +72,18 @@ impl Conn {
     /// # Errors
     /// The descriptor is not open.
     pub fn taken_over(client: &Client, left: &mut LeftOpen) -> io::Result<Self> {
+        let mut attached = ManuallyDrop::new(VecDeque::new());
+        for (at, lot) in &client.attached {
+            let mut taken = ManuallyDrop::new(Vec::new());
+            for number in lot {
+                taken.push(left.take(*number)?);
+            }
+            attached.push_back((*at, ManuallyDrop::into_inner(taken)));
+        }
+        let mut arrived = ManuallyDrop::new(Vec::new());
+        for (line, number) in &client.arrived {
+            arrived.push((*line, left.take(*number)?));
+        }
         Ok(Conn {
             stream: UnixStream::from(left.take(client.fd)?),
             peer: client.peer,
@@ -68,6 +94,8 @@ impl Conn {
             ended: client.ended,
             output: client.output.clone().into_bytes(),
             written: 0,
+            arrived: Arrived::taken_over(ManuallyDrop::into_inner(arrived)),
+            attached: Attached(ManuallyDrop::into_inner(attached)),
         })
     }
 }

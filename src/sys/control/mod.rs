@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `socket` | [`ControlSocket`]: bind, accept, remove |
 //! | `connection` | [`Conn`]: one client; [`Input`] and [`ReadBatch`]: what one read returned |
+//! | [`descriptors`] | descriptors that travel with the lines, in both directions |
 //! | `rename` | another path for our socket while two masters run; [`remove_dead`] |
 //! | `handover` | socket and clients go from one image of the master to the next |
 //! | [`token`] | the secret of `--control-token`, compared in constant time |
@@ -19,6 +20,7 @@
 
 pub mod connect;
 mod connection;
+pub mod descriptors;
 mod handover;
 mod rename;
 mod socket;

@@ -29,6 +29,8 @@ pub struct Received {
     pub sender: Option<(i32, u32)>,
     /// The descriptors that it carried; close-on-exec.
     pub fds: Vec<OwnedFd>,
+    /// Whether it carried more of them than this process may have open; the rest is lost.
+    pub is_cut: bool,
 }
 
 /// The buffer for control messages, aligned for their headers.
@@ -67,6 +69,7 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
         truncated: message.msg_flags & libc::MSG_TRUNC != 0,
         sender: None,
         fds: Vec::new(),
+        is_cut: message.msg_flags & libc::MSG_CTRUNC != 0,
     };
     // Also if MSG_CTRUNC is set: the descriptors that arrived are open, so an owner has to close
     // them.

@@ -9,8 +9,9 @@ use crate::wire::address::Bound;
 /// Why a socket could not be made.
 #[derive(Debug)]
 pub(super) enum BindError {
-    /// Another socket has the address (EADDRINUSE). It may be free later: try again.
-    InUse(Error),
+    /// Another socket has the address (EADDRINUSE). It may be free later: try again. The address,
+    /// if it is worth a look which process holds it.
+    InUse(Error, Option<Bound>),
     /// The machine does not have this address. Other addresses of the same host may do.
     Unavailable(Error),
     /// Another try would fail too.
@@ -20,9 +21,20 @@ pub(super) enum BindError {
 impl BindError {
     pub(super) fn into_error(self) -> Error {
         match self {
-            BindError::InUse(error) | BindError::Unavailable(error) | BindError::Other(error) => {
-                error
-            }
+            BindError::InUse(error, Some(at)) => with_owner(error, &at),
+            BindError::InUse(error, None)
+            | BindError::Unavailable(error)
+            | BindError::Other(error) => error,
+        }
+    }
+
+    /// The error without a look at all processes, which may take seconds: for a master, whose loop
+    /// waits meanwhile.
+    pub(super) fn into_error_at_once(self) -> Error {
+        match self {
+            BindError::InUse(error, _)
+            | BindError::Unavailable(error)
+            | BindError::Other(error) => error,
         }
     }
 
@@ -30,7 +42,7 @@ impl BindError {
     pub(super) fn from_io(at: &Bound, error: &io::Error) -> BindError {
         let failed = Error::system(format!("cannot bind {at}"), reason(error));
         match error.raw_os_error() {
-            Some(nix::libc::EADDRINUSE) => BindError::InUse(in_use(at)),
+            Some(nix::libc::EADDRINUSE) => in_use(at),
             Some(nix::libc::EADDRNOTAVAIL) => BindError::Unavailable(
                 failed.hint("the machine does not have this address; see the option freebind"),
             ),
@@ -49,13 +61,17 @@ impl From<Error> for BindError {
     }
 }
 
-/// The error for an address that is in use. It names the process that holds the address, where
-/// this process may see that.
-pub(super) fn in_use(at: &Bound) -> Error {
+/// The error for an address that is in use.
+pub(super) fn in_use(at: &Bound) -> BindError {
     let failed = Error::system(
         format!("cannot bind {at}"),
         reason(io::Error::from_raw_os_error(nix::libc::EADDRINUSE)),
     );
+    BindError::InUse(failed, Some(at.clone()))
+}
+
+/// The error with the process that holds the address, where this process may see that.
+pub(super) fn with_owner(failed: Error, at: &Bound) -> Error {
     match address_owner::of(at) {
         Some(holder) => failed.hint(format!("held by {holder}")),
         None => failed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bind_error::BindError;
+use super::bind_error::{BindError, with_owner};
 use super::bound_socket::Listener;
 use super::make_socket::make_socket;
 use super::options::{self, Backlog};
@@ -57,7 +57,7 @@ pub(super) fn bind_missing(
         match bind_once(group, missing, retry, log) {
             // The port that the kernel chose for the first address is in use at another address of
             // the group. Let it choose a new one.
-            Err(BindError::InUse(_)) if choices < PORT_CHOICES && group.unsettle_port() => {
+            Err(BindError::InUse(..)) if choices < PORT_CHOICES && group.unsettle_port() => {
                 choices += 1
             }
             done => return done.map_err(BindError::into_error),
@@ -129,7 +129,12 @@ fn retry_while_in_use(
     let mut tried = 0;
     loop {
         let error = match make() {
-            Err(BindError::InUse(error)) if retry.tries.is_none_or(|tries| tried < tries) => error,
+            Err(BindError::InUse(error, at)) if retry.tries.is_none_or(|tries| tried < tries) => {
+                match at {
+                    Some(at) => with_owner(error, &at),
+                    None => error,
+                }
+            }
             done => return done,
         };
         tried += 1;

@@ -1,12 +1,15 @@
-//! Takes over the listeners that the environment names, in any of the known protocols.
+//! Takes over the listeners that the environment names, in any of the known protocols, and those
+//! that a client of the master gives.
 
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
+
+use socket2::{SockRef, Type};
 
 use super::bound_socket::Listener;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result, reason};
 use crate::sys::io::fd;
-use crate::wire::address::Name;
+use crate::wire::address::{Bound, Name};
 use crate::wire::exports::{self, Claim, Protocol};
 use crate::wire::listen_env::{self, FIRST_FD, Inheritance};
 
@@ -147,6 +150,47 @@ fn inspect_copy(number: RawFd) -> std::result::Result<Listener, String> {
         .map_err(|_| format!("fd {number} is not a socket"))?;
     if !listener.is_listener() {
         return Err(format!("fd {number} is a connection"));
+    }
+    Ok(listener)
+}
+
+/// The listener that a client gives.
+///
+/// # Errors
+/// Exit 6: it is no socket; a stream socket that does not listen; a datagram socket that is bound
+/// nowhere, or connected to one peer. `number`: which of the client's descriptors, from 1 on.
+pub fn check_given(fd: OwnedFd, name: Option<&str>, number: usize) -> Result<Listener> {
+    let refused = |why: &str| {
+        let what = format!("descriptor {number} of the request is no listener");
+        Error::new(Exit::Refused, what, why)
+    };
+    let name = match name {
+        None => None,
+        Some(text) => Some(Name::inherited(text).ok_or_else(|| {
+            let what = format!("'{}' is not a listener's name", text.escape_debug());
+            Error::new(Exit::Refused, what, "")
+        })?),
+    };
+    let listener = Listener::inspect(fd, name, None, "it").map_err(|error| refused(&error.why))?;
+    let kind = SockRef::from(&listener.fd).r#type();
+    let kind = kind.map_err(|error| refused(&reason(error)))?;
+    let connects = kind == Type::STREAM || kind == Type::SEQPACKET;
+    if connects && !listener.accepts() {
+        return Err(refused(&format!("{} does not listen", listener.address)));
+    }
+    if connects {
+        return Ok(listener);
+    }
+    let is_bound = match &listener.address {
+        Bound::Udp(at) => at.port() != 0,
+        Bound::Unix(..) | Bound::Abstract(..) => true,
+        Bound::Tcp(_) | Bound::Vsock { .. } | Bound::Other { .. } => false,
+    };
+    if !is_bound {
+        return Err(refused("the socket is bound to no address"));
+    }
+    if !listener.still_listens() {
+        return Err(refused(&format!("{} is connected", listener.address)));
     }
     Ok(listener)
 }

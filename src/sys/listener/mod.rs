@@ -8,7 +8,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `bound_socket` | [`Listener`]: the descriptor, its name, its address, its backlog |
-//! | `inherited` | [`inherit`]: the listeners that the environment names |
+//! | `inherited` | [`inherit`]: the listeners that the environment names; [`check_given`] |
 //! | `wanted` | addresses to wanted sockets: resolves hosts, counts copies |
 //! | `assign` | which inherited listener meets which want |
 //! | `arrange` | [`arrange()`]: keep, bind or close, until the listeners are those asked for |
@@ -18,6 +18,7 @@
 //! | [`options`] | the options of an address, and what the kernel made of them |
 //! | [`unix_path`] | who may take a Unix path; mode and owner before the first client |
 //! | [`address_owner`] | the process that holds an address, for the error message |
+//! | `closed` | [`ClosedListener`]: what is known of a listener that is closed |
 //! | `mend` | [`Mended`]: a listener that was shut down listens again |
 //! | [`accept_queue`] | how many connections wait at a listener |
 //! | [`queue_wait`] | how long they have waited |
@@ -35,6 +36,7 @@ mod assign;
 mod bind_error;
 mod bind_missing;
 mod bound_socket;
+mod closed;
 mod inherited;
 mod make_socket;
 mod mend;
@@ -48,5 +50,7 @@ pub use crate::wire::address::Bound;
 pub use arrange::{arrange, bind, check};
 pub use bind_missing::Retry;
 pub use bound_socket::Listener;
-pub use inherited::{Inherited, inherit, inherit_listen_fds};
+pub use closed::ClosedListener;
+pub use inherited::{Inherited, check_given, inherit, inherit_listen_fds};
 pub use mend::Mended;
+pub use wanted::is_at;

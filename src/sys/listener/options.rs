@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::SetSockOpt;
-use nix::{setsockopt_impl, sockopt_impl};
+use nix::sys::socket::{GetSockOpt, SetSockOpt};
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, Socket};
 
 use crate::error::{Error, Result, reason};
@@ -54,11 +55,11 @@ impl Backlog {
 
 sockopt_impl!(
     /// The most Fast Open connections that may be pending.
-    TcpFastOpen, SetOnly, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, libc::c_int
+    TcpFastOpen, Both, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, libc::c_int
 );
 sockopt_impl!(
     /// The seconds that the kernel waits for data before it offers a connection to accept(2).
-    TcpDeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, libc::c_int
+    TcpDeferAccept, Both, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, libc::c_int
 );
 
 /// Adds the name of the option to the error.
@@ -141,6 +142,53 @@ pub fn set_any_time(fd: &impl AsFd, at: &Bound, options: &Options) -> Result<()>
         )?;
     }
     Ok(())
+}
+
+/// The options that a bound socket has, but for backlog and path. A size is given only if it is not
+/// the system's default, and an option that cannot be read not at all.
+pub fn read_back(fd: &impl AsFd, at: &Bound) -> Options {
+    let socket = SockRef::from(fd);
+    let is_tcp = matches!(at, Bound::Tcp(_));
+    let (is_v4, is_v6) = match at {
+        Bound::Tcp(at) | Bound::Udp(at) => (at.is_ipv4(), at.is_ipv6()),
+        Bound::Unix(..) | Bound::Abstract(..) | Bound::Vsock { .. } | Bound::Other { .. } => {
+            (false, false)
+        }
+    };
+    let is_inet = is_v4 || is_v6;
+    let default = match (socket.domain(), socket.r#type()) {
+        (Ok(domain), Ok(kind)) => Socket::new(domain, kind, None).ok(),
+        _ => None,
+    };
+    let size = |of: fn(&Socket) -> io::Result<usize>| {
+        let (own, default) = (of(&socket).ok()?, of(default.as_ref()?).ok()?);
+        // The kernel reports twice what was set: socket(7).
+        (own != default).then(|| Size(u64::try_from(own / 2).unwrap_or(u64::MAX)))
+    };
+    let number = |read: nix::Result<libc::c_int>| {
+        let number = u32::try_from(read.ok().filter(|_| is_tcp)?).ok()?;
+        Some(number).filter(|number| *number > 0)
+    };
+    let device = socket.device().ok().flatten();
+    Options {
+        reuseport: is_inet && socket.reuse_port().unwrap_or(false),
+        v6only: is_v6 && socket.only_v6().unwrap_or(false),
+        nodelay: is_tcp && socket.tcp_nodelay().unwrap_or(false),
+        keepalive: is_tcp && socket.keepalive().unwrap_or(false),
+        fastopen: number(TcpFastOpen.get(fd)),
+        defer_accept: number(TcpDeferAccept.get(fd)).map(|time| Duration::from_secs(time.into())),
+        rcvbuf: size(Socket::recv_buffer_size),
+        sndbuf: size(Socket::send_buffer_size),
+        freebind: (is_v4 && socket.freebind_v4().unwrap_or(false))
+            || (is_v6 && socket.freebind_v6().unwrap_or(false)),
+        device: device
+            .filter(|_| is_inet)
+            .and_then(|name| String::from_utf8(name).ok()),
+        mark: socket.mark().ok().filter(|mark| *mark > 0),
+        nonblock: rustix::fs::fcntl_getfl(fd)
+            .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK)),
+        ..Options::default()
+    }
 }
 
 fn int(number: u64) -> libc::c_int {

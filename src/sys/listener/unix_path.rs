@@ -94,6 +94,17 @@ pub fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
+/// Reads mode, owner and group of a socket's path; those of another file are none of its own.
+pub fn read_access(path: &Path, options: &mut Options) {
+    let found = fs::symlink_metadata(path).ok();
+    let Some(found) = found.filter(|found| found.file_type().is_socket()) else {
+        return;
+    };
+    options.mode = Some(found.mode() & 0o7777);
+    options.owner = Some(found.uid().to_string());
+    options.group = Some(found.gid().to_string());
+}
+
 /// Checks that the path fits into a socket address (107 bytes: unix(7)).
 ///
 /// # Errors
@@ -134,7 +145,7 @@ pub(super) fn bind(
         Ok(()) => {}
         // A process that does not take the lock bound the path after our check.
         Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => {
-            return Err(BindError::InUse(in_use(&at)));
+            return Err(in_use(&at));
         }
         Err(error) => return Err(fail(reason(&error)).into()),
     }
@@ -174,13 +185,16 @@ fn remove_dead_socket(path: &Path, at: &Bound, kind: Kind) -> Result<(), BindErr
         Err(_) => false,
     };
     if !dead {
-        return Err(BindError::InUse(in_use(at)));
+        return Err(in_use(at));
     }
     // Remove only the file that was probed: a process that does not take the lock may replace it.
     let same = fs::symlink_metadata(path)
         .is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
     if !same {
-        return Err(BindError::InUse(fail("another process changes the path")));
+        return Err(BindError::InUse(
+            fail("another process changes the path"),
+            None,
+        ));
     }
     fs::remove_file(path).map_err(|error| {
         fail(&format!(

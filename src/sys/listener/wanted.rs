@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
+use super::bound_socket::Listener;
 use crate::error::{Error, Result, reason};
 use crate::wire::address::{Address, Bound, Endpoint, Host, ListenSpec, MAX_UNIX, Name, Port};
 use crate::wire::services;
@@ -77,6 +78,21 @@ pub(super) fn is_same_address(one: &Bound, other: &Bound) -> bool {
         }
         _ => one == other,
     }
+}
+
+/// Whether the address names this listener, or one of its addresses does. `false`: the address
+/// cannot be resolved.
+pub fn is_at(spec: &ListenSpec, listener: &Listener) -> bool {
+    let wants = wants(spec).unwrap_or_default();
+    wants.iter().any(|want| match &want.at {
+        At::Address(at) => {
+            let is_free = matches!(at.port(), Some(0));
+            let port = listener.address.port().filter(|_| is_free);
+            let at = port.map_or_else(|| at.clone(), |port| at.clone().with_port(port));
+            is_same_address(&at, &listener.address)
+        }
+        At::Fd(fd) => listener.source == Some(*fd),
+    })
 }
 
 /// What `specs` want, in their order. A spec that repeats an earlier one wants nothing more: it is

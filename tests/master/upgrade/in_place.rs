@@ -186,10 +186,15 @@ fn a_listen_address_added_by_an_upgrade_is_bound() {
     let environment = crate::common::service::process::environment(master.workers()[0]);
     assert_eq!(environment["LISTEN_FDNAMES"], "one:two");
     upgrades(&master);
-    assert_eq!(
-        master.status()["listeners"].as_array().map(Vec::len),
-        Some(2)
-    );
+    let count = || master.status()["listeners"].as_array().map(Vec::len);
+    assert_eq!(count(), Some(2));
+    // The release before had one, and the number after it for its heartbeat.
+    master.ctl("rollback").succeeded();
+    assert_eq!(count(), Some(1));
+    let environment = crate::common::service::process::environment(master.workers()[0]);
+    assert_eq!(environment["LISTEN_FDNAMES"], "one");
+    assert_eq!(environment["PF_HEARTBEAT_FD"], "4");
+    std::os::unix::net::UnixStream::connect(scene.path("two.sock")).expect_err("it is closed");
     master.stop();
 }
 

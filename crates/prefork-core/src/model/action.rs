@@ -90,6 +90,8 @@ pub enum Action {
     ReopenLogs,
     /// Send USR1 to those workers that catch it.
     PassUsr1,
+    /// This generation serves: close those listeners that it has not.
+    SettleListeners(Generation),
     /// Close the master's copies of the listeners.
     CloseListeners,
     /// A request has become an operation.

@@ -88,6 +88,13 @@ pub enum Command {
     Signal(Signal, Option<u32>),
     /// End the drain of this generation now.
     Retire(Generation),
+    /// Give the workers more listeners, which came with the request.
+    AddListeners {
+        /// The service does not have all of them already.
+        new: bool,
+    },
+    /// Take the listeners that the request names away from the workers.
+    RemoveListeners,
 }
 
 /// What is gone through without deploying anything.

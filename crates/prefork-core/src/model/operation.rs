@@ -26,11 +26,13 @@ pub enum OperationKind {
     Retire,
     Reopen,
     Signal,
+    AddFds,
+    RemoveListener,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [OperationKind; 12] = [
+    pub const ALL: [OperationKind; 14] = [
         OperationKind::Start,
         OperationKind::Reload,
         OperationKind::Upgrade,
@@ -43,6 +45,8 @@ impl OperationKind {
         OperationKind::Retire,
         OperationKind::Reopen,
         OperationKind::Signal,
+        OperationKind::AddFds,
+        OperationKind::RemoveListener,
     ];
 
     /// The word in the status document, the log and messages.
@@ -60,6 +64,8 @@ impl OperationKind {
             OperationKind::Retire => "retire",
             OperationKind::Reopen => "reopen",
             OperationKind::Signal => "signal",
+            OperationKind::AddFds => "add-fds",
+            OperationKind::RemoveListener => "remove-listener",
         }
     }
 }

@@ -63,8 +63,20 @@ pub enum ControlCommand {
         /// The slot.
         slot: u32,
     },
-    /// Return the listeners, with their queues.
-    Listeners,
+    /// Return the listeners, with their queues; or take one away.
+    Listeners {
+        /// The listener's name, or its address: the workers roll to a generation without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remove: Option<String>,
+    },
+    /// Roll the workers to a generation that also has the listeners whose descriptors come along.
+    AddFds {
+        /// A name for each of the descriptors, or null; None: as many as come, without names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        names: Option<Vec<Option<String>>>,
+    },
+    /// Return the listeners, with their descriptors.
+    TakeFds,
     /// Roll to a new generation.
     Reload {
         /// Change nothing; return what would happen.

@@ -9,6 +9,10 @@ pub const FIRST_FD: i32 = 3;
 /// The entry in `LISTEN_FDNAMES` for a listener without a name.
 pub const NAMELESS: &str = "unknown";
 
+/// Names the master that the listeners of a program were taken from (`pf-ctl take-fds`), by its
+/// pid: that master does not take the program for one of its own.
+pub const TAKEN_FROM: &str = "PF_TAKEN_FROM";
+
 /// The largest `LISTEN_FDS`: no process can have more descriptors open, so a larger count is
 /// malformed.
 const MAX_FDS: usize = 1 << 20;

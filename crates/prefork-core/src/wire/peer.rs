@@ -92,6 +92,10 @@ pub struct ForkHandover {
     /// How many control clients were dropped.
     #[serde(default)]
     pub clients_dropped: u64,
+    /// The addresses that its `--listen` named: one that it has no listener for any more was taken
+    /// away on purpose.
+    #[serde(default)]
+    pub listen: Vec<String>,
 }
 
 impl ForkHandover {

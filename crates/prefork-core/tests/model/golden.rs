@@ -269,6 +269,7 @@ impl World {
             exports: Vec::new(),
             beat_fd: 4,
             notify_dir: None,
+            closed: None,
         };
         let process = |id: &WorkerId| Process {
             id: id.0,

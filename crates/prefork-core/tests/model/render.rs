@@ -41,6 +41,9 @@ pub fn action(action: &Action) -> String {
         Action::LookAtQueues => "look at the queues".into(),
         Action::ReopenLogs => "reopen logs".into(),
         Action::PassUsr1 => "pass USR1 on".into(),
+        Action::SettleListeners(generation) => {
+            format!("close listeners that gen={generation} has not")
+        }
         Action::CloseListeners => "close listeners".into(),
         Action::Began(ticket, op) => format!("ticket {} is operation {op}", ticket.0),
         Action::Refused(ticket, refusal, why) => {

@@ -22,6 +22,7 @@ use prefork_core::model::machines::service_manager::{Reported, ServiceNotifier};
 use prefork_core::model::machines::stories::Stories;
 use prefork_core::model::peer::{PeerAction, PeerEvent};
 use prefork_core::model::policy::{Canary, Policy, Readiness, StopSeverity, Surge};
+use prefork_core::model::releases::listener_change::{ListenerChange, ListenerLabel};
 use prefork_core::model::releases::{GenerationRecord, PinnedRelease, ReleaseLabel};
 use prefork_core::model::signal::{Sender, Signal};
 use prefork_core::model::time::Time;
@@ -104,6 +105,8 @@ struct Session {
     release: Option<String>,
     released: BTreeMap<u64, String>,
     pin_fails: Option<String>,
+    /// What the generation that is pinned next changes of the listeners.
+    listeners: ListenerChange,
     tickets: u64,
     notifier: Option<ServiceNotifier>,
     deaf: bool,
@@ -126,10 +129,12 @@ impl Session {
     ///   again), `look`;
     /// - of the rest of the world: `oom-kills-so-far COUNT`, `lifeline byte|gone`, `queues-empty`,
     ///   `rebound LISTENER`, `advance D`, `sleep D`, `signal S [terminal]`, `pin-fails WHY`,
-    ///   `taken-over GEN`, `went-back GEN WHY`;
+    ///   `taken-over GEN`, `went-back GEN WHY`; `listeners [+[NAME=]ADDRESS]...
+    ///   [-[NAME=]ADDRESS]...` (what the next pin changes of them);
     /// - of the service manager: `manager [D]` (one listens; D: its watchdog), `deaf`, `hears`;
     /// - requests: `reload [renewed]`, `upgrade`, `fork`, `rehearse reload|upgrade|fork`,
-    ///   `rollback`, `scale`, `stop`, `pause`, `resume`, `restart`, `retire`, `reopen`, `deliver`;
+    ///   `rollback`, `scale`, `stop`, `pause`, `resume`, `restart`, `retire`, `reopen`, `deliver`,
+    ///   `add-listeners [held]`, `remove-listeners`;
     /// - `release NAME`: what is pinned from now on (the same name is the same release);
     /// - to look: `slots`, `deadline`, `history`, `story SLOT`;
     /// - of two masters: `heir ...`, `other ...`, see [`beside`](super::beside).
@@ -176,6 +181,7 @@ impl Session {
                 let generation = Generation(rest[0].parse().expect("a generation"));
                 self.step(Event::PinFailed(generation, rest[1..].join(" ")));
             }
+            "listeners" => self.listeners = listener_change(rest),
             "pin-fails" => self.pin_fails = Some(rest.join(" ")),
             "advance" => self.advance(duration(rest[0])),
             // The master itself did not run: it was stopped, or the machine was suspended.
@@ -226,7 +232,8 @@ impl Session {
                 self.step(Event::Signal(rest[0].parse().expect("signal"), sender));
             }
             "reload" | "upgrade" | "fork" | "rehearse" | "rollback" | "scale" | "stop"
-            | "pause" | "resume" | "restart" | "retire" | "reopen" | "deliver" => {
+            | "pause" | "resume" | "restart" | "retire" | "reopen" | "deliver"
+            | "add-listeners" | "remove-listeners" => {
                 self.tickets += 1;
                 self.step(Event::Command(Ticket(self.tickets), command(verb, rest)));
             }
@@ -331,6 +338,7 @@ impl Session {
                 ..ReleaseLabel::default()
             },
             same_as,
+            listeners: std::mem::take(&mut self.listeners),
         }
     }
 
@@ -473,6 +481,26 @@ fn left_behind(words: &[&str]) -> LeftBehind {
     }
 }
 
+/// What a pin changes of the listeners: `+NAME=ADDRESS`, `-ADDRESS`.
+fn listener_change(words: &[&str]) -> ListenerChange {
+    let with = |sign: char| {
+        let labels = words.iter().filter_map(|word| word.strip_prefix(sign));
+        let label = |text: &str| {
+            let (name, address) = match text.split_once('=') {
+                Some((name, address)) => (Some(name.to_owned()), address),
+                None => (None, text),
+            };
+            let address = address.to_owned();
+            ListenerLabel { name, address }
+        };
+        labels.map(label).collect()
+    };
+    ListenerChange {
+        added: with('+'),
+        removed: with('-'),
+    }
+}
+
 fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
     match verb {
         "exec" => Event::Executed(worker),
@@ -532,6 +560,10 @@ fn command(verb: &str, rest: &[&str]) -> Command {
         ("rollback", to) => {
             Command::Rollback(to.map(|to| Generation(to.parse().expect("generation"))))
         }
+        ("add-listeners", how) => Command::AddListeners {
+            new: how != Some(&"held"),
+        },
+        ("remove-listeners", _) => Command::RemoveListeners,
         ("pause", _) => Command::Pause,
         ("resume", _) => Command::Resume,
         ("reopen", _) => Command::Reopen,

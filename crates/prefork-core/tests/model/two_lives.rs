@@ -67,7 +67,11 @@ impl Life {
         match self.world.roll(24) {
             0..6 => Command::Rollback(None),
             6..12 => Command::Scale(Scale::To(self.world.roll(3) as usize + 2)),
-            12..15 => Command::Reload { renewed: false },
+            12..14 => Command::Reload { renewed: false },
+            14 => match self.world.roll(2) {
+                0 => Command::AddListeners { new: true },
+                _ => Command::RemoveListeners,
+            },
             15 => Command::Rehearse(Rehearsal::Reload),
             16 => Command::Pause,
             17..19 => Command::Resume,

@@ -1,14 +1,17 @@
 //! The command line of `pf-ctl`. The doc comments here are its help texts and its man page.
+//!
+//! - this file: the verbs and their options;
+//! - `request`: what each verb asks the master for.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::cmd::values::{Off, duration_or_off};
-use crate::error::{Error, Result};
+use crate::cmd::values::{Off, duration_or_off, protocols};
 use crate::model::signal::Signal;
-use crate::wire::control::ControlCommand;
+use crate::wire::exports::Protocol;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -115,7 +118,22 @@ pub(super) enum Verb {
     /// if a step failed.
     Drill(Drill),
     /// Prints the listeners: name, address, fd in the workers, and accept queue (queued/backlog)
-    Listeners(Common),
+    ///
+    /// With --remove, takes one away: the workers are rolled to a generation without it, as in a
+    /// reload, and then the master closes it.
+    Listeners(Listeners),
+    /// Gives the master the listeners that pf-ctl has inherited, and rolls the workers to them
+    ///
+    /// Run it under pf-listen: pf-listen admin=:9090 -- pf-ctl add-fds FILE. Waits as reload does.
+    /// If the new workers fail, the listeners are closed again and the exit code is 1. What the
+    /// master has already is done at once.
+    AddFds(Plain),
+    /// Becomes COMMAND, with the listeners of the master; the service goes on as it was
+    ///
+    /// COMMAND gets them as pf-listen hands them on: at fd 3 and up, told by LISTEN_FDS,
+    /// LISTEN_PID and LISTEN_FDNAMES. So a second master can take a service over: then stop the
+    /// first one. Exits with 126 if COMMAND cannot be executed, with 127 if it is not found.
+    TakeFds(TakeFds),
 }
 
 /// The options of every verb.
@@ -150,6 +168,32 @@ pub(super) struct Plain {
     /// Do not wait; print the operation's id, which wait --op takes
     #[arg(long)]
     pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Listeners {
+    #[command(flatten)]
+    pub plain: Plain,
+
+    /// Take this listener away, by its name, or its address if it has none
+    ///
+    /// Several listeners with this name all go. A rollback binds them again at their addresses.
+    #[arg(long, value_name = "NAME")]
+    pub remove: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TakeFds {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Pass the listeners on in this protocol too, as pf-listen does; repeatable
+    #[arg(short, long, value_name = "PROTO", value_parser = protocols())]
+    pub export: Vec<Protocol>,
+
+    /// The program to become, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -328,120 +372,6 @@ pub(super) struct Wait {
     pub op: Option<String>,
 }
 
-impl Verb {
-    /// The verb, as typed.
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Verb::Reload(_) => "reload",
-            Verb::Upgrade(_) => "upgrade",
-            Verb::Rollback(_) => "rollback",
-            Verb::History(_) => "history",
-            Verb::Scale(_) => "scale",
-            Verb::Stop(_) => "stop",
-            Verb::Pause(_) => "pause",
-            Verb::Resume(_) => "resume",
-            Verb::RestartWorker(_) => "restart-worker",
-            Verb::Retire(_) => "retire",
-            Verb::Reopen(_) => "reopen",
-            Verb::Signal(_) => "signal",
-            Verb::Pid(_) => "pid",
-            Verb::Wait(_) => "wait",
-            Verb::Events(_) => "events",
-            Verb::Drill(_) => "drill",
-            Verb::Listeners(_) => "listeners",
-        }
-    }
-
-    /// The common options, and whether not to wait.
-    pub(super) fn options(&self) -> (&Common, bool) {
-        let plain = match self {
-            Verb::Reload(reload) => &reload.plain,
-            Verb::Upgrade(upgrade) => &upgrade.plain,
-            Verb::Scale(scale) => &scale.plain,
-            Verb::Stop(stop) => &stop.plain,
-            Verb::RestartWorker(restart) => &restart.plain,
-            Verb::Retire(retire) => &retire.plain,
-            Verb::Signal(signal) => &signal.plain,
-            Verb::Rollback(rollback) => &rollback.plain,
-            Verb::Pause(plain) | Verb::Resume(plain) | Verb::Reopen(plain) => plain,
-            Verb::Pid(common) | Verb::Listeners(common) | Verb::History(common) => {
-                return (common, false);
-            }
-            Verb::Wait(wait) => return (&wait.common, false),
-            Verb::Events(events) => return (&events.common, false),
-            Verb::Drill(drill) => return (&drill.common, false),
-        };
-        (&plain.common, plain.no_wait)
-    }
-
-    /// The request to the master. `None`: the verb needs only its process (`pid`, `wait --gone`),
-    /// or makes many requests (`drill`).
-    ///
-    /// # Errors
-    /// Exit 2: an operand is wrong.
-    pub(super) fn command(&self) -> Result<Option<ControlCommand>> {
-        Ok(Some(match self {
-            Verb::Reload(reload) => ControlCommand::Reload {
-                dry_run: reload.dry_run,
-                copy: false,
-                changes: reload.changes.read()?,
-            },
-            Verb::Upgrade(upgrade) => ControlCommand::Upgrade {
-                dry_run: upgrade.dry_run,
-                copy: false,
-                fork: upgrade.fork,
-                manual: upgrade.manual,
-            },
-            Verb::Rollback(rollback) => ControlCommand::Rollback { to: rollback.to },
-            Verb::History(_) => ControlCommand::History,
-            Verb::Scale(scale) => ControlCommand::Scale {
-                workers: workers(&scale.workers)?.into(),
-            },
-            Verb::Stop(stop) => ControlCommand::Stop { now: stop.now },
-            Verb::Pause(_) => ControlCommand::Pause,
-            Verb::Resume(_) => ControlCommand::Resume,
-            Verb::RestartWorker(restart) => ControlCommand::RestartWorker { slot: restart.slot },
-            Verb::Retire(retire) => ControlCommand::Retire {
-                generation: retire.generation,
-            },
-            Verb::Reopen(_) => ControlCommand::Reopen,
-            Verb::Signal(SignalArgs {
-                signal,
-                workers,
-                slot,
-                ..
-            }) => ControlCommand::Signal {
-                signal: signal.name().to_owned(),
-                workers: *workers,
-                slot: *slot,
-            },
-            Verb::Wait(Wait { gone: true, .. }) | Verb::Pid(_) | Verb::Drill(_) => {
-                return Ok(None);
-            }
-            Verb::Wait(wait) => ControlCommand::Wait {
-                ready: wait.ready,
-                op: wait.op.clone(),
-            },
-            Verb::Events(events) => ControlCommand::Events {
-                since: events.since,
-                log: None,
-            },
-            Verb::Listeners(_) => ControlCommand::Listeners,
-        }))
-    }
-}
-
-/// The operand of `scale`, checked and passed on as written: the master reads the sign.
-fn workers(text: &str) -> Result<String> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_number =
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u32>().is_ok();
-    if !is_number {
-        let what = format!("'{text}' is not a number of workers");
-        return Err(Error::usage(what).hint("N, +N or -N"));
-    }
-    Ok(text.to_owned())
-}
-
+mod request;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
+use super::request::workers;
 use super::*;
+use crate::wire::control::ControlCommand;
 use clap::CommandFactory;
 
 #[test]

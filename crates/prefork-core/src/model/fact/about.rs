@@ -49,6 +49,8 @@ impl Fact {
             | Fact::RolloutOnProbation { .. }
             | Fact::RolloutDone { .. }
             | Fact::RolloutGivenUp { .. }
+            | Fact::ListenerAdded(_)
+            | Fact::ListenerRemoved(_)
             | Fact::SignalDeferred(..)
             | Fact::SignalIgnored(_)
             | Fact::DeferredPauseDropped(_)
@@ -107,6 +109,8 @@ impl Fact {
             | Fact::RollingBack { .. }
             | Fact::RolledBack { .. }
             | Fact::RolloutGivenUp { .. }
+            | Fact::ListenerAdded(_)
+            | Fact::ListenerRemoved(_)
             | Fact::PinFailed { .. }
             | Fact::SignalDeferred(..)
             | Fact::SignalIgnored(_)

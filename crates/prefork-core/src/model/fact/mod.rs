@@ -17,6 +17,7 @@ use crate::model::leftover::LeftBehind;
 use crate::model::operation::OperationKind;
 use crate::model::peer::PeerLabel;
 use crate::model::policy::StopSeverity;
+use crate::model::releases::listener_change::ListenerLabel;
 use crate::model::signal::{Signal, SignalTarget};
 use reasons::{SignalReason, StopReason};
 
@@ -95,6 +96,10 @@ pub enum Fact {
     WorkerHeld(WorkerLabel, bool),
     /// A worker was told to finish, and still holds a listener after this long.
     ListenerStillHeld(WorkerLabel, Duration),
+    /// The workers of the generation that is rolled to have this listener, which others have not.
+    ListenerAdded(ListenerLabel),
+    /// The master has closed this listener: the service has it no more.
+    ListenerRemoved(ListenerLabel),
     /// A slot stays empty: its worker exited with a fatal code.
     SlotDown(u32),
     /// A slot's next start is in this time, and not before.

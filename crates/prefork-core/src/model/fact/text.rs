@@ -262,6 +262,8 @@ impl fmt::Display for Fact {
                 "the loop was late by {}: heartbeats are timed anew",
                 human(*late)
             ),
+            Fact::ListenerAdded(listener) => write!(f, "listener added: {listener}"),
+            Fact::ListenerRemoved(listener) => write!(f, "listener removed: {listener}"),
             Fact::RolloutBegan {
                 kind,
                 from,

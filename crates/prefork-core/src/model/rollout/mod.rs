@@ -16,10 +16,12 @@
 //! - [`forward`]: the canary, replacements within `--surge`;
 //! - [`rollback`]: the old generation takes its slots again;
 //! - [`listener_release`]: workers that were told to finish still hold listeners;
+//! - [`listeners`]: a rollout that changes the listeners;
 //! - [`probation`]: a rollout that has every slot, and may still be undone.
 
 pub mod forward;
 pub mod listener_release;
+pub mod listeners;
 pub mod pin;
 pub mod probation;
 pub mod rollback;
@@ -47,7 +49,7 @@ impl Supervisor {
         turn: &mut Turn<'_>,
         pinning: Pinning,
         policy: Rc<Policy>,
-        pinned: PinnedRelease,
+        mut pinned: PinnedRelease,
     ) {
         let Pinning {
             op,
@@ -55,6 +57,7 @@ impl Supervisor {
             to,
             is_copy,
         } = pinning;
+        let listeners = std::mem::take(&mut pinned.listeners);
         // A rollback deploys nothing either: its release is deployed already.
         let is_deployed = kind != OperationKind::Rollback && !is_copy;
         self.releases
@@ -68,6 +71,9 @@ impl Supervisor {
             slots,
         };
         turn.tell_with_progress(began, op, 0, slots);
+        for listener in &listeners.added {
+            turn.tell(Fact::ListenerAdded(listener.clone()));
+        }
         // What went wrong with the old generation says nothing about the new one.
         for slot in self.slots.iter_mut() {
             slot.begin_generation(&policy);
@@ -75,7 +81,11 @@ impl Supervisor {
         // A paused service has no worker that a canary could protect.
         let has_worker = self.slots.iter().any(|slot| slot.current.is_some());
         let replaces = has_worker || self.peer.is_some();
-        self.rollout = Some(Rollout::new(pinning, (from, replaces), policy, turn.now));
+        let rollout = Rollout::new(pinning, (from, replaces), policy, turn.now);
+        self.rollout = Some(Rollout {
+            listeners,
+            ..rollout
+        });
     }
 
     /// The next steps of the rollout under way.
@@ -170,6 +180,7 @@ impl Supervisor {
             return;
         };
         self.end_of_rollout();
+        self.close_removed_listeners(turn, &rollout);
         let record = self.end_record(turn.now, &rollout, RolloutResult::Done, None);
         let done = Fact::RolloutDone {
             op: rollout.op,

@@ -200,6 +200,7 @@ impl Supervisor {
         let error = Some(why.clone());
         self.end_record(turn.now, &rollout, RolloutResult::RolledBack, error);
         self.forget(turn, rollout.to);
+        self.added_listeners_are_closed(turn, &rollout);
         turn.tell(Fact::RolledBack {
             op: rollout.op,
             kind: rollout.kind,

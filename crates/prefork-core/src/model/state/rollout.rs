@@ -7,6 +7,7 @@ use crate::model::ids::{Generation, OpId, WorkerId};
 use crate::model::operation::OperationKind;
 use crate::model::policy::Policy;
 pub use crate::model::releases::RolloutResult;
+use crate::model::releases::listener_change::ListenerChange;
 use crate::model::time::Time;
 
 /// A new generation that the driver was told to pin.
@@ -68,6 +69,7 @@ pub(crate) struct Rollout {
     /// Since when every slot's worker is ready, and only old workers' listeners are waited for.
     pub(crate) all_ready_at: Option<Time>,
     pub(crate) probation: Option<Probation>,
+    pub(crate) listeners: ListenerChange,
 }
 
 /// Whether a wait for workers to release the listeners is over.
@@ -120,6 +122,7 @@ impl Rollout {
             failures: 0,
             all_ready_at: None,
             probation: None,
+            listeners: ListenerChange::default(),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A stop ends anything. `rollback` ends a rollout. HUP and WINCH during one are deferred once and
 //! follow it; a scale or resume that comes after that WINCH takes it back. reload, upgrade,
-//! restart-worker, USR2 and pause during one are refused as busy. scale, signal and reopen always
-//! work.
+//! restart-worker, USR2, pause, and a change of the listeners during one are refused as busy.
+//! scale, signal and reopen always work.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -125,7 +125,9 @@ impl Supervisor {
             | Command::Scale(_)
             | Command::Pause
             | Command::Resume
-            | Command::RestartWorker(_) => false,
+            | Command::RestartWorker(_)
+            | Command::AddListeners { .. }
+            | Command::RemoveListeners => false,
         };
         if is_going && !works_while_stopping {
             return turn.refuse(ticket, Refusal::Senseless, "the service is stopping");
@@ -134,8 +136,14 @@ impl Supervisor {
             return turn.refuse(ticket, Refusal::Senseless, why);
         }
         let exclusive = match command {
-            Command::Reload { .. } | Command::Upgrade | Command::Fork { .. } => true,
-            Command::Rehearse(_) | Command::Pause => true,
+            Command::Reload { .. }
+            | Command::Upgrade
+            | Command::Fork { .. }
+            | Command::Rehearse(_)
+            | Command::Pause
+            | Command::RemoveListeners => true,
+            // What holds already is done at once.
+            Command::AddListeners { new } => new,
             Command::RestartWorker(_) => self.rollout.is_some() || self.pinning.is_some(),
             Command::Rollback(_) => self.rollout.is_none(),
             Command::Scale(_)
@@ -165,6 +173,8 @@ impl Supervisor {
             | Command::RestartWorker(_)
             | Command::Reopen
             | Command::Retire(_)
+            | Command::AddListeners { .. }
+            | Command::RemoveListeners
             | Command::Signal(..) => None,
         };
         if let Some(why) = beside {
@@ -197,6 +207,10 @@ impl Supervisor {
             Command::Reopen => self.reopen(turn, Some(ticket)),
             Command::Retire(generation) => self.retire(turn, generation, ticket),
             Command::Signal(signal, slot) => self.deliver(turn, signal, slot, ticket),
+            Command::AddListeners { new } => self.add_listeners(turn, ticket, new),
+            Command::RemoveListeners => {
+                self.change_listeners(turn, OperationKind::RemoveListener, ticket);
+            }
         }
     }
 

@@ -289,7 +289,11 @@ impl Supervisor {
 /// Whether such an operation rolls the service to another generation.
 fn replaces_workers(kind: OperationKind) -> bool {
     match kind {
-        OperationKind::Reload | OperationKind::Rollback | OperationKind::Upgrade => true,
+        OperationKind::Reload
+        | OperationKind::Rollback
+        | OperationKind::Upgrade
+        | OperationKind::AddFds
+        | OperationKind::RemoveListener => true,
         OperationKind::Start
         | OperationKind::Scale
         | OperationKind::Stop

@@ -41,6 +41,19 @@ impl FromStr for ListenSpec {
     }
 }
 
+impl FromStr for Options {
+    type Err = String;
+
+    /// Parses what [`Options`] displays: `,backlog=5,nodelay`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut options = Options::default();
+        for option in split(text).into_iter().skip(1) {
+            options.set(&option)?;
+        }
+        Ok(options)
+    }
+}
+
 impl FromStr for Address {
     type Err = String;
 

@@ -4,8 +4,8 @@
 //! {"seq":12,"at":"2026-01-31T12:00:00.000Z","event":"worker-ready","slot":0, ...}
 //! ```
 //!
-//! Not every fact is an event: an event says that a worker, a rollout or the service has another
-//! state now. The log has the rest.
+//! Not every fact is an event: an event says that a worker, a listener, a rollout or the service
+//! has another state now. The log has the rest.
 //!
 //! - this file: which fact is which event, and the lines;
 //! - [`kept`]: the events that are kept, as one image or master hands them to the next.
@@ -23,6 +23,7 @@ use crate::model::exit::{ExitStatus, LastExit};
 use crate::model::fact::Fact;
 use crate::model::ids::{Generation, OpId, WorkerLabel};
 use crate::model::operation::OperationKind;
+use crate::model::releases::listener_change::ListenerLabel;
 
 /// The longest error in an event, in bytes. So an event fits into one message between two masters
 /// however its letters are escaped, and 1,000 of them have a limit.
@@ -67,6 +68,8 @@ enum Happening {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    ListenerAdded(ListenerFields),
+    ListenerRemoved(ListenerFields),
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +86,12 @@ struct RolloutFields {
     from: Option<u64>,
     to: Option<u64>,
     error: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ListenerFields {
+    name: Option<String>,
+    address: String,
 }
 
 /// An event as text without its number, `{"at":...,"event":...}`; None: the fact is no event.
@@ -211,6 +220,8 @@ fn happening(fact: &Fact) -> Option<Happening> {
             to: *to,
         },
         Fact::Paused => Happening::Paused,
+        Fact::ListenerAdded(listener) => Happening::ListenerAdded(listener_fields(listener)),
+        Fact::ListenerRemoved(listener) => Happening::ListenerRemoved(listener_fields(listener)),
         Fact::Resumed(workers) => Happening::Resumed { workers: *workers },
         Fact::StopBegan {
             severity,
@@ -275,6 +286,13 @@ fn happening(fact: &Fact) -> Option<Happening> {
         // The new master tells that the rollout is done.
         | Fact::ForkDone { .. } => return None,
     })
+}
+
+fn listener_fields(listener: &ListenerLabel) -> ListenerFields {
+    ListenerFields {
+        name: listener.name.clone(),
+        address: listener.address.clone(),
+    }
 }
 
 fn worker_fields(worker: &WorkerLabel) -> WorkerFields {

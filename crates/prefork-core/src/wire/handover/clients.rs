@@ -73,6 +73,14 @@ pub struct Client {
     pub ended: bool,
     /// What it has not taken yet.
     pub output: Text,
+    /// Descriptors that go along with what it has not taken yet: the place of the byte that each
+    /// lot goes with, and the lot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<(usize, Vec<i32>)>,
+    /// Descriptors that have come: how many lines end before the one that each came with, and the
+    /// descriptor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrived: Vec<(u64, i32)>,
     /// It goes once it has its answers.
     pub silent: bool,
     /// What its first line may be.
@@ -85,6 +93,15 @@ pub struct Client {
     /// The events that it follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
+}
+
+impl Client {
+    /// The descriptors that came or that go along, besides the connection's own.
+    pub fn carried(&self) -> impl Iterator<Item = i32> + '_ {
+        let attached = self.attached.iter().flat_map(|(_, lot)| lot);
+        let arrived = self.arrived.iter().map(|(_, fd)| fd);
+        attached.chain(arrived).copied()
+    }
 }
 
 /// A client that follows events.

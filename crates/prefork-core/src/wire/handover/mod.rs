@@ -12,6 +12,7 @@
 //! - [`service`]: the model, in it; `worker`: one worker and the deadlines;
 //! - [`changes`]: rollouts and scalings; [`exits`]: how workers ended; [`releases`]: what can be
 //!   gone back to;
+//! - [`closed`]: listeners that a release had and that are closed;
 //! - [`totals`]: what was counted;
 //! - [`operations`]: the operations that are remembered;
 //! - [`clients`]: the control socket and who is connected to it;
@@ -20,6 +21,7 @@
 
 pub mod changes;
 pub mod clients;
+pub mod closed;
 pub mod exits;
 pub mod operations;
 pub mod preflight;
@@ -221,6 +223,10 @@ pub struct Pin {
     /// Where its workers' notification sockets are made; None: they are abstract.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_dir: Option<Text>,
+    /// Its listeners are not open any more: what was known of each. An image that does not know
+    /// this gives the generation what new ones get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Vec<closed::ClosedListener>>,
 }
 
 /// The guard.
@@ -342,7 +348,10 @@ impl State {
             all.extend(acks.clients.iter().map(|client| client.fd));
         }
         all.extend(self.pid_file.as_ref().map(|file| file.fd));
-        all.extend(self.clients.all.iter().map(|client| client.fd));
+        for client in &self.clients.all {
+            all.push(client.fd);
+            all.extend(client.carried());
+        }
         if let Some(master) = &self.draining_master {
             all.push(master.link);
             all.extend(master.process);

@@ -57,6 +57,8 @@ pub fn entry(fact: &Fact, date: impl Fn(Duration) -> String) -> Option<(u32, Ent
         | Fact::RolloutDone { .. }
         | Fact::RollingBack { .. }
         | Fact::RolledBack { .. }
+        | Fact::ListenerAdded(_)
+        | Fact::ListenerRemoved(_)
         | Fact::RolloutGivenUp { .. }
         | Fact::PinFailed { .. }
         | Fact::SignalDeferred(..)

@@ -8,9 +8,11 @@
 //!
 //! - [`world`]: what can happen, and what the driver would do about it;
 //! - [`checks`]: the invariants;
+//! - [`listeners`]: which listeners the service has;
 //! - [`rest`]: every worker behaves, and the end.
 
 mod checks;
+mod listeners;
 mod rest;
 mod world;
 

@@ -23,6 +23,7 @@ use prefork_core::model::time::Time;
 
 use super::super::told::Told;
 use super::super::{handover, render};
+use super::listeners::Listeners;
 
 /// A process of the fake world.
 #[derive(Default)]
@@ -83,6 +84,7 @@ pub(super) struct World {
     record: bool,
     /// Its events.
     pub(super) told: Told,
+    listeners: Listeners,
     pub(super) transcript: String,
 }
 
@@ -179,6 +181,7 @@ impl World {
             steps: 0,
             record,
             told: Told::default(),
+            listeners: Listeners::default(),
             transcript,
         }
     }
@@ -417,7 +420,7 @@ impl World {
 
     fn ask(&mut self) -> Check {
         self.tickets += 1;
-        let command = match self.dice.below(40) {
+        let command = match self.dice.below(44) {
             0..8 => Command::Reload {
                 renewed: self.tickets.is_multiple_of(4),
             },
@@ -434,6 +437,10 @@ impl World {
             26..30 => Command::Resume,
             30..35 => Command::RestartWorker(self.dice.below(5) as u32),
             35 => Command::Reopen,
+            39..41 => Command::AddListeners {
+                new: self.dice.below(4) > 0,
+            },
+            41..43 => Command::RemoveListeners,
             36 => Command::Retire(Generation(1 + self.dice.below(4))),
             37..39 => Command::Signal(
                 Signal::Usr1,
@@ -447,6 +454,7 @@ impl World {
                 StopSeverity::Graceful
             }),
         };
+        self.listeners.ask(&command);
         let lowers = matches!(
             command,
             Command::Scale(_) | Command::Pause | Command::Stop(_)
@@ -496,6 +504,7 @@ impl World {
                 if let Action::Tell(fact) = &action {
                     self.told.hear(0, fact);
                 }
+                self.listeners.see(&action)?;
                 // Undoing a scale ends workers; a request that superseded a pause asked for it.
                 let lowers = |fact: &Fact| {
                     let text = fact.to_string();
@@ -601,6 +610,7 @@ impl World {
                     Rc::new(self.policy.clone()),
                     PinnedRelease {
                         same_as,
+                        listeners: self.listeners.pin(*generation, *source),
                         ..PinnedRelease::default()
                     },
                 )));

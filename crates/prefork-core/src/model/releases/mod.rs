@@ -3,6 +3,10 @@
 //! A *release* is what a generation was pinned from. A rollback makes a new generation of an old
 //! release, and so does a reload that pins the same facts: so a release is named by its first
 //! generation, and generations are compared by their releases.
+//!
+//! [`listener_change`]: which listeners a new generation has, and the one that serves has not.
+
+pub mod listener_change;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,6 +16,7 @@ use super::ids::Generation;
 use super::operation::OperationKind;
 use super::policy::Policy;
 use super::time::Time;
+use listener_change::ListenerChange;
 
 /// How many releases are kept, besides the one that serves.
 pub const RELEASES_KEPT: usize = 5;
@@ -74,6 +79,8 @@ pub struct PinnedRelease {
     pub label: ReleaseLabel,
     /// An earlier generation that was pinned to the same facts.
     pub same_as: Option<Generation>,
+    /// The listeners that it has and the generation that serves has not, and the other way round.
+    pub listeners: ListenerChange,
 }
 
 /// One generation.
