@@ -19,6 +19,9 @@ _pf__ctl() {
             pf__ctl,add-fds)
                 cmd="pf__ctl__subcmd__add__subcmd__fds"
                 ;;
+            pf__ctl,drill)
+                cmd="pf__ctl__subcmd__drill"
+                ;;
             pf__ctl,events)
                 cmd="pf__ctl__subcmd__events"
                 ;;
@@ -75,6 +78,9 @@ _pf__ctl() {
                 ;;
             pf__ctl__subcmd__help,add-fds)
                 cmd="pf__ctl__subcmd__help__subcmd__add__subcmd__fds"
+                ;;
+            pf__ctl__subcmd__help,drill)
+                cmd="pf__ctl__subcmd__help__subcmd__drill"
                 ;;
             pf__ctl__subcmd__help,events)
                 cmd="pf__ctl__subcmd__help__subcmd__events"
@@ -137,7 +143,7 @@ _pf__ctl() {
 
     case "${cmd}" in
         pf__ctl)
-            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners add-fds take-fds help"
+            opts="-h -V --help --version reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners add-fds take-fds help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -162,6 +168,32 @@ _pf__ctl() {
                     return 0
                     ;;
                 --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__drill)
+            opts="-q -y -h --timeout --json --token --quiet --yes --request --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -199,7 +231,7 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__help)
-            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events listeners add-fds take-fds help"
+            opts="reload upgrade rollback history scale stop pause resume restart-worker retire reopen signal pid wait events drill listeners add-fds take-fds help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +245,20 @@ _pf__ctl() {
             return 0
             ;;
         pf__ctl__subcmd__help__subcmd__add__subcmd__fds)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pf__ctl__subcmd__help__subcmd__drill)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

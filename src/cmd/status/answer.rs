@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::client::{AnswerLine, Target};
 use crate::error::{Error, Exit, Result};
-use crate::sys::listener::queue_wait;
+use crate::sys::listener::accept_queue::longest_wait;
 use crate::sys::machine::clock;
 use crate::ui::text;
 use crate::wire::control::{Code, ControlCommand, Request, Response};
@@ -160,7 +160,7 @@ fn find_longest_wait(listener: &mut Listener) {
     if listener.queued > Some(0)
         && let Some(address) = address
     {
-        listener.longest_wait = queue_wait::longest(address).ok().flatten();
+        listener.longest_wait = longest_wait(address).ok().flatten();
     }
 }
 

@@ -20,8 +20,7 @@
 //! | [`address_owner`] | the process that holds an address, for the error message |
 //! | `closed` | [`ClosedListener`]: what is known of a listener that is closed |
 //! | `mend` | [`Mended`]: a listener that was shut down listens again |
-//! | [`accept_queue`] | how many connections wait at a listener |
-//! | [`queue_wait`] | how long they have waited |
+//! | [`accept_queue`] | how many connections wait at a listener, and for how long |
 //! | [`shared_accept`] | workers that share listeners: wait, then accept one connection |
 //!
 //! The way of one start: [`inherit`] takes over what the parent passed; [`arrange()`] resolves the
@@ -41,7 +40,6 @@ mod inherited;
 mod make_socket;
 mod mend;
 pub mod options;
-pub mod queue_wait;
 pub mod shared_accept;
 pub mod unix_path;
 mod wanted;

@@ -19,6 +19,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
+use super::netlink::{
+    HEADER_LEN, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attribute, header, u16_at, u32_at,
+};
+
 /// The longest wait of a connection to this listener that is not accepted yet. `None`: none waits
 /// that this network namespace knows of.
 ///
@@ -60,12 +64,6 @@ fn receive(netlink: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// The length of `struct nlmsghdr`: length, type, flags, sequence number, port.
-const HEADER_LEN: usize = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// The type of request and reply: sockets of one address family.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The attribute that carries `struct tcp_info`.
 const INET_DIAG_INFO: u16 = 2;
 const TCP_ESTABLISHED: u32 = 1;
@@ -78,8 +76,6 @@ const LAST_SENT_AT: usize = 44;
 
 /// The request for all connections of a port: `struct nlmsghdr`, then `struct inet_diag_req_v2`.
 fn request(listener: SocketAddr) -> Vec<u8> {
-    const NLM_F_REQUEST: u16 = 1;
-    const NLM_F_DUMP: u16 = 0x300;
     const LENGTH: usize = HEADER_LEN + 56;
     // A connection that came over IPv4 to a dual-stack listener is of the listener's family too.
     let family = if listener.is_ipv4() {
@@ -87,12 +83,7 @@ fn request(listener: SocketAddr) -> Vec<u8> {
     } else {
         libc::AF_INET6
     };
-    let mut bytes = Vec::with_capacity(LENGTH);
-    bytes.extend((LENGTH as u32).to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    bytes.extend(1_u32.to_ne_bytes());
-    bytes.extend(0_u32.to_ne_bytes());
+    let mut bytes = header(LENGTH, NLM_F_DUMP, 1);
     let info = 1_u8 << (INET_DIAG_INFO - 1);
     bytes.extend([family as u8, libc::IPPROTO_TCP as u8, info, 0]);
     bytes.extend((1_u32 << TCP_ESTABLISHED).to_ne_bytes());
@@ -128,19 +119,6 @@ fn waited(message: &[u8], listener: IpAddr) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds.into()))
 }
 
-/// The value of the first attribute of this type. Each begins at a multiple of four, with its
-/// length and its type.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16_at(attributes, 0)?);
-        if u16_at(attributes, 2)? == wanted {
-            return attributes.get(4..length);
-        }
-        // At least the four bytes of length and type: a length of 0 would make the loop endless.
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
 fn refusal(message: &[u8]) -> io::Error {
     let number = u32_at(message, 0).map(|number| number.cast_signed().wrapping_neg());
     number.map_or(
@@ -149,18 +127,11 @@ fn refusal(message: &[u8]) -> io::Error {
     )
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
+    use super::super::netlink::SOCK_DIAG_BY_FAMILY;
     use super::*;
     use crate::sys::machine::clock;
 

@@ -14,6 +14,10 @@ use nix::sys::socket::{
 use nix::{getsockopt_impl, libc, sockopt_impl};
 use socket2::{Domain, SockRef, Type};
 
+use super::netlink::{
+    HEADER_LEN, NLMSG_ERROR, SOCK_DIAG_BY_FAMILY, attribute, header, u16_at, u32_at,
+};
+
 /// The accept queue of a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
@@ -147,12 +151,8 @@ fn tcp_depth(fd: BorrowedFd<'_>) -> io::Result<Option<Depth>> {
 /// The state of a socket that listens. Unix sockets use it too.
 const TCP_LISTEN: u8 = 10;
 
-/// The length of `struct nlmsghdr`: length, type, flags, sequence number, port.
-const NLMSGHDR_LEN: usize = 16;
 /// The length of `struct unix_diag_msg`: family, type, state, padding, inode, cookie.
 const UNIX_DIAG_MSG_LEN: usize = 16;
-/// The type of request and reply: sockets of one address family.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The bit that asks for the queue.
 const UDIAG_SHOW_RQLEN: u32 = 0x10;
 /// The attribute that carries the queue.
@@ -160,16 +160,9 @@ const UNIX_DIAG_RQLEN: u16 = 4;
 
 /// The request for one Unix socket: `struct nlmsghdr`, then `struct unix_diag_req`.
 fn unix_request(inode: u32, sequence: u32) -> Vec<u8> {
-    const NLM_F_REQUEST: u16 = 1;
     const ANY_STATE: u32 = u32::MAX;
     const NO_COOKIE: u32 = u32::MAX;
-    let length: u32 = 40;
-    let mut bytes = Vec::with_capacity(40);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0_u32.to_ne_bytes());
+    let mut bytes = header(HEADER_LEN + 24, 0, sequence);
     bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
     for word in [ANY_STATE, inode, UDIAG_SHOW_RQLEN, NO_COOKIE, NO_COOKIE] {
         bytes.extend(word.to_ne_bytes());
@@ -198,16 +191,16 @@ fn parse_reply(bytes: &[u8], inode: u32, sequence: u32) -> DiagReply {
         return DiagReply::Unrelated;
     }
     match u16_at(message, 4) {
-        Some(NLMSG_ERROR) => match u32_at(message, NLMSGHDR_LEN) {
+        Some(NLMSG_ERROR) => match u32_at(message, HEADER_LEN) {
             Some(number) => {
                 DiagReply::Refused(Errno::from_raw(number.cast_signed().wrapping_neg()))
             }
             None => DiagReply::Unrelated,
         },
-        Some(SOCK_DIAG_BY_FAMILY) if u32_at(message, NLMSGHDR_LEN + 4) == Some(inode) => {
-            let listens = message.get(NLMSGHDR_LEN + 2) == Some(&TCP_LISTEN);
+        Some(SOCK_DIAG_BY_FAMILY) if u32_at(message, HEADER_LEN + 4) == Some(inode) => {
+            let listens = message.get(HEADER_LEN + 2) == Some(&TCP_LISTEN);
             let attributes = message
-                .get(NLMSGHDR_LEN + UNIX_DIAG_MSG_LEN..)
+                .get(HEADER_LEN + UNIX_DIAG_MSG_LEN..)
                 .unwrap_or_default();
             DiagReply::Queue(find_queue(attributes).filter(|_| listens))
         }
@@ -215,32 +208,13 @@ fn parse_reply(bytes: &[u8], inode: u32, sequence: u32) -> DiagReply {
     }
 }
 
-/// The type of a refusal: a negative errno follows the header.
-const NLMSG_ERROR: u16 = 2;
-
-/// Finds the queue among the attributes. Each attribute begins at a multiple of four, with its
-/// length and its type.
-fn find_queue(mut attributes: &[u8]) -> Option<Depth> {
-    loop {
-        let length = usize::from(u16_at(attributes, 0)?);
-        if u16_at(attributes, 2)? == UNIX_DIAG_RQLEN {
-            let value = attributes.get(4..length)?;
-            return Some(Depth {
-                queued: u32_at(value, 0)?,
-                backlog: u32_at(value, 4)?,
-            });
-        }
-        // At least the four bytes of length and type: a length of 0 would make the loop endless.
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+/// Finds the queue among the attributes.
+fn find_queue(attributes: &[u8]) -> Option<Depth> {
+    let value = attribute(attributes, UNIX_DIAG_RQLEN)?;
+    Some(Depth {
+        queued: u32_at(value, 0)?,
+        backlog: u32_at(value, 4)?,
+    })
 }
 
 #[cfg(test)]
