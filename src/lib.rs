@@ -136,6 +136,9 @@
 //! | log line | [`Fact`](model::fact::Fact) | [`model::fact`] |
 //! | event | a fact as a line of JSON, [`events::render`] | [`wire::events`] |
 //! | the last events | [`EventLog`] | [`model::machines`] |
+//! | story of a slot (`--why`) | [`Stories`] | [`wire::story`] |
+//! | lifeline | [`Lifeline`](sys::io::lifeline::Lifeline) | [`sys::io::lifeline`] |
+//! | drill, rehearsal | [`Rehearsal`](model::event::Rehearsal) | `cmd/ctl/drill` |
 //! | status document | [`Snapshot`], [`Status`] | [`wire::status`] |
 //! | guard | [`Guard`](sys::process::guard::Guard) | [`sys::process::guard`] |
 //! | backlog, accept queue | [`QueueReader`] | [`sys::listener::accept_queue`] |
@@ -165,6 +168,7 @@
 //! [`State`]: wire::handover::State
 //! [`Status`]: wire::status::Status
 //! [`StopSeverity`]: model::policy::StopSeverity
+//! [`Stories`]: model::machines::stories::Stories
 //! [`Surge`]: model::policy::Surge
 //! [`Worker`]: model::worker::Worker
 //! [beat]: model::worker::Heartbeat
@@ -203,6 +207,11 @@
 //! when its successor is ready, and ends the operation when no old worker accepts any more; or goes
 //! back, whole ([`model::rollout`]). Steps and end go to each client that waits for the operation.
 //!
+//! *A drill.* `pf-ctl drill` is a client that makes load on the listeners, all in one loop, while it
+//! asks for rollouts, restarts, scales and upgrades one after the other. Those rollouts are
+//! rehearsals: their generations are copies of the pin that serves
+//! ([`model::action::PinSource`]), and their upgrades execute the image that runs.
+//!
 //! *Two masters.* An upgrade by fork is a conversation of two models ([`model::fork`]): the old
 //! master starts the new one ([`sys::process::fork_master`]) with a socket between them in which
 //! listeners and state wait already ([`wire::peer`], [`driver::fork`]), and gives up a slot
@@ -218,7 +227,8 @@
 //! writes its text ([`model::fact::text`]) to the log, and the status document shows what of it
 //! lasts. A fact that is an event is rendered once ([`wire::events`]), gets its number and is kept
 //! ([`model::machines::event_log`]); each client that follows has a place of its own there
-//! (`driver/clients/follower.rs`).
+//! (`driver/clients/follower.rs`). What is about a slot is also an entry of the slot's story
+//! ([`wire::story`]), for those who ask why the slot is as it is.
 //!
 //! *Status.* The model's snapshot and what `/proc` and the sockets show make one document
 //! ([`wire::status`]), which `pf-status` prints as it is, as a table, or as metrics. What only ever

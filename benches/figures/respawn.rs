@@ -1,5 +1,6 @@
 //! `kill -9` of a worker until its replacement is about to accept.
 
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use prefork::sys::machine::clock;
@@ -36,34 +37,35 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
         service.run.await_workers(WORKERS, Look::AtOnce)?;
         services.push(service);
     }
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); services.len()];
-    for kill in 0..KILLS {
-        for (service, times) in services.iter_mut().zip(&mut times) {
-            clock::pause(BETWEEN);
-            times.push(replace(service, kill)?);
-        }
-    }
-    let samples: Vec<Sample> = times.into_iter().map(Sample::from_iter).collect();
-    let rows: Vec<Vec<String>> = managers
-        .iter()
-        .zip(&samples)
-        .map(|(manager, sample)| {
-            let mut row = vec![manager.name().to_owned(), sample.len().to_string()];
-            row.extend([0.0, 0.5, 0.9, 1.0].map(|share| number(sample.quantile(share))));
-            row
-        })
-        .collect();
+    let quiet = replace_in_turns(&mut services, 0)?;
+    let busy = beside_busy_cores(|| replace_in_turns(&mut services, KILLS))?;
     let columns = cells(["manager", "kills", "min", "median", "p90", "max"]);
-    report.table(
-        "kill -9 of one of 8 workers until its replacement accepts, ms",
-        &columns,
-        &rows,
-    );
-    let median = |wanted| {
+    for (samples, title) in [
+        (
+            &quiet,
+            "kill -9 of one of 8 workers until its replacement accepts, ms",
+        ),
+        (&busy, "The same, beside a busy process on each core, ms"),
+    ] {
+        let rows: Vec<Vec<String>> = managers
+            .iter()
+            .zip(samples)
+            .map(|(manager, sample)| {
+                let mut row = vec![manager.name().to_owned(), sample.len().to_string()];
+                row.extend([0.0, 0.5, 0.9, 1.0].map(|share| number(sample.quantile(share))));
+                row
+            })
+            .collect();
+        report.table(title, &columns, &rows);
+    }
+    let median = |samples: &[Sample], wanted| {
         let found = managers.iter().position(|manager| *manager == wanted);
         found.and_then(|at| samples.get(at)).map(Sample::median)
     };
-    if let (Some(ours), Some(peer)) = (median(Manager::Ours), median(Manager::Multiwatch)) {
+    if let (Some(ours), Some(peer)) = (
+        median(&quiet, Manager::Ours),
+        median(&quiet, Manager::Multiwatch),
+    ) {
         let ratio = ours / peer;
         report.goal(
             "kill -9 of a worker until its replacement accepts",
@@ -73,6 +75,35 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// Kills workers of each service in turn; `killed`: so many were killed before.
+fn replace_in_turns(services: &mut [Service], killed: usize) -> Outcome<Vec<Sample>> {
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); services.len()];
+    for kill in killed..killed + KILLS {
+        for (service, times) in services.iter_mut().zip(&mut times) {
+            clock::pause(BETWEEN);
+            times.push(replace(service, kill)?);
+        }
+    }
+    Ok(times.into_iter().map(Sample::from_iter).collect())
+}
+
+/// Measures while each core has a process that never waits.
+fn beside_busy_cores<T>(measure: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let spin = |_| {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+    };
+    let mut busy = (0..cores).map(spin).collect::<Result<Vec<Child>, _>>()?;
+    let measured = measure();
+    for child in &mut busy {
+        child.kill()?;
+        child.wait()?;
+    }
+    measured
 }
 
 /// Kills the oldest worker but those killed before.
