@@ -158,6 +158,12 @@ impl Driver {
             let text = "the master has no listener".to_owned();
             return self.fail(number, Code::Refused, text, id);
         }
+        // Copies for clients that do not read them would take the descriptors of workers.
+        let unsent = self.clients.unsent_fds();
+        if unsent > 0 && unsent + self.listeners.iter().count() > MAX_WITH_A_LINE {
+            let text = format!("clients have not read {unsent} descriptors that they asked for");
+            return self.fail(number, Code::Busy, text, id);
+        }
         let copies = self.listeners.iter().map(Listener::try_clone);
         let copies = match copies.collect::<Result<Vec<_>>>() {
             Ok(copies) => copies,

@@ -187,10 +187,16 @@ impl Clients {
         client.map_or_else(|| Ok(Vec::new()), |client| client.conn.take_fds())
     }
 
+    /// How many descriptors clients have asked for and not read yet.
+    pub(super) fn unsent_fds(&self) -> usize {
+        let all = self.by_number.values();
+        all.map(|client| client.conn.unsent_fds()).sum()
+    }
+
     /// Drops the clients that have not read the listeners that they asked for.
     pub(super) fn drop_unsent_fds(&mut self) {
         for client in self.by_number.values_mut() {
-            client.gone |= client.conn.has_unsent_fds();
+            client.gone |= client.conn.unsent_fds() > 0;
         }
     }
 

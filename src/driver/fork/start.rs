@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
 
 use crate::driver::state::{Driver, PeerMaster};
 use crate::error::reason;
@@ -104,14 +103,12 @@ impl Driver {
     fn fork_handover(&self, state: ForkState) -> Result<ForkHandover, String> {
         let pin = self.pins.get(state.from);
         let pin = pin.ok_or("the generation that serves is forgotten")?;
-        // The generations that have their listeners open have those that this master has now, so
-        // the set of a pin is not sent.
-        let mut sets = vec![Rc::clone(self.listeners.sockets())];
+        let held = self.listeners.sockets();
         let kept = state.releases.kept.iter().map(|kept| kept.generation);
         let earlier: Vec<_> = kept
             .filter(|generation| *generation != state.from)
             .filter_map(|generation| self.pins.get(generation))
-            .map(|pin| pin.handed_over(&mut sets))
+            .map(|pin| pin.handed_to_new_master(held))
             .collect();
         let (keys, key_commands) = self.clients.keys.handed_over();
         Ok(ForkHandover {
@@ -122,7 +119,7 @@ impl Driver {
             by: env!("CARGO_PKG_VERSION").to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             state: (&state).into(),
-            pin: pin.handed_over(&mut sets),
+            pin: pin.handed_to_new_master(held),
             earlier,
             events: Some(KnownEvents::from(&self.events)),
             stories: KnownStories::from(&self.stories),

@@ -37,20 +37,39 @@ impl Pins {
 impl Pin {
     /// For the next image; `sets`: a set of listeners that is not among them is added.
     pub(in crate::driver) fn handed_over(&self, sets: &mut ListenerSets) -> handover::Pin {
-        let (listeners, closed) = match &self.listeners {
+        match &self.listeners {
             PinnedListeners::Open(own) => {
                 let known = sets.iter().position(|set| Rc::ptr_eq(set, own));
                 let place = known.unwrap_or_else(|| {
                     sets.push(Rc::clone(own));
                     sets.len() - 1
                 });
-                (place, None)
+                self.written(place, None)
             }
-            PinnedListeners::Closed(all) => {
-                let all = all.iter().map(ClosedListener::handed_over);
-                (0, Some(all.collect()))
+            PinnedListeners::Closed(all) => self.written(0, Some(all)),
+        }
+    }
+
+    /// For a new master beside this one, which gets only the set `held`. A pin that has another
+    /// set open is described as one that is closed: the new master starts no worker from it but by
+    /// a rollback, which finds the listeners again among those that it has.
+    pub(in crate::driver) fn handed_to_new_master(
+        &self,
+        held: &Rc<Vec<Listener>>,
+    ) -> handover::Pin {
+        match &self.listeners {
+            PinnedListeners::Open(own) if Rc::ptr_eq(own, held) => self.written(0, None),
+            PinnedListeners::Open(own) => {
+                let all: Vec<_> = own.iter().map(ClosedListener::of).collect();
+                self.written(0, Some(&all))
             }
-        };
+            PinnedListeners::Closed(all) => self.written(0, Some(all)),
+        }
+    }
+
+    /// `listeners`: the place of its set; `closed`: how they were bound.
+    fn written(&self, listeners: usize, closed: Option<&[ClosedListener]>) -> handover::Pin {
+        let closed = closed.map(|all| all.iter().map(ClosedListener::handed_over).collect());
         handover::Pin {
             generation: self.generation.0,
             policy: (&*self.policy).into(),

@@ -36,6 +36,8 @@ pub(super) struct AckSocket {
     paused: bool,
     /// Refusals and failures that are not logged yet.
     warnings: Vec<String>,
+    /// That its path cannot be made anew is logged once, until it can.
+    is_logged: bool,
 }
 
 impl AckSocket {
@@ -51,6 +53,7 @@ impl AckSocket {
             last: 0,
             paused: false,
             warnings: Vec::new(),
+            is_logged: false,
         }
     }
 
@@ -139,13 +142,19 @@ impl AckSocket {
             watch_socket(&self.socket, epoll)
                 .map_err(|error| Error::system("einhorn's socket: cannot watch it", error))
         });
-        self.warnings.push(match mended {
-            Ok(()) => format!(
-                "einhorn's socket {} had been removed by another process: it is made anew",
-                self.socket.path().display()
-            ),
-            Err(error) => error.to_string(),
-        });
+        match mended {
+            Ok(()) => {
+                self.is_logged = false;
+                self.warnings.push(format!(
+                    "einhorn's socket {} had been removed by another process: it is made anew",
+                    self.socket.path().display()
+                ));
+            }
+            Err(error) if !std::mem::replace(&mut self.is_logged, true) => {
+                self.warnings.push(error.to_string());
+            }
+            Err(_) => {}
+        }
     }
 
     /// The first line of each connection that has sent one, with the connection; None: it ended

@@ -234,9 +234,9 @@ impl Conn {
         is_sent
     }
 
-    /// Whether descriptors wait to be sent.
-    pub fn has_unsent_fds(&self) -> bool {
-        !self.attached.0.is_empty()
+    /// How many descriptors wait to be sent.
+    pub fn unsent_fds(&self) -> usize {
+        self.attached.0.iter().map(|(_, lot)| lot.len()).sum()
     }
 
     /// Sends as much as the socket takes without waiting.

@@ -37,12 +37,22 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
-    /// As the previous image left it: by the number of lines that end before.
-    pub(super) fn taken_over(fds: impl IntoIterator<Item = (u64, OwnedFd)>) -> Self {
+    /// As the previous image left it: by the number of lines that end before; `missing`: of the
+    /// line with which some came that did not arrive.
+    pub(super) fn taken_over(
+        fds: impl IntoIterator<Item = (u64, OwnedFd)>,
+        missing: Option<u64>,
+    ) -> Self {
         Arrived {
             fds: fds.into_iter().collect(),
+            missing: missing.map(|line| (line, Missing::NoRoom)),
             ..Arrived::default()
         }
+    }
+
+    /// The line with which some came that did not arrive.
+    pub(super) fn missing_of(&self) -> Option<u64> {
+        self.missing.map(|(line, _)| line)
     }
 
     /// These came with this chunk, which begins where the last line ended that was counted, or

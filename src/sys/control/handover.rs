@@ -65,6 +65,8 @@ impl Conn {
         to.arrived = arrived
             .map(|(line, fd)| (line.saturating_sub(self.arrived.lines), fd.as_raw_fd()))
             .collect();
+        let missing = self.arrived.missing_of();
+        to.missing = missing.map(|line| line.saturating_sub(self.arrived.lines));
     }
 
     /// The state that the previous image handed over.
@@ -94,7 +96,7 @@ impl Conn {
             ended: client.ended,
             output: client.output.clone().into_bytes(),
             written: 0,
-            arrived: Arrived::taken_over(ManuallyDrop::into_inner(arrived)),
+            arrived: Arrived::taken_over(ManuallyDrop::into_inner(arrived), client.missing),
             attached: Attached(ManuallyDrop::into_inner(attached)),
         })
     }

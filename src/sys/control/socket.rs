@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, fchmod};
 
 use super::connection::Conn;
 use crate::error::{Error, Result};
-use crate::sys::files::dirlock::lock_dir_of;
+use crate::sys::files::dirlock::{DirLock, lock_dir_of, lock_dir_of_at_once};
 use crate::sys::files::watch::AtPath;
 use crate::sys::machine::users::own_uid;
 use crate::sys::process::proc_info;
@@ -47,9 +47,20 @@ impl ControlSocket {
     pub fn bind(path: &Path, mode: u32, owner: Option<u32>, group: Option<u32>) -> Result<Self> {
         let what = || format!("cannot bind control socket {}", path.display());
         let path = std::path::absolute(path).map_err(|error| Error::system(what(), error))?;
-        // The lock covers check and bind: otherwise two starters could both find the dead socket,
-        // and the second would unlink the socket that the first has just bound.
-        let _lock = lock_dir_of(&path)?;
+        let lock = lock_dir_of(&path)?;
+        ControlSocket::bind_under(lock, path, mode, owner, group)
+    }
+
+    /// The lock covers check and bind: otherwise two starters could both find the dead socket, and
+    /// the second would unlink the socket that the first has just bound.
+    fn bind_under(
+        _lock: DirLock,
+        path: PathBuf,
+        mode: u32,
+        owner: Option<u32>,
+        group: Option<u32>,
+    ) -> Result<Self> {
+        let what = || format!("cannot bind control socket {}", path.display());
         remove_dead_socket(&path).map_err(|error| Error::system(what(), error))?;
         let (listener, inode) =
             listen_at(&path, mode, owner, group).map_err(|error| Error::system(what(), error))?;
@@ -75,9 +86,12 @@ impl ControlSocket {
     /// bound socket cannot get a path again. The former socket: clients may wait there.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind); this socket stays as it is then.
+    /// As [`bind`](Self::bind), but that it waits for no other process; this socket stays as it is
+    /// then.
     pub fn bind_anew(&mut self) -> Result<ControlSocket> {
-        let new = ControlSocket::bind(&self.path, self.mode, self.owner, self.group)?;
+        let lock = lock_dir_of_at_once(&self.path)?;
+        let path = self.path.clone();
+        let new = ControlSocket::bind_under(lock, path, self.mode, self.owner, self.group)?;
         Ok(std::mem::replace(self, new))
     }
 

@@ -35,6 +35,14 @@ pub fn lock_dir_of(path: &Path) -> Result<DirLock> {
     lock(directory_of(path), WAIT_LIMIT)
 }
 
+/// The same without waiting, for a caller that must not stand still and tries again later.
+///
+/// # Errors
+/// Exit 111: another process holds the lock, or the directory cannot be opened.
+pub fn lock_dir_of_at_once(path: &Path) -> Result<DirLock> {
+    lock(directory_of(path), Duration::ZERO)
+}
+
 fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

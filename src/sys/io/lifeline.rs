@@ -46,12 +46,13 @@ impl Lifeline {
     /// succeeded.
     ///
     /// # Errors
-    /// It was not handed over.
+    /// It was not handed over, or standard input has no other end: the option may be new, and
+    /// then no image has looked at it before.
     pub fn taken_over(number: RawFd, left: &mut LeftOpen) -> io::Result<Lifeline> {
-        let fd = match number {
-            STDIN => fd::duplicate(number).map_err(|error| io::Error::other(error.to_string()))?,
-            _ => left.take(number)?,
-        };
+        if number == STDIN {
+            return Lifeline::inherit(number).map_err(|error| io::Error::other(error.to_string()));
+        }
+        let fd = left.take(number)?;
         Ok(Lifeline { fd, number })
     }
 

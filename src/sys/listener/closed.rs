@@ -48,7 +48,8 @@ impl ClosedListener {
         self.name == listener.name && self.address == listener.address
     }
 
-    /// Binds it at its address, as it was bound before. Waits for nothing.
+    /// Binds it at its address, as it was bound before. Waits for
+    /// nothing but the lock on the directory of a Unix path.
     ///
     /// # Errors
     /// Exit 1: the address is in use, or the system refuses. The error names the listener.

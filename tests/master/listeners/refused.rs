@@ -1,7 +1,7 @@
 //! Descriptors that are no listeners, that are too many, or that come with another line.
 
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{control_of, free, give};
 use crate::common::service::process::descriptors;
-use crate::common::service::{Control, Scene, control::error};
+use crate::common::service::{Control, Scene, control::error, until};
 use crate::common::support::service::{Service, Worker};
 
 /// Sends bytes with descriptors.
@@ -198,4 +198,28 @@ fn p5_without_a_listener_to_give_or_to_take_it_is_refused() {
     let (code, text) = give(&service, &["fd:0"]);
     assert_ne!(code, Some(0), "{text}");
     service.stop();
+}
+
+#[test]
+fn who_does_not_read_the_listeners_that_it_asked_for_gets_no_end_of_them() {
+    let scene = Scene::new();
+    let options = "-n 1 --ready exec --listen 127.0.0.1:0,copies=50";
+    let master = scene.master(options).command(["sleep", "1000"]).start();
+    let open = || descriptors(master.pid()).len();
+    let before = open();
+    let mut deaf = master.control();
+    // The last one shows when all have been obeyed.
+    let requests = "{\"cmd\": \"take-fds\"}\n".repeat(400) + "{\"cmd\":\"scale\",\"workers\":2}\n";
+    deaf.stream.write_all(requests.as_bytes()).expect("sent");
+    master.until("all are obeyed", |status| status["workers"]["wanted"] == 2);
+    let most = open();
+    assert!(most <= before + 1_100, "{before} {most}");
+    let answers: Vec<Value> = (0..400).map(|_| deaf.reply()).collect();
+    let refused = answers.iter().filter(|answer| answer["ok"] == false);
+    let refused: Vec<_> = refused.map(error).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|(code, _)| *code == "busy"));
+    drop(deaf);
+    // One more worker has some of its own.
+    until("they are closed", || (open() <= before + 10).then_some(()));
+    master.stop();
 }

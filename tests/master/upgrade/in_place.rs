@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::{inode, open_files, upgrades, with_successor};
 use crate::common::service::master::address;
 use crate::common::service::process::{cwd, descriptors, gone, signal, status};
-use crate::common::service::{Scene, until};
+use crate::common::service::{Master, Scene, until};
 
 const OPTIONS: &str = "-n 2 --ready fd=9 --listen 127.0.0.1:0 --listen web=unix:web.sock";
 
@@ -196,6 +196,26 @@ fn a_listen_address_added_by_an_upgrade_is_bound() {
     assert_eq!(environment["PF_HEARTBEAT_FD"], "4");
     std::os::unix::net::UnixStream::connect(scene.path("two.sock")).expect_err("it is closed");
     master.stop();
+}
+
+#[test]
+fn a_release_from_before_a_listen_address_was_added_has_its_numbers_in_a_new_master_too() {
+    let scene = Scene::new();
+    let launch = with_successor(&scene, "-n 1 --ready fd=9 --listen one=127.0.0.1:0");
+    let mut master = launch.start();
+    super::successor(&scene, "exec \"$0\" --listen two=unix:two.sock \"$@\"\n");
+    upgrades(&master);
+    let of_worker = |master: &Master, name: &str| {
+        let environment = crate::common::service::process::environment(master.workers()[0]);
+        environment[name].clone()
+    };
+    master.ctl("upgrade --fork").succeeded();
+    assert_eq!(of_worker(&master, "LISTEN_FDNAMES"), "one:two");
+    assert_eq!(master.end(), Some(0));
+    master.ctl("rollback").succeeded();
+    assert_eq!(of_worker(&master, "LISTEN_FDNAMES"), "one");
+    assert_eq!(of_worker(&master, "PF_HEARTBEAT_FD"), "4");
+    master.ctl("stop").succeeded();
 }
 
 #[test]

@@ -251,3 +251,16 @@ fn r3_two_at_once_the_second_is_refused() {
     second.end().failed(1, &["told to stop"]);
     assert_eq!(master.end(), Some(0));
 }
+
+#[test]
+fn a_lifeline_that_the_new_command_line_adds_must_be_one() {
+    let scene = Scene::new();
+    let launch = with_successor(&scene, "-n 1 --ready exec");
+    let master = launch.command(["sleep", "1000"]).start();
+    // Standard input is no pipe here, and would end the service at once.
+    let body = "program=$0; exec \"$program\" --lifeline-fd 0 \"$@\"\n";
+    fails(&scene, &master, body, &["--lifeline-fd 0", "no pipe"]);
+    good_successor(&scene);
+    upgrades(&master);
+    master.stop();
+}

@@ -238,6 +238,7 @@ impl Supervisor {
             // The workers that may serve on for a while are its own.
             self.serving = Some(rollout.to);
             self.policy = Rc::clone(&rollout.policy);
+            self.close_removed_listeners(turn, &rollout);
         }
         let error = Some(why.to_owned());
         self.tell_given_up(turn, &rollout, why);

@@ -81,6 +81,9 @@ pub struct Client {
     /// descriptor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arrived: Vec<(u64, i32)>,
+    /// Some did not arrive: how many lines end before the one that they came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
     /// It goes once it has its answers.
     pub silent: bool,
     /// What its first line may be.
