@@ -43,6 +43,9 @@ impl Driver {
                 .filter_map(|(pid, id)| {
                     let environment = proc_info::environment(pid);
                     let environment = environment.as_ref();
+                    if has_taken_listeners(environment) {
+                        return None;
+                    }
                     let left_behind = LeftBehind {
                         id: id?,
                         pid,
@@ -50,11 +53,7 @@ impl Driver {
                         name: proc_info::name(pid).unwrap_or_default(),
                         slot: environment.and_then(|it| it.number("PF_WORKER")),
                         left_by: self.left_by(environment),
-                        holds: if has_taken_listeners(environment) {
-                            Holds::Nothing
-                        } else {
-                            self.holds(pid)
-                        },
+                        holds: self.holds(pid),
                     };
                     (!is_guard(&left_behind)).then_some(left_behind)
                 })

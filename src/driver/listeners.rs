@@ -21,7 +21,7 @@ use crate::sys::machine::limits;
 use crate::wire::address::{Address, Host, ListenSpec};
 use crate::wire::control::{Code, Reply};
 
-use super::clients::{Asked, Key};
+use super::clients::{Asked, Key, code_of};
 use super::pin::{Pin, PinnedListeners};
 use super::state::Driver;
 
@@ -73,6 +73,10 @@ impl Driver {
         (id, key, wait): (Option<Value>, Option<Key>, bool),
         name: &str,
     ) {
+        // A rollout may add it at this moment.
+        if let Some((refusal, why)) = self.supervisor.why_no_rollout() {
+            return self.fail(number, code_of(refusal), why, id);
+        }
         let found = self.named(name);
         if found.is_empty() {
             let text = match self.listeners.iter().next() {
@@ -84,6 +88,16 @@ impl Driver {
                     format!("no listener '{name}': there is {}", all.join(", "))
                 }
             };
+            return self.fail(number, Code::Refused, text, id);
+        }
+        let is_inherited = |it: &&Listener| found.contains(&it.inode()) && it.source.is_some();
+        let held = self.listeners.iter().find(is_inherited);
+        let held = held.map(Listener::label);
+        if let Some(label) = held.filter(|_| self.is_under_holder()) {
+            // Its clients would connect, and wait for an answer that never comes.
+            let text = format!(
+                "{label} stays open in pf-listen --hold: start that anew without the address"
+            );
             return self.fail(number, Code::Refused, text, id);
         }
         let rest = self.listeners.iter();

@@ -195,7 +195,11 @@ fn lifeline(args: &Args) -> Result<Option<Lifeline>> {
 
 /// Opens the log.
 pub(super) fn log(args: &Args) -> Result<Log> {
-    let sink = args.log.clone().map_or(Sink::Stderr, Sink::File);
+    log_to(args, args.log.clone().map_or(Sink::Stderr, Sink::File))
+}
+
+/// Opens the log, in another place than the options say.
+pub(super) fn log_to(args: &Args, sink: Sink) -> Result<Log> {
     let format = match args.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,

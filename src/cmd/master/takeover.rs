@@ -7,13 +7,14 @@ use std::rc::Rc;
 use super::claim::control_token;
 use super::cli::Args;
 use super::recipe::{origin, settings};
-use super::setup::{check_exports, check_numbers, log};
+use super::setup::{check_exports, check_numbers, log, log_to};
 use crate::driver::pin::Settings;
 use crate::driver::upgrade::{self, Fresh};
 use crate::driver::{Configured, ServiceManager};
 use crate::error::{Error, Exit, Result};
-use crate::log::Log;
+use crate::log::{Log, Sink};
 use crate::model::ids::Generation;
+use crate::sys::control::token::TokenFile;
 use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::lifeline::Lifeline;
 use crate::sys::listener::{self, Listener, Retry};
@@ -30,6 +31,7 @@ use crate::wire::handover::State;
 pub(super) fn check_successor(args: &Args, state: &State) -> Result<()> {
     check_start_dir(args, state)?;
     log(args)?;
+    control_token(args)?;
     let added = added(args, state);
     for spec in &added {
         check_fd(spec)?;
@@ -69,7 +71,7 @@ pub(super) fn take_over(
     left: &mut LeftOpen,
 ) -> Result<Fresh> {
     check_start_dir(&args, state)?;
-    let log = log(&args)?;
+    let log = log_or_stderr(&args)?;
     if args.daemonize {
         log.take_output()?;
     }
@@ -97,7 +99,7 @@ pub(super) fn take_over(
         .transpose()
         .map_err(|error| Error::system("cannot take the lifeline over", error))?;
     let lifeline = ManuallyDrop::new(lifeline);
-    let control_token = control_token(&args)?;
+    let control_token = token_or_known(&args, state, &log)?;
     Ok(Fresh {
         configured: Configured {
             log,
@@ -109,6 +111,27 @@ pub(super) fn take_over(
             control_token,
             lifeline: ManuallyDrop::into_inner(lifeline),
         },
+    })
+}
+
+/// The log. The check has opened it a moment ago. If that is no longer possible, a service that
+/// logs to standard error is better than none: the image that is gone back to has no other way.
+fn log_or_stderr(args: &Args) -> Result<Log> {
+    log(args).or_else(|error| {
+        let to_stderr = log_to(args, Sink::Stderr)?;
+        to_stderr.error(format_args!("{error}: logging to standard error"));
+        Ok(to_stderr)
+    })
+}
+
+/// The token; if its file cannot be read any more, the one that the image before has read.
+fn token_or_known(args: &Args, state: &State, log: &Log) -> Result<Option<TokenFile>> {
+    control_token(args).or_else(|error| {
+        let known = args.control_token.clone().zip(state.control_token.as_ref());
+        let known = known.and_then(|(path, text)| TokenFile::known(path, text));
+        let known = known.ok_or_else(|| Error { ..error.clone() })?;
+        log.error(format_args!("{error}: the one before stays in use"));
+        Ok(Some(known))
     })
 }
 

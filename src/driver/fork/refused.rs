@@ -54,6 +54,12 @@ impl Driver {
         })
     }
 
+    /// Whether `pf-listen --hold` has started this master, and keeps its listeners open.
+    pub(in crate::driver) fn is_under_holder(&self) -> bool {
+        let holder = self.origin.environment.value("PF_HOLD");
+        parent::is_holder(holder.and_then(OsStr::to_str))
+    }
+
     /// Why an upgrade by fork is refused; None: it is not.
     pub(in crate::driver) fn why_no_fork(&self) -> Option<String> {
         let in_place = "upgrade in place";
@@ -62,8 +68,7 @@ impl Driver {
                 "pid 1 cannot leave its place to another: {in_place}"
             ));
         }
-        let holder = self.origin.environment.value("PF_HOLD");
-        if parent::is_holder(holder.and_then(OsStr::to_str)) {
+        if self.is_under_holder() {
             return Some(format!(
                 "pf-listen --hold keeps this one master running: {in_place}"
             ));

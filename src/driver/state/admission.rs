@@ -44,6 +44,12 @@ impl Admission {
         file.is_some_and(|file| file.token().is(presented))
     }
 
+    /// For the next image, which may find no file.
+    pub(in crate::driver) fn token_text(&self) -> Option<String> {
+        let file = self.token.as_ref();
+        file.map(|file| file.token().text().to_owned())
+    }
+
     /// Reads the token anew; one that cannot be read leaves the one before.
     pub(in crate::driver) fn read_token_again(&mut self, log: &Log) {
         if let Some(file) = &mut self.token

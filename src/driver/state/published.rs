@@ -29,12 +29,15 @@ pub(in crate::driver) struct PublishedPaths {
     watch: Option<PathWatch>,
     /// When to look at the paths though the watch tells nothing.
     look_at: Option<Time>,
-    /// That a path could not be made anew is logged once, until all are in place.
-    is_logged: bool,
+    /// Why a path could not be made anew, as it was logged last; until all are in place.
+    logged: Option<String>,
+    /// When that is tried again: after twice the time, each time.
+    retry_after: Duration,
 }
 
-/// A path that could not be made anew is tried again after this.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A path that could not be made anew is tried again after this, at first and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// How often the paths are looked at where they cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -57,7 +60,8 @@ impl PublishedPaths {
             watch: PathWatch::new().ok(),
             // A path may have gone before it is watched.
             look_at: Some(Time::default()),
-            is_logged: false,
+            logged: None,
+            retry_after: FIRST_RETRY,
         }
     }
 
@@ -111,18 +115,23 @@ impl PublishedPaths {
             Ok(())
         });
         let trouble = control.as_ref().err().or(pid_file.as_ref().err());
-        if let Some(trouble) = trouble
-            && !self.is_logged
+        let trouble = trouble.map(ToString::to_string);
+        if let Some(trouble) = &trouble
+            && self.logged.as_ref() != Some(trouble)
         {
             log.error(format_args!("{trouble}; it is tried again"));
         }
-        self.is_logged = trouble.is_some();
         let is_watched = self.watch_paths(acks).is_ok();
-        self.look_at = match (self.is_logged, is_watched) {
-            (true, _) => Some(now + RETRY_AFTER),
-            (false, false) => Some(now + LOOK_EVERY),
-            (false, true) => None,
+        self.retry_after = match (&trouble, &self.logged) {
+            (Some(_), Some(_)) => (2 * self.retry_after).min(LAST_RETRY),
+            (Some(_), None) | (None, _) => FIRST_RETRY,
         };
+        self.look_at = match (&trouble, is_watched) {
+            (Some(_), _) => Some(now + self.retry_after),
+            (None, false) => Some(now + LOOK_EVERY),
+            (None, true) => None,
+        };
+        self.logged = trouble;
         control.ok().flatten()
     }
 

@@ -80,6 +80,7 @@ impl Driver {
             clients: self.clients.handed_over(),
             events: Some(KnownEvents::from(&self.events)),
             stories: KnownStories::from(&self.stories),
+            control_token: self.admission.token_text(),
             draining_master: self.peer.as_ref().map(PeerMaster::handed_over),
             service_manager: self
                 .service_manager

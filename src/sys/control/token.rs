@@ -80,6 +80,13 @@ impl TokenFile {
         Ok(TokenFile { path, token })
     }
 
+    /// What was read from this file before, by another image of this process. `None`: it is too
+    /// long.
+    pub fn known(path: PathBuf, text: &str) -> Option<TokenFile> {
+        let token = Token::of(text.as_bytes())?;
+        Some(TokenFile { path, token })
+    }
+
     /// Reads it again; on an error the token stays as it was.
     ///
     /// # Errors

@@ -223,3 +223,14 @@ fn who_does_not_read_the_listeners_that_it_asked_for_gets_no_end_of_them() {
     until("they are closed", || (open() <= before + 10).then_some(()));
     master.stop();
 }
+
+#[test]
+fn a_listener_that_a_holder_keeps_open_is_not_removed() {
+    let service = Service::held(&["-n", "1"], &Worker::hello());
+    let address = format!("tcp:{}", service.tcp());
+    let (code, text) = service.try_ctl(["listeners", "--remove", &address]);
+    assert_eq!(code, Some(6), "{text}");
+    assert!(text.contains("stays open in pf-listen --hold"), "{text}");
+    assert_eq!(service.status().listeners.len(), 2);
+    service.stop();
+}

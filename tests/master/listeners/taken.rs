@@ -112,6 +112,7 @@ fn p5_what_took_the_listeners_is_not_of_the_service() {
     });
     let (code, text) = service.try_ctl(["stop"]);
     assert_eq!(code, Some(0), "{text}\n{}", service.log());
+    assert!(!text.contains("left behind"), "{text}");
     assert!(
         crate::common::service::process::alive(pid),
         "{}",

@@ -264,3 +264,40 @@ fn a_lifeline_that_the_new_command_line_adds_must_be_one() {
     upgrades(&master);
     master.stop();
 }
+
+#[test]
+fn a_token_or_a_log_that_has_gone_ends_no_service() {
+    let scene = Scene::new();
+    let dir = scene.path("gone");
+    let token = dir.join("token");
+    let make = || {
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::write(&token, "secret\n").expect("written");
+    };
+    make();
+    std::fs::write(scene.path("mine"), "secret\n").expect("written");
+    let options = "-n 1 --ready exec --control-token gone/token --log gone/log";
+    let mut master = with_successor(&scene, options)
+        .command(["sleep", "1000"])
+        .spawn();
+    let ctl = |verb: &str| master.ctl(&format!("{verb} --token {}", scene.path("mine").display()));
+    ctl("wait --ready").succeeded();
+    // Found by the check.
+    std::fs::remove_file(&token).expect("ours");
+    ctl("upgrade").failed(1, &["control token", "No such file"]);
+    std::fs::remove_dir_all(&dir).expect("ours");
+    ctl("upgrade").failed(1, &["log", "No such file"]);
+    // Removed after the check: what the image before has read stays in use.
+    make();
+    let remove = format!("rm -rf {}", dir.display());
+    let after = format!("[ -n \"$PF_UPGRADE_CHECK\" ] || {remove}\nexec \"$0\" \"$@\"\n");
+    successor(&scene, &after);
+    ctl("upgrade").succeeded();
+    assert!(!dir.exists());
+    let log = master.log();
+    assert!(log.contains("logging to standard error"), "{log}");
+    assert!(log.contains("the one before stays in use"), "{log}");
+    master.ctl("pause").failed(4, &["token"]);
+    ctl("stop").succeeded();
+    assert_eq!(master.end(), Some(0));
+}

@@ -350,6 +350,7 @@ impl World {
             events: Some(self.events()),
             // As an image writes it that has none yet, and as one that is older does.
             stories: KnownStories::default(),
+            control_token: None,
             service_manager: None,
             draining_master: (self.supervisor.role() == Role::New).then(|| DrainingMaster {
                 link: 12,

@@ -115,6 +115,9 @@ pub struct State {
     /// What has happened to each slot. An image that is older leaves it out.
     #[serde(default, skip_serializing_if = "KnownStories::is_empty")]
     pub stories: KnownStories,
+    /// What control clients must present: its file may be gone when the next image reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_token: Option<String>,
     /// The service manager above us, if one listens.
     #[serde(default)]
     pub service_manager: Option<ServiceManager>,
