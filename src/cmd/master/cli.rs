@@ -69,7 +69,9 @@ pub(super) struct Args {
     ///
     /// pf-ctl and pf-status do so with --token. A client with another one, or none within 5 s,
     /// is disconnected without an answer. A newline at the end of the file does not count. The file
-    /// is read at the start, on HUP and USR1, and by each new image of the master.
+    /// is read at the start, on HUP and USR1, and by each new image of the master. If it cannot be
+    /// read, an upgrade fails before it changes anything; otherwise the content as it was read last
+    /// stays in use.
     #[arg(long, value_name = "FILE", conflicts_with = "no_control")]
     pub(super) control_token: Option<PathBuf>,
 
