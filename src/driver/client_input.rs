@@ -18,6 +18,7 @@ fn is_costly(command: &ControlCommand) -> bool {
     matches!(
         command,
         ControlCommand::Status
+            | ControlCommand::Why { .. }
             | ControlCommand::Listeners { .. }
             | ControlCommand::AddFds { .. }
             | ControlCommand::TakeFds
@@ -188,5 +189,17 @@ impl Driver {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_whose_answer_is_made_from_the_status_is_costly() {
+        assert!(is_costly(&ControlCommand::Status));
+        assert!(is_costly(&ControlCommand::Why { slot: 0 }));
+        assert!(!is_costly(&ControlCommand::Pause));
     }
 }

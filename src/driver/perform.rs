@@ -162,10 +162,12 @@ impl Driver {
         }
         let ended = self.processes.await_an_end()?;
         let now = clock::now();
+        let readings = self.processes.oom_readings(&ended);
         let mut come = Vec::new();
         for id in ended {
             come.extend(self.processes.read_last_messages(id, now));
-            come.extend(self.processes.oom_kills(id));
+            let reading = readings.get(&id);
+            come.extend(reading.and_then(|it| self.processes.oom_kills(id, *it)));
             come.extend(self.processes.reap_leader(id));
         }
         let rebound = self.listeners.mend(&self.log);

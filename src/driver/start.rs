@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::error::{Error, Result};
 use crate::model::Supervisor;
 use crate::model::event::Event;
+use crate::model::exit::OomReading;
 use crate::model::ids::{Generation, MasterId};
 use crate::model::machines::event_log::EventLog;
 use crate::sys::control::ControlSocket;
@@ -166,7 +167,7 @@ impl Driver {
     /// What was killed for want of memory before the service began is no worker.
     pub(super) fn read_oom_kills(&mut self) {
         if let Some(count) = cgroup::oom_kills(Path::new("/"), "self") {
-            self.feed(Event::OomKills(None, count));
+            self.feed(Event::OomKills(OomReading::AtStart, count));
         }
     }
 

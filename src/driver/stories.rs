@@ -53,6 +53,7 @@ impl Driver {
             workers.cloned().collect()
         };
         let story = Story {
+            state: status.state.clone(),
             slot,
             slots,
             now: now.cloned(),

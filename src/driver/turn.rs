@@ -231,6 +231,7 @@ impl Driver {
 
     /// Acts on the ends of leaders and of groups, and reaps orphans.
     pub(super) fn reap_workers(&mut self, ended: &[WorkerId], now: Time) {
+        let readings = self.processes.oom_readings(ended);
         for id in ended {
             for event in self.processes.read_last_messages(*id, now) {
                 self.feed(event);
@@ -239,7 +240,8 @@ impl Driver {
             if let Some(event) = self.processes.last_work(*id, now) {
                 self.feed(event);
             }
-            if let Some(event) = self.processes.oom_kills(*id) {
+            let reading = readings.get(id);
+            if let Some(event) = reading.and_then(|it| self.processes.oom_kills(*id, *it)) {
                 self.feed(event);
             }
             if let Some(event) = self.processes.reap_leader(*id) {

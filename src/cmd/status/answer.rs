@@ -210,7 +210,13 @@ struct SlotHealth<'a> {
 fn verdict(status: &Health<'_>) -> Exit {
     let ready = status.workers.ready >= status.workers.wanted
         && status.slots.iter().all(|slot| slot.state == "ready");
-    match &*status.state {
+    exit_of(&status.state, ready)
+}
+
+/// The exit code of a service in this state, or of a slot of it: `ready` or not. A pause was asked
+/// for.
+pub(super) fn exit_of(state: &str, ready: bool) -> Exit {
+    match state {
         "paused" => Exit::Done,
         "starting" | "running" | "rolling" if ready => Exit::Done,
         _ => Exit::Failed,

@@ -18,8 +18,8 @@ Exit codes:
   3  not running
   4  no permission
   111  a system call failed: standard output cannot be written, for example
-Of several targets, the highest code counts. With --why: 0 if the slot is ready, else 1; a slot that
-is not known is wrong usage.";
+Of several targets, the highest code counts. With --why, the codes mean that slot: 0 if it is ready,
+or the service is paused; a slot that was scaled away is 1, one that is not known is wrong usage.";
 
 /// Shows what a master and its workers do
 ///
@@ -72,8 +72,8 @@ pub(super) struct Args {
     ///
     /// A line for each start and exit (with pid and generation, an exit with its cause), for what
     /// told a worker to finish, for each signal and the reason for it, and for each wait before the
-    /// next start; oldest first. The last lines say how the slot is now. Exit 0 if it is ready,
-    /// else 1. With --json: the document of the control protocol, on one line.
+    /// next start; oldest first. The last lines say how the slot is now. The exit code means this
+    /// slot. With --json: the document of the control protocol, on one line.
     #[arg(long, value_name = "SLOT", conflicts_with_all = ["metrics", "watch"])]
     pub(super) why: Option<u32>,
 

@@ -1,6 +1,6 @@
 //! `--why SLOT`: what has happened to one slot, and how it is now.
 
-use super::answer::{ask, state_unknown};
+use super::answer::{ask, exit_of, state_unknown};
 use super::cli::Args;
 use crate::client::{AnswerLine, Target};
 use crate::cmd::program::{output_width, print_data};
@@ -10,7 +10,7 @@ use crate::ui::text::{escaped_json, plain};
 use crate::wire::control::{Code, ControlCommand, Response};
 use crate::wire::story::Story;
 
-/// Prints the story. Exit 0: the slot is ready; 1: it is not.
+/// Prints the story. The exit code is that of the table, for this slot alone.
 pub(super) fn why(args: &Args, slot: u32) -> Result<Exit> {
     let [target] = args.targets.as_slice() else {
         let why = "it is about one service, and several targets are given";
@@ -25,9 +25,14 @@ pub(super) fn why(args: &Args, slot: u32) -> Result<Exit> {
     } else if !args.quiet {
         print_data(&[&story::text(&told, output_width())])?;
     }
-    let now = told.now.as_ref();
-    let is_ready = now.is_some_and(|now| now.state == "ready");
-    Ok(if is_ready { Exit::Done } else { Exit::Failed })
+    Ok(verdict(&told))
+}
+
+/// Whether the slot is as it was asked for. One that was scaled away is none.
+fn verdict(story: &Story) -> Exit {
+    story.now.as_ref().map_or(Exit::Failed, |now| {
+        exit_of(&story.state, now.state == "ready")
+    })
 }
 
 /// The story in a line of the answer; None: the line is no reply.
@@ -56,6 +61,37 @@ fn read(line: String) -> Result<Option<Story>> {
                 | Code::Moved
                 | Code::Unknown => failed(Exit::Failed, &why),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::status::Slot;
+
+    #[test]
+    fn the_exit_code_of_a_slot_follows_the_rule_of_the_table() {
+        for (service, slot, exit) in [
+            ("running", Some("ready"), Exit::Done),
+            ("rolling", Some("ready"), Exit::Done),
+            ("paused", Some("empty"), Exit::Done),
+            ("running", Some("empty"), Exit::Failed),
+            ("running", Some("backoff"), Exit::Failed),
+            ("stopping", Some("ready"), Exit::Failed),
+            ("running", None, Exit::Failed),
+            ("paused", None, Exit::Failed),
+        ] {
+            let now = slot.map(|state| Slot {
+                state: state.into(),
+                ..Slot::default()
+            });
+            let story = Story {
+                state: service.into(),
+                now,
+                ..Story::default()
+            };
+            assert_eq!(verdict(&story), exit, "{service} {slot:?}");
         }
     }
 }

@@ -7,7 +7,7 @@
 //! `waitid(P_ALL)` could not do it: the first child that has ended hides all others until it is
 //! reaped, and a leader must not be reaped before its last messages were read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::token::{Source, Token};
 use super::{Processes, WorkerProcess};
 use crate::model::event::Event;
-use crate::model::exit::ExitStatus;
+use crate::model::exit::{ExitStatus, OomReading};
 use crate::model::ids::WorkerId;
 use crate::model::signal::Signal;
 use crate::model::time::Time;
@@ -169,18 +169,36 @@ impl Processes {
         self.by_id.get_mut(&id)?.last_work(now)
     }
 
-    /// The count of OOM kills of the leader's cgroup, if the leader has died of a KILL; before it
-    /// is reaped, since the kernel knows its cgroup until then.
-    pub(in crate::driver) fn oom_kills(&self, id: WorkerId) -> Option<Event> {
-        let leader = self.by_id.get(&id)?.group.leader();
-        let Ok(Some(WaitStatus::Signaled { signal, .. })) = wait::peek(leader) else {
-            return None;
-        };
-        if signal != signal::number(Signal::Kill) {
-            return None;
+    /// Of which of these leaders, which have ended, the count of OOM kills is read before they are
+    /// reaped: of each that has died of a KILL; if there is none, of the first. That one reading
+    /// passes over what has risen for a process that is no worker. It is none of many that end
+    /// together with one that was killed: what has risen then may be that one.
+    pub(in crate::driver) fn oom_readings(
+        &self,
+        ended: &[WorkerId],
+    ) -> BTreeMap<WorkerId, OomReading> {
+        let killed = ended.iter().filter(|id| self.has_died_of_kill(**id));
+        let mut readings: BTreeMap<_, _> =
+            killed.map(|id| (*id, OomReading::AfterKill(*id))).collect();
+        if let (true, Some(first)) = (readings.is_empty(), ended.first()) {
+            readings.insert(*first, OomReading::AfterExit);
         }
+        readings
+    }
+
+    fn has_died_of_kill(&self, id: WorkerId) -> bool {
+        let peeked = self.by_id.get(&id).map(|it| wait::peek(it.group.leader()));
+        let Some(Ok(Some(WaitStatus::Signaled { signal, .. }))) = peeked else {
+            return false;
+        };
+        signal == signal::number(Signal::Kill)
+    }
+
+    /// The count of OOM kills of the leader's cgroup, which the kernel knows until it is reaped.
+    pub(in crate::driver) fn oom_kills(&self, id: WorkerId, reading: OomReading) -> Option<Event> {
+        let leader = self.by_id.get(&id)?.group.leader();
         let count = cgroup::oom_kills(Path::new("/"), &leader.to_string())?;
-        Some(Event::OomKills(Some(id), count))
+        Some(Event::OomKills(reading, count))
     }
 
     /// Reaps the leader: how it ended, and whether its group has other members. A worker without

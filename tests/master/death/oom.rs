@@ -95,12 +95,20 @@ fn r70_an_oom_kill_is_told_as_such_everywhere() {
     signal(next, Signal::SIGKILL);
     let status = master.until("it died", |status| status["slots"][0]["restarts"] == 3);
     assert_eq!(last_exit(&status), "signaled");
+    // What was killed is a process that is no worker: after the next end of a worker, it does not
+    // explain a stranger's KILL.
+    count(9);
+    signal(scene.report("up").pid, Signal::SIGHUP);
+    signal(scene.report("up").pid, Signal::SIGKILL);
+    let status = master.until("both died", |status| status["slots"][0]["restarts"] == 5);
+    assert_eq!(last_exit(&status), "signaled");
+    assert_eq!(status["counters"]["exits"]["oom"], 1);
     scene.report("up");
     // A release that needs too much: the error of its rollout says so, and what to do.
     scene.app("say greedy; rest");
     let reload = master.start_ctl("reload");
     let greedy = scene.report("greedy").pid;
-    count(9);
+    count(10);
     signal(greedy, Signal::SIGKILL);
     reload
         .end()

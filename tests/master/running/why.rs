@@ -111,6 +111,10 @@ fn r70_a_slot_tells_what_happened_to_it_and_why() {
         format!("signal {third} requested WINCH worker"),
     ];
     assert_eq!(last, wanted);
+    // A pause was asked for.
+    master.ctl("pause").succeeded();
+    let told = pf_status(&scene, "--why 0").succeeded();
+    assert!(told.stdout.contains("\nnow: empty, no worker"), "{told:?}");
     master.stop();
 }
 

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::counters::Work;
-use super::exit::{ExitStatus, OomCount};
+use super::exit::{ExitStatus, OomCount, OomReading};
 use super::ids::{Generation, Ticket, WorkerId};
 use super::leftover::LeftBehind;
 use super::peer::PeerEvent;
@@ -160,9 +160,8 @@ pub enum Event {
         /// Whether its process group still has members.
         rest: bool,
     },
-    /// The count of OOM kills of the worker's cgroup, as just read, since the worker died of a
-    /// KILL: [`Event::Exited`] follows. None: that of the master's cgroup, as this image starts.
-    OomKills(Option<WorkerId>, OomCount),
+    /// A count of OOM kills, as just read; [`Event::Exited`] of the worker follows.
+    OomKills(OomReading, OomCount),
     /// The rest of its process group is gone, too.
     Emptied(WorkerId),
     /// Its process group holds no listener any more.

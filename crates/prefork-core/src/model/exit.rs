@@ -22,6 +22,18 @@ pub struct OomCount {
     pub kills: u64,
 }
 
+/// When a count of OOM kills is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OomReading {
+    /// As this image starts: that of the master's cgroup.
+    AtStart,
+    /// This worker has died of a KILL, and its end is told next: that of its cgroup.
+    AfterKill(WorkerId),
+    /// A worker has ended, and none of those that ended with it has died of a KILL: that of its
+    /// cgroup.
+    AfterExit,
+}
+
 /// Why a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {

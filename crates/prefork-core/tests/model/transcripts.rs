@@ -14,7 +14,7 @@ use std::time::Duration;
 use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource};
 use prefork_core::model::event::{Command, Event, LifelineEnd, Rehearsal, Scale, WorkerMessage};
-use prefork_core::model::exit::{ExitStatus, OomCount};
+use prefork_core::model::exit::{ExitStatus, OomCount, OomReading};
 use prefork_core::model::fact::Level;
 use prefork_core::model::ids::{Generation, LeftoverId, Ticket, WorkerId};
 use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
@@ -127,7 +127,8 @@ impl Session {
     /// - of what workers leave behind: `left ID pid=P [slot=S] by=W|gone|other|unknown
     ///   holds=nothing|NAME|maybe:NAME` (the next look finds it), `left-gone ID` (no look finds it
     ///   again), `look`;
-    /// - of the rest of the world: `oom-kills-so-far COUNT`, `lifeline byte|gone`, `queues-empty`,
+    /// - of the rest of the world: `oom-kills-so-far COUNT`, `oom-kills-at-exit COUNT` (before an
+    ///   end that is no KILL), `lifeline byte|gone`, `queues-empty`,
     ///   `rebound LISTENER`, `advance D`, `sleep D`, `signal S [terminal]`, `pin-fails WHY`,
     ///   `taken-over GEN`, `went-back GEN WHY`; `listeners [+[NAME=]ADDRESS]...
     ///   [-[NAME=]ADDRESS]...` (what the next pin changes of them);
@@ -211,7 +212,12 @@ impl Session {
                 let release = self.pinned_release(Generation(1), None);
                 self.step(Event::Start(release));
             }
-            "oom-kills-so-far" => self.step(Event::OomKills(None, oom_count(rest[0]))),
+            "oom-kills-at-exit" => {
+                self.step(Event::OomKills(OomReading::AfterExit, oom_count(rest[0])))
+            }
+            "oom-kills-so-far" => {
+                self.step(Event::OomKills(OomReading::AtStart, oom_count(rest[0])))
+            }
             "release" => self.release = Some(rest.join(" ")),
             "history" => self.show_history(),
             "lifeline" => {
@@ -520,7 +526,7 @@ fn happening(verb: &str, worker: WorkerId, rest: &[&str]) -> Event {
         "does-not-dump" => Event::Dumping(worker, false),
         "emptied" => Event::Emptied(worker),
         "let-go" => Event::ListenersReleased(worker),
-        "oom-kills" => Event::OomKills(Some(worker), oom_count(rest[0])),
+        "oom-kills" => Event::OomKills(OomReading::AfterKill(worker), oom_count(rest[0])),
         "exit" => {
             let ended = match rest[0].split_once('=').expect("code= or signal=") {
                 ("code", code) => ExitStatus::Exited(code.parse().expect("code")),

@@ -25,7 +25,8 @@
 //! ended. Each tells the other of the operations that it was asked for (`Began`, `Ended`), so that
 //! the one that stays knows all of them.
 //!
-//! - [`lifecycle`]: the new master starts, comes up, dies; the upgrade turns back;
+//! - [`begin`]: the new master is started, unless another is beside this one;
+//! - [`lifecycle`]: it comes up, dies; the upgrade turns back;
 //! - [`handing_over`]: the upgrade is done or undone, and one master leaves;
 //! - [`liveness`]: the other master does not answer; its operations;
 //! - [`slot_transfer`]: which slots are whose meanwhile.
@@ -33,6 +34,7 @@
 //! The messages stand in [`peer`](super::peer), what one master remembers of the other in
 //! [`state::peer`](super::state::peer).
 
+pub mod begin;
 pub mod handing_over;
 pub mod lifecycle;
 pub mod liveness;

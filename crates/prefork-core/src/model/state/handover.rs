@@ -167,7 +167,7 @@ impl Supervisor {
             readiness_memory: self.readiness_memory.clone(),
             consecutive_failed_starts: self.consecutive_failed_starts,
             configured: self.configured,
-            oom_kills: self.oom.seen().clone(),
+            oom_kills: self.oom.seen(),
             draining_master,
         })
     }

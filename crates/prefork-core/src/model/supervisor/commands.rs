@@ -12,7 +12,7 @@ use crate::model::event::{Command, Rehearsal, Scale};
 use crate::model::fact::Fact;
 use crate::model::fact::reasons::SignalReason;
 use crate::model::fact::text::workers;
-use crate::model::fork::lifecycle::Fork;
+use crate::model::fork::begin::Fork;
 use crate::model::ids::{OpId, Ticket};
 use crate::model::operation::{OperationKind, Outcome};
 use crate::model::peer::PeerSide;

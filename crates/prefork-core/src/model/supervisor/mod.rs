@@ -87,12 +87,8 @@ impl Supervisor {
                 }
                 self.feed(turn, worker, Input::Said(message));
             }
-            Event::OomKills(None, count) => return self.oom.begin(count),
             // The death that it may explain follows.
-            Event::OomKills(Some(worker), count) => {
-                self.oom.read(now, count);
-                return self.explain_kill(now, worker);
-            }
+            Event::OomKills(reading, count) => return self.oom_kills(now, reading, count),
             Event::Exited {
                 worker,
                 ended,

@@ -4,7 +4,7 @@
 //! and exited 0) is replaced at once. Any other has died by itself: its slot backs off, and the
 //! death counts for the operation that started the worker.
 
-use crate::model::exit::{Cause, ExitStatus, LastExit};
+use crate::model::exit::{Cause, ExitStatus, LastExit, OomCount, OomReading};
 use crate::model::fact::Fact;
 use crate::model::ids::WorkerId;
 use crate::model::policy::StopSeverity;
@@ -16,9 +16,22 @@ use crate::model::worker::Worker;
 use crate::model::worker::exit::Death;
 
 impl Supervisor {
-    /// A worker has died of a KILL: if the master did not send it, and the count of OOM kills has
-    /// risen, that was the reason.
-    pub(crate) fn explain_kill(&mut self, now: Time, id: WorkerId) {
+    /// A count of OOM kills was read.
+    pub(crate) fn oom_kills(&mut self, now: Time, reading: OomReading, count: OomCount) {
+        match reading {
+            OomReading::AtStart => self.oom.begin(count),
+            OomReading::AfterKill(id) => {
+                let group = count.group.clone();
+                self.oom.read(now, count);
+                self.explain_kill(now, id, &group);
+            }
+            OomReading::AfterExit => self.oom.pass_over(now, count),
+        }
+    }
+
+    /// A worker of this cgroup has died of a KILL: if the master did not send it, and the count of
+    /// OOM kills has risen, that was the reason.
+    fn explain_kill(&mut self, now: Time, id: WorkerId, group: &str) {
         let is_ours = |worker: &Worker| {
             // A worker that dies before it is ready closes its ready fd by that, which is a reason
             // for a KILL, and may be seen first.
@@ -28,7 +41,8 @@ impl Supervisor {
             let is_killed = worker.phase.told() == Some(StopSeverity::Kill);
             (worker.killed_for.is_some() || is_killed) && !closed_by_death
         };
-        if self.workers.get(&id).is_some_and(|worker| !is_ours(worker)) && self.oom.explains(now) {
+        let is_foreign = self.workers.get(&id).is_some_and(|worker| !is_ours(worker));
+        if is_foreign && self.oom.explains(now, group) {
             self.change_worker(id, |worker| worker.out_of_memory = true);
         }
     }

@@ -12,7 +12,7 @@
 //! - [`service`]: the model, in it; `worker`: one worker and the deadlines;
 //! - [`changes`]: rollouts and scalings; [`exits`]: how workers ended; [`releases`]: what can be
 //!   gone back to;
-//! - [`closed`]: listeners that a release had and that are closed;
+//! - `pin`: what a generation was pinned to; [`closed`]: the listeners of it that are closed;
 //! - [`totals`]: what was counted;
 //! - [`operations`]: the operations that are remembered;
 //! - [`clients`]: the control socket and who is connected to it;
@@ -24,6 +24,7 @@ pub mod clients;
 pub mod closed;
 pub mod exits;
 pub mod operations;
+mod pin;
 pub mod preflight;
 pub mod releases;
 pub mod service;
@@ -35,16 +36,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::changes::Changes;
-use super::environment::Environment;
 use super::events::kept::KnownEvents;
 use super::exports::Protocol;
 use super::story::kept::KnownStories;
 use super::text::{Text, shown};
 use crate::model::Supervisor;
 pub use clients::{Acks, Awaited, Client, Clients, Control, Entry, Follows, Pending};
+pub use pin::Pin;
 use service::Service;
-use values::{Moment, ReportedToManager, Settings, SignalName};
+use values::{Moment, ReportedToManager, SignalName};
 
 /// The format that is written.
 pub const FORMAT: u32 = 1;
@@ -196,40 +196,6 @@ pub struct Listener {
     pub source: Option<i32>,
     /// Its effective backlog, where it is known.
     pub backlog: Option<u32>,
-}
-
-/// A generation's pin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Pin {
-    /// Its number.
-    pub generation: u64,
-    /// Its settings.
-    pub policy: Settings,
-    /// The working directory, resolved.
-    pub cwd: Text,
-    /// The program, resolved.
-    pub program: Text,
-    /// The command as given.
-    pub command: Vec<Text>,
-    /// The environment before the master's own variables.
-    pub environment: Environment,
-    /// Which set of listeners.
-    pub listeners: usize,
-    /// What reloads changed of what the master was started with.
-    #[serde(default)]
-    pub changes: Changes,
-    /// In which protocols its workers are told of the listeners, besides systemd's.
-    #[serde(default)]
-    pub exports: Vec<Protocol>,
-    /// The number of the heartbeat page in its workers.
-    pub beat_fd: i32,
-    /// Where its workers' notification sockets are made; None: they are abstract.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify_dir: Option<Text>,
-    /// Its listeners are not open any more: what was known of each. An image that does not know
-    /// this gives the generation what new ones get.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closed: Option<Vec<closed::ClosedListener>>,
 }
 
 /// The guard.

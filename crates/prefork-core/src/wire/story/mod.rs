@@ -21,7 +21,7 @@ use super::status::Slot;
 
 pub use told::entry;
 
-/// The longest text of an entry, in bytes: all stories together have a limit.
+/// The longest text of an entry, in bytes: all stories together have a limit, in entries.
 const LONGEST_TEXT: usize = 400;
 
 /// Something that has happened to a slot. A field that means nothing for it is left out.
@@ -85,6 +85,8 @@ impl Entry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Story {
+    /// The service's state: the word of the status document.
+    pub state: String,
     /// The slot.
     pub slot: u32,
     /// How many slots there are.

@@ -9,7 +9,7 @@ use prefork_core::model::Supervisor;
 use prefork_core::model::action::{Action, PinSource, SignalTarget};
 use prefork_core::model::backoff::Dice;
 use prefork_core::model::event::{Command, Event, LifelineEnd, Rehearsal, Scale, WorkerMessage};
-use prefork_core::model::exit::{Cause, ExitStatus, OomCount};
+use prefork_core::model::exit::{Cause, ExitStatus, OomCount, OomReading};
 use prefork_core::model::fact::Fact;
 use prefork_core::model::ids::{Generation, LeftoverId, OpId, Ticket, WorkerId};
 use prefork_core::model::leftover::{Holds, LeftBehind, LeftBy};
@@ -299,14 +299,22 @@ impl World {
         self.exit(id, ended, !told)
     }
 
+    fn read_oom_kills(&mut self, reading: OomReading, crash: bool) -> Check {
+        let group = "app.service".to_owned();
+        let kills = self.oom_kills;
+        let count = OomCount { group, kills };
+        self.step(Event::OomKills(reading, count), crash)
+    }
+
     pub(super) fn exit(&mut self, id: WorkerId, ended: ExitStatus, crash: bool) -> Check {
         // The count is read before the worker is reaped.
         if ended == ExitStatus::Signaled(Some(Signal::Kill), false) {
             self.oom_kills += self.dice.below(3).saturating_sub(1);
-            let group = "app.service".to_owned();
-            let kills = self.oom_kills;
-            let count = OomCount { group, kills };
-            self.step(Event::OomKills(Some(id), count), crash)?;
+            self.read_oom_kills(OomReading::AfterKill(id), crash)?;
+        } else if self.dice.below(3) > 0 {
+            // Not where others have died of a KILL at the same moment.
+            self.oom_kills += u64::from(self.dice.below(8) == 0);
+            self.read_oom_kills(OomReading::AfterExit, crash)?;
         }
         let rest = !self.behaves && self.dice.below(6) == 0;
         if self.dice.below(10) == 0 {
