@@ -207,8 +207,8 @@
 //! when its successor is ready, and ends the operation when no old worker accepts any more; or goes
 //! back, whole ([`model::rollout`]). Steps and end go to each client that waits for the operation.
 //!
-//! *A drill.* `pf-ctl drill` is a client that makes load on the listeners, all in one loop, while it
-//! asks for rollouts, restarts, scales and upgrades one after the other. Those rollouts are
+//! *A drill.* `pf-ctl drill` is a client that makes load on the listeners, all in one loop, while
+//! it asks for rollouts, restarts, scales and upgrades one after the other. Those rollouts are
 //! rehearsals: their generations are copies of the pin that serves
 //! ([`model::action::PinSource`]), and their upgrades execute the image that runs.
 //!
