@@ -4,6 +4,7 @@
 mod common;
 
 mod completions;
+mod contributing;
 mod drift;
 mod layering;
 mod readme;

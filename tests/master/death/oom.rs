@@ -98,8 +98,14 @@ fn r70_an_oom_kill_is_told_as_such_everywhere() {
     // What was killed is a process that is no worker: after the next end of a worker, it does not
     // explain a stranger's KILL.
     count(9);
-    signal(scene.report("up").pid, Signal::SIGHUP);
-    signal(scene.report("up").pid, Signal::SIGKILL);
+    for how in [Signal::SIGHUP, Signal::SIGKILL] {
+        let next = scene.report("up").pid;
+        master.until("it is ready", |status| {
+            let slot = &status["slots"][0];
+            slot["pid"] == next && slot["state"] == "ready"
+        });
+        signal(next, how);
+    }
     let status = master.until("both died", |status| status["slots"][0]["restarts"] == 5);
     assert_eq!(last_exit(&status), "signaled");
     assert_eq!(status["counters"]["exits"]["oom"], 1);

@@ -1,5 +1,5 @@
-//! An upgrade by fork that has begun, up to its end: what each master does when something happens to
-//! the other. The conversation stands in [`fork`](super).
+//! An upgrade by fork that has begun, up to its end: what each master does when something happens
+//! to the other. The conversation stands in [`fork`](super).
 
 use crate::model::action::Action;
 use crate::model::fact::Fact;
