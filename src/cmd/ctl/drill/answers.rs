@@ -4,8 +4,11 @@
 //! answers must be the same in every later one. A word that varies must look like a number: it has
 //! a digit, or is one of hexadecimal digits. A number that stands for itself and was that of a
 //! process, a slot or a generation may be another one after a step, also where it did not vary.
+//! The status code of HTTP is no word: it is always the same.
 
 use std::collections::BTreeSet;
+
+use super::http::Answer;
 
 /// How many words of hexadecimal letters alone make a number.
 const SHORTEST_HEX: usize = 4;
@@ -16,6 +19,8 @@ const JOINS: &[u8] = b".:/-+,";
 /// What the answers of one listener look like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Template {
+    /// The status code of HTTP.
+    code: Option<u16>,
     pieces: Vec<Piece>,
     /// How many answers it was made of.
     pub seen: usize,
@@ -31,18 +36,18 @@ enum Piece {
 
 impl Template {
     /// Takes one more undisturbed answer. False: it is not like those before.
-    pub(super) fn learn(&mut self, answer: &[u8]) -> bool {
+    pub(super) fn learn(&mut self, answer: &Answer) -> bool {
+        let text = &answer.text;
         self.seen += 1;
         if self.seen == 1 {
-            self.pieces = split(answer)
-                .map(|part| Piece::Same(part.to_vec()))
-                .collect();
+            self.code = answer.code;
+            self.pieces = split(text).map(|part| Piece::Same(part.to_vec())).collect();
             return true;
         }
         if !self.fits(answer, |known, part| is_number(known) && is_number(part)) {
             return false;
         }
-        for (piece, part) in self.pieces.iter_mut().zip(split(answer)) {
+        for (piece, part) in self.pieces.iter_mut().zip(split(text)) {
             if matches!(piece, Piece::Same(known) if known != part) {
                 *piece = Piece::Number;
             }
@@ -65,13 +70,16 @@ impl Template {
     }
 
     /// Whether an answer is right.
-    pub(super) fn accepts(&self, answer: &[u8]) -> bool {
+    pub(super) fn accepts(&self, answer: &Answer) -> bool {
         self.fits(answer, |_, _| false)
     }
 
-    /// Whether the answer has these pieces; `may_differ`: of two words that differ.
-    fn fits(&self, answer: &[u8], may_differ: impl Fn(&[u8], &[u8]) -> bool) -> bool {
-        let mut parts = split(answer);
+    /// Whether the answer has this code and these pieces; `may_differ`: of two words that differ.
+    fn fits(&self, answer: &Answer, may_differ: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+        if answer.code != self.code {
+            return false;
+        }
+        let mut parts = split(&answer.text);
         let all = self.pieces.iter().all(|piece| {
             parts.next().is_some_and(|part| match piece {
                 Piece::Same(known) => known == part || may_differ(known, part),
@@ -127,15 +135,40 @@ mod tests {
     fn template(answers: &[&str]) -> Template {
         let mut template = Template::default();
         for answer in answers {
-            assert!(template.learn(answer.as_bytes()), "{answer}");
+            assert!(template.learn(&text(answer)), "{answer}");
         }
         template
+    }
+
+    fn text(text: &str) -> Answer {
+        Answer::until_end(text.into())
+    }
+
+    fn http(code: u16, body: &str) -> Answer {
+        Answer {
+            code: Some(code),
+            text: format!("text/plain\n{body}").into(),
+            is_kept: false,
+        }
+    }
+
+    #[test]
+    fn a_status_code_is_no_number_of_a_process_and_never_varies() {
+        let mut template = Template::default();
+        assert!(template.learn(&http(200, "pid 7")));
+        // A pid, a slot and a generation may have the same numbers.
+        template.free(&BTreeSet::from([200, 7]));
+        assert!(template.accepts(&http(200, "pid 8")));
+        assert!(!template.accepts(&http(500, "pid 7")));
+        assert!(!template.accepts(&text("text/plain\npid 7")));
+        assert!(!template.learn(&http(503, "pid 7")));
+        assert!(template.accepts(&http(200, "pid 7")) && !template.accepts(&http(503, "pid 7")));
     }
 
     #[test]
     fn numbers_that_vary_may_vary_and_nothing_else() {
         let template = template(&["hello 7, slot 0 pid 12", "hello 8, slot 1 pid 13"]);
-        assert!(template.accepts(b"hello 123456, slot 2 pid 99"));
+        assert!(template.accepts(&text("hello 123456, slot 2 pid 99")));
         for wrong in [
             "hello 7, slot 0",
             "hello 7, slot 0 pid 12 ",
@@ -144,24 +177,24 @@ mod tests {
             "hello 7; slot 0 pid 12",
             "",
         ] {
-            assert!(!template.accepts(wrong.as_bytes()), "{wrong}");
+            assert!(!template.accepts(&text(wrong)), "{wrong}");
         }
     }
 
     #[test]
     fn a_number_that_did_not_vary_is_part_of_the_answer() {
         let same = template(&["200 version 3", "200 version 3"]);
-        assert!(!same.accepts(b"500 version 3") && !same.accepts(b"200 version 4"));
-        assert!(same.accepts(b"200 version 3"));
+        assert!(!same.accepts(&text("500 version 3")) && !same.accepts(&text("200 version 4")));
+        assert!(same.accepts(&text("200 version 3")));
     }
 
     #[test]
     fn numbers_of_processes_may_change_where_they_stand_for_themselves() {
         let mut template = template(&["v2 of generation 2, pid 4711, 3 items"]);
         template.free(&BTreeSet::from([2, 4711]));
-        assert!(template.accepts(b"v2 of generation 3, pid 5000, 3 items"));
-        assert!(!template.accepts(b"v3 of generation 2, pid 4711, 3 items"));
-        assert!(!template.accepts(b"v2 of generation 2, pid 4711, 4 items"));
+        assert!(template.accepts(&text("v2 of generation 3, pid 5000, 3 items")));
+        assert!(!template.accepts(&text("v3 of generation 2, pid 4711, 3 items")));
+        assert!(!template.accepts(&text("v2 of generation 2, pid 4711, 4 items")));
     }
 
     #[test]
@@ -170,23 +203,23 @@ mod tests {
             "at 2026-01-31 11:59:58.9, ok",
             "at 2026-01-31 11:59:59.1, ok",
         ]);
-        assert!(template.accepts(b"at 2026-01-31 12:00:00.0, ok"));
-        assert!(!template.accepts(b"at 2026-01-31 12:00:00.0, no"));
+        assert!(template.accepts(&text("at 2026-01-31 12:00:00.0, ok")));
+        assert!(!template.accepts(&text("at 2026-01-31 12:00:00.0, no")));
     }
 
     #[test]
     fn ids_of_hexadecimal_digits_are_numbers() {
         let template = template(&["id deadbeef", "id 12ab34cd", "id 0"]);
-        assert!(template.accepts(b"id feedface"));
-        assert!(!template.accepts(b"id unknown"));
+        assert!(template.accepts(&text("id feedface")));
+        assert!(!template.accepts(&text("id unknown")));
     }
 
     #[test]
     fn answers_that_differ_otherwise_are_not_alike() {
         for (one, other) in [("yes", "no"), ("a b", "a"), ("", "x"), ("n 1", "n one")] {
             let mut template = template(&[one]);
-            assert!(!template.learn(other.as_bytes()), "{one} {other}");
+            assert!(!template.learn(&text(other)), "{one} {other}");
         }
-        assert!(template(&["", ""]).accepts(b""));
+        assert!(template(&["", ""]).accepts(&text("")));
     }
 }

@@ -32,7 +32,7 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const REQUESTS_KEPT: u32 = 10;
 
 /// The longest answer that is read.
-const LONGEST: usize = 16 * 1024 * 1024;
+const LONGEST: usize = 1024 * 1024;
 
 /// What is seen of a connection that is refused.
 pub(super) const REFUSED: &str = "Connection refused";
@@ -62,8 +62,8 @@ pub(super) struct Job {
 /// What came of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A whole answer: what of it is compared, and how long it took.
-    Answered(Vec<u8>, Duration),
+    /// A whole answer, and how long it took.
+    Answered(Answer, Duration),
     /// None; `connected`: when the connection stood.
     Lost {
         kind: Kind,
@@ -73,7 +73,8 @@ pub(super) enum Outcome {
     /// A kept connection was closed before the answer began, as its worker may have done just
     /// before the request came: the request is made once more on a new one, as HTTP clients do.
     Repeated,
-    /// This machine has no room for a connection: nothing is known of the service.
+    /// No connection was made, and not since the service refused it: this machine has no room for
+    /// it, or its client has no permission. Nothing is known of the service.
     NotMade(String),
 }
 
@@ -144,6 +145,13 @@ impl Client {
             Phase::Connecting | Phase::Sending | Phase::Receiving => {
                 Some(self.began + ANSWER_WITHIN)
             }
+        }
+    }
+
+    /// This program has not looked for so long: that is not the time of the request under way.
+    pub(super) fn stood_still(&mut self, time: Duration) {
+        if !self.rests() {
+            self.began = self.began + time;
         }
     }
 
@@ -274,8 +282,8 @@ impl Client {
         let Protocol::Http { head } = self.job.request.protocol else {
             return None;
         };
-        match http::progress(&self.answer, head) {
-            http::Progress::Incomplete | http::Progress::UntilEnd(_) => None,
+        match http::progress(&self.answer, head, false) {
+            http::Progress::Incomplete => None,
             http::Progress::Complete(answer) => Some(self.answered(now, answer)),
             // Whatever it is, it may be the same each time: then it is the answer, once it ends.
             http::Progress::Malformed => None,
@@ -287,26 +295,20 @@ impl Client {
             return self.repeat(now);
         }
         let text = std::mem::take(&mut self.answer);
-        let whole = |text| Answer {
-            text,
-            is_kept: false,
-        };
         match self.job.request.protocol {
             // Of a plain connect no answer may be the answer.
             Protocol::UntilEnd if text.is_empty() && !self.job.request.bytes.is_empty() => {
                 let what = "the end instead of an answer".to_owned();
                 self.lose(now, Kind::Empty, what)
             }
-            Protocol::UntilEnd => self.answered(now, whole(text)),
-            Protocol::Http { head } => match http::progress(&text, head) {
+            Protocol::UntilEnd => self.answered(now, Answer::until_end(text)),
+            Protocol::Http { head } => match http::progress(&text, head, true) {
                 _ if text.is_empty() => {
                     let what = "the end instead of an answer".to_owned();
                     self.lose(now, Kind::Empty, what)
                 }
-                http::Progress::Complete(answer) | http::Progress::UntilEnd(answer) => {
-                    self.answered(now, answer)
-                }
-                http::Progress::Malformed => self.answered(now, whole(text)),
+                http::Progress::Complete(answer) => self.answered(now, answer),
+                http::Progress::Malformed => self.answered(now, Answer::until_end(text)),
                 http::Progress::Incomplete => {
                     let what = format!("{CUT} {} bytes of the answer", text.len());
                     self.lose(now, Kind::Wrong, what)
@@ -336,7 +338,7 @@ impl Client {
             self.socket = None;
         }
         self.rest(now + PAUSE);
-        Outcome::Answered(answer.text, now.since(self.began))
+        Outcome::Answered(answer, now.since(self.began))
     }
 
     fn rest(&mut self, until: Time) {
@@ -367,8 +369,62 @@ impl Client {
             _ => {
                 self.socket = None;
                 self.rest(now + TRY_AGAIN * 20);
-                Outcome::NotMade(what)
+                let number = error.raw_os_error();
+                let number = number.map_or_else(String::new, |number| format!(", errno {number}"));
+                Outcome::NotMade(what + &number)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn client(place: Place, now: Time) -> Client {
+        let job = Job {
+            place,
+            request: Rc::new(Request::parse("who").expect("it is right")),
+            ends_request: false,
+            manner: Manner::New,
+        };
+        Client::new(job, now)
+    }
+
+    #[test]
+    fn time_in_which_the_client_stood_still_is_not_the_services() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let now = Time(0);
+        let place = Place::Tcp(listener.local_addr().expect("its address"));
+        let mut client = client(place, now);
+        // Before its request began.
+        client.stood_still(ANSWER_WITHIN);
+        assert_eq!(client.turn(now, Ready::default(), true), None);
+        assert!(!client.rests());
+        client.stood_still(Duration::from_secs(5));
+        let late = now + ANSWER_WITHIN;
+        assert_eq!(client.turn(late, Ready::default(), true), None);
+        assert_eq!(client.deadline(true), Some(late + Duration::from_secs(5)));
+        let lost = client.turn(late + Duration::from_secs(5), Ready::default(), true);
+        assert!(
+            matches!(
+                lost,
+                Some(Outcome::Lost {
+                    kind: Kind::Slow,
+                    ..
+                })
+            ),
+            "{lost:?}"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_is_not_made_has_the_number_of_the_error() {
+        // A file where a directory has to be.
+        let mut client = client(Place::Unix("/proc/self/status/sock".into()), Time(0));
+        let outcome = client.turn(Time(0), Ready::default(), true);
+        let expected = Outcome::NotMade("Not a directory, errno 20".to_owned());
+        assert_eq!(outcome, Some(expected));
     }
 }

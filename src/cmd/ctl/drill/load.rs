@@ -78,8 +78,8 @@ struct Stream {
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     from: Time,
-    /// When the signal was known to be sent; None: it may be just being sent.
-    sent: Option<Time>,
+    /// When the worker was known to be gone; None: it may still accept.
+    gone: Option<Time>,
 }
 
 impl Load {
@@ -143,6 +143,35 @@ impl Load {
         self.ended.iter().copied().min().unwrap_or(0)
     }
 
+    /// Whether every listener has ended so many requests in this step, or a connection could not be
+    /// made: more load tells no more then.
+    pub(super) fn is_enough(&self, enough: u64) -> bool {
+        self.tally.all_not_made().is_some() || enough <= self.fewest_ended()
+    }
+
+    /// Whether something was lost, or a connection could not be made.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.tally.all_lost() > 0 || self.tally.all_not_made().is_some()
+    }
+
+    /// The listener that has ended fewer than `enough` requests in this step, and how many; None:
+    /// there is none.
+    pub(super) fn too_few(&self, enough: u64) -> Option<(&str, u64)> {
+        let (listener, ended) = self
+            .listeners
+            .iter()
+            .zip(&self.ended)
+            .min_by_key(|it| it.1)?;
+        (*ended < enough).then_some((listener.label.as_str(), *ended))
+    }
+
+    /// This program has not looked at the clients for so long.
+    pub(super) fn stood_still(&mut self, time: Duration) {
+        for (_, client) in &mut self.clients {
+            client.stood_still(time);
+        }
+    }
+
     /// Whether enough undisturbed answers of each kind have come.
     pub(super) fn has_learnt(&self) -> bool {
         self.right
@@ -169,14 +198,14 @@ impl Load {
     pub(super) fn kill_begins(&mut self, now: Time) {
         self.kill = Some(Kill {
             from: now,
-            sent: None,
+            gone: None,
         });
     }
 
-    /// The signal was sent.
-    pub(super) fn kill_is_sent(&mut self, now: Time) {
+    /// The killed worker is gone.
+    pub(super) fn kill_is_over(&mut self, now: Time) {
         if let Some(kill) = &mut self.kill {
-            kill.sent = Some(now);
+            kill.gone = Some(now);
         }
     }
 
@@ -208,7 +237,7 @@ impl Load {
         };
         match outcome {
             Outcome::Repeated => self.tally.repeated += 1,
-            Outcome::NotMade(_) => self.tally.not_made += 1,
+            Outcome::NotMade(why) => self.tally.not_made(&listener.label, &why),
             Outcome::Lost {
                 kind,
                 what,
@@ -231,8 +260,7 @@ impl Load {
                 if is_right {
                     self.tally.answered(took);
                 } else {
-                    let text = String::from_utf8_lossy(&answer);
-                    let what = format!("another answer: {}", plain_cut(&text, SHOWN));
+                    let what = format!("another answer: {}", plain_cut(&answer.shown(), SHOWN));
                     self.tally.lost(loss(Kind::Wrong, what, false));
                 }
             }
@@ -252,17 +280,17 @@ impl Load {
 }
 
 impl Kill {
-    /// Whether this loss was accepted by the worker that was killed: its connection stood when the
-    /// signal was sent, and broke in that moment. A connection that was refused is never excused,
+    /// Whether this loss was accepted by the worker that was killed: its connection stood before the
+    /// worker was gone, and broke in that moment. A connection that was refused is never excused,
     /// and neither is an answer that is whole and wrong, nor one that never came.
     fn excuses(self, now: Time, kind: Kind, connected: Option<Time>) -> bool {
         let broke = match kind {
             Kind::Reset | Kind::Empty | Kind::Wrong => true,
             Kind::Refused | Kind::Slow => false,
         };
-        let sent = self.sent.unwrap_or(now);
-        let stood = connected.is_some_and(|connected| connected <= sent);
-        broke && stood && self.from <= now && now <= sent + MOMENT_OF_KILL
+        let gone = self.gone.unwrap_or(now);
+        let stood = connected.is_some_and(|connected| connected <= gone);
+        broke && stood && self.from <= now && now <= gone + MOMENT_OF_KILL
     }
 }
 
@@ -275,7 +303,7 @@ mod tests {
         let at = |millis: u64| Time(0) + Duration::from_millis(millis);
         let kill = Kill {
             from: at(100),
-            sent: Some(at(110)),
+            gone: Some(at(110)),
         };
         let excuses = |now, kind, connected| kill.excuses(at(now), kind, connected);
         assert!(excuses(111, Kind::Reset, Some(at(90))));
@@ -286,7 +314,30 @@ mod tests {
         assert!(!excuses(2111, Kind::Reset, Some(at(90))));
         assert!(!excuses(111, Kind::Refused, None));
         assert!(!excuses(111, Kind::Slow, Some(at(90))));
-        let being_sent = Kill { sent: None, ..kill };
-        assert!(being_sent.excuses(at(101), Kind::Reset, Some(at(100))));
+        let dying = Kill { gone: None, ..kill };
+        assert!(dying.excuses(at(101), Kind::Reset, Some(at(100))));
+    }
+    #[test]
+    fn a_load_without_connections_is_no_load() {
+        // A file where a directory has to be, and a listener that refuses.
+        let at = |place: &str| Loaded {
+            label: place.into(),
+            place: Place::Unix(place.into()),
+            ends_request: false,
+        };
+        let request = Rc::new(Request::parse("who").expect("it is right"));
+        let listeners = vec![at("/proc/none"), at("/proc/self/status/sock")];
+        let mut load = Load::new(request, listeners, Time(0));
+        assert_eq!(load.too_few(1), Some(("/proc/none", 0)));
+        assert!(!load.is_enough(1));
+        load.goes_on = true;
+        load.turn(Time(0), &PollSet::new().all_ready());
+        assert_eq!(load.too_few(1), Some(("/proc/self/status/sock", 0)));
+        assert!(load.is_enough(1));
+        let tally = load.end_step();
+        let told = "4 connections could not be made; the first to /proc/self/status/sock: Not a \
+                    directory, errno 20";
+        assert_eq!(tally.all_not_made().as_deref(), Some(told));
+        assert_eq!(tally.of(Kind::Refused), 4);
     }
 }

@@ -8,7 +8,8 @@
 //! - `session`: the requests to the master, and the wait;
 //! - `load`: the clients, and what is right; `client`: one of them;
 //! - `request`: what is sent; `http`: where an answer ends;
-//! - `answers`: what right answers look like; `tally`: the account of a step;
+//! - `answers`: what right answers look like; `tally`: the account of a step; `times`: how long
+//!   answers took;
 //! - `findings`: whose doing losses were.
 //!
 //! The way of one lost request: its `Client` reports how it was lost, `Load` counts it in the
@@ -28,6 +29,7 @@ mod session;
 mod setup;
 mod steps;
 mod tally;
+mod times;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -48,7 +50,7 @@ use crate::wire::drill::{Drill as Document, Step as StepDocument};
 use crate::wire::status::Status;
 use load::Load;
 use request::Request;
-use session::{Session, Stopped, tell};
+use session::{Rehearsed, Session, Stopped, tell};
 use steps::{Step, document, scale_to};
 
 /// How long the undisturbed load lasts at least: so that the seconds of a moment vary.
@@ -123,11 +125,8 @@ fn rehearse(job: &Job, drill: &cli::Drill, found: &mut Document) -> Result<(), S
     found.generation_before = Some(before.generation);
     let mut steps = Vec::new();
     for step in Step::all(before.workers.wanted) {
-        let why = match step.rehearsal() {
-            Some(command) => session.refusal(command)?,
-            None => None,
-        };
-        steps.push((step, why));
+        let rehearsed = session.rehearsed(&step)?;
+        steps.push((step, rehearsed));
     }
     let load = session.load.describe();
     let plan = setup::plan(&before, &load, &found.listeners, &steps);
@@ -163,9 +162,9 @@ impl Session<'_> {
         self.load.goes_on = true;
         let at_least = began + UNDISTURBED_FOR;
         self.make_load(began + UNDISTURBED_WITHIN, |load| {
-            load.tally.all_lost() > 0 || (load.has_learnt() && at_least <= clock::now())
+            load.is_disturbed() || (load.has_learnt() && at_least <= clock::now())
         })?;
-        self.make_load(at_least, |load| load.tally.all_lost() > 0)?;
+        self.make_load(at_least, Load::is_disturbed)?;
         self.finish_requests()?;
         let is_enough = self.load.has_learnt();
         self.load.end_learning(&numbers(before));
@@ -173,6 +172,9 @@ impl Session<'_> {
         if let Some(loss) = tally.any() {
             let why = format!("{}: {}", loss.kind, loss.what);
             return Err(setup::not_answered(&loss.listener, &why).into());
+        }
+        if let Some(what) = tally.all_not_made() {
+            return Err(Error::new(Exit::Refused, what, "").into());
         }
         if !is_enough {
             let why = format!("too few answers within {} s", UNDISTURBED_WITHIN.as_secs());
@@ -190,25 +192,14 @@ impl Session<'_> {
     fn take_all(
         &mut self,
         job: &Job,
-        steps: &[(Step, Option<String>)],
+        steps: &[(Step, Rehearsed)],
         found: &mut Document,
     ) -> Result<bool, Stopped> {
         let mut has_failed = false;
-        for (index, (step, why)) in steps.iter().enumerate() {
-            let skipped = |result: &str| StepDocument {
-                step: step.name().to_owned(),
-                label: step.label(),
-                result: result.to_owned(),
-                why: why.clone(),
-                ..StepDocument::default()
-            };
-            if why.is_some() || has_failed {
-                let result = if why.is_some() {
-                    "left-out"
-                } else {
-                    "not-tried"
-                };
-                found.steps.push(skipped(result));
+        for (index, (step, rehearsed)) in steps.iter().enumerate() {
+            if let Some(skipped) = skipped(step, rehearsed, has_failed) {
+                has_failed |= skipped.result == "failed";
+                found.steps.push(skipped);
                 continue;
             }
             show(job, index, steps.len(), &step.label());
@@ -224,6 +215,7 @@ impl Session<'_> {
                         result: "failed".to_owned(),
                         why: Some("it was not finished".to_owned()),
                         ops: self.op.iter().cloned().collect(),
+                        warnings: tally.all_not_made().into_iter().collect(),
                         ..document(step.name(), step.label(), &tally)
                     });
                     return Err(stopped);
@@ -234,12 +226,36 @@ impl Session<'_> {
     }
 }
 
+/// The document of a step that is not taken; None: it is.
+fn skipped(step: &Step, rehearsed: &Rehearsed, has_failed: bool) -> Option<StepDocument> {
+    let (result, why) = match rehearsed {
+        Rehearsed::LeftOut(why) => ("left-out", Some(why)),
+        Rehearsed::Possible | Rehearsed::Failed(_) if has_failed => ("not-tried", None),
+        Rehearsed::Failed(why) => ("failed", Some(why)),
+        Rehearsed::Possible => return None,
+    };
+    Some(StepDocument {
+        step: step.name().to_owned(),
+        label: step.label(),
+        result: result.to_owned(),
+        why: why.cloned(),
+        ..StepDocument::default()
+    })
+}
+
+/// Whether the number of slots may be another one.
+fn is_scaled(steps: &[StepDocument]) -> bool {
+    let was_sent = |step: &StepDocument| {
+        step.step == "scale" && matches!(step.result.as_str(), "done" | "failed")
+    };
+    let is_back = |step: &StepDocument| step.step == "scale-back" && step.result == "done";
+    steps.iter().any(was_sent) && !steps.iter().any(is_back)
+}
+
 /// The drill ends early: the number of slots is as before, and what goes on is named.
 fn put_back(job: &Job, before: &Status, session: &Session<'_>, found: &mut Document) {
     let scale = scale_to(before.workers.wanted);
-    let is_scaled = |step: &StepDocument| step.step == "scale";
-    let is_back = |step: &StepDocument| step.step == "scale-back" && step.result == "done";
-    if found.steps.iter().any(is_scaled) && !found.steps.iter().any(is_back) {
+    if is_scaled(&found.steps) {
         match tell(job, scale) {
             Ok(()) => {
                 let slots = before.workers.wanted;
@@ -332,4 +348,51 @@ fn print(job: &Job, found: &Document) -> Result<()> {
         .map(|line| format!("{}\n", line.text))
         .collect();
     print_data(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slots_are_put_back_only_where_they_were_scaled() {
+        let steps = |results: &[(&str, &str)]| -> Vec<StepDocument> {
+            let step = |(step, result): &(&str, &str)| StepDocument {
+                step: (*step).into(),
+                result: (*result).into(),
+                ..StepDocument::default()
+            };
+            results.iter().map(step).collect()
+        };
+        for (results, scaled) in [
+            (&[("reload", "failed"), ("scale", "not-tried")][..], false),
+            (&[("scale", "failed"), ("scale-back", "not-tried")], true),
+            (&[("scale", "done"), ("scale-back", "failed")], true),
+            (&[("scale", "done"), ("scale-back", "done")], false),
+            (&[("scale", "done")], true),
+            (&[], false),
+        ] {
+            assert_eq!(is_scaled(&steps(results)), scaled, "{results:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_whose_dry_run_failed_has_failed_and_the_rest_is_not_tried() {
+        let failed = Rehearsed::Failed("no".into());
+        let left_out = Rehearsed::LeftOut("pid 1".into());
+        let result = |rehearsed, has_failed| {
+            let skipped = skipped(&Step::UpgradeFork, rehearsed, has_failed);
+            skipped.map(|step| (step.result, step.why))
+        };
+        let expected =
+            |result: &str, why: Option<&str>| Some((result.to_owned(), why.map(str::to_owned)));
+        assert_eq!(result(&failed, false), expected("failed", Some("no")));
+        assert_eq!(result(&failed, true), expected("not-tried", None));
+        assert_eq!(result(&left_out, true), expected("left-out", Some("pid 1")));
+        assert_eq!(
+            result(&Rehearsed::Possible, true),
+            expected("not-tried", None)
+        );
+        assert_eq!(result(&Rehearsed::Possible, false), None);
+    }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::load::{Key, Load};
+use super::steps::Step;
 use crate::client::{ControlConnection, POLL_INTERVAL, Reach, Received};
 use crate::cmd::ctl::job::{Job, malformed_reply};
 use crate::error::{Error, Exit, Result};
@@ -13,7 +14,7 @@ use crate::sys::io::poll::{Interest, PollSet, Poller};
 use crate::sys::machine::clock;
 use crate::sys::signal;
 use crate::sys::signal::shutdown::signal_pipe;
-use crate::wire::control::{ControlCommand, Reply, Request, Response};
+use crate::wire::control::{Code, ControlCommand, Reply, Request, Response};
 use crate::wire::status::Status;
 
 /// How often the status is looked at while a step settles.
@@ -43,10 +44,23 @@ impl From<Error> for Stopped {
 }
 
 /// What an operation has come to.
-#[derive(Debug, Default)]
-pub(super) struct Done {
+#[derive(Debug, PartialEq)]
+pub(super) struct Ended {
+    /// Also of one that failed.
     pub op: Option<String>,
     pub warnings: Vec<String>,
+    pub failure: Option<Error>,
+}
+
+/// What a dry run says of a step.
+#[derive(Debug, PartialEq)]
+pub(super) enum Rehearsed {
+    /// It can be taken.
+    Possible,
+    /// It is refused here, and that is no fault of the service.
+    LeftOut(String),
+    /// It would fail.
+    Failed(String),
 }
 
 /// The conversation.
@@ -56,6 +70,8 @@ pub(super) struct Session<'a> {
     connection: ControlConnection,
     signals: Vec<(Signal, OwnedFd)>,
     poller: Poller,
+    /// When the clients were looked at last.
+    looked: Time,
     /// The operation under way.
     pub op: Option<String>,
 }
@@ -69,6 +85,7 @@ impl<'a> Session<'a> {
             connection,
             signals: Vec::new(),
             poller: Poller::new(),
+            looked: clock::now(),
             op: None,
         }
     }
@@ -87,6 +104,8 @@ impl<'a> Session<'a> {
     /// One turn: waits until something happens, `until` at most, and lets the clients work.
     /// `awaits`: an answer of the master is waited for as well.
     fn turn(&mut self, until: Option<Time>, awaits: bool) -> Result<(), Stopped> {
+        // To connect to the master and to send may block.
+        self.load.stood_still(clock::now().since(self.looked));
         let mut set = PollSet::new();
         if awaits {
             set.add(Key::Control, self.connection.fd(), Interest::READ);
@@ -109,6 +128,7 @@ impl<'a> Session<'a> {
         drop(set);
         let now = clock::now();
         self.load.turn(now, &ready);
+        self.looked = clock::now();
         self.job.display.tick();
         for (signal, _) in &self.signals {
             if ready.is_ready(Key::Signal(signal::number(*signal))) {
@@ -145,7 +165,8 @@ impl<'a> Session<'a> {
     }
 
     /// Has the master do something, and waits for its end, also if that is with the next master.
-    pub(super) fn operation(&mut self, command: ControlCommand) -> Result<Done, Stopped> {
+    /// Where that fails without a reply, `op` is still the operation.
+    pub(super) fn operation(&mut self, command: ControlCommand) -> Result<Ended, Stopped> {
         self.op = None;
         let mut reply = self.ask(command)?;
         let is_elsewhere = |reply: &Option<Reply>| reply.as_ref().is_none_or(Job::has_moved);
@@ -160,19 +181,15 @@ impl<'a> Session<'a> {
             }
         }
         let reply = reply.ok_or_else(died)?;
-        // It has ended, well or not.
-        let op = self.op.take();
-        Job::failure_of(&reply)?;
-        Ok(Done {
-            op: reply.op.or(op),
-            warnings: reply.warnings,
-        })
+        Ok(ended(reply, self.op.take()))
     }
 
-    /// Whether a request would be refused, and why.
-    pub(super) fn refusal(&mut self, command: ControlCommand) -> Result<Option<String>, Stopped> {
-        let reply = self.ask(command)?.ok_or_else(died)?;
-        Ok(Job::failure_of(&reply).err().map(|error| error.to_string()))
+    /// Asks whether a step can be taken.
+    pub(super) fn rehearsed(&mut self, step: &Step) -> Result<Rehearsed, Stopped> {
+        match step.rehearsal() {
+            Some(command) => Ok(rehearsed(step, &self.ask(command)?.ok_or_else(died)?)),
+            None => Ok(Rehearsed::Possible),
+        }
     }
 
     /// The first status document, of a master that may ask for a token.
@@ -270,6 +287,28 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What this reply says of the operation, which has ended, well or not.
+fn ended(reply: Reply, op: Option<String>) -> Ended {
+    Ended {
+        failure: Job::failure_of(&reply).err(),
+        op: reply.op.or(op),
+        warnings: reply.warnings,
+    }
+}
+
+/// What the reply to a dry run says of this step. Only an upgrade by fork may be refused by a
+/// service that is well: it depends on what is above the master.
+fn rehearsed(step: &Step, reply: &Reply) -> Rehearsed {
+    let Err(error) = Job::failure_of(reply) else {
+        return Rehearsed::Possible;
+    };
+    let code = reply.error.as_ref().map(|failure| failure.code);
+    if *step == Step::UpgradeFork && code == Some(Code::Refused) {
+        return Rehearsed::LeftOut(error.to_string());
+    }
+    Rehearsed::Failed(format!("the dry run failed: {error}"))
+}
+
 /// Sends a request on a connection of its own, and does not wait for what it begins: for a drill
 /// that ends early.
 pub(super) fn tell(job: &Job, command: ControlCommand) -> Result<()> {
@@ -291,4 +330,54 @@ pub(super) fn tell(job: &Job, command: ControlCommand) -> Result<()> {
 
 fn died() -> Error {
     Error::new(Exit::NotRunning, "the master died", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::control::Failure;
+
+    fn failed(code: Code) -> Reply {
+        Reply {
+            error: Some(Failure {
+                code,
+                message: "no".into(),
+            }),
+            ..Reply::default()
+        }
+    }
+
+    #[test]
+    fn only_a_refused_upgrade_by_fork_is_left_out() {
+        let left_out = rehearsed(&Step::UpgradeFork, &failed(Code::Refused));
+        assert_eq!(left_out, Rehearsed::LeftOut("no".into()));
+        for (step, code) in [
+            (Step::UpgradeFork, Code::Failed),
+            (Step::UpgradeFork, Code::Busy),
+            (Step::UpgradeFork, Code::Permission),
+            (Step::Upgrade, Code::Refused),
+            (Step::Upgrade, Code::Failed),
+        ] {
+            let found = rehearsed(&step, &failed(code));
+            let why = "the dry run failed: no".to_owned();
+            assert_eq!(found, Rehearsed::Failed(why), "{step:?} {code:?}");
+        }
+        let done = Reply {
+            ok: true,
+            ..Reply::default()
+        };
+        assert_eq!(rehearsed(&Step::Upgrade, &done), Rehearsed::Possible);
+    }
+
+    #[test]
+    fn an_operation_that_failed_has_its_id() {
+        let told = ended(failed(Code::Failed), Some("7".into()));
+        assert_eq!(told.op.as_deref(), Some("7"));
+        assert_eq!(told.failure.map(|it| it.exit), Some(Exit::Failed));
+        let named = Reply {
+            op: Some("8".into()),
+            ..failed(Code::Aborted)
+        };
+        assert_eq!(ended(named, None).op.as_deref(), Some("8"));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::client::{ANSWER_WITHIN, Client, Job as ClientJob, Manner, Outcome};
 use super::load::Loaded;
 use super::request::{Protocol, Request};
+use super::session::Rehearsed;
 use super::steps::Step;
 use crate::error::{Error, Exit, Result};
 use crate::sys::io::place;
@@ -120,7 +121,7 @@ pub(super) fn plan(
     status: &Status,
     load: &str,
     listeners: &[drill::Listener],
-    steps: &[(Step, Option<String>)],
+    steps: &[(Step, Rehearsed)],
 ) -> String {
     let release = status.release.as_ref().or(status.cwd.as_ref());
     let release = release.map_or_else(String::new, |release| format!(", {}", plain(release)));
@@ -135,13 +136,16 @@ pub(super) fn plan(
             Some(why) => text += &format!("no load on {address}: {}\n", plain(why)),
         }
     }
-    let taken = steps.iter().filter(|(_, why)| why.is_none());
+    let taken = steps.iter().filter(|(_, it)| *it == Rehearsed::Possible);
     let labels: Vec<String> = taken.map(|(step, _)| step.label()).collect();
     text += &format!("steps: {}\n", labels.join(", "));
-    for (step, why) in steps {
-        if let Some(why) = why {
-            text += &format!("left out: {}: {}\n", step.label(), plain(why));
-        }
+    for (step, rehearsed) in steps {
+        let (what, why) = match rehearsed {
+            Rehearsed::Possible => continue,
+            Rehearsed::LeftOut(why) => ("left out", why),
+            Rehearsed::Failed(why) => ("would fail", why),
+        };
+        text += &format!("{what}: {}: {}\n", step.label(), plain(why));
     }
     text + "Nothing is deployed. A connection that the killed worker has accepted is lost.\n"
 }

@@ -20,8 +20,8 @@ use crate::wire::status::Status;
 /// How many requests each listener ends after the operations of a step, at least; well or not.
 const ENOUGH: u64 = 50;
 
-/// How long they may take: a listener that is slow is found by its answers.
-const ENOUGH_WITHIN: Duration = Duration::from_secs(15);
+/// How long they may take; a listener that has not ended so many by then was not under load.
+const ENOUGH_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long workers that were told to finish are waited for: a drain may take hours.
 const DRAINED_WITHIN: Duration = Duration::from_secs(10);
@@ -148,29 +148,40 @@ impl Session<'_> {
         let mut warnings = Vec::new();
         self.load.goes_on = true;
         let began = clock::now();
+        let mut failed = None;
         if let Step::Kill(_) = step {
             // Under load already.
-            self.make_load(began + ENOUGH_WITHIN, |load| load.fewest_ended() > 0)?;
-            self.load.kill_begins(clock::now());
+            failed = self.load_of(1)?;
+            if failed.is_none() {
+                self.load.kill_begins(clock::now());
+            }
         }
-        let mut failed = None;
         for command in step.commands() {
+            if failed.is_some() {
+                break;
+            }
             match self.operation(command) {
-                Ok(done) => {
-                    ops.extend(done.op);
-                    warnings.extend(done.warnings);
+                Ok(ended) => {
+                    ops.extend(ended.op);
+                    warnings.extend(ended.warnings);
+                    failed = ended.failure;
                 }
-                Err(Stopped::Failed(error)) => failed = Some(error),
+                Err(Stopped::Failed(error)) => {
+                    ops.extend(self.op.clone());
+                    failed = Some(error);
+                }
                 Err(stopped) => return Err(stopped),
             }
         }
-        self.load.kill_is_sent(clock::now());
         if let (Step::UpgradeFork, None) = (step, &failed) {
             // The one that was asked only drains, or is gone.
             self.reconnect()?;
         }
         if let (Step::Kill(slot), None) = (step, &failed) {
             let killed = pid_of(&before, *slot);
+            // A call of it that accepts may still end between the signal and its end.
+            self.until(READY_WITHIN, |now| pid_of(now, *slot) != killed)?;
+            self.load.kill_is_over(clock::now());
             let (_, replaced) = self.until(READY_WITHIN, |now| {
                 pid_of(now, *slot) != killed && are_ready(now)
             })?;
@@ -185,6 +196,12 @@ impl Session<'_> {
         };
         self.finish_requests()?;
         let tally = self.load.end_step();
+        if let Some(what) = tally.all_not_made() {
+            match &failed {
+                None => failed = Some(Error::new(Exit::Failed, what, "")),
+                Some(_) => warnings.push(what),
+            }
+        }
         let killed = u64::from(matches!(step, Step::Kill(_)));
         let facts = Facts::between(&before, &after, &ops, killed);
         Ok(Document {
@@ -214,16 +231,35 @@ impl Session<'_> {
             };
             warnings.push(drain);
         }
-        let enough = self.load.fewest_ended() + ENOUGH;
-        let until = clock::now() + ENOUGH_WITHIN;
-        self.make_load(until, |load| load.fewest_ended() >= enough)?;
+        let too_few = self.load_of(self.load.fewest_ended() + ENOUGH)?;
+        *failed = failed.take().or(too_few);
         Ok(status)
+    }
+
+    /// Makes load until every listener has ended so many requests in this step; the error is that
+    /// one has not. Connections that could not be made are told at the end of the step.
+    fn load_of(&mut self, enough: u64) -> Result<Option<Error>, Stopped> {
+        let until = clock::now() + ENOUGH_WITHIN;
+        self.make_load(until, |load| load.is_enough(enough))?;
+        if self.load.is_enough(enough) {
+            return Ok(None);
+        }
+        let too_few = self.load.too_few(enough).map(|(listener, ended)| {
+            let within = ENOUGH_WITHIN.as_secs();
+            let why = format!("{ended} in this step, not {enough} within {within} s");
+            Error::new(
+                Exit::Failed,
+                format!("too few requests to {listener} ended"),
+                why,
+            )
+        });
+        Ok(too_few)
     }
 }
 
 /// The document of a step with this account.
 pub(super) fn document(name: &str, label: String, tally: &Tally) -> Document {
-    let times = tally.times();
+    let times = &tally.times;
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
     Document {
         step: name.to_owned(),
@@ -238,9 +274,9 @@ pub(super) fn document(name: &str, label: String, tally: &Tally) -> Document {
         },
         excused: tally.excused,
         repeated: tally.repeated,
-        p50_s: seconds(times.p50),
-        p99_s: seconds(times.p99),
-        max_s: seconds(times.max),
+        p50_s: seconds(times.percentile(50)),
+        p99_s: seconds(times.percentile(99)),
+        max_s: seconds(times.longest()),
         ..Document::default()
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::times::Times;
+
 /// How a request was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -69,17 +71,20 @@ pub(super) struct Tally {
     pub excused: u64,
     /// Requests that were sent again, since a kept connection had just been closed.
     pub repeated: u64,
-    /// Attempts that this machine had no room for.
-    pub not_made: u64,
+    /// How many connections could not be made, though the service did not refuse them.
+    not_made: u64,
+    /// Where the first of them went, and why it was not made.
+    first_not_made: Option<String>,
     losses: Vec<Loss>,
-    took: Vec<Duration>,
+    /// How long answers took.
+    pub times: Times,
 }
 
 impl Tally {
     /// An answer that is right.
     pub(super) fn answered(&mut self, took: Duration) {
         self.answers += 1;
-        self.took.push(took);
+        self.times.add(took);
     }
 
     /// A request that was lost.
@@ -92,6 +97,23 @@ impl Tally {
         if self.losses.len() < REMEMBERED {
             self.losses.push(loss);
         }
+    }
+
+    /// A connection to this listener that could not be made.
+    pub(super) fn not_made(&mut self, listener: &str, why: &str) {
+        self.not_made += 1;
+        self.first_not_made
+            .get_or_insert_with(|| format!("{listener}: {why}"));
+    }
+
+    /// The connections that could not be made, in words; None: there are none.
+    pub(super) fn all_not_made(&self) -> Option<String> {
+        let first = self.first_not_made.as_ref()?;
+        let count = match self.not_made {
+            1 => "1 connection".to_owned(),
+            count => format!("{count} connections"),
+        };
+        Some(format!("{count} could not be made; the first to {first}"))
     }
 
     /// How many were lost in this way, excused ones aside.
@@ -114,65 +136,11 @@ impl Tally {
     pub(super) fn any(&self) -> Option<&Loss> {
         self.losses.first()
     }
-
-    /// How long answers took.
-    pub(super) fn times(&self) -> Times {
-        Times::of(self.took.clone())
-    }
-}
-
-/// How long answers took. None: there was none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Times {
-    pub p50: Option<Duration>,
-    pub p99: Option<Duration>,
-    pub max: Option<Duration>,
-}
-
-impl Times {
-    fn of(mut took: Vec<Duration>) -> Times {
-        took.sort_unstable();
-        Times {
-            p50: percentile(&took, 50),
-            p99: percentile(&took, 99),
-            max: took.last().copied(),
-        }
-    }
-}
-
-/// The smallest of these sorted durations that at least `percent` of them do not exceed.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.max(1) - 1).copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn millis(all: impl IntoIterator<Item = u64>) -> Vec<Duration> {
-        all.into_iter().map(Duration::from_millis).collect()
-    }
-
-    #[test]
-    fn percentiles_are_durations_that_were_measured() {
-        let one_to = |last: u64| millis(1..=last);
-        for (sorted, p50, p99) in [
-            (one_to(1), 1, 1),
-            (one_to(2), 1, 2),
-            (one_to(3), 2, 3),
-            (one_to(100), 50, 99),
-            (one_to(1000), 500, 990),
-        ] {
-            let at = |percent| percentile(&sorted, percent).map(|it| it.as_millis());
-            assert_eq!((at(50), at(99)), (Some(p50), Some(p99)), "{}", sorted.len());
-        }
-        assert_eq!(percentile(&[], 50), None);
-        assert_eq!(
-            Times::of(millis([5, 1, 3])).max,
-            Some(Duration::from_millis(5))
-        );
-    }
 
     #[test]
     fn what_the_killed_worker_had_accepted_is_told_apart() {
@@ -191,5 +159,17 @@ mod tests {
         assert_eq!((tally.of(Kind::Refused), tally.of(Kind::Reset)), (2, 0));
         assert!(tally.first(Kind::Refused).is_some());
         assert_eq!(tally.first(Kind::Reset), None);
+    }
+
+    #[test]
+    fn connections_that_could_not_be_made_are_counted_and_the_first_is_told() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.all_not_made(), None);
+        tally.not_made("http", "Too many open files, errno 24");
+        tally.not_made("other", "Permission denied, errno 13");
+        let told = "2 connections could not be made; the first to http: Too many open files, \
+                    errno 24";
+        assert_eq!(tally.all_not_made().as_deref(), Some(told));
+        assert_eq!(tally.all_lost(), 0);
     }
 }

@@ -1,5 +1,7 @@
 //! `pf-ctl drill`: a rehearsal under load, which deploys nothing and finds out who loses clients.
 
+mod failed_steps;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
