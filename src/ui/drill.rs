@@ -88,6 +88,7 @@ fn findings(drill: &Drill) -> Vec<Line> {
         let whose = match finding.whose.as_str() {
             "program" => "the program",
             "kernel" => "the kernel",
+            "outside" => "something from outside",
             _ => "whose doing is not known",
         };
         let (kind, why, example) = (&finding.kind, &finding.why, &finding.example);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::client::{CUT, REFUSED};
 use super::tally::{Kind, Tally};
-use crate::wire::drill::Finding;
+use crate::wire::drill::{Finding, Step};
 use crate::wire::status::Status;
 
 /// What the master has counted during a step.
@@ -160,6 +160,20 @@ impl Facts {
     }
 }
 
+/// The master has died, or was stopped, which the drill never does: what was lost at last is not
+/// the program's doing.
+pub(super) fn of_an_end_from_outside(steps: &mut [Step]) {
+    let last = steps
+        .iter_mut()
+        .rev()
+        .find(|step| !step.findings.is_empty());
+    for finding in last.into_iter().flat_map(|step| &mut step.findings) {
+        "outside".clone_into(&mut finding.whose);
+        let why = "the master died or was stopped meanwhile, and not by the drill";
+        why.clone_into(&mut finding.why);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tally::Loss;
@@ -251,5 +265,26 @@ mod tests {
         assert_eq!(whose(&none, Kind::Slow), "program");
         assert_eq!(whose(&none, Kind::Wrong), "program");
         assert!(Facts::default().findings(&Tally::default()).is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_as_the_master_ends_is_not_the_programs_doing() {
+        let step = |whose: &[&str]| Step {
+            findings: whose
+                .iter()
+                .map(|whose| Finding {
+                    whose: (*whose).to_owned(),
+                    ..Finding::default()
+                })
+                .collect(),
+            ..Step::default()
+        };
+        let mut steps = [step(&["program"]), step(&["program", "unknown"]), step(&[])];
+        of_an_end_from_outside(&mut steps);
+        let whose = |step: &Step| -> Vec<String> {
+            step.findings.iter().map(|it| it.whose.clone()).collect()
+        };
+        assert_eq!(whose(&steps[0]), ["program"]);
+        assert_eq!(whose(&steps[1]), ["outside", "outside"]);
     }
 }

@@ -280,9 +280,9 @@ impl Load {
 }
 
 impl Kill {
-    /// Whether this loss was accepted by the worker that was killed: its connection stood before the
-    /// worker was gone, and broke in that moment. A connection that was refused is never excused,
-    /// and neither is an answer that is whole and wrong, nor one that never came.
+    /// Whether this loss was accepted by the worker that was killed: its connection stood before
+    /// the worker was gone, and broke in that moment. A connection that was refused is never
+    /// excused, and neither is an answer that is whole and wrong, nor one that never came.
     fn excuses(self, now: Time, kind: Kind, connected: Option<Time>) -> bool {
         let broke = match kind {
             Kind::Reset | Kind::Empty | Kind::Wrong => true,

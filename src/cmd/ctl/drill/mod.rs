@@ -138,6 +138,11 @@ fn rehearse(job: &Job, drill: &cli::Drill, found: &mut Document) -> Result<(), S
     session.load = Load::new(request, loaded, clock::now());
     session.undisturbed(job, &before, found)?;
     let taken = session.take_all(job, &steps, found);
+    if let Err(Stopped::Failed(error)) = &taken
+        && error.exit == Exit::NotRunning
+    {
+        findings::of_an_end_from_outside(&mut found.steps);
+    }
     if !matches!(taken, Ok(true)) {
         put_back(job, &before, &session, found);
     }
