@@ -19,6 +19,7 @@ use crate::sys::io::left_open::LeftOpen;
 use crate::sys::io::lifeline::Lifeline;
 use crate::sys::listener::{self, Listener, Retry};
 use crate::sys::machine::environment;
+use crate::sys::process::image;
 use crate::sys::process::program;
 use crate::sys::process::successor::Origin;
 use crate::sys::signal::Signals;
@@ -114,19 +115,31 @@ pub(super) fn take_over(
     })
 }
 
-/// The log. The check has opened it a moment ago. If that is no longer possible, a service that
-/// logs to standard error is better than none: the image that is gone back to has no other way.
+/// Whether the successor has failed, and this is the image before it. There is no other one to go
+/// back to, so that nothing which it finds missing may end the service.
+fn is_gone_back_to() -> bool {
+    image::successor_failure().is_some()
+}
+
+/// The log; for an image that is gone back to, standard error where it cannot be opened any more.
 fn log_or_stderr(args: &Args) -> Result<Log> {
     log(args).or_else(|error| {
+        if !is_gone_back_to() {
+            return Err(error);
+        }
         let to_stderr = log_to(args, Sink::Stderr)?;
         to_stderr.error(format_args!("{error}: logging to standard error"));
         Ok(to_stderr)
     })
 }
 
-/// The token; if its file cannot be read any more, the one that the image before has read.
+/// The token; for an image that is gone back to, what was read before where its file cannot be read
+/// any more.
 fn token_or_known(args: &Args, state: &State, log: &Log) -> Result<Option<TokenFile>> {
     control_token(args).or_else(|error| {
+        if !is_gone_back_to() {
+            return Err(error);
+        }
         let known = args.control_token.clone().zip(state.control_token.as_ref());
         let known = known.and_then(|(path, text)| TokenFile::known(path, text));
         let known = known.ok_or_else(|| Error { ..error.clone() })?;

@@ -287,17 +287,22 @@ fn a_token_or_a_log_that_has_gone_ends_no_service() {
     ctl("upgrade").failed(1, &["control token", "No such file"]);
     std::fs::remove_dir_all(&dir).expect("ours");
     ctl("upgrade").failed(1, &["log", "No such file"]);
-    // Removed after the check: what the image before has read stays in use.
-    make();
-    let remove = format!("rm -rf {}", dir.display());
-    let after = format!("[ -n \"$PF_UPGRADE_CHECK\" ] || {remove}\nexec \"$0\" \"$@\"\n");
-    successor(&scene, &after);
-    ctl("upgrade").succeeded();
-    assert!(!dir.exists());
+    // Removed after the check: the image that is gone back to uses what it has read before.
+    for _ in 0..2 {
+        make();
+        let remove = format!("rm -rf {}", dir.display());
+        let after = format!("[ -n \"$PF_UPGRADE_CHECK\" ] || {remove}\nexec \"$0\" \"$@\"\n");
+        successor(&scene, &after);
+        ctl("upgrade").failed(1, &["the successor failed", "No such file"]);
+        assert!(!dir.exists());
+    }
     let log = master.log();
     assert!(log.contains("logging to standard error"), "{log}");
     assert!(log.contains("the one before stays in use"), "{log}");
     master.ctl("pause").failed(4, &["token"]);
+    make();
+    good_successor(&scene);
+    ctl("upgrade").succeeded();
     ctl("stop").succeeded();
     assert_eq!(master.end(), Some(0));
 }
